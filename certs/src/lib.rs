@@ -1,0 +1,1 @@
+//! A valid certificate for a name, always.

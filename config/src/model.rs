@@ -1,0 +1,242 @@
+//! The validated configuration, as the other packages read it. Built only by the reader in this package.
+
+use crate::expression::Expression;
+use crate::names::{HostName, TemplateName, WorkspaceName};
+use crate::secret::Secret;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One validated, immutable configuration. A request sees one from its first byte to its last.
+#[derive(Debug)]
+pub struct Config {
+    /// `domain`: the base under which every workspace has its host.
+    pub domain: HostName,
+    /// `portal`: the host of login, dashboard and API; the domain itself unless set.
+    pub portal: HostName,
+    /// `state_dir`: the folder (0700) of the embedded file, keys, sockets, homes and logs.
+    pub state_dir: PathBuf,
+    /// `[[listeners]]`: at least one.
+    pub listeners: Vec<Listener>,
+    /// `[admin]`.
+    pub admin: Admin,
+    /// `[login]`.
+    pub login: Login,
+    /// `[access]`: who may enter, and as whom.
+    pub access: Access,
+    /// `[sessions]`.
+    pub sessions: Sessions,
+    /// `[spawn]`.
+    pub spawn: Spawn,
+    /// `[drain]`.
+    pub drain: Drain,
+    /// `[named_workspaces.NAME]`: the further workspaces that every user may have.
+    pub named_workspaces: BTreeMap<WorkspaceName, NamedWorkspace>,
+    /// `[templates.NAME]`, with the defaults of `[workspaces]` filled in.
+    pub templates: BTreeMap<TemplateName, Arc<Template>>,
+}
+
+/// One place to listen on; all its addresses serve the same.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// `address`: one or more.
+    pub addresses: Vec<SocketAddr>,
+    /// `public_port`: the port that browsers use, where it is not the one bound.
+    pub public_port: Option<u16>,
+    /// `certificate` and `private_key`: PEM files; none = cleartext.
+    pub tls: Option<TlsFiles>,
+}
+
+/// The files of a listener's certificate.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// PEM, leaf first.
+    pub certificate: PathBuf,
+    /// PEM: PKCS #8, PKCS #1 or SEC1.
+    pub private_key: PathBuf,
+}
+
+/// `[admin]`: the operator's side.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// `address`: `/metrics`, `/livez`, `/readyz` over TCP.
+    pub address: SocketAddr,
+    /// `socket`: everything, `/status` and changes included (0600).
+    pub socket: PathBuf,
+}
+
+/// `[login]`.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// `development`: the login that believes whatever name is typed.
+    pub development: bool,
+    /// `development_from_anywhere_unsafe`: serve it on listeners that are not loopback, too.
+    pub development_from_anywhere_unsafe: bool,
+}
+
+/// `[access]`: CEL over `user`, `claims`, `groups`, `request`.
+#[derive(Debug)]
+pub struct Access {
+    /// `allow`: bool; who may enter.
+    pub allow: Expression<bool>,
+    /// `label`: string; which label a user asks for.
+    pub label: Expression<String>,
+    /// `template`: string; which template the user's first workspace has.
+    pub template: Expression<String>,
+    /// `running_max`: int; how many workspaces of one user may run at a time.
+    pub running_max: Expression<i64>,
+}
+
+/// `[sessions]`.
+#[derive(Debug, Clone)]
+pub struct Sessions {
+    /// `idle_after`: unused this long = ended.
+    pub idle_after: Duration,
+    /// `max_age`: ended this long after the login, used or not.
+    pub max_age: Duration,
+}
+
+/// `[spawn]`: how many at a time.
+#[derive(Debug, Clone)]
+pub struct Spawn {
+    /// `concurrent`: workspaces starting at the same time, over all users.
+    pub concurrent: usize,
+    /// `queue`: how many may wait for their turn; more get 503.
+    pub queue: usize,
+    /// `hold_timeout`: how long a request of a script is held while its workspace starts.
+    pub hold_timeout: Duration,
+}
+
+/// `[drain]`: how the process ends.
+#[derive(Debug, Clone)]
+pub struct Drain {
+    /// `delay`: readiness fails this long before the listeners close.
+    pub delay: Duration,
+    /// `after`: how long WebSockets may end by themselves before they get Close 1012.
+    pub after: Duration,
+    /// `spread`: over how long the Close frames are spread.
+    pub spread: Duration,
+}
+
+/// `[named_workspaces.NAME]`.
+#[derive(Debug)]
+pub struct NamedWorkspace {
+    /// `template`: string expression, as [`Access::template`].
+    pub template: Expression<String>,
+}
+
+/// `[templates.NAME]`: how a workspace runs and when it is in use.
+#[derive(Debug)]
+pub struct Template {
+    /// The key of the table.
+    pub name: TemplateName,
+    /// `command`: program and arguments; `{socket}`, `{port}`, `{host}`, `{home}`, `{label}`, `{name}`,
+    /// `{usher}` are replaced.
+    pub command: Vec<String>,
+    /// `environment`: what the workspace gets besides `PATH`, `HOME`, `LANG`, `USHER_WORKSPACE`.
+    pub environment: BTreeMap<String, Value>,
+    /// `connect`: how the workspace is reached.
+    pub connect: Connect,
+    /// `ready`: the request that must succeed; none = the port accepts.
+    pub ready: Option<ReadyProbe>,
+    /// `ports`: the further TCP ports that `<port>--<label>` may reach.
+    pub ports: Vec<u16>,
+    /// `notice`: put the notice's script into the application's pages.
+    pub notice: bool,
+    /// `service_workers`: let the application register service workers.
+    pub service_workers: bool,
+    /// `start_timeout`: time without progress until a start has failed.
+    pub start_timeout: Duration,
+    /// `stop_grace`: between SIGTERM and SIGKILL.
+    pub stop_grace: Duration,
+    /// `log_size`: how many bytes of output are kept.
+    pub log_size: u64,
+    /// When it is in use and when it stops.
+    pub idle: Idle,
+}
+
+/// How a template's workspaces are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connect {
+    /// A Unix socket whose path is `{socket}`.
+    Socket,
+    /// A free TCP port on 127.0.0.1, `{port}`.
+    Port,
+}
+
+/// A value that may be a secret.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// Written in the configuration; `{…}` placeholders are replaced.
+    Plain(String),
+    /// From the environment or a file.
+    Secret(Secret),
+}
+
+/// The HTTP request by which a workspace shows that it is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadyProbe {
+    /// `path`: absolute, with query.
+    pub path: String,
+    /// `status`: the status that means ready; none = any below 500.
+    pub status: Option<u16>,
+    /// `contains`: what the first 4 KiB of the body must contain.
+    pub contains: Option<String>,
+}
+
+/// When a workspace is in use, and when it stops: the idle keys of a template, defaults from `[workspaces]`.
+#[derive(Debug)]
+pub struct Idle {
+    /// `idle_after`: stopped when unused this long; none (`"never"`) = not by idleness.
+    pub idle_after: Option<Duration>,
+    /// `warn_before`: the notice appears this long before a stop.
+    pub warn_before: Duration,
+    /// `max_age`: stopped this long after its start, used or not; none (`"never"`) = no limit.
+    pub max_age: Option<Duration>,
+    /// `keep_until_max`: how far ahead a user may say "keep until".
+    pub keep_until_max: Duration,
+    /// `count_open_sockets`: an open WebSocket is use.
+    pub count_open_sockets: bool,
+    /// `count_workspace_frames`: data frames that the workspace sends are use.
+    pub count_workspace_frames: bool,
+    /// `count_open_responses`: a response whose body is still open is use.
+    pub count_open_responses: bool,
+    /// `background`: requests that are the application's own polling and no use.
+    pub background: Vec<BackgroundRequest>,
+    /// `busy`: a question to the application that says whether it computes.
+    pub busy: Option<BusyProbe>,
+}
+
+/// One line of `background`: `"GET,PUT /lab/api/workspaces/*"`.
+///
+/// The methods are exact; the path is matched without its query; `*` at the end matches any rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackgroundRequest {
+    /// Upper-case methods.
+    pub methods: Vec<String>,
+    /// The path, without the final `*`.
+    pub path: String,
+    /// Whether it ended in `*`.
+    pub prefix: bool,
+}
+
+impl BackgroundRequest {
+    /// Whether a request is this background polling. `path` is without the query.
+    pub fn matches(&self, method: &str, path: &str) -> bool {
+        let path_fits = if self.prefix { path.starts_with(&self.path) } else { path == self.path };
+        path_fits && self.methods.iter().any(|m| m == method)
+    }
+}
+
+/// `busy`: asks the workspace over HTTP whether it computes.
+#[derive(Debug)]
+pub struct BusyProbe {
+    /// `path`: absolute, answered with JSON (at most 1 MiB are read).
+    pub path: String,
+    /// `expression`: bool over `json` (the answer) and `now` (timestamp); an error counts as busy = false.
+    pub expression: Expression<bool>,
+    /// `every`: how often it is asked while nothing else counts as use.
+    pub every: Duration,
+}
