@@ -14,7 +14,9 @@ pub struct Expression<T> {
 
 impl<T> Expression<T> {
     /// The expression as it stands in the configuration.
-    pub fn text(&self) -> &str { &self.text }
+    pub fn text(&self) -> &str {
+        &self.text
+    }
 }
 
 /// What the rules about a person see.
@@ -57,7 +59,11 @@ pub struct EvalError {
 
 impl<T> Expression<T> {
     /// Evaluates over `user`, `claims`, `groups` and `request`.
-    pub fn evaluate(&self, _subject: &Subject, _request: &RequestFacts) -> Result<T, EvalError> { todo!() }
+    pub fn evaluate(&self, _subject: &Subject, _request: &RequestFacts) -> Result<T, EvalError> {
+        todo!()
+    }
     /// Evaluates over `json` and `now`, for [`crate::BusyProbe`].
-    pub fn evaluate_json(&self, _json: &serde_json::Value) -> Result<T, EvalError> { todo!() }
+    pub fn evaluate_json(&self, _json: &serde_json::Value) -> Result<T, EvalError> {
+        todo!()
+    }
 }

@@ -34,11 +34,17 @@ pub struct Finding {
     pub accepted: String,
 }
 
-fn render(_findings: &[Finding]) -> String { todo!() }
+fn render(_findings: &[Finding]) -> String {
+    todo!()
+}
 
 impl Config {
     /// Reads, parses and validates a file; secrets come from the environment and from files it names.
-    pub fn load(_file: &Path) -> Result<Self, Findings> { todo!() }
+    pub fn load(_file: &Path) -> Result<Self, Findings> {
+        todo!()
+    }
     /// Parses and validates a text. `file` is only for messages; `env` looks up environment variables.
-    pub fn parse(_file: &str, _text: &str, _env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Findings> { todo!() }
+    pub fn parse(_file: &str, _text: &str, _env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Findings> {
+        todo!()
+    }
 }

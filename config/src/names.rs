@@ -48,46 +48,74 @@ pub struct BadName {
 
 impl Label {
     /// Parses a label. Exact: no folding of case, no trimming.
-    pub fn parse(text: &str) -> Result<Self, BadName> { todo!("{text}") }
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        todo!("{text}")
+    }
     /// The label as it stands in a host name.
-    pub fn as_str(&self) -> &str { &self.0 }
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 impl WorkspaceName {
     /// Parses a workspace name. Exact: no folding of case, no trimming.
-    pub fn parse(text: &str) -> Result<Self, BadName> { todo!("{text}") }
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        todo!("{text}")
+    }
     /// The name as it stands in a host name.
-    pub fn as_str(&self) -> &str { &self.0 }
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 impl WorkspaceId {
     /// Parses what [`fmt::Display`] prints: `alice` or `gpu--alice`.
-    pub fn parse(text: &str) -> Result<Self, BadName> { todo!("{text}") }
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        todo!("{text}")
+    }
 }
 impl TemplateName {
     /// Parses a template name: 1–30 characters, a letter first, then letters, digits, `-` and `_`.
-    pub fn parse(text: &str) -> Result<Self, BadName> { todo!("{text}") }
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        todo!("{text}")
+    }
     /// The name as it stands in the configuration.
-    pub fn as_str(&self) -> &str { &self.0 }
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 impl HostName {
     /// Parses a host name: folds case, takes one trailing dot off, refuses everything that is not LDH.
-    pub fn parse(text: &str) -> Result<Self, BadName> { todo!("{text}") }
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        todo!("{text}")
+    }
     /// The name in lower case.
-    pub fn as_str(&self) -> &str { &self.0 }
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
     /// Whether browsers treat plain http on this name as a secure context: `localhost` or `*.localhost`.
-    pub fn is_localhost(&self) -> bool { self.0 == "localhost" || self.0.ends_with(".localhost") }
+    pub fn is_localhost(&self) -> bool {
+        self.0 == "localhost" || self.0.ends_with(".localhost")
+    }
 }
 
 impl fmt::Display for Label {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(&self.0) }
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 impl fmt::Display for WorkspaceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(&self.0) }
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 impl fmt::Display for TemplateName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(&self.0) }
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 impl fmt::Display for HostName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(&self.0) }
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 impl fmt::Display for WorkspaceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -71,7 +71,9 @@ pub struct StartSpec {
 pub struct Generation(pub Arc<str>);
 
 impl fmt::Display for Generation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(&self.0) }
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// Where a workspace accepts connections.

@@ -69,7 +69,13 @@ pub trait Records: Send + Sync + 'static {
     /// Makes a record; of two that race, one gets [`RecordError::Exists`].
     async fn create(&self, kind: Kind, name: &str, value: Vec<u8>) -> Result<Version, RecordError>;
     /// Replaces a record if it still has this version, else [`RecordError::Conflict`].
-    async fn replace(&self, kind: Kind, name: &str, version: Version, value: Vec<u8>) -> Result<Version, RecordError>;
+    async fn replace(
+        &self,
+        kind: Kind,
+        name: &str,
+        version: Version,
+        value: Vec<u8>,
+    ) -> Result<Version, RecordError>;
     /// Deletes a record if it is there.
     async fn delete(&self, kind: Kind, name: &str) -> Result<(), RecordError>;
     /// All records of the kind as [`Change::Put`], then every change, in order.

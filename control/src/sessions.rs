@@ -28,7 +28,9 @@ pub struct Session {
 
 impl Session {
     /// Marks the session as used now: an atomic store.
-    pub fn touch(&self) { todo!() }
+    pub fn touch(&self) {
+        todo!()
+    }
 }
 
 /// What a login leads to.
@@ -50,19 +52,33 @@ pub struct Sessions {}
 
 impl Sessions {
     /// The session with this id, if it is live: one atomic load and one hash.
-    pub fn lookup(&self, _id: &SessionId) -> Option<Arc<Session>> { todo!() }
+    pub fn lookup(&self, _id: &SessionId) -> Option<Arc<Session>> {
+        todo!()
+    }
     /// Waits up to `patience` for a session that another replica may just have made.
-    pub async fn await_known(&self, _id: &SessionId, _patience: Duration) -> Option<Arc<Session>> { todo!() }
+    pub async fn await_known(&self, _id: &SessionId, _patience: Duration) -> Option<Arc<Session>> {
+        todo!()
+    }
     /// Records a new session; it is known here when this returns.
-    pub async fn create(&self, _new: NewSession) -> Result<(SessionId, Arc<Session>), RecordError> { todo!() }
+    pub async fn create(&self, _new: NewSession) -> Result<(SessionId, Arc<Session>), RecordError> {
+        todo!()
+    }
     /// Ends a session everywhere. Ending an unknown one is fine.
-    pub async fn end(&self, _id: &SessionId) -> Result<(), RecordError> { todo!() }
+    pub async fn end(&self, _id: &SessionId) -> Result<(), RecordError> {
+        todo!()
+    }
     /// Ends all sessions of somebody; tells how many.
-    pub async fn end_all(&self, _identity: &Identity) -> Result<usize, RecordError> { todo!() }
+    pub async fn end_all(&self, _identity: &Identity) -> Result<usize, RecordError> {
+        todo!()
+    }
     /// How many are live.
-    pub fn count(&self) -> usize { todo!() }
+    pub fn count(&self) -> usize {
+        todo!()
+    }
 }
 
 impl std::fmt::Debug for SessionId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("SessionId(…)") }
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SessionId(…)")
+    }
 }

@@ -145,26 +145,46 @@ pub struct Workspaces {}
 
 impl Workspaces {
     /// The workspace's entry: one atomic load and one hash. `None` = never started.
-    pub fn lookup(&self, _id: &WorkspaceId) -> Option<Arc<Entry>> { todo!() }
+    pub fn lookup(&self, _id: &WorkspaceId) -> Option<Arc<Entry>> {
+        todo!()
+    }
     /// All entries, for status pages and metrics.
-    pub fn all(&self) -> Vec<Arc<Entry>> { todo!() }
+    pub fn all(&self) -> Vec<Arc<Entry>> {
+        todo!()
+    }
     /// Sees a new value whenever a table was published. Look up, and if it is not as wanted, wait for this.
-    pub fn changes(&self) -> watch::Receiver<u64> { todo!() }
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        todo!()
+    }
     /// Whether the driver has told all that there is, so that the table may be believed.
-    pub fn synced(&self) -> bool { todo!() }
+    pub fn synced(&self) -> bool {
+        todo!()
+    }
     /// Asks for a start. Idempotent: one that is wanted already stays where it is in the queue.
     ///
     /// # Errors
     /// Why nothing will happen.
-    pub async fn wake(&self, _wake: Wake) -> Result<(), WakeRefused> { todo!() }
+    pub async fn wake(&self, _wake: Wake) -> Result<(), WakeRefused> {
+        todo!()
+    }
     /// Asks for a stop; used ones too. Returns when it is under way; `false` = there was nothing to stop.
-    pub async fn stop(&self, _id: &WorkspaceId) -> bool { todo!() }
+    pub async fn stop(&self, _id: &WorkspaceId) -> bool {
+        todo!()
+    }
     /// Moves the idle stop `idle_after` ahead from now, never beyond `max_age`. Tells the new time.
-    pub async fn extend(&self, _id: &WorkspaceId) -> Option<Instant> { todo!() }
+    pub async fn extend(&self, _id: &WorkspaceId) -> Option<Instant> {
+        todo!()
+    }
     /// Keeps it for so long from now, at most the template's `keep_until_max`. Tells the new time.
-    pub async fn keep(&self, _id: &WorkspaceId, _for: Duration) -> Option<Instant> { todo!() }
+    pub async fn keep(&self, _id: &WorkspaceId, _for: Duration) -> Option<Instant> {
+        todo!()
+    }
     /// Stops it and removes its record; with `volume` also its files. `false` = unknown.
-    pub async fn delete(&self, _id: &WorkspaceId, _volume: bool) -> bool { todo!() }
+    pub async fn delete(&self, _id: &WorkspaceId, _volume: bool) -> bool {
+        todo!()
+    }
     /// The last lines of the workspace's output, at most 64 lines and 16 KiB, lossily decoded.
-    pub async fn log_tail(&self, _id: &WorkspaceId) -> String { todo!() }
+    pub async fn log_tail(&self, _id: &WorkspaceId) -> String {
+        todo!()
+    }
 }

@@ -12,11 +12,16 @@ pub struct Tickets {
 
 impl Tickets {
     /// Over these records.
-    pub fn new(records: Arc<dyn Records>) -> Self { Self { records } }
+    pub fn new(records: Arc<dyn Records>) -> Self {
+        Self { records }
+    }
     /// Redeems a ticket: `true` for exactly one caller, on all replicas together. `lifetime` is how long
     /// the ticket could still be shown: its record is kept for that long.
     ///
     /// # Errors
     /// The store fails.
-    pub async fn redeem(&self, _ticket: &[u8], _lifetime: Duration) -> Result<bool, RecordError> { let _ = &self.records; todo!() }
+    pub async fn redeem(&self, _ticket: &[u8], _lifetime: Duration) -> Result<bool, RecordError> {
+        let _ = &self.records;
+        todo!()
+    }
 }

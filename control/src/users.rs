@@ -18,7 +18,9 @@ impl Identity {
     /// The issuer of identities of the development login.
     pub const DEVELOPMENT: &'static str = "usher:development";
     /// The name of this identity's records: a hash that cannot be confused between issuer and subject.
-    pub fn key(&self) -> String { todo!() }
+    pub fn key(&self) -> String {
+        todo!()
+    }
 }
 
 /// A user: an identity and its label.
@@ -38,7 +40,9 @@ pub struct Users {
 
 impl Users {
     /// Over these records.
-    pub fn new(records: Arc<dyn Records>) -> Self { Self { records } }
+    pub fn new(records: Arc<dyn Records>) -> Self {
+        Self { records }
+    }
 
     /// The user with this identity; if new, one that claims `wanted` as label.
     ///
@@ -47,5 +51,8 @@ impl Users {
     ///
     /// # Errors
     /// The store fails.
-    pub async fn enter(&self, _identity: &Identity, _wanted: &str) -> Result<(User, Label), RecordError> { let _ = &self.records; todo!() }
+    pub async fn enter(&self, _identity: &Identity, _wanted: &str) -> Result<(User, Label), RecordError> {
+        let _ = &self.records;
+        todo!()
+    }
 }

@@ -1,0 +1,65 @@
+//! The phases of a request, in order. The file to read first.
+
+pub mod authenticate;
+pub mod authorise;
+pub mod ensure;
+pub mod isolate;
+pub mod route;
+
+use crate::edge::Edge;
+use crate::refusal::Refusal;
+use crate::request::Request;
+use authorise::Permit;
+use config::Config;
+use ensure::Waiting;
+use route::Place;
+
+/// What becomes of a request that was not refused.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It goes to a workspace.
+    Forward(Forward),
+    /// One of our own endpoints answers it.
+    Own(Own),
+    /// Its workspace is not ready.
+    Wait(Waiting),
+}
+
+/// A request on its way to a workspace.
+#[derive(Debug)]
+pub struct Forward {
+    /// Who may do it.
+    pub permit: Permit,
+    /// Where it goes.
+    pub route: control::Route,
+    /// Another port of the workspace than its own, if the host names one.
+    pub port: Option<u16>,
+    /// Where its use is counted.
+    pub activity: std::sync::Arc<control::Activity>,
+    /// Whether it counts as use (`background` of the template does not).
+    pub counts: bool,
+}
+
+/// A request to one of our own endpoints: which host's, and whose.
+#[derive(Debug)]
+pub struct Own {
+    /// Portal or workspace host.
+    pub place: Place,
+    /// Who asks, if they are known.
+    pub caller: Option<authenticate::Caller>,
+}
+
+/// Decides what becomes of a request: the only way to an upstream, for HTTP and WebSocket alike.
+///
+/// # Errors
+/// The refusal, by the first phase that refuses.
+pub async fn admit(edge: &Edge, config: &Config, request: &Request<'_>) -> Result<Verdict, Refusal> {
+    let place = route::place(config, request)?;
+    isolate::check(&place, request)?;
+    let caller = authenticate::caller(edge, &place, request).await?;
+    if place.is_own(request) {
+        return Ok(Verdict::Own(Own { place, caller }));
+    }
+    let permit = authorise::permit(config, place, caller, request)?;
+    ensure::upstream(edge, config, permit, request).await
+}

@@ -1,0 +1,58 @@
+//! What every request shares: one per process, read without locks.
+
+use crate::keys::Keys;
+use crate::metrics::Metrics;
+use arc_swap::ArcSwap;
+use config::Config;
+use control::{Sessions, Tickets, Users, Workspaces};
+use tokio_util::sync::CancellationToken;
+
+/// What every request shares.
+pub struct Edge {
+    /// The configuration in force; a request takes one snapshot and keeps it.
+    pub config: ArcSwap<Config>,
+    /// The table of workspaces.
+    pub workspaces: Workspaces,
+    /// Who is logged in.
+    pub sessions: Sessions,
+    /// Who has which label.
+    pub users: Users,
+    /// Which hand-off tickets were used.
+    pub tickets: Tickets,
+    /// What cookies and tickets are sealed with.
+    pub keys: Keys,
+    /// The origins that the listeners serve.
+    pub origins: Origins,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Cancelled when a drain begins: readiness fails, new connections stop after `drain.delay`.
+    pub draining: CancellationToken,
+}
+
+/// What the accept loop knows of the listener that a connection came in by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerFacts {
+    /// Whether browsers speak TLS to it.
+    pub tls: bool,
+    /// The port that browsers use: `public_port`, or the one bound.
+    pub public_port: u16,
+    /// Whether it is bound to a loopback address: only then is the development login served.
+    pub loopback: bool,
+}
+
+impl ListenerFacts {
+    /// The origin of a host as browsers see it through this listener: `http://alice.lab.localhost:8080`;
+    /// the default port is left out (RFC 6454 §6.1).
+    pub fn origin(&self, host: &str) -> String {
+        let (scheme, default) = if self.tls { ("https", 443) } else { ("http", 80) };
+        if self.public_port == default {
+            format!("{scheme}://{host}")
+        } else {
+            format!("{scheme}://{host}:{}", self.public_port)
+        }
+    }
+}
+
+/// The listeners that this process serves, once bound.
+#[derive(Debug, Clone, Default)]
+pub struct Origins(pub Vec<ListenerFacts>);

@@ -1,0 +1,88 @@
+//! What a request is refused with: one table for status, code, words, metric label and log level.
+
+use http::StatusCode;
+
+/// Why a request is not carried out, with what the client may know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which: the row of the table.
+    pub code: Code,
+    /// The values of this case, for the client; empty = the row's own sentence.
+    pub detail: String,
+    /// `Retry-After`, in seconds.
+    pub retry_after: Option<u32>,
+    /// `Location`, for a redirect or as the login address of a 401.
+    pub location: Option<String>,
+}
+
+/// The rows of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// 400.
+    BadRequest,
+    /// 302 to the login.
+    LoginNeeded,
+    /// 401.
+    Unauthenticated,
+    /// 403: not from this page.
+    CrossOrigin,
+    /// 403: the rule `access.allow` says no.
+    NotAllowed,
+    /// 404.
+    NotFound,
+    /// 405.
+    MethodNotAllowed,
+    /// 421.
+    MisdirectedRequest,
+    /// 424: the workspace is stopped and this request does not start it.
+    WorkspaceStopped,
+    /// 431.
+    HeadersTooLarge,
+    /// 429.
+    TooMany,
+    /// 502: the workspace's answer could not be used.
+    BadUpstream,
+    /// 503: it is starting.
+    Starting,
+    /// 503: the queue is full.
+    QueueFull,
+    /// 503: it failed.
+    WorkspaceFailed,
+    /// 503: usher is draining or its store fails.
+    Unavailable,
+    /// 500.
+    Internal,
+}
+
+impl Refusal {
+    /// A refusal with the row's own sentence.
+    pub fn new(code: Code) -> Self {
+        Self { code, detail: String::new(), retry_after: None, location: None }
+    }
+    /// With the values of this case.
+    pub fn with(code: Code, detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), ..Self::new(code) }
+    }
+}
+
+/// One row: everything that is the same for all refusals of a code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// The stable code: `Usher-Error`, `code`, metric label, log field.
+    pub code: &'static str,
+    /// The status.
+    pub status: StatusCode,
+    /// One sentence for the user.
+    pub detail: &'static str,
+    /// One hint for the operator.
+    pub hint: &'static str,
+    /// Its log level.
+    pub level: tracing::Level,
+}
+
+impl Code {
+    /// The row of this code.
+    pub fn row(self) -> Row {
+        todo!()
+    }
+}
