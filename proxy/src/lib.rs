@@ -3,11 +3,13 @@
 pub mod access;
 pub mod connection;
 pub mod cookies;
+pub mod demo;
 pub mod edge;
 pub mod gateway;
 pub mod head;
 pub mod keys;
 pub mod metrics;
+pub mod notice;
 pub mod own;
 pub mod portal;
 pub mod refusal;
