@@ -1,6 +1,7 @@
 //! Decides, per request, and carries bytes: the edge, the portal and the binary.
 
 pub mod access;
+pub mod admin;
 pub mod connection;
 pub mod cookies;
 pub mod edge;
