@@ -9,6 +9,7 @@ pub mod head;
 pub mod keys;
 pub mod metrics;
 pub mod own;
+pub mod page;
 pub mod portal;
 pub mod refusal;
 pub mod request;
