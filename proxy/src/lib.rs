@@ -13,6 +13,7 @@ pub mod keys;
 pub mod metrics;
 pub mod notice;
 pub mod own;
+pub mod page;
 pub mod portal;
 pub mod refusal;
 pub mod remote;
