@@ -7,6 +7,7 @@ pub mod connection;
 pub mod cookies;
 pub mod edge;
 pub mod gateway;
+pub mod handoff;
 pub mod head;
 pub mod keys;
 pub mod metrics;
