@@ -8,6 +8,7 @@ pub mod cookies;
 pub mod demo;
 pub mod edge;
 pub mod gateway;
+pub mod handoff;
 pub mod head;
 pub mod keys;
 pub mod metrics;
