@@ -87,6 +87,16 @@ impl Code {
     }
 }
 
+/// The answer to a refused request, in its client's terms: a page, or a problem document (RFC 9457).
+pub fn answer(
+    _refusal: &Refusal,
+    _intent: crate::request::Intent,
+    _method: &http::Method,
+    _request_id: &str,
+) -> http::Response<bytes::Bytes> {
+    todo!()
+}
+
 /// All codes, in the order of the table.
 pub fn all() -> &'static [Code] {
     todo!()

@@ -36,6 +36,21 @@ pub enum Intent {
     Script,
 }
 
+impl Intent {
+    /// The intent of a head, parsed or not: a refused one is answered in its client's terms, too.
+    pub fn of(_headers: &http::HeaderMap) -> Self {
+        todo!()
+    }
+}
+
+/// Refuses what Pingora's parsed head no longer shows: a bare LF, and `Content-Length` with `Transfer-Encoding`.
+///
+/// # Errors
+/// 400.
+pub fn check_raw(_raw: &[u8]) -> Result<(), Refusal> {
+    todo!()
+}
+
 impl<'a> Request<'a> {
     /// Parses a head.
     ///
