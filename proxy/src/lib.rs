@@ -21,5 +21,6 @@ pub mod portal;
 pub mod refusal;
 pub mod remote;
 pub mod request;
+pub mod session_cookie;
 pub mod tunnel;
 pub mod workspace_host;
