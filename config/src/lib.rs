@@ -3,11 +3,12 @@
 mod expression;
 mod model;
 mod names;
+mod near;
 mod secret;
 
 pub use expression::{EvalError, Expression, RequestFacts, Subject};
 pub use model::*;
-pub use names::{BadName, HostName, Label, TemplateName, WorkspaceId, WorkspaceName};
+pub use names::{BadName, HostName, Label, RESERVED_LABELS, TemplateName, WorkspaceId, WorkspaceName};
 pub use secret::Secret;
 
 use std::path::Path;
