@@ -1,6 +1,7 @@
 //! Rules of the operator: CEL expressions, compiled once at load.
 
 use std::marker::PhantomData;
+use std::time::SystemTime;
 
 /// A compiled CEL expression whose value is a `T`.
 ///
@@ -63,7 +64,7 @@ impl<T> Expression<T> {
         todo!()
     }
     /// Evaluates over `json` and `now`, for [`crate::BusyProbe`].
-    pub fn evaluate_json(&self, _json: &serde_json::Value) -> Result<T, EvalError> {
+    pub fn evaluate_json(&self, _json: &serde_json::Value, _now: SystemTime) -> Result<T, EvalError> {
         todo!()
     }
 }

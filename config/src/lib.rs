@@ -7,7 +7,7 @@ mod secret;
 
 pub use expression::{EvalError, Expression, RequestFacts, Subject};
 pub use model::*;
-pub use names::{BadName, HostName, Label, TemplateName, WorkspaceId, WorkspaceName};
+pub use names::{BadName, HostName, Label, RESERVED_LABELS, TemplateName, WorkspaceId, WorkspaceName};
 pub use secret::Secret;
 
 use std::path::Path;
