@@ -3,6 +3,7 @@
 mod activity;
 mod cause;
 mod driver;
+pub mod probe;
 mod records;
 mod sessions;
 mod table;
