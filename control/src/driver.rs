@@ -70,7 +70,7 @@ pub struct StartSpec {
 
 /// One running instance of a workspace: changes with every start, never used twice.
 ///
-/// Pod UID, or pid + start time + boot id. Upstream connections are pooled under it.
+/// Pod UID, or a random number that is recorded before the process is forked. Upstream connections are pooled under it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Generation(pub Arc<str>);
 
