@@ -3,6 +3,7 @@
 mod expression;
 mod model;
 mod names;
+mod near;
 mod secret;
 
 pub use expression::{EvalError, Expression, RequestFacts, Subject};
