@@ -86,3 +86,8 @@ impl Code {
         todo!()
     }
 }
+
+/// All codes, in the order of the table.
+pub fn all() -> &'static [Code] {
+    todo!()
+}

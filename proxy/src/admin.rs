@@ -1,0 +1,231 @@
+//! The operator's side: health and metrics over TCP, everything over a Unix socket.
+//!
+//! Over TCP nothing can be changed and no user is named, and a web page cannot reach it: a request with an
+//! `Origin`, or with a `Host` that is neither an address nor `localhost`, is refused (a page that rebinds its
+//! name to loopback sends its own name). The Unix socket (0600) serves `/status` and the changes as well.
+
+use crate::edge::Edge;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use config::WorkspaceId;
+use prometheus::{Encoder, TextEncoder};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// One workspace as `/status` tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkspaceStatus {
+    /// `alice` or `gpu--alice`.
+    pub workspace: String,
+    /// The owner's `sub`.
+    pub owner: String,
+    /// The owner's `iss`.
+    pub issuer: String,
+    /// The template's name.
+    pub template: String,
+    /// `stopped`, `queued`, `starting`, `ready`, `stopping`, `failed`.
+    pub phase: String,
+    /// How long it has been in this phase, in seconds.
+    pub since_s: u64,
+    /// Why a ready one is alive; why a failed one failed.
+    pub why: Option<String>,
+    /// For how long `why` has been so, in seconds.
+    pub why_since_s: Option<u64>,
+    /// When a ready one stops if nothing more happens, in seconds from now.
+    pub stops_in_s: Option<u64>,
+    /// How many WebSockets are open.
+    pub open_sockets: u32,
+}
+
+/// What `/status` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The version of the running binary.
+    pub version: String,
+    /// Whether it takes new work.
+    pub ready: bool,
+    /// How many sessions are live.
+    pub sessions: usize,
+    /// All workspaces that it knows, in the order of their names.
+    pub workspaces: Vec<WorkspaceStatus>,
+}
+
+/// `/livez`, `/readyz` and `/metrics`: what the TCP listener serves.
+pub fn tcp_router(edge: Arc<Edge>) -> Router {
+    health(edge).layer(middleware::from_fn(refuse_web_pages))
+}
+
+/// Everything: what the Unix socket serves.
+pub fn socket_router(edge: Arc<Edge>) -> Router {
+    let changes = Router::new()
+        .route("/status", get(status))
+        .route("/workspaces/{id}/stop", post(stop))
+        .route("/workspaces/{id}/delete", post(delete))
+        .with_state(edge.clone());
+    health(edge).merge(changes)
+}
+
+fn health(edge: Arc<Edge>) -> Router {
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(edge)
+}
+
+async fn refuse_web_pages(request: Request, next: Next) -> Response {
+    if may_ask(request.headers()) {
+        next.run(request).await
+    } else {
+        let words =
+            "refused: this address serves operators' tools, by IP address or localhost and without Origin\n";
+        (StatusCode::FORBIDDEN, words).into_response()
+    }
+}
+
+/// Whether a request over TCP can come from something else than a web page.
+fn may_ask(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    !headers.contains_key(header::ORIGIN) && host.is_some_and(names_this_machine)
+}
+
+fn names_this_machine(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+}
+
+async fn readyz(State(edge): State<Arc<Edge>>) -> (StatusCode, &'static str) {
+    match unready(&edge) {
+        None => (StatusCode::OK, "ok\n"),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+    }
+}
+
+fn unready(edge: &Edge) -> Option<&'static str> {
+    if edge.draining.is_cancelled() {
+        Some("draining\n")
+    } else if !edge.workspaces.synced() {
+        Some("the driver has not told yet what is running\n")
+    } else {
+        None
+    }
+}
+
+async fn metrics(State(edge): State<Arc<Edge>>) -> Response {
+    let encoder = TextEncoder::new();
+    let mut text = Vec::new();
+    match encoder.encode(&edge.metrics.registry.gather(), &mut text) {
+        Ok(()) => ([(header::CONTENT_TYPE, encoder.format_type().to_owned())], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn status(State(edge): State<Arc<Edge>>) -> Json<Status> {
+    let now = Instant::now();
+    let mut workspaces: Vec<_> = edge.workspaces.all().iter().map(|entry| describe(entry, now)).collect();
+    workspaces.sort_by(|a, b| a.workspace.cmp(&b.workspace));
+    Json(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ready: unready(&edge).is_none(),
+        sessions: edge.sessions.count(),
+        workspaces,
+    })
+}
+
+fn describe(entry: &control::Entry, now: Instant) -> WorkspaceStatus {
+    let alive = entry.why_alive.as_ref();
+    let why = match &entry.phase {
+        control::Phase::Failed { cause, .. } => Some(format!("{}: {}", cause.code.as_str(), cause.detail)),
+        _ => alive.map(|why| why.reason.to_owned()),
+    };
+    WorkspaceStatus {
+        workspace: entry.id.to_string(),
+        owner: entry.owner.subject.clone(),
+        issuer: entry.owner.issuer.clone(),
+        template: entry.template.to_string(),
+        phase: entry.phase.as_str().to_owned(),
+        since_s: now.saturating_duration_since(entry.since).as_secs(),
+        why,
+        why_since_s: alive.map(|why| now.saturating_duration_since(why.since).as_secs()),
+        stops_in_s: alive.and_then(|why| why.stops_at).map(|at| at.saturating_duration_since(now).as_secs()),
+        open_sockets: entry.activity.open_sockets(),
+    }
+}
+
+type Answer = Result<&'static str, (StatusCode, String)>;
+
+fn known(id: &str) -> Result<WorkspaceId, (StatusCode, String)> {
+    WorkspaceId::parse(id).map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n")))
+}
+
+async fn stop(State(edge): State<Arc<Edge>>, Path(id): Path<String>) -> Answer {
+    if edge.workspaces.stop(&known(&id)?).await {
+        Ok("stopping\n")
+    } else {
+        Err((StatusCode::NOT_FOUND, format!("{id} is not running: see usher status\n")))
+    }
+}
+
+/// The query of a delete.
+#[derive(Debug, Deserialize)]
+struct Delete {
+    #[serde(default)]
+    volume: bool,
+}
+
+async fn delete(
+    State(edge): State<Arc<Edge>>,
+    Path(id): Path<String>,
+    Query(delete): Query<Delete>,
+) -> Answer {
+    if edge.workspaces.delete(&known(&id)?, delete.volume).await {
+        Ok("deleted\n")
+    } else {
+        Err((StatusCode::NOT_FOUND, format!("there is no workspace {id}: see usher status\n")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn headers(host: Option<&str>, origin: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [(header::HOST, host), (header::ORIGIN, origin)] {
+            if let Some(value) = value {
+                headers.insert(name, HeaderValue::from_str(value).unwrap());
+            }
+        }
+        headers
+    }
+
+    #[test]
+    fn a_web_page_cannot_ask_the_admin_listener() {
+        for host in ["127.0.0.1:9090", "[::1]:9090", "[::1]", "10.0.0.7", "localhost:9090", "LOCALHOST"] {
+            assert!(may_ask(&headers(Some(host), None)), "{host}");
+            assert!(!may_ask(&headers(Some(host), Some("http://evil.example"))), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "evil.example:9090",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "",
+            ":9090",
+        ] {
+            assert!(!may_ask(&headers(Some(host), None)), "{host}");
+        }
+        assert!(!may_ask(&headers(None, None)));
+    }
+}

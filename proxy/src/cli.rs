@@ -1,0 +1,155 @@
+//! The commands of the binary, and the help that teaches them.
+
+use clap::{Args, Parser, Subcommand};
+use config::WorkspaceId;
+use std::path::PathBuf;
+
+/// Shows each user to their own workspace.
+///
+/// Usher stands at the edge: it knows who asks, starts their workspace on the first visit, carries HTTP and
+/// WebSockets to it on a host of its own, and stops it when nobody uses it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "usher",
+    version,
+    disable_help_subcommand = true,
+    after_help = "Try it: usher serve --config config/quickstart.toml, then open http://alice.lab.localhost:8080/\n\
+                  Exit codes: 0 done, 1 failed, 2 wrong use or bad configuration."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the edge until SIGTERM (drains) or a second one (drains now).
+    #[command(
+        after_help = "Logs are JSON lines on standard error, or plain lines on a terminal; RUST_LOG sets their level."
+    )]
+    Serve(ConfigFile),
+    /// Read a configuration and tell every mistake in it, each with line, column, key and what would be accepted.
+    #[command(after_help = "Example: usher check usher.toml && systemctl restart usher")]
+    Check {
+        /// The configuration.
+        file: PathBuf,
+    },
+    /// Tell what runs, why it is alive, since when, and when it stops.
+    Status {
+        /// The running usher.
+        #[command(flatten)]
+        running: Running,
+        /// The answer of `/status`, as it came.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop a workspace, used or not; its files stay, and the next visit starts it again.
+    #[command(after_help = "Example: usher stop gpu--alice")]
+    Stop {
+        /// The workspace as `usher status` names it: `alice` or `gpu--alice`.
+        #[arg(value_parser = workspace)]
+        name: WorkspaceId,
+        /// The running usher.
+        #[command(flatten)]
+        running: Running,
+    },
+    /// Stop a workspace and forget it; its files stay unless --with-volume.
+    #[command(after_help = "Example: usher delete alice --with-volume   (the files are gone for ever)")]
+    Delete {
+        /// The workspace as `usher status` names it: `alice` or `gpu--alice`.
+        #[arg(value_parser = workspace)]
+        name: WorkspaceId,
+        /// Delete the user's files, too: they cannot be brought back.
+        #[arg(long)]
+        with_volume: bool,
+        /// The running usher.
+        #[command(flatten)]
+        running: Running,
+    },
+    /// The small application of the quickstart: a clock and an echo over WebSockets, who am I, a note.
+    Demo(Demo),
+    /// Tell the version.
+    Version,
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+pub struct ConfigFile {
+    /// The configuration.
+    #[arg(long, value_name = "FILE", default_value = "usher.toml")]
+    pub config: PathBuf,
+}
+
+/// How to reach the usher that runs: its admin socket.
+#[derive(Debug, Args)]
+pub struct Running {
+    /// The configuration that it runs with, to find its admin socket.
+    #[arg(long, value_name = "FILE", default_value = "usher.toml", conflicts_with = "socket")]
+    pub config: PathBuf,
+    /// Its admin socket.
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+impl Running {
+    /// The admin socket, from the configuration unless it is named.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration.
+    pub fn socket(self) -> Result<PathBuf, config::Findings> {
+        match self.socket {
+            Some(path) => Ok(path),
+            None => Ok(config::Config::load(&self.config)?.admin.socket),
+        }
+    }
+}
+
+/// Where the demo listens.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct DemoListen {
+    /// A Unix socket to make.
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// A port of 127.0.0.1.
+    #[arg(long)]
+    pub port: Option<u16>,
+}
+
+/// The demo workspace.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Where it listens.
+    #[command(flatten)]
+    pub listen: DemoListen,
+    /// Wait this many milliseconds before listening, to show the waiting page.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub start_delay: u64,
+}
+
+fn workspace(text: &str) -> Result<WorkspaceId, config::BadName> {
+    WorkspaceId::parse(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_option_explains_itself() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for arg in command.get_arguments().filter(|arg| arg.get_id() != "help") {
+                assert!(arg.get_help().is_some(), "{} {}", command.get_name(), arg.get_id());
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The commands that ask a running usher, over its admin socket.
+
+use crate::admin::{Status, WorkspaceStatus};
+use bytes::Bytes;
+use config::WorkspaceId;
+use http::header::HOST;
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::UnixStream;
+
+/// How long a running usher may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a running usher could not be asked, or what it said.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// Nobody listens on the socket, or the connection broke.
+    #[error("no usher answers at {}: does it run, with this configuration, as this user?", socket.display())]
+    NoAnswer {
+        /// The admin socket.
+        socket: PathBuf,
+        /// What the connection said.
+        source: ConnectionError,
+    },
+    /// The socket is there, but silent.
+    #[error("the usher at {} did not answer in {PATIENCE:?}", socket.display())]
+    Silent {
+        /// The admin socket.
+        socket: PathBuf,
+    },
+    /// It said no; its own words.
+    #[error("{0}")]
+    Refused(String),
+    /// Its answer is not what this version understands.
+    #[error("the running usher is another version than this command: its answer cannot be read")]
+    OtherVersion(#[from] serde_json::Error),
+}
+
+/// What broke on the way to a running usher.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// The socket.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The HTTP spoken on it.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+}
+
+/// `usher status`.
+///
+/// # Errors
+/// No usher answers, or it answers with an error.
+pub async fn status(socket: &Path, json: bool) -> Result<(), RemoteError> {
+    let text = ask(socket, Method::GET, "/status").await?;
+    if json {
+        println!("{text}");
+    } else {
+        print!("{}", table(&serde_json::from_str(&text)?));
+    }
+    Ok(())
+}
+
+/// `usher stop NAME`.
+///
+/// # Errors
+/// No usher answers, or there is nothing to stop.
+pub async fn stop(socket: &Path, name: &WorkspaceId) -> Result<(), RemoteError> {
+    print!("{}", ask(socket, Method::POST, &format!("/workspaces/{name}/stop")).await?);
+    Ok(())
+}
+
+/// `usher delete NAME`.
+///
+/// # Errors
+/// No usher answers, or it knows no such workspace.
+pub async fn delete(socket: &Path, name: &WorkspaceId, with_volume: bool) -> Result<(), RemoteError> {
+    print!(
+        "{}",
+        ask(socket, Method::POST, &format!("/workspaces/{name}/delete?volume={with_volume}")).await?
+    );
+    Ok(())
+}
+
+async fn ask(socket: &Path, method: Method, path: &str) -> Result<String, RemoteError> {
+    let (status, text) = match tokio::time::timeout(PATIENCE, exchange(socket, method, path)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(source)) => return Err(RemoteError::NoAnswer { socket: socket.to_owned(), source }),
+        Err(_) => return Err(RemoteError::Silent { socket: socket.to_owned() }),
+    };
+    if status == StatusCode::OK { Ok(text) } else { Err(RemoteError::Refused(text.trim_end().to_owned())) }
+}
+
+async fn exchange(
+    socket: &Path,
+    method: Method,
+    path: &str,
+) -> Result<(StatusCode, String), ConnectionError> {
+    let stream = TokioIo::new(UnixStream::connect(socket).await?);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.method_mut() = method;
+    *request.uri_mut() = Uri::try_from(path).expect("a workspace id is LDH, so the path is a URI");
+    request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
+    let exchange = async {
+        let answer = sender.send_request(request).await?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await?.to_bytes();
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    };
+    tokio::pin!(connection);
+    tokio::pin!(exchange);
+    tokio::select! {
+        done = &mut exchange => done,
+        ended = &mut connection => { ended?; exchange.await }
+    }
+}
+
+/// The status as a person reads it.
+fn table(status: &Status) -> String {
+    let head = ["WORKSPACE", "OWNER", "TEMPLATE", "PHASE", "SINCE", "WHY", "STOPS IN", "SOCKETS"];
+    let rows: Vec<[String; 8]> =
+        std::iter::once(head.map(str::to_owned)).chain(status.workspaces.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 8] = std::array::from_fn(width);
+    let mut text = format!(
+        "usher {}, {}, {} sessions, {} workspaces\n",
+        status.version,
+        if status.ready { "ready" } else { "not ready" },
+        status.sessions,
+        status.workspaces.len()
+    );
+    for row in rows.iter().filter(|_| !status.workspaces.is_empty()) {
+        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn row(workspace: &WorkspaceStatus) -> [String; 8] {
+    let why = match (&workspace.why, workspace.why_since_s) {
+        (Some(why), Some(since)) => format!("{why}, {} ago", span(since)),
+        (Some(why), None) => why.clone(),
+        (None, _) => "-".to_owned(),
+    };
+    [
+        workspace.workspace.clone(),
+        workspace.owner.clone(),
+        workspace.template.clone(),
+        workspace.phase.clone(),
+        span(workspace.since_s),
+        why,
+        workspace.stops_in_s.map_or_else(|| "-".to_owned(), span),
+        workspace.open_sockets.to_string(),
+    ]
+}
+
+/// Seconds as a person says them: `42s`, `12m`, `3h05m`, `2d04h`.
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_told_in_two_units_at_most() {
+        let told = [(0, "0s"), (59, "59s"), (60, "1m"), (3599, "59m"), (3600, "1h00m"), (93_600, "1d02h")];
+        for (seconds, text) in told {
+            assert_eq!(span(seconds), text);
+        }
+    }
+
+    #[test]
+    fn the_status_names_the_reason_and_its_age() {
+        let workspace = WorkspaceStatus {
+            workspace: "gpu--alice".into(),
+            owner: "alice".into(),
+            issuer: "usher:development".into(),
+            template: "demo".into(),
+            phase: "ready".into(),
+            since_s: 7200,
+            why: Some("client_frame".into()),
+            why_since_s: Some(90),
+            stops_in_s: Some(1710),
+            open_sockets: 2,
+        };
+        let status = Status { version: "1".into(), ready: true, sessions: 3, workspaces: vec![workspace] };
+        assert_eq!(
+            table(&status),
+            "usher 1, ready, 3 sessions, 1 workspaces\n\
+             WORKSPACE   OWNER  TEMPLATE  PHASE  SINCE  WHY                   STOPS IN  SOCKETS\n\
+             gpu--alice  alice  demo      ready  2h00m  client_frame, 1m ago  28m       2\n"
+        );
+    }
+}
