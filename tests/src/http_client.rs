@@ -5,8 +5,10 @@ use crate::wait::SOON;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::net::SocketAddr;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// Where requests go: one listener of an usher.
@@ -121,18 +123,29 @@ impl Ask {
     /// As [`Ask::send`], where the connection may well be cut.
     pub async fn try_send(self) -> anyhow::Result<Answer> {
         let stream = self.client.connect(&self.host).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let driven = tokio::spawn(connection);
-        let mut request = Request::builder().method(self.method).uri(self.path);
-        if let Some(headers) = request.headers_mut() {
-            *headers = self.headers;
-        }
-        let answer = sender.send_request(request.body(Full::new(self.body))?).await?;
-        let (parts, body) = answer.into_parts();
-        let body = body.collect().await?.to_bytes();
-        driven.abort();
-        Ok(Answer { status: parts.status, headers: parts.headers, body })
+        let mut request = Request::builder().method(self.method).uri(self.path).body(Full::new(self.body))?;
+        *request.headers_mut() = self.headers;
+        exchange(stream, request).await
     }
+}
+
+/// The answer to a GET over a stream that is connected already.
+pub(crate) async fn answer_over(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    path: &str,
+) -> anyhow::Result<Answer> {
+    exchange(stream, Request::get(path).header("host", "localhost").body(Full::default())?).await
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> anyhow::Result<Answer> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driven = tokio::spawn(connection);
+    let answer = Answer::collect(sender.send_request(request).await?).await;
+    driven.abort();
+    answer
 }
 
 /// A whole answer.
@@ -147,6 +160,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    async fn collect(answer: http::Response<Incoming>) -> anyhow::Result<Self> {
+        let (parts, body) = answer.into_parts();
+        Ok(Self { status: parts.status, headers: parts.headers, body: body.collect().await?.to_bytes() })
+    }
+
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
@@ -181,11 +199,9 @@ pub async fn h2_answer(client: &Client, host: &str, path: &str, headers: &[(&str
     for (name, field) in headers {
         request = request.header(*name, *field);
     }
-    let answer = sender.send_request(request.body(Full::<Bytes>::default())?).await?;
-    let (parts, body) = answer.into_parts();
-    let body = body.collect().await?.to_bytes();
+    let answer = Answer::collect(sender.send_request(request.body(Full::<Bytes>::default())?).await?).await;
     driven.abort();
-    Ok(Answer { status: parts.status, headers: parts.headers, body })
+    answer
 }
 
 fn value(text: &str) -> HeaderValue {

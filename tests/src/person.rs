@@ -56,13 +56,15 @@ pub struct Person {
     pub name: String,
     /// What their browser keeps.
     pub jar: Jar,
+    /// Every address that they came by.
+    pub trail: Vec<Url>,
     client: Client,
 }
 
 impl Person {
     /// Somebody who has never been here.
     pub fn new(usher: &Usher, name: &str) -> Self {
-        Self { name: name.to_owned(), jar: Jar::default(), client: usher.client() }
+        Self { name: name.to_owned(), jar: Jar::default(), trail: Vec::new(), client: usher.client() }
     }
 
     /// Somebody who has logged in and come to their own workspace's host.
@@ -116,6 +118,11 @@ impl Person {
         .await
     }
 
+    /// Asks for their own workspace to be started, stopped or extended, as a button on its pages does.
+    pub async fn press(&self, what: &str) -> Answer {
+        self.fetch(Method::POST, &format!("/.usher/{what}")).send().await
+    }
+
     /// A WebSocket to a path of their own workspace, opened by its own page.
     pub async fn socket(&self, path: &str) -> Result<Socket, Box<Answer>> {
         let (host, origin) = (self.host(), self.client.origin(&self.host()));
@@ -134,6 +141,7 @@ impl Person {
         let mut site = "none";
         let mut form: Option<Vec<(String, String)>> = None;
         for _ in 0..16 {
+            self.trail.push(url.clone());
             let answer = self.step(&url, site, form.take()).await;
             site = "same-site";
             if answer.status.is_redirection() {

@@ -1,6 +1,6 @@
 //! The real binary, on free ports and a state folder of its own.
 
-use crate::http_client::{Ask, Client};
+use crate::http_client::{Ask, Client, answer_over};
 use crate::logs::Logs;
 use crate::processes;
 use crate::tls::Certificate;
@@ -12,9 +12,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::net::UnixStream;
 
 /// The base under which every test's workspaces have their hosts.
 pub const DOMAIN: &str = "lab.localhost";
+
+/// What a test gets unless it says otherwise: everybody works in the demo.
+const ACCESS: &str = "[access]\ntemplate = \"'demo'\"\n\n";
+const DEMO: &str = "[templates.demo]\ncommand = [\"{usher}\", \"demo\", \"--socket\", \"{socket}\"]\nconnect = \"socket\"\n";
 
 /// How to start an usher: its configuration, its certificate, its environment.
 #[derive(Clone, Default)]
@@ -26,6 +31,9 @@ pub struct Setup {
 
 impl Setup {
     /// Listeners, admin, domain, state folder and login are the fixture's; this is the rest of the TOML.
+    ///
+    /// Without an `[access]` of its own everybody gets the template `demo`, and without a `[templates.demo]` of its
+    /// own that is the application inside the binary.
     pub fn new(rest: &str) -> Self {
         Self { rest: rest.to_owned(), ..Self::default() }
     }
@@ -56,11 +64,13 @@ impl Setup {
             let (certificate, key) = (certificate.certificate(), certificate.private_key());
             format!("certificate = \"{}\"\nprivate_key = \"{}\"\n", certificate.display(), key.display())
         });
+        let access = if self.rest.contains("[access]") { "" } else { ACCESS };
+        let demo = if self.rest.contains("[templates.demo]") { "" } else { DEMO };
         format!(
             "domain = \"{DOMAIN}\"\nstate_dir = \"{folder}/state\"\n\n\
              [[listeners]]\naddress = \"127.0.0.1:0\"\n{tls}\n\
              [admin]\naddress = \"127.0.0.1:0\"\nsocket = \"{folder}/admin.sock\"\n\n\
-             [login]\ndevelopment = true\n\n{}",
+             [login]\ndevelopment = true\n\n{access}{demo}\n{}\n",
             self.rest
         )
     }
@@ -144,6 +154,12 @@ impl Usher {
         let text = self.admin("/metrics").send().await.text();
         let line = text.lines().find(|line| line.starts_with(sample))?;
         line.rsplit_once(' ')?.1.parse().ok()
+    }
+
+    /// What `/status` says, over the admin socket.
+    pub async fn status(&self) -> serde_json::Value {
+        let stream = UnixStream::connect(self.folder.path().join("admin.sock")).await.expect("the socket is there");
+        answer_over(stream, "/status").await.expect("/status answers").json()
     }
 
     /// Runs another command of the binary on the same configuration; its whole output and whether it succeeded.
