@@ -47,7 +47,8 @@ fn attribute(tag: &str, name: &str) -> Option<String> {
 }
 
 fn unescape(text: &str) -> String {
-    let text = text.replace("&quot;", "\"").replace("&#39;", "'").replace("&#x2F;", "/").replace("&#47;", "/");
+    let text =
+        text.replace("&quot;", "\"").replace("&#39;", "'").replace("&#x2F;", "/").replace("&#47;", "/");
     text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 }
 
@@ -60,7 +61,10 @@ mod tests {
         let page = r#"<p><form method=post action="/login?a=1&amp;b=2"><input type="hidden" name="state" value="x&quot;y">
             <input name=name autofocus><input type="submit" value="Go"></form><form><input name=other></form>"#;
         let hidden = vec![("state".to_owned(), "x\"y".to_owned())];
-        assert_eq!(form(page), Some(Form { action: "/login?a=1&b=2".into(), hidden, text: Some("name".into()) }));
+        assert_eq!(
+            form(page),
+            Some(Form { action: "/login?a=1&b=2".into(), hidden, text: Some("name".into()) })
+        );
     }
 
     #[test]

@@ -117,7 +117,9 @@ impl Ask {
     pub async fn send(self) -> Answer {
         let what = format!("{} {}{}", self.method, self.host, self.path);
         let answer = tokio::time::timeout(SOON * 3, self.try_send()).await;
-        answer.unwrap_or_else(|_| panic!("{what}: no answer")).unwrap_or_else(|error| panic!("{what}: {error:#}"))
+        answer
+            .unwrap_or_else(|_| panic!("{what}: no answer"))
+            .unwrap_or_else(|error| panic!("{what}: {error:#}"))
     }
 
     /// As [`Ask::send`], where the connection may well be cut.
@@ -172,7 +174,8 @@ impl Answer {
 
     /// The body as JSON.
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {}", self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("no JSON ({error}): {}", self.text()))
     }
 
     /// A field as text; empty when it is not there.
@@ -187,7 +190,12 @@ impl Answer {
 }
 
 /// The answer to one GET over HTTP/2.
-pub async fn h2_answer(client: &Client, host: &str, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+pub async fn h2_answer(
+    client: &Client,
+    host: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> anyhow::Result<Answer> {
     let certificate = client.certificate.as_ref().ok_or_else(|| anyhow::anyhow!("HTTP/2 needs TLS"))?;
     let stream = certificate.connect(client.address, host, "h2").await?;
     let chosen = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);

@@ -71,7 +71,12 @@ impl Person {
     pub async fn logged_in(usher: &Usher, name: &str) -> Self {
         let mut person = Self::new(usher, name);
         let (url, answer) = person.visit("/").await;
-        assert_eq!(url.host_str(), Some(person.host().as_str()), "not at home after the login: {}", answer.text());
+        assert_eq!(
+            url.host_str(),
+            Some(person.host().as_str()),
+            "not at home after the login: {}",
+            answer.text()
+        );
         person
     }
 
@@ -80,6 +85,11 @@ impl Person {
         let person = Self::logged_in(usher, name).await;
         person.await_phase("ready").await;
         person
+    }
+
+    /// Goes on with another usher on the same state: the cookies stay.
+    pub fn moved_to(&mut self, usher: &Usher) {
+        self.client = usher.client();
     }
 
     /// The host of their own workspace.
@@ -91,7 +101,8 @@ impl Person {
     pub fn fetch(&self, method: Method, path: &str) -> Ask {
         let origin = self.client.origin(&self.host());
         let safe = method == Method::GET || method == Method::HEAD;
-        let ask = self.with_cookies(self.client.ask(method, &self.host(), path), &self.host()).fetch("same-origin");
+        let ask =
+            self.with_cookies(self.client.ask(method, &self.host(), path), &self.host()).fetch("same-origin");
         if safe { ask } else { ask.with("origin", &origin) }
     }
 
@@ -136,6 +147,12 @@ impl Person {
         self.follow(Url::parse(&start).expect("a test's path is valid")).await
     }
 
+    /// Types an address of their own host, where the answer may be cut off.
+    pub async fn try_visit(&self, path: &str) {
+        let ask = self.with_cookies(self.client.get(&self.host(), path), &self.host());
+        let _cut = ask.navigate("none").try_send().await;
+    }
+
     /// As [`Person::visit`], to any address.
     pub async fn follow(&mut self, mut url: Url) -> (Url, Answer) {
         let mut site = "none";
@@ -175,7 +192,8 @@ impl Person {
 
     /// The login's form, with their name typed in.
     fn fill_in(&self, page: &Answer) -> (String, Vec<(String, String)>) {
-        let form = html::form(&page.text()).unwrap_or_else(|| panic!("no form in the login: {}", page.text()));
+        let form =
+            html::form(&page.text()).unwrap_or_else(|| panic!("no form in the login: {}", page.text()));
         let name = form.text.unwrap_or_else(|| panic!("nowhere to type a name: {}", page.text()));
         let mut fields = form.hidden;
         fields.push((name, self.name.clone()));

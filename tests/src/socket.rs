@@ -59,6 +59,14 @@ impl Socket {
         self.inner.send(message).await.expect("the socket is open");
     }
 
+    /// Sends one message, where the socket may have ended.
+    ///
+    /// # Errors
+    /// When it has.
+    pub async fn try_send(&mut self, message: Message) -> Result<(), Error> {
+        self.inner.send(message).await
+    }
+
     /// The next message that is data.
     pub async fn receive(&mut self) -> Message {
         loop {
@@ -76,6 +84,15 @@ impl Socket {
         while self.receive().await.into_text().is_ok_and(|got| !got.contains(text)) {}
     }
 
+    /// Whether the workspace sends a text back, before the socket ends or too much time passes.
+    pub async fn answers(&mut self, text: &str) -> bool {
+        let exchange = async {
+            self.try_send(Message::text(text)).await.ok()?;
+            self.inner.next().await?.ok()?.into_text().ok()
+        };
+        matches!(tokio::time::timeout(SOON, exchange).await, Ok(Some(got)) if got.as_str() == text)
+    }
+
     /// Reads on until the socket ends, answering pings.
     pub async fn closed(&mut self) -> Closed {
         loop {
@@ -87,19 +104,6 @@ impl Socket {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Closed::Cut(error.to_string()),
                 None => return Closed::Cut("end of stream".to_owned()),
-            }
-        }
-    }
-
-    /// Reads what comes, answering pings as browsers do, until the future given is done.
-    pub async fn answering_pings<T>(&mut self, until: impl Future<Output = T>) -> T {
-        tokio::pin!(until);
-        loop {
-            tokio::select! {
-                done = &mut until => return done,
-                message = self.inner.next() => {
-                    assert!(matches!(message, Some(Ok(_))), "the socket ended early: {message:?}");
-                }
             }
         }
     }

@@ -29,7 +29,8 @@ impl Certificate {
         let made = rcgen::generate_simple_self_signed(names).expect("the names are DNS names");
         let folder = TempDir::new().expect("a temporary folder");
         std::fs::write(folder.path().join("certificate.pem"), made.cert.pem()).expect("the folder is ours");
-        std::fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).expect("the folder is ours");
+        std::fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem())
+            .expect("the folder is ours");
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).expect("a certificate made just now is valid");
         Self { folder: Arc::new(folder), roots: Arc::new(roots) }

@@ -19,7 +19,12 @@ pub const DOMAIN: &str = "lab.localhost";
 
 /// What a test gets unless it says otherwise: everybody works in the demo.
 const ACCESS: &str = "[access]\ntemplate = \"'demo'\"\n\n";
-const DEMO: &str = "[templates.demo]\ncommand = [\"{usher}\", \"demo\", \"--socket\", \"{socket}\"]\nconnect = \"socket\"\n";
+const DEMO: &str =
+    "[templates.demo]\ncommand = [\"{usher}\", \"demo\", \"--socket\", \"{socket}\"]\nconnect = \"socket\"\n";
+
+/// The demo under a shell that ignores SIGTERM, which ignored signals' heirs do, too.
+const STUBBORN: &str = "[templates.demo]\nstop_grace = \"1s\"\nconnect = \"socket\"\n\
+    command = [\"/bin/sh\", \"-c\", \"trap '' TERM; {usher} demo --socket {socket}\"]\n";
 
 /// How to start an usher: its configuration, its certificate, its environment.
 #[derive(Clone, Default)]
@@ -47,6 +52,14 @@ impl Setup {
     /// With one more variable in its environment.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With workspaces that take no notice of SIGTERM, if so asked.
+    pub fn stubborn(mut self, stubborn: bool) -> Self {
+        if stubborn {
+            self.rest.push_str(STUBBORN);
+        }
         self
     }
 
@@ -135,7 +148,11 @@ impl Usher {
         let test = std::env::current_exe().expect("a test knows its own file");
         let target = test.parent().and_then(Path::parent).expect("tests are in target/<profile>/deps");
         let binary = target.join("usher");
-        assert!(binary.exists(), "{} is missing: run `cargo build --workspace --bins` first", binary.display());
+        assert!(
+            binary.exists(),
+            "{} is missing: run `cargo build --workspace --bins` first",
+            binary.display()
+        );
         binary
     }
 
@@ -158,7 +175,8 @@ impl Usher {
 
     /// What `/status` says, over the admin socket.
     pub async fn status(&self) -> serde_json::Value {
-        let stream = UnixStream::connect(self.folder.path().join("admin.sock")).await.expect("the socket is there");
+        let stream =
+            UnixStream::connect(self.folder.path().join("admin.sock")).await.expect("the socket is there");
         answer_over(stream, "/status").await.expect("/status answers").json()
     }
 
@@ -198,15 +216,21 @@ impl Usher {
     }
 
     /// Ends it as `kill -9` does and starts it again on the same state.
-    pub async fn kill_and_restart(mut self) -> Self {
-        self.end();
-        let mut again = Self::spawn(self.setup.clone(), Arc::clone(&self.folder));
-        again.await_listening().await;
-        again
+    pub async fn kill_and_restart(self) -> Self {
+        self.killed_and_restarted_after(|| ()).await
     }
 
-    /// Starts it again on the same state, after it has ended.
-    pub async fn restart_with(self, setup: Setup) -> Self {
+    /// As [`Usher::kill_and_restart`]; something happens while it is away.
+    pub async fn killed_and_restarted_after(mut self, happens: impl FnOnce()) -> Self {
+        self.end();
+        happens();
+        let setup = self.setup.clone();
+        self.replaced_by(setup).await
+    }
+
+    /// Ends it as `kill -9` does, unless it has ended, and starts another on the same state.
+    pub async fn replaced_by(mut self, setup: Setup) -> Self {
+        self.end();
         let mut again = Self::spawn(setup, Arc::clone(&self.folder));
         again.await_listening().await;
         again

@@ -49,7 +49,8 @@ async fn a_cookie_copied_to_another_host_is_worth_nothing() {
 async fn forged_headers_make_nobody_alice() {
     let (usher, alice, bob) = both().await;
     let client = usher.client();
-    let names = ["x-usher-user", "x_usher_user", "x-forwarded-user", "remote-user", "x-auth-user", "x-original-host"];
+    let names =
+        ["x-usher-user", "x_usher_user", "x-forwarded-user", "remote-user", "x-auth-user", "x-original-host"];
     let mut bare = client.get(&alice.host(), PROOF);
     let mut own = client.get(&bob.host(), PROOF);
     for name in names.iter().filter(|name| !name.contains('_')) {
@@ -92,9 +93,11 @@ async fn a_ticket_is_good_once_and_in_one_browser() {
     let path = format!("{}?{}", entered.path(), entered.query().unwrap());
     let host = alice.host();
 
-    let again = alice.with_cookies(usher.client().get(&host, &path), &host).navigate("same-site").send().await;
+    let again =
+        alice.with_cookies(usher.client().get(&host, &path), &host).navigate("same-site").send().await;
     assert!(!sets_session(&again), "a ticket was good twice: {:?}", again.headers);
-    let elsewhere = bob.with_cookies(usher.client().get(&host, &path), &host).navigate("same-site").send().await;
+    let elsewhere =
+        bob.with_cookies(usher.client().get(&host, &path), &host).navigate("same-site").send().await;
     assert!(!sets_session(&elsewhere), "a ticket was good in another browser: {:?}", elsewhere.headers);
     bob.follow(entered.clone()).await;
     let asked = bob.with_cookies(usher.client().get(&host, PROOF), &host).navigate("none").send().await;
@@ -113,10 +116,12 @@ async fn a_websocket_needs_the_origin_of_its_own_host() {
     let cookie = alice.jar.field(&alice.host()).unwrap();
     let other_port = format!("http://{}:1", alice.host());
     let https = client.origin(&alice.host()).replace("http:", "https:");
-    let foreign = [client.origin(&bob.host()), client.origin(DOMAIN), "null".into(), String::new(), other_port, https];
+    let foreign =
+        [client.origin(&bob.host()), client.origin(DOMAIN), "null".into(), String::new(), other_port, https];
     for origin in foreign {
         let opened =
-            tests::Socket::open(&client, &alice.host(), "/ws", &[("origin", &origin), ("cookie", &cookie)]).await;
+            tests::Socket::open(&client, &alice.host(), "/ws", &[("origin", &origin), ("cookie", &cookie)])
+                .await;
         let refused = opened.err().unwrap_or_else(|| panic!("a WebSocket from {origin:?} was opened"));
         assert_eq!(refused.status, StatusCode::FORBIDDEN, "{origin:?}: {}", refused.text());
     }
@@ -128,7 +133,8 @@ async fn no_page_of_a_sibling_can_act_with_alices_cookies() {
     let (usher, alice, bob) = both().await;
     let client = usher.client();
     let bobs = client.origin(&bob.host());
-    let ask = |method: Method, path| alice.with_cookies(client.ask(method, &alice.host(), path), &alice.host());
+    let ask =
+        |method: Method, path| alice.with_cookies(client.ask(method, &alice.host(), path), &alice.host());
     let frame = |site| {
         ask(Method::GET, PROOF)
             .with("sec-fetch-site", site)
@@ -136,11 +142,18 @@ async fn no_page_of_a_sibling_can_act_with_alices_cookies() {
             .with("sec-fetch-dest", "iframe")
             .with("accept", "text/html")
     };
-    let script = || ask(Method::GET, "/sw.js").with("sec-fetch-site", "same-site").with("sec-fetch-mode", "no-cors");
+    let script =
+        || ask(Method::GET, "/sw.js").with("sec-fetch-site", "same-site").with("sec-fetch-mode", "no-cors");
     let attacks = [
         ("fetch", ask(Method::GET, PROOF).fetch("same-site").with("origin", &bobs)),
-        ("fetch from elsewhere", ask(Method::GET, PROOF).fetch("cross-site").with("origin", "https://example.org")),
-        ("image", ask(Method::GET, PROOF).with("sec-fetch-site", "same-site").with("sec-fetch-mode", "no-cors")),
+        (
+            "fetch from elsewhere",
+            ask(Method::GET, PROOF).fetch("cross-site").with("origin", "https://example.org"),
+        ),
+        (
+            "image",
+            ask(Method::GET, PROOF).with("sec-fetch-site", "same-site").with("sec-fetch-mode", "no-cors"),
+        ),
         ("preflight", ask(Method::OPTIONS, PROOF).fetch("same-site").with("origin", &bobs)),
         ("form", ask(Method::POST, PROOF).navigate("same-site").with("origin", &bobs)),
         ("form without a referrer", ask(Method::POST, PROOF).navigate("same-site").with("origin", "null")),
