@@ -4,14 +4,14 @@ use std::process::Command;
 use tests::Usher;
 
 fn run(arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(Usher::binary()).args(arguments).output().unwrap();
+    let output = Command::new(Usher::binary()).args(arguments).output().expect("the program can be started");
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&text).into_owned())
 }
 
 fn check(toml: &str) -> (Option<i32>, String) {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), toml).unwrap();
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), toml).expect("the file is ours");
     run(&["check", &file.path().display().to_string()])
 }
 
@@ -45,7 +45,7 @@ fn a_file_that_is_not_there_is_wrong_use() {
 
 #[test]
 fn serve_refuses_a_bad_configuration() {
-    let file = tempfile::NamedTempFile::new().unwrap();
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), "domain = 1\n").unwrap();
     let (code, text) = run(&["serve", "--config", &file.path().display().to_string()]);
     assert_eq!(code, Some(2), "{text}");

@@ -67,10 +67,10 @@ fn rude() -> String {
 async fn raw(usher: &Usher, alice: &Person, path: &str, after: &str) -> String {
     let client = usher.client();
     let origin = client.origin(&alice.host());
-    let cookies = alice.jar.field(&alice.host()).unwrap();
+    let cookies = alice.jar.field(&alice.host()).expect("alice is logged in");
     let head = handshake(&client, &alice.host(), path, &[("Origin", &origin), ("Cookie", &cookies)]);
-    let mut stream = client.connect(&alice.host()).await.unwrap();
-    stream.write_all((head + after).as_bytes()).await.unwrap();
+    let mut stream = client.connect(&alice.host()).await.expect("the listener accepts");
+    stream.write_all((head + after).as_bytes()).await.expect("a head fits into the socket");
     let mut answer = Vec::new();
     // A connection that is reset has ended, too.
     let read = tokio::time::timeout(tests::SOON * 4, stream.read_to_end(&mut answer)).await;
