@@ -2,8 +2,10 @@
 
 mod activity;
 mod cause;
+mod clock;
 pub mod crash;
 mod driver;
+mod hash;
 pub mod probe;
 mod process;
 mod records;
@@ -16,6 +18,7 @@ pub use activity::Activity;
 pub use cause::{Cause, CauseCode};
 pub use driver::{Action, Address, Driver, Event, Generation, Observed, ObservedPhase, StartSpec};
 pub use process::{OpenError, ProcessDriver, ProcessSettings};
+pub use records::redb::{RedbRecords, StoreOpenError};
 pub use records::{Change, Kind, Record, RecordError, Records, Version};
 pub use sessions::{NewSession, Session, SessionId, Sessions};
 pub use table::{Entry, Phase, Route, Wake, WakeRefused, WhyAlive, Workspaces};
