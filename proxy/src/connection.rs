@@ -282,4 +282,6 @@ impl std::fmt::Debug for Conn {
 }
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
 mod tests;
