@@ -60,6 +60,6 @@ pub async fn admit(edge: &Edge, config: &Config, request: &Request<'_>) -> Resul
     if place.is_own(request) || place.withholds_worker(edge, config, request) {
         return Ok(Verdict::Own(Own { place, caller }));
     }
-    let permit = authorise::permit(config, place, caller, request)?;
+    let permit = authorise::permit(edge, config, place, caller, request)?;
     ensure::upstream(edge, config, permit, request).await
 }

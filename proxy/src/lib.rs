@@ -12,6 +12,7 @@ pub mod drain;
 pub mod edge;
 pub mod exchange;
 pub mod gateway;
+pub mod handoff;
 pub mod head;
 pub mod hold;
 pub mod judge;
