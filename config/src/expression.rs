@@ -6,7 +6,7 @@ mod compile;
 mod judge;
 mod scope;
 
-pub(crate) use compile::{Compiled, Fault, compile};
+pub(crate) use compile::compile;
 pub(crate) use scope::Scope;
 
 use bound::Bound;
