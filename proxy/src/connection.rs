@@ -287,3 +287,6 @@ impl std::fmt::Debug for Conn {
         f.debug_struct("Conn").field("facts", self.link.facts()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
