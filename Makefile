@@ -43,7 +43,10 @@ lint: ## Checks format, lints, dependencies.
 	@$(provision) build lint
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets $(test_features) -- -D warnings
+	cargo fmt --manifest-path benches/Cargo.toml --all --check
+	cargo clippy --locked --manifest-path benches/Cargo.toml --target-dir target --workspace --all-targets -- -D warnings
 	@PATH="$(call path,lint):$$PATH" .ci/deny.sh
 
 fmt: ## Formats the Rust code.
 	cargo fmt --all
+	cargo fmt --manifest-path benches/Cargo.toml --all
