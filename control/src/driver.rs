@@ -23,6 +23,10 @@ pub trait Driver: Send + Sync + 'static {
     /// # Errors
     /// The [`Cause`] for which it cannot be done.
     async fn act(&self, action: Action) -> Result<(), Cause>;
+
+    /// The last lines of a workspace's output, at most 64 lines and 16 KiB, lossily decoded; empty when there
+    /// is none or it cannot be read.
+    async fn log_tail(&self, id: &WorkspaceId) -> String;
 }
 
 /// What a driver is asked to do.
@@ -66,7 +70,7 @@ pub struct StartSpec {
 
 /// One running instance of a workspace: changes with every start, never used twice.
 ///
-/// Pod UID, or pid + start time + boot id. Upstream connections are pooled under it.
+/// Pod UID, or a random number that is recorded before the process is forked. Upstream connections are pooled under it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Generation(pub Arc<str>);
 

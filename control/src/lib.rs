@@ -2,7 +2,10 @@
 
 mod activity;
 mod cause;
+pub mod crash;
 mod driver;
+pub mod probe;
+mod process;
 mod records;
 mod sessions;
 mod table;
@@ -12,6 +15,7 @@ mod users;
 pub use activity::Activity;
 pub use cause::{Cause, CauseCode};
 pub use driver::{Action, Address, Driver, Event, Generation, Observed, ObservedPhase, StartSpec};
+pub use process::{OpenError, ProcessDriver, ProcessSettings};
 pub use records::{Change, Kind, Record, RecordError, Records, Version};
 pub use sessions::{NewSession, Session, SessionId, Sessions};
 pub use table::{Entry, Phase, Route, Wake, WakeRefused, WhyAlive, Workspaces};

@@ -55,11 +55,11 @@ pub struct Own {
 /// The refusal, by the first phase that refuses.
 pub async fn admit(edge: &Edge, config: &Config, request: &Request<'_>) -> Result<Verdict, Refusal> {
     let place = route::place(config, request)?;
-    isolate::check(&place, request)?;
+    isolate::check(config, &place, request)?;
     let caller = authenticate::caller(edge, &place, request).await?;
-    if place.is_own(request) {
+    if place.is_own(request) || place.withholds_worker(edge, config, request) {
         return Ok(Verdict::Own(Own { place, caller }));
     }
-    let permit = authorise::permit(config, place, caller, request)?;
+    let permit = authorise::permit(edge, config, place, caller, request)?;
     ensure::upstream(edge, config, permit, request).await
 }

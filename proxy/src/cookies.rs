@@ -1,6 +1,12 @@
 //! The Cookie field, parsed as bytes: split at `;`, trim space and tab, nothing else.
+//!
+//! Browsers send names such as `U+00A0__Host-usher`, set by a sibling for the whole domain; a parser that trims
+//! more, decodes percents, knows quotes or splits at commas would take them for ours.
 
-use http::HeaderMap;
+use http::header::{COOKIE, HeaderMap, HeaderValue};
+use pingora::http::RequestHeader;
+use std::fmt::Write as _;
+use std::time::Duration;
 
 /// The portal's session cookie.
 pub const PORTAL: &str = "__Host-usher";
@@ -23,10 +29,199 @@ pub enum Found<'a> {
 }
 
 /// Looks a cookie up by its exact name, over all Cookie fields (HTTP/2 splits them: RFC 9113 §8.2.3).
-pub fn find<'a>(_headers: &'a HeaderMap, _name: &str) -> Found<'a> {
-    todo!()
+pub fn find<'a>(headers: &'a HeaderMap, name: &str) -> Found<'a> {
+    let mut values = pairs(headers).filter(|(n, _)| *n == name.as_bytes()).map(|(_, value)| value);
+    match (values.next(), values.next()) {
+        (None, _) => Found::None,
+        (Some(value), None) => Found::One(value),
+        (Some(_), Some(_)) => Found::Many,
+    }
 }
+
+/// All cookies whose name begins with a prefix, as rest of the name and value, in their order.
+pub fn find_all<'a>(
+    headers: &'a HeaderMap,
+    prefix: &str,
+) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+    let prefix = prefix.as_bytes().to_vec();
+    pairs(headers).filter_map(move |(name, value)| Some((name.strip_prefix(prefix.as_slice())?, value)))
+}
+
+/// Whether any cookie of ours is there.
+pub fn any_of_ours(headers: &HeaderMap) -> bool {
+    pairs(headers).any(|(name, _)| is_ours(name))
+}
+
 /// Takes our cookies out; the rest stays byte-exact. An empty field is removed.
-pub fn strip(_headers: &mut HeaderMap) {
-    todo!()
+///
+/// The fields of HTTP/2 are joined to the one that HTTP/1 has (RFC 9113 §8.2.3).
+pub fn strip(head: &mut RequestHeader) {
+    let fields: Vec<&HeaderValue> = head.headers.get_all(COOKIE).iter().collect();
+    if fields.len() < 2 && !any_of_ours(&head.headers) {
+        return;
+    }
+    let left: Vec<Vec<u8>> = fields.iter().filter_map(|field| without_ours(field.as_bytes())).collect();
+    head.remove_header(&COOKIE);
+    if left.is_empty() {
+        return;
+    }
+    let joined = HeaderValue::from_bytes(&left.join(&b"; "[..])).expect("parts of a header value are one");
+    head.insert_header(COOKIE, joined).expect("a known name is a valid one");
+}
+
+/// The `Set-Cookie` value of one of our cookies; without `max_age` it lasts until the browser ends.
+///
+/// # Panics
+/// Name or value hold other than visible ASCII: both are ours, in base64url.
+pub fn set(name: &str, value: &str, max_age: Option<Duration>) -> HeaderValue {
+    let mut text = format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite=Lax");
+    if let Some(age) = max_age {
+        // Writing to a String does not fail.
+        let _ = write!(text, "; Max-Age={}", age.as_secs());
+    }
+    HeaderValue::try_from(text).expect("our cookies are visible ASCII")
+}
+
+/// The `Set-Cookie` value that removes one of our cookies.
+pub fn clear(name: &str) -> HeaderValue {
+    set(name, "", Some(Duration::ZERO))
+}
+
+fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    headers.get_all(COOKIE).iter().flat_map(|field| field.as_bytes().split(|b| *b == b';')).filter_map(pair)
+}
+
+/// Name and value of one part between two `;`; a part without `=` has no name.
+fn pair(part: &[u8]) -> Option<(&[u8], &[u8])> {
+    let part = trim(part);
+    let equals = part.iter().position(|byte| *byte == b'=')?;
+    Some((&part[..equals], &part[equals + 1..]))
+}
+
+fn trim(mut part: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = part {
+        part = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = part {
+        part = rest;
+    }
+    part
+}
+
+fn is_ours(name: &[u8]) -> bool {
+    name == PORTAL.as_bytes()
+        || name == WORKSPACE.as_bytes()
+        || name.starts_with(LOGIN_PREFIX.as_bytes())
+        || name.starts_with(ENTER_PREFIX.as_bytes())
+}
+
+/// A field without our cookies; `None` if nothing is left of it.
+fn without_ours(field: &[u8]) -> Option<Vec<u8>> {
+    let kept: Vec<&[u8]> = field
+        .split(|byte| *byte == b';')
+        .filter(|part| !pair(part).is_some_and(|(name, _)| is_ours(name)))
+        .collect();
+    let joined = kept.join(&b';');
+    let left = trim(&joined);
+    (!left.is_empty()).then(|| left.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(values: &[&[u8]]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(COOKIE, HeaderValue::from_bytes(value).unwrap());
+        }
+        headers
+    }
+
+    fn stripped(values: &[&[u8]]) -> Vec<Vec<u8>> {
+        let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+        for value in values {
+            head.append_header(COOKIE, HeaderValue::from_bytes(value).unwrap()).unwrap();
+        }
+        strip(&mut head);
+        head.headers.get_all(COOKIE).iter().map(|value| value.as_bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn a_cookie_is_found_by_its_exact_name_only() {
+        let nbsp = "\u{a0}__Host-usher=evil".as_bytes();
+        let en_quad = "\u{2000}__Host-usher=evil".as_bytes();
+        for (field, expected) in [
+            (&b"__Host-usher=v"[..], Found::One(b"v")),
+            (b" \t__Host-usher=v\t ; a=b", Found::One(b"v")),
+            (b"a=b;__Host-usher=x=y=", Found::One(b"x=y=")),
+            (b"__Host-usher=", Found::One(b"")),
+            (b"__Host-usher=\"v\"", Found::One(b"\"v\"")),
+            (b"a=\"x; __Host-usher=v; y\"", Found::One(b"v")),
+            (b"a=b, __Host-usher=evil", Found::None),
+            (b"__Host%2dusher=evil", Found::None),
+            (b"__host-usher=evil", Found::None),
+            (b"__Host-usher =evil", Found::None),
+            (b"__Host-usher", Found::None),
+            (b"=__Host-usher=evil", Found::None),
+            (b"__Host-usher-ws=other", Found::None),
+            (nbsp, Found::None),
+            (en_quad, Found::None),
+            (b"; ;; __Host-usher=v;;", Found::One(b"v")),
+            (b"__Host-usher=a; __Host-usher=a", Found::Many),
+            (b"", Found::None),
+        ] {
+            assert_eq!(find(&fields(&[field]), PORTAL), expected, "{}", field.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn all_cookie_fields_are_read_as_one() {
+        assert_eq!(find(&fields(&[b"a=b", b"__Host-usher=v"]), PORTAL), Found::One(b"v"));
+        assert_eq!(find(&fields(&[b"__Host-usher=v", b"__Host-usher=w"]), PORTAL), Found::Many);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_lock_nobody_out() {
+        assert_eq!(find(&fields(&[b"x=\xff\xfe; __Host-usher=v"]), PORTAL), Found::One(b"v"));
+    }
+
+    #[test]
+    fn attempts_are_found_by_their_prefix() {
+        let headers =
+            fields(&[b"__Host-usher-login-a1=x; __Host-usher-loginb=z", b"__Host-usher-login-b2=y"]);
+        let found: Vec<_> = find_all(&headers, LOGIN_PREFIX).collect();
+        assert_eq!(found, [(&b"a1"[..], &b"x"[..]), (b"b2", b"y")]);
+    }
+
+    #[test]
+    fn our_cookies_leave_and_the_rest_stays_byte_for_byte() {
+        for (field, left) in [
+            (&b"a=1; __Host-usher=x; b=2"[..], Some(&b"a=1; b=2"[..])),
+            (b"__Host-usher-ws=x; b=\"q; \xff\";c", Some(b"b=\"q; \xff\";c")),
+            (b"a=1;  b=2;__Host-usher-enter-q=x", Some(b"a=1;  b=2")),
+            (b"__Host-usher-login-abc=x", None),
+            (b"__Host-usher=x; __Host-usher=y", None),
+            (b"__Host-usherx=x; a==;", Some(b"__Host-usherx=x; a==;")),
+            (b";;a=1", Some(b";;a=1")),
+        ] {
+            let expected: Vec<Vec<u8>> = left.iter().map(|l| l.to_vec()).collect();
+            assert_eq!(stripped(&[field]), expected, "{}", field.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn split_fields_are_joined_for_the_workspace() {
+        assert_eq!(stripped(&[b"a=1", b"__Host-usher-ws=x", b"b=2"]), [b"a=1; b=2".to_vec()]);
+    }
+
+    #[test]
+    fn a_cookie_of_ours_keeps_the_rules_of_its_prefix() {
+        assert_eq!(
+            set(PORTAL, "abc", Some(Duration::from_secs(600))),
+            "__Host-usher=abc; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=600"
+        );
+        assert_eq!(set(WORKSPACE, "v", None), "__Host-usher-ws=v; Path=/; Secure; HttpOnly; SameSite=Lax");
+        assert_eq!(clear(PORTAL), "__Host-usher=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0");
+    }
 }

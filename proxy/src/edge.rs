@@ -1,5 +1,6 @@
 //! What every request shares: one per process, read without locks.
 
+use crate::drain::Drain;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use arc_swap::ArcSwap;
@@ -27,6 +28,10 @@ pub struct Edge {
     pub metrics: Metrics,
     /// Cancelled when a drain begins: readiness fails, new connections stop after `drain.delay`.
     pub draining: CancellationToken,
+    /// Cancelled when WebSockets that are still open shall close with 1012: wait with [`Edge::tunnel_turn`].
+    pub close_tunnels: CancellationToken,
+    /// The other steps of a drain, and the connections that it waits for.
+    pub drain: Drain,
 }
 
 /// What the accept loop knows of the listener that a connection came in by.

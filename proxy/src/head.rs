@@ -1,18 +1,179 @@
 //! The one function that builds the head that goes upstream, and the one that filters what comes back.
 
+pub mod names;
+mod set_cookie;
+
 use crate::access::Forward;
-use crate::request::Request;
+use crate::cookies;
+use crate::refusal::{Code, Refusal};
+use crate::request::{self, FIELDS_MAX, HEAD_MAX, Request, tokens};
+use config::HostName;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
+use std::fmt::Write as _;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// What to call the user.
+const X_USHER_USER: HeaderName = HeaderName::from_static("x-usher-user");
+/// The provider's name for the user.
+const X_USHER_SUBJECT: HeaderName = HeaderName::from_static("x-usher-subject");
+/// Longest value of a header about the user, before encoding: a name, not a story.
+const USER_MAX: usize = 256;
 
 /// Makes a client's head the one that goes upstream: client identity headers, our cookies and hop-by-hop
 /// headers leave (upgrade headers stay for a WebSocket), `X-Forwarded-*` and `X-Usher-*` of ours come.
 /// `Host` passes unmodified.
-pub fn to_upstream(_head: &mut RequestHeader, _request: &Request<'_>, _forward: &Forward) {
-    todo!()
+///
+/// Under Pingora it belongs in `upstream_request_filter`: what is set before can be named by the client's
+/// `Connection` and be taken away.
+pub fn to_upstream(head: &mut RequestHeader, request: &Request<'_>, forward: &Forward) {
+    let session = &forward.permit.caller().session;
+    let user = User { name: &session.display_name, subject: &session.identity.subject };
+    rewrite(head, request, &user, forward.route.template.notice);
+}
+
+/// What a workspace is told of its user.
+struct User<'a> {
+    name: &'a str,
+    subject: &'a str,
+}
+
+fn rewrite(head: &mut RequestHeader, request: &Request<'_>, user: &User<'_>, notice: bool) {
+    remove_hop_by_hop(head);
+    remove_where(head, names::is_identity);
+    cookies::strip(head);
+    make_origin_form(head);
+    if request.websocket {
+        set(head, header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        set(head, header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    let facts = request.connection;
+    let origin = request.origin();
+    let (scheme, authority) = origin.split_once("://").expect("an origin has a scheme");
+    set(head, X_FORWARDED_FOR, visible(&facts.client.ip().to_canonical().to_string()));
+    set(head, X_FORWARDED_PROTO, visible(scheme));
+    set(head, X_FORWARDED_HOST, visible(authority));
+    set(head, X_USHER_USER, visible(user.name));
+    set(head, X_USHER_SUBJECT, visible(user.subject));
+    if notice && head.method == Method::GET && request::is_document_navigation(&request.head.headers) {
+        // The notice's script goes into the document, which must not be compressed for that.
+        set(head, header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
 }
 
 /// Takes out of a workspace's answer what it must not say: our cookies, `Set-Cookie` with a `Domain` at or above
 /// the base, `Clear-Site-Data`, `Alt-Svc`, our header names, hop-by-hop headers, `Server`.
-pub fn from_upstream(_head: &mut ResponseHeader, _base: &config::HostName) {
-    todo!()
+///
+/// `Transfer-Encoding` stays: it belongs to whoever frames the body (Pingora reads it again behind its filters).
+/// `Service-Worker-Allowed` may stay: without a worker that the edge lets through it means nothing.
+pub fn from_upstream(head: &mut ResponseHeader, base: &HostName) {
+    let nominated: Vec<HeaderName> = nominations(&head.headers).filter(|name| !frames_body(name)).collect();
+    for name in nominated {
+        head.remove_header(&name);
+    }
+    let dropped: Vec<HeaderName> =
+        head.headers.keys().filter(|name| is_dropped(name.as_str())).cloned().collect();
+    for name in dropped {
+        head.remove_header(&name);
+    }
+    filter_set_cookie(head, base);
 }
+
+/// Judges an answer before it is used: one that is too large, or a 101 that nobody asked for.
+///
+/// # Errors
+/// 502; the upstream connection is not used again.
+pub fn check_upstream(head: &ResponseHeader) -> Result<(), Refusal> {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Refusal::with(Code::BadUpstream, "The workspace switched protocols unasked."));
+    }
+    let size: usize = head.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + ": \r\n".len()).sum();
+    if size > HEAD_MAX || head.headers.len() > FIELDS_MAX {
+        return Err(Refusal::with(Code::BadUpstream, "The head of the workspace's answer is too large."));
+    }
+    Ok(())
+}
+
+fn is_dropped(name: &str) -> bool {
+    matches!(name, "clear-site-data" | "alt-svc" | "server" | "connection")
+        || names::HOP_BY_HOP.contains(&name)
+        || names::is_ours(name)
+}
+
+fn frames_body(name: &HeaderName) -> bool {
+    *name == header::CONTENT_LENGTH || *name == header::TRANSFER_ENCODING
+}
+
+fn filter_set_cookie(head: &mut ResponseHeader, base: &HostName) {
+    let all: Vec<HeaderValue> = head.headers.get_all(header::SET_COOKIE).iter().cloned().collect();
+    let kept: Vec<&HeaderValue> =
+        all.iter().filter(|value| set_cookie::may_pass(value.as_bytes(), base)).collect();
+    if kept.len() == all.len() {
+        return;
+    }
+    head.remove_header(&header::SET_COOKIE);
+    for value in kept {
+        head.append_header(header::SET_COOKIE, value.clone()).expect("what came as a header is one");
+    }
+}
+
+/// The headers that `Connection` names (RFC 9110 §7.6.1).
+fn nominations(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    tokens(headers, &header::CONNECTION).filter_map(|token| HeaderName::from_bytes(token).ok())
+}
+
+/// Pingora has done so before `upstream_request_filter`; the tunnel's head comes as the client sent it.
+fn remove_hop_by_hop(head: &mut RequestHeader) {
+    // `Request::parse` has refused nominations that matter.
+    let nominated: Vec<HeaderName> = nominations(&head.headers).collect();
+    for name in nominated {
+        head.remove_header(&name);
+    }
+    head.remove_header(&header::CONNECTION);
+    for name in names::HOP_BY_HOP {
+        head.remove_header(*name);
+    }
+}
+
+fn remove_where(head: &mut RequestHeader, unwanted: impl Fn(&str) -> bool) {
+    let found: Vec<HeaderName> =
+        head.headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
+    for name in found {
+        head.remove_header(&name);
+    }
+}
+
+/// An absolute-form target becomes the path that was judged: two readings of it cannot differ upstream.
+fn make_origin_form(head: &mut RequestHeader) {
+    if head.version < Version::HTTP_2 && !head.raw_path().starts_with(b"/") {
+        let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        // A path of a parsed Uri is a valid target.
+        let _ = head.set_raw_path(target.as_bytes());
+    }
+}
+
+fn set(head: &mut RequestHeader, name: HeaderName, value: HeaderValue) {
+    head.insert_header(name, value).expect("a header name is a valid one");
+}
+
+/// A text as visible ASCII with single inner spaces; every other byte, and `%` itself, percent-encoded.
+fn visible(text: &str) -> HeaderValue {
+    let end = text.floor_char_boundary(USER_MAX);
+    let mut encoded = String::with_capacity(end);
+    for byte in text[..end].trim().bytes() {
+        match byte {
+            b'%' => encoded.push_str("%25"),
+            b' ' if !encoded.ends_with(' ') => encoded.push(' '),
+            b'!'..=b'~' => encoded.push(char::from(byte)),
+            // Writing to a String does not fail.
+            _ => drop(write!(encoded, "%{byte:02X}")),
+        }
+    }
+    HeaderValue::try_from(encoded).expect("visible ASCII is a header value")
+}
+
+#[cfg(test)]
+mod tests;

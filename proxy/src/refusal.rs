@@ -1,5 +1,11 @@
 //! What a request is refused with: one table for status, code, words, metric label and log level.
 
+mod answer;
+mod table;
+
+pub use answer::answer;
+pub use table::all;
+
 use http::StatusCode;
 
 /// Why a request is not carried out, with what the client may know.
@@ -32,12 +38,20 @@ pub enum Code {
     NotFound,
     /// 405.
     MethodNotAllowed,
+    /// 408: its head or body did not come in time.
+    RequestTimeout,
+    /// 413: larger than an endpoint of ours takes.
+    BodyTooLarge,
     /// 421.
     MisdirectedRequest,
     /// 424: the workspace is stopped and this request does not start it.
     WorkspaceStopped,
     /// 431.
     HeadersTooLarge,
+    /// 431: the Cookie fields alone are what is too large. A page heals it with `Clear-Site-Data`.
+    CookiesTooLarge,
+    /// 400: two cookies of one of our names; neither can be believed. Healed likewise.
+    CookieTwice,
     /// 429.
     TooMany,
     /// 502: the workspace's answer could not be used.
@@ -72,22 +86,12 @@ pub struct Row {
     pub code: &'static str,
     /// The status.
     pub status: StatusCode,
+    /// The heading of its page.
+    pub title: &'static str,
     /// One sentence for the user.
     pub detail: &'static str,
     /// One hint for the operator.
     pub hint: &'static str,
     /// Its log level.
     pub level: tracing::Level,
-}
-
-impl Code {
-    /// The row of this code.
-    pub fn row(self) -> Row {
-        todo!()
-    }
-}
-
-/// All codes, in the order of the table.
-pub fn all() -> &'static [Code] {
-    todo!()
 }

@@ -7,3 +7,12 @@ pub struct Upgrade {
     /// What was admitted.
     pub forward: crate::access::Forward,
 }
+
+/// Carries an admitted upgrade to its end: dials, checks the 101, then bytes both ways.
+pub async fn run(
+    _conn: crate::connection::Conn,
+    _upgrade: Upgrade,
+    _edge: std::sync::Arc<crate::edge::Edge>,
+) {
+    todo!()
+}

@@ -7,3 +7,13 @@ use std::sync::Arc;
 pub fn router(_edge: Arc<Edge>) -> axum::Router {
     todo!()
 }
+
+/// The page that a navigation to a workspace gets that is not ready.
+pub fn waiting_page(
+    _edge: &Edge,
+    _config: &config::Config,
+    _request: &crate::request::Request<'_>,
+    _waiting: &crate::access::ensure::Waiting,
+) -> http::Response<bytes::Bytes> {
+    todo!()
+}

@@ -2,18 +2,24 @@
 
 use crate::access::authenticate::Caller;
 use crate::access::route::Place;
-use crate::refusal::Refusal;
-use crate::request::Request;
-use config::{Config, TemplateName, WorkspaceId};
+use crate::connection::ConnectionFacts;
+use crate::edge::Edge;
+use crate::handoff;
+use crate::refusal::{Code, Refusal};
+use crate::request::{Intent, Request};
+use config::{Config, EvalError, HostName, RequestFacts, Template, TemplateName, WorkspaceId};
+use control::{Entry, Phase, Wake};
+use std::sync::Arc;
 
 /// The proof that a caller may use a workspace.
+///
+/// It says nothing of how the workspace would be started: the rules for that are asked by [`Permit::wake`]
+/// alone, so that a request to a ready workspace evaluates no expression.
 #[derive(Debug)]
 pub struct Permit {
     id: WorkspaceId,
     port: Option<u16>,
     caller: Caller,
-    template: TemplateName,
-    running_max: usize,
 }
 
 impl Permit {
@@ -29,26 +35,143 @@ impl Permit {
     pub fn caller(&self) -> &Caller {
         &self.caller
     }
-    /// The template for a workspace that has none yet.
-    pub fn template(&self) -> &TemplateName {
-        &self.template
-    }
-    /// How many of this user's may run at a time.
-    pub fn running_max(&self) -> usize {
-        self.running_max
+
+    /// What to ask the control loop for, to have this workspace started. `retry`: a person asked again.
+    ///
+    /// # Errors
+    /// A rule (`access.template`, `access.running_max`) gives no answer for this user: 403, and a warning in
+    /// the log for the operator.
+    pub fn wake(&self, config: &Config, facts: &RequestFacts, retry: bool) -> Result<Wake, Refusal> {
+        let subject = &self.caller.session.subject;
+        let limit = config.access.running_max.evaluate(subject, facts);
+        let limit = limit.map_err(|error| rule_failed("access.running_max", &error))?;
+        Ok(Wake {
+            id: self.id.clone(),
+            owner: self.caller.session.identity.clone(),
+            template: template_by_rule(config, &self.id, &self.caller, facts)?,
+            host: format!("{}.{}", self.id, config.domain),
+            // A negative number allows as little as 0 does.
+            running_max: usize::try_from(limit).unwrap_or(0),
+            retry,
+        })
     }
 }
 
 /// Lets the owner of a declared workspace in, by a port that its template allows.
 ///
 /// # Errors
-/// No caller: 302 to the portal's login for navigations, 401 with its address otherwise. Not theirs, not
-/// declared, a port that is not allowed: one 404, the same for all.
+/// No caller: to the login for navigations ([`handoff::start`]), 401 with its address otherwise. Not theirs,
+/// not declared, a port that is not allowed: one 404, the same for all.
 pub fn permit(
-    _config: &Config,
-    _place: Place,
-    _caller: Option<Caller>,
-    _request: &Request<'_>,
+    edge: &Edge,
+    config: &Config,
+    place: Place,
+    caller: Option<Caller>,
+    request: &Request<'_>,
 ) -> Result<Permit, Refusal> {
-    todo!()
+    let Some(caller) = caller else {
+        return Err(login_needed(config, request));
+    };
+    let facts = || facts(&request.host, request.head.method.as_str(), request.path, request.connection);
+    owner(edge, config, &place, &caller, facts).ok_or_else(|| Refusal::new(Code::NotFound))
+}
+
+/// The same decision for our own endpoints: `None` where [`permit`] says 404. `facts` is asked only if a rule
+/// must be evaluated.
+pub fn owner(
+    edge: &Edge,
+    config: &Config,
+    place: &Place,
+    caller: &Caller,
+    facts: impl FnOnce() -> RequestFacts,
+) -> Option<Permit> {
+    let Place::Workspace { id, port } = place else { return None };
+    if !owns(config, id, caller) {
+        return None;
+    }
+    if let Some(port) = port {
+        let entry = edge.workspaces.lookup(id);
+        let template = template_in_force(config, id, caller, entry.as_deref(), facts)?;
+        if !template.ports.contains(port) {
+            return None;
+        }
+    }
+    Some(Permit { id: id.clone(), port: *port, caller: caller.clone() })
+}
+
+/// What the rules see of a request.
+pub fn facts(host: &HostName, method: &str, path: &str, connection: &ConnectionFacts) -> RequestFacts {
+    RequestFacts {
+        host: host.to_string(),
+        method: method.to_owned(),
+        path: path.to_owned(),
+        address: connection.client.ip().to_canonical().to_string(),
+    }
+}
+
+/// The refusal for a rule that gave no answer: denied, and the operator is told which and why.
+pub fn rule_failed(rule: &'static str, error: &EvalError) -> Refusal {
+    tracing::warn!(rule, rule.expression = %error.text, rule.error = %error.reason, "a rule gave no answer and denies");
+    Refusal::with(Code::NotAllowed, format!("the rule `{rule}` gives no answer for this user"))
+}
+
+/// Whether a workspace exists for its owner, and the caller is that owner.
+fn owns(config: &Config, id: &WorkspaceId, caller: &Caller) -> bool {
+    let declared = id.name.as_ref().is_none_or(|name| config.named_workspaces.contains_key(name));
+    declared && caller.session.label == id.label
+}
+
+/// The template whose ports count: what runs was started from; else the one that the workspace has; else the
+/// one that it would get.
+fn template_in_force(
+    config: &Config,
+    id: &WorkspaceId,
+    caller: &Caller,
+    entry: Option<&Entry>,
+    facts: impl FnOnce() -> RequestFacts,
+) -> Option<Arc<Template>> {
+    match entry {
+        Some(Entry { phase: Phase::Ready(route), .. }) => Some(Arc::clone(&route.template)),
+        Some(entry) => config.templates.get(&entry.template).cloned(),
+        None => config.templates.get(&template_by_rule(config, id, caller, &facts()).ok()?).cloned(),
+    }
+}
+
+fn template_by_rule(
+    config: &Config,
+    id: &WorkspaceId,
+    caller: &Caller,
+    facts: &RequestFacts,
+) -> Result<TemplateName, Refusal> {
+    let (rule, expression) = match id.name.as_ref().and_then(|name| config.named_workspaces.get(name)) {
+        Some(named) => ("named_workspaces.template", &named.template),
+        None => ("access.template", &config.access.template),
+    };
+    let text =
+        expression.evaluate(&caller.session.subject, facts).map_err(|error| rule_failed(rule, &error))?;
+    TemplateName::parse(&text).map_err(|bad| {
+        let error = EvalError { text: expression.text().to_owned(), reason: bad.to_string() };
+        rule_failed(rule, &error)
+    })
+}
+
+fn login_needed(config: &Config, request: &Request<'_>) -> Refusal {
+    let page = match request.query {
+        Some(query) => format!("{}?{query}", request.path),
+        None => request.path.to_owned(),
+    };
+    match request.intent() {
+        Intent::Navigation => {
+            Refusal { location: Some(handoff::start(&page)), ..Refusal::new(Code::LoginNeeded) }
+        }
+        // A page that may be a tab and may be a frame: only a click in a tab leads to the login.
+        Intent::Page => {
+            Refusal { location: Some(handoff::start(&page)), ..Refusal::new(Code::Unauthenticated) }
+        }
+        Intent::Background | Intent::Script => {
+            let back = format!("{}/", request.origin());
+            let login = handoff::login_address(config, &request.connection.listener, &back);
+            Refusal { location: Some(login), ..Refusal::new(Code::Unauthenticated) }
+        }
+    }
 }

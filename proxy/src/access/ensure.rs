@@ -1,11 +1,13 @@
 //! Phase 5: a ready workspace, or what to tell the client until there is one.
 
-use crate::access::Verdict;
 use crate::access::authorise::Permit;
+use crate::access::{Forward, Verdict};
 use crate::edge::Edge;
-use crate::refusal::Refusal;
-use crate::request::Request;
-use config::Config;
+use crate::refusal::{Code, Refusal};
+use crate::request::{Intent, Request};
+use config::{Config, Template};
+use control::{Cause, Entry, Phase, Wake, WakeRefused};
+use std::time::{Duration, Instant};
 
 /// A workspace that is not ready, and how this client is told.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub struct Waiting {
     pub permit: Permit,
     /// How the client waits.
     pub how: How,
+    /// Whether this request woke it: the table may still call it stopped for a moment.
+    pub woken: bool,
 }
 
 /// How a client waits.
@@ -25,15 +29,257 @@ pub enum How {
     Hold,
 }
 
+/// When a client should ask again whose workspace is on its way.
+pub const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// When a client should ask again that found the queue of starts full, or too many of its own running.
+const ASK_AGAIN_FULL: Duration = Duration::from_secs(15);
+
 /// Forwards to a ready workspace; else wakes it if this request may, and tells how to wait.
 ///
 /// # Errors
-/// 424 for a browser's background request to a stopped workspace, 503 while it starts; 503 for a full queue; …
+/// 404 for another owner's workspace. 424 for a browser's background request to a workspace that does not run,
+/// 503 while it starts; 503 with the cause for a script while a failure's back-off lasts; 503 for a full queue,
+/// 429 for too many workspaces of one user.
 pub async fn upstream(
-    _edge: &Edge,
-    _config: &Config,
-    _permit: Permit,
-    _request: &Request<'_>,
+    edge: &Edge,
+    config: &Config,
+    permit: Permit,
+    request: &Request<'_>,
 ) -> Result<Verdict, Refusal> {
-    todo!()
+    let entry = edge.workspaces.lookup(permit.id());
+    if entry.as_ref().is_some_and(|entry| entry.owner != permit.caller().session.identity) {
+        return Err(Refusal::new(Code::NotFound));
+    }
+    let facts = Facts {
+        stands: Stands::of(entry.as_deref(), edge.workspaces.synced(), Instant::now()),
+        intent: request.intent(),
+        another_port: permit.port().is_some(),
+    };
+    match decide(facts) {
+        Step::Forward => match entry.as_deref() {
+            Some(Entry { phase: Phase::Ready(route), activity, .. }) => Ok(Verdict::Forward(Forward {
+                port: permit.port(),
+                counts: counts(&route.template, request),
+                route: route.clone(),
+                activity: activity.clone(),
+                permit,
+            })),
+            // `decide` forwards to what is ready only, and an entry is never changed in place.
+            _ => Err(Refusal::new(Code::Internal)),
+        },
+        Step::Wait(how) => Ok(Verdict::Wait(Waiting { permit, how, woken: false })),
+        Step::Wake(how) => match edge.workspaces.wake(wake(config, &permit, false)).await {
+            Ok(()) => Ok(Verdict::Wait(Waiting { permit, how, woken: true })),
+            // It failed while we asked: the page tells why, as if we had seen it before.
+            Err(WakeRefused::BackingOff(_)) if how == How::Page => {
+                Ok(Verdict::Wait(Waiting { permit, how, woken: false }))
+            }
+            Err(refused) => Err(not_woken(refused)),
+        },
+        Step::Refuse(refusal) => Err(refusal),
+    }
+}
+
+/// What a permit asks the control loop for. `retry` skips the back-off of a failure: only a person's own POST.
+pub fn wake(config: &Config, permit: &Permit, retry: bool) -> Wake {
+    Wake {
+        id: permit.id().clone(),
+        owner: permit.caller().session.identity.clone(),
+        template: permit.template().clone(),
+        host: format!("{}.{}", permit.id(), config.domain),
+        running_max: permit.running_max(),
+        retry,
+    }
+}
+
+/// What a client is told when its wake did nothing.
+pub fn not_woken(refused: WakeRefused) -> Refusal {
+    let later =
+        |code, detail| Refusal { retry_after: Some(seconds(ASK_AGAIN_FULL)), ..Refusal::with(code, detail) };
+    match refused {
+        WakeRefused::QueueFull { .. } => {
+            Refusal { retry_after: Some(seconds(ASK_AGAIN_FULL)), ..Refusal::new(Code::QueueFull) }
+        }
+        WakeRefused::TooMany { running, limit } => later(
+            Code::TooMany,
+            format!(
+                "{running} of your workspaces are running, and at most {limit} may: stop one of them first"
+            ),
+        ),
+        WakeRefused::BackingOff(cause) => later(Code::WorkspaceFailed, cause.detail),
+        WakeRefused::NoTemplate(name) => Refusal::with(
+            Code::WorkspaceFailed,
+            format!("its template {name} is not in the configuration any more; your files are kept"),
+        ),
+        WakeRefused::ShuttingDown => {
+            Refusal { retry_after: Some(seconds(ASK_AGAIN)), ..Refusal::new(Code::Unavailable) }
+        }
+    }
+}
+
+/// Whether a request is use: neither the application's own polling nor a browser's guess at what comes next.
+fn counts(template: &Template, request: &Request<'_>) -> bool {
+    let speculative = ["sec-purpose", "purpose"].iter().any(|name| request.head.headers.contains_key(*name));
+    let method = request.head.method.as_str();
+    !speculative && !template.idle.background.iter().any(|polling| polling.matches(method, request.path))
+}
+
+/// All that the decision looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Facts {
+    stands: Stands,
+    intent: Intent,
+    another_port: bool,
+}
+
+/// Where a workspace stands, as far as the decision tells apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stands {
+    Ready,
+    Coming,
+    /// Stopped, or failed and its back-off is over.
+    Down,
+    Stopping,
+    /// The driver has not told all yet, so what the table lacks may be running.
+    Unsure,
+    BackingOff {
+        cause: Cause,
+        left: Duration,
+    },
+}
+
+impl Stands {
+    fn of(entry: Option<&Entry>, synced: bool, now: Instant) -> Self {
+        match entry.map(|entry| &entry.phase) {
+            Some(Phase::Ready(_)) => Self::Ready,
+            Some(Phase::Queued { .. } | Phase::Starting) => Self::Coming,
+            Some(Phase::Stopping) => Self::Stopping,
+            Some(Phase::Failed { cause, retry_at }) if now < *retry_at => {
+                Self::BackingOff { cause: cause.clone(), left: *retry_at - now }
+            }
+            None | Some(Phase::Stopped | Phase::Failed { .. }) if synced => Self::Down,
+            None | Some(Phase::Stopped | Phase::Failed { .. }) => Self::Unsure,
+        }
+    }
+}
+
+/// What is done about a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Forward,
+    Wake(How),
+    Wait(How),
+    Refuse(Refusal),
+}
+
+/// A tab or a script wakes what is down; a page that may not be in a tab, and another port, only look on; a
+/// background request is never held and never wakes: applications retry for ever.
+fn decide(Facts { stands, intent, another_port }: Facts) -> Step {
+    let may_wake = !another_port && matches!(intent, Intent::Navigation | Intent::Script);
+    let how = if intent == Intent::Script { How::Hold } else { How::Page };
+    match (stands, intent) {
+        (Stands::Ready, _) => Step::Forward,
+        (Stands::Coming | Stands::Unsure, Intent::Background) => {
+            Step::Refuse(Refusal { retry_after: Some(seconds(ASK_AGAIN)), ..Refusal::new(Code::Starting) })
+        }
+        (_, Intent::Background) => Step::Refuse(Refusal::new(Code::WorkspaceStopped)),
+        (Stands::BackingOff { cause, left }, Intent::Script) => Step::Refuse(Refusal {
+            retry_after: Some(seconds(left)),
+            ..Refusal::with(Code::WorkspaceFailed, cause.detail)
+        }),
+        (Stands::Coming | Stands::BackingOff { .. }, _) => Step::Wait(how),
+        (Stands::Down | Stands::Stopping | Stands::Unsure, _) if may_wake => Step::Wake(how),
+        (Stands::Down | Stands::Stopping, Intent::Script) => {
+            Step::Refuse(Refusal::new(Code::WorkspaceStopped))
+        }
+        (Stands::Down | Stands::Stopping | Stands::Unsure, _) => Step::Wait(how),
+    }
+}
+
+/// Whole seconds for `Retry-After`, at least one.
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use control::CauseCode;
+
+    const NAVIGATION: Intent = Intent::Navigation;
+
+    fn cause() -> Cause {
+        Cause { code: CauseCode::Crashed, detail: "it ended with code 1".into(), hint: "look".into() }
+    }
+
+    fn refused(code: Code, retry_after: Option<u32>) -> Step {
+        Step::Refuse(Refusal { retry_after, ..Refusal::new(code) })
+    }
+
+    #[test]
+    fn each_client_is_told_by_where_the_workspace_stands() {
+        use How::{Hold, Page};
+        let backing_off = || Stands::BackingOff { cause: cause(), left: Duration::from_millis(4100) };
+        let failed = Step::Refuse(Refusal {
+            retry_after: Some(5),
+            ..Refusal::with(Code::WorkspaceFailed, "it ended with code 1")
+        });
+        let stopped = || refused(Code::WorkspaceStopped, None);
+        let starting = || refused(Code::Starting, Some(2));
+        let table = [
+            (Stands::Ready, [Step::Forward, Step::Forward, Step::Forward, Step::Forward]),
+            (Stands::Down, [Step::Wake(Page), Step::Wait(Page), Step::Wake(Hold), stopped()]),
+            (Stands::Coming, [Step::Wait(Page), Step::Wait(Page), Step::Wait(Hold), starting()]),
+            (Stands::Stopping, [Step::Wake(Page), Step::Wait(Page), Step::Wake(Hold), stopped()]),
+            (Stands::Unsure, [Step::Wake(Page), Step::Wait(Page), Step::Wake(Hold), starting()]),
+            (backing_off(), [Step::Wait(Page), Step::Wait(Page), failed, stopped()]),
+        ];
+        for (stands, steps) in table {
+            let intents = [NAVIGATION, Intent::Page, Intent::Script, Intent::Background];
+            for (intent, step) in intents.into_iter().zip(steps) {
+                let facts = Facts { stands: stands.clone(), intent, another_port: false };
+                assert_eq!(decide(facts), step, "{stands:?} {intent:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_port_is_reached_when_ready_and_never_wakes() {
+        for stands in [Stands::Down, Stands::Coming, Stands::Stopping, Stands::Unsure] {
+            for intent in [NAVIGATION, Intent::Page, Intent::Script, Intent::Background] {
+                let step = decide(Facts { stands: stands.clone(), intent, another_port: true });
+                assert!(!matches!(step, Step::Wake(_) | Step::Forward), "{stands:?} {intent:?} {step:?}");
+            }
+        }
+        let ready = Facts { stands: Stands::Ready, intent: Intent::Background, another_port: true };
+        assert_eq!(decide(ready), Step::Forward);
+    }
+
+    #[test]
+    fn what_the_table_lacks_is_stopped_only_once_the_driver_has_told_all() {
+        let now = Instant::now();
+        assert_eq!(Stands::of(None, true, now), Stands::Down);
+        assert_eq!(Stands::of(None, false, now), Stands::Unsure);
+    }
+
+    #[test]
+    fn a_wake_that_did_nothing_says_why_and_when_to_ask_again() {
+        let refusal = not_woken(WakeRefused::QueueFull { limit: 3 });
+        assert_eq!((refusal.code, refusal.retry_after), (Code::QueueFull, Some(15)));
+        let refusal = not_woken(WakeRefused::TooMany { running: 2, limit: 2 });
+        assert_eq!((refusal.code, refusal.retry_after), (Code::TooMany, Some(15)));
+        assert!(refusal.detail.contains("at most 2"), "{}", refusal.detail);
+        let refusal = not_woken(WakeRefused::BackingOff(cause()));
+        assert_eq!((refusal.code, refusal.detail.as_str()), (Code::WorkspaceFailed, "it ended with code 1"));
+        assert_eq!(not_woken(WakeRefused::NoTemplate("gpu".into())).code, Code::WorkspaceFailed);
+        assert_eq!(not_woken(WakeRefused::ShuttingDown).code, Code::Unavailable);
+    }
+
+    #[test]
+    fn retry_after_is_whole_seconds_and_never_zero() {
+        for (millis, wanted) in [(0, 1), (1, 1), (1000, 1), (1001, 2)] {
+            assert_eq!(seconds(Duration::from_millis(millis)), wanted);
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! Phase 1: which place a request is for, by its host alone.
 
-use crate::refusal::Refusal;
-use crate::request::Request;
-use config::{Config, WorkspaceId};
+use crate::edge::Edge;
+use crate::refusal::{Code, Refusal};
+use crate::request::{Request, is_worker_script};
+use config::{Config, HostName, Label, WorkspaceId};
+use std::borrow::Cow;
 
 /// What a host name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,10 +21,28 @@ pub enum Place {
 }
 
 impl Place {
-    /// Whether one of our own endpoints answers: everything on the portal, and what stands under `/.usher/`
-    /// (raw and decoded) on a workspace host, `Service-Worker: script` and acme-challenges included.
-    pub fn is_own(&self, _request: &Request<'_>) -> bool {
-        todo!()
+    /// Whether one of our own endpoints answers: everything on the portal, and what stands under `/.usher/` or
+    /// `/.well-known/acme-challenge/` (raw and decoded) on a workspace host. What only might stand there by some
+    /// reading of the path is ours, too, so that no workspace ever answers for it.
+    pub fn is_own(&self, request: &Request<'_>) -> bool {
+        match self {
+            Self::Portal => true,
+            Self::Workspace { .. } => is_reserved(request.path),
+        }
+    }
+
+    /// Whether this asks a workspace for a service worker that its template does not allow. We answer then, with
+    /// a worker that unregisters itself: a refusal would leave the old one in place, and it would see tickets.
+    ///
+    /// A workspace that was never started allows none.
+    pub fn withholds_worker(&self, edge: &Edge, config: &Config, request: &Request<'_>) -> bool {
+        let Self::Workspace { id, .. } = self else { return false };
+        is_worker_script(&request.head.headers)
+            && !edge
+                .workspaces
+                .lookup(id)
+                .and_then(|entry| config.templates.get(&entry.template))
+                .is_some_and(|template| template.service_workers)
     }
 }
 
@@ -31,6 +51,192 @@ impl Place {
 /// # Errors
 /// 421 where the host is not covered by the certificate chosen for the connection, else 404 for every host
 /// that is none of ours; neither says whether a user exists.
-pub fn place(_config: &Config, _request: &Request<'_>) -> Result<Place, Refusal> {
-    todo!()
+pub fn place(config: &Config, request: &Request<'_>) -> Result<Place, Refusal> {
+    place_of(&config.domain, &config.portal, &request.host).ok_or_else(|| {
+        // The certificate covers portal and domain. A foreign host on a connection that was opened for another
+        // name came there by coalescing, and a new connection may lead it right.
+        let opened_for = request.connection.server_name.as_deref();
+        let misdirected = opened_for.is_some_and(|name| name != request.host.as_str());
+        Refusal::new(if misdirected { Code::MisdirectedRequest } else { Code::NotFound })
+    })
+}
+
+fn place_of(domain: &HostName, portal: &HostName, host: &HostName) -> Option<Place> {
+    if host == portal {
+        return Some(Place::Portal);
+    }
+    let part = host.as_str().strip_suffix(domain.as_str())?.strip_suffix('.')?;
+    if let Some((front, label)) = part.split_once("--")
+        && front.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        let id = WorkspaceId { label: Label::parse(label).ok()?, name: None };
+        return Some(Place::Workspace { id, port: Some(port(front)?) });
+    }
+    // One part only: neither a label nor a name contains a dot.
+    Some(Place::Workspace { id: WorkspaceId::parse(part).ok()?, port: None })
+}
+
+/// A port as it is written: 1 to 65535, no leading zero.
+fn port(digits: &str) -> Option<u16> {
+    let port: u16 = digits.parse().ok()?;
+    (port != 0 && !digits.starts_with('0')).then_some(port)
+}
+
+/// Whether a path is ours on a workspace's host, as it came or decoded.
+fn is_reserved(path: &str) -> bool {
+    is_reserved_form(path) || is_reserved_form(&decode(path))
+}
+
+/// Reads a path as the most lenient server would: empty and `.` segments vanish, `\` is `/`, case and what
+/// follows a `;` do not matter. Behind a `..` every segment could stand at the top.
+fn is_reserved_form(path: &str) -> bool {
+    let (mut could_be_first, mut after_well_known, mut climbed) = (true, false, false);
+    let segments = path.split(['/', '\\']).map(|part| part.split(';').next().unwrap_or_default());
+    for segment in segments.filter(|part| !part.is_empty() && *part != ".") {
+        let is = |name: &str| segment.eq_ignore_ascii_case(name);
+        if (could_be_first && is(".usher")) || (after_well_known && is("acme-challenge")) {
+            return true;
+        }
+        climbed |= segment == "..";
+        after_well_known = could_be_first && is(".well-known");
+        could_be_first = climbed;
+    }
+    false
+}
+
+/// A path with its percent-encodings decoded once, as applications do.
+fn decode(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    let bytes = path.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let pair = (byte == b'%').then(|| bytes.get(at + 1..at + 3)).flatten();
+        match pair.and_then(hex_pair) {
+            Some(value) => {
+                decoded.push(value);
+                at += 3;
+            }
+            None => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
+}
+
+fn hex_pair(digits: &[u8]) -> Option<u8> {
+    let value = |digit: u8| char::from(digit).to_digit(16);
+    u8::try_from(value(digits[0])? * 16 + value(digits[1])?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::tests::{Client, get};
+
+    fn host(text: &str) -> HostName {
+        HostName::parse(text).unwrap()
+    }
+
+    fn place_at(text: &str) -> Option<Place> {
+        place_of(&host("lab.test"), &host("lab.test"), &host(text))
+    }
+
+    fn workspace(id: &str, port: Option<u16>) -> Option<Place> {
+        Some(Place::Workspace { id: WorkspaceId::parse(id).unwrap(), port })
+    }
+
+    #[test]
+    fn a_host_is_the_portal_one_workspace_or_nothing() {
+        for (name, expected) in [
+            ("lab.test", Some(Place::Portal)),
+            ("LAB.test.", Some(Place::Portal)),
+            ("alice.lab.test", workspace("alice", None)),
+            ("Alice.Lab.Test", workspace("alice", None)),
+            ("gpu--alice.lab.test", workspace("gpu--alice", None)),
+            ("8888--alice.lab.test", workspace("alice", Some(8888))),
+            ("65535--alice.lab.test", workspace("alice", Some(65535))),
+            ("65536--alice.lab.test", None),
+            ("0--alice.lab.test", None),
+            ("08888--alice.lab.test", None),
+            ("8888--gpu--alice.lab.test", None),
+            ("8888a--alice.lab.test", None),
+            ("a.alice.lab.test", None),
+            ("1alice.lab.test", None),
+            ("www.lab.test", None),
+            ("xn--alice.lab.test", None),
+            ("alicelab.test", None),
+            ("evillab.test", None),
+            ("test", None),
+            ("127.0.0.1", None),
+        ] {
+            assert_eq!(place_at(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_portal_of_its_own_name_leaves_the_domain_itself_empty() {
+        let (domain, portal) = (host("lab.test"), host("usher.example"));
+        assert_eq!(place_of(&domain, &portal, &portal), Some(Place::Portal));
+        assert_eq!(place_of(&domain, &portal, &domain), None);
+        assert_eq!(place_of(&domain, &portal, &host("alice.lab.test")), workspace("alice", None));
+    }
+
+    #[test]
+    fn what_could_be_read_as_a_reserved_path_never_goes_to_a_workspace() {
+        for path in [
+            "/.usher",
+            "/.usher/",
+            "/.usher/status",
+            "//.usher/status",
+            "/./.usher/x",
+            "/%2eusher/x",
+            "/.%75sher/x",
+            "/%2F.usher/x",
+            "/x/../.usher/x",
+            "/x/%2e%2e/.usher/x",
+            "/x/..%2f.usher/enter",
+            "/.usher/../x",
+            "/.USHER/x",
+            "/.usher;a=1/x",
+            "/.usher%2fstatus",
+            "/..%5c.usher/x",
+            "/.well-known/acme-challenge/t",
+            "/.well-known//acme-challenge/t",
+            "/%2ewell-known/acme%2dchallenge/t",
+            "/a/b/../../.usher/x",
+            "/a/../b/.usher/x",
+        ] {
+            assert!(is_reserved(path), "{path}");
+        }
+        for path in [
+            "/",
+            "/x",
+            "/usher",
+            "/.usherx",
+            "/.usher.txt",
+            "/files/.usher/x",
+            "/.well-known/x",
+            "/x/.well-known/acme-challenge/t",
+            "/%",
+            "/%2",
+            "/%zz/.usher",
+            "/%252eusher/x",
+        ] {
+            assert!(!is_reserved(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn everything_on_the_portal_is_ours() {
+        let client = Client::plain();
+        let head = get("lab.test", "/any");
+        let request = Request::parse(&head, &client.0).unwrap();
+        assert!(Place::Portal.is_own(&request));
+        assert!(!workspace("alice", None).unwrap().is_own(&request));
+    }
 }

@@ -1,0 +1,232 @@
+//! A refusal as its client understands it: a page, a problem document, or the way to the login.
+
+use super::{Code, Refusal, Row};
+use crate::page::{self, Page, Reach, escape};
+use crate::request::Intent;
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, Response};
+use serde::Serialize;
+
+/// What every refusal says for machines.
+const USHER_ERROR: HeaderName = HeaderName::from_static("usher-error");
+const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
+/// What [`Code::MethodNotAllowed`] names as allowed (RFC 9110 §15.5.6).
+const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
+/// The whole answer to a refused request.
+///
+/// It has a `Content-Length`; to a HEAD it has no body.
+pub fn answer(refusal: &Refusal, intent: Intent, method: &Method, request_id: &str) -> Response<Bytes> {
+    let row = refusal.code.row();
+    let mut response = match (&refusal.location, refusal.code) {
+        (Some(location), Code::LoginNeeded) => redirect(location),
+        _ if intent.wants_page() => as_page(refusal, &row, request_id),
+        _ => as_problem(refusal, &row, request_id),
+    };
+    *response.status_mut() = row.status;
+    let headers = response.headers_mut();
+    headers.insert(USHER_ERROR, HeaderValue::from_static(row.code));
+    if let Some(seconds) = refusal.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if refusal.code == Code::MethodNotAllowed {
+        headers.insert(header::ALLOW, ALLOWED);
+    }
+    let length = HeaderValue::from(response.body().len());
+    response.headers_mut().insert(header::CONTENT_LENGTH, length);
+    if *method == Method::HEAD {
+        *response.body_mut() = Bytes::new();
+    }
+    response
+}
+
+impl Refusal {
+    /// The sentence for the client: this case's, or the row's own.
+    pub fn sentence(&self) -> &str {
+        if self.detail.is_empty() { self.code.row().detail } else { &self.detail }
+    }
+}
+
+impl Code {
+    /// Whether the cookies of the site are what is wrong, so that a page should have them cleared.
+    fn is_healed_by_clearing_cookies(self) -> bool {
+        matches!(self, Self::CookiesTooLarge | Self::CookieTwice)
+    }
+}
+
+fn redirect(location: &str) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.headers_mut() = page::common_headers();
+    // A location of ours is encoded; were it not, the client stays without one rather than with half of it.
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+/// RFC 9457, with our extension members behind the standard ones.
+#[derive(Serialize)]
+struct Problem<'a> {
+    /// `about:blank`: the title is the status's own (RFC 9457 §4.2.1); `code` tells them apart.
+    r#type: &'static str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'static str,
+    hint: &'static str,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    login: Option<&'a str>,
+}
+
+fn as_problem(refusal: &Refusal, row: &Row, request_id: &str) -> Response<Bytes> {
+    let problem = Problem {
+        r#type: "about:blank",
+        title: row.status.canonical_reason().unwrap_or(row.title),
+        status: row.status.as_u16(),
+        detail: refusal.sentence(),
+        code: row.code,
+        hint: row.hint,
+        request_id,
+        login: refusal.location.as_deref(),
+    };
+    let body = serde_json::to_vec(&problem).expect("texts and a number are JSON");
+    let mut response = Response::new(Bytes::from(body));
+    *response.headers_mut() = page::common_headers();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response
+}
+
+fn as_page(refusal: &Refusal, row: &Row, request_id: &str) -> Response<Bytes> {
+    let heals = refusal.code.is_healed_by_clearing_cookies();
+    let healing = if heals {
+        "<p>Your browser has been asked to delete the cookies of this site, so you will have to log in again. \
+         <strong>Reload the page.</strong> If this page comes back, your browser does not do that by itself: \
+         delete the cookies of this site in its settings.</p>"
+    } else {
+        ""
+    };
+    let login = match &refusal.location {
+        Some(address) => format!(
+            "<div class=\"actions\"><a class=\"button\" href=\"{}\">Log in</a></div>",
+            escape(address)
+        ),
+        None => String::new(),
+    };
+    let body = format!(
+        "<h1>{}</h1>\n<p class=\"lead\">{}</p>\n{healing}{login}\n<dl class=\"soft small\">\
+         <dt>Code</dt><dd><code>{}</code></dd><dt>For the operator</dt><dd>{}</dd>\
+         <dt>Request</dt><dd><code>{}</code></dd></dl>",
+        escape(row.title),
+        escape(refusal.sentence()),
+        row.code,
+        escape(row.hint),
+        escape(request_id),
+    );
+    let page = Page { title: row.title, body: &body, ..Page::default() };
+    let mut response = page.response(row.status, Reach::default());
+    if heals {
+        response.headers_mut().insert(CLEAR_SITE_DATA, HeaderValue::from_static("\"cookies\""));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::StatusCode;
+    use serde_json::{Value, json};
+
+    fn header<'a>(response: &'a Response<Bytes>, name: &str) -> Option<&'a str> {
+        response.headers().get(name).map(|value| value.to_str().unwrap())
+    }
+
+    #[test]
+    fn a_program_gets_a_problem_document() {
+        let refusal = Refusal { retry_after: Some(2), ..Refusal::with(Code::QueueFull, "200 are waiting.") };
+        let response = answer(&refusal, Intent::Script, &Method::GET, "r-1");
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(header(&response, "content-type"), Some("application/problem+json"));
+        assert_eq!(header(&response, "usher-error"), Some("queue_full"));
+        assert_eq!(header(&response, "retry-after"), Some("2"));
+        assert_eq!(header(&response, "cache-control"), Some("no-store"));
+        assert_eq!(header(&response, "x-content-type-options"), Some("nosniff"));
+        assert_eq!(header(&response, "cross-origin-resource-policy"), Some("same-origin"));
+        assert_eq!(header(&response, "content-length"), Some(response.body().len().to_string().as_str()));
+        let problem: Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(
+            problem,
+            json!({
+                "type": "about:blank", "title": "Service Unavailable", "status": 503,
+                "detail": "200 are waiting.", "code": "queue_full",
+                "hint": Code::QueueFull.row().hint, "request_id": "r-1",
+            })
+        );
+    }
+
+    #[test]
+    fn a_navigation_gets_a_page_without_a_way_for_foreign_markup() {
+        let refusal = Refusal::with(Code::BadRequest, "<script>alert(1)</script>");
+        let response = answer(&refusal, Intent::Navigation, &Method::GET, "\"><img src=x>");
+        let html = std::str::from_utf8(response.body()).unwrap();
+        assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
+        assert!(!html.contains("<script>") && !html.contains("<img"));
+        assert!(header(&response, "content-security-policy").unwrap().contains("default-src 'none'"));
+        assert_eq!(header(&response, "usher-error"), Some("bad_request"));
+    }
+
+    #[test]
+    fn a_navigation_is_led_to_the_login_without_a_referrer() {
+        let refusal = Refusal {
+            location: Some("http://lab.test/login?to=x".into()),
+            ..Refusal::new(Code::LoginNeeded)
+        };
+        let response = answer(&refusal, Intent::Navigation, &Method::GET, "r");
+        assert_eq!(response.status(), StatusCode::FOUND);
+        assert_eq!(header(&response, "location"), Some("http://lab.test/login?to=x"));
+        assert_eq!(header(&response, "referrer-policy"), Some("no-referrer"));
+        assert_eq!(header(&response, "cache-control"), Some("no-store"));
+        assert!(response.body().is_empty());
+    }
+
+    #[test]
+    fn a_fetch_without_a_session_is_told_where_the_login_is() {
+        let refusal =
+            Refusal { location: Some("http://lab.test/login".into()), ..Refusal::new(Code::Unauthenticated) };
+        let response = answer(&refusal, Intent::Background, &Method::POST, "r");
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(header(&response, "location"), None);
+        let problem: Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(problem["login"], "http://lab.test/login");
+    }
+
+    #[test]
+    fn only_pages_about_cookies_clear_them() {
+        let clears = |code, intent| {
+            answer(&Refusal::new(code), intent, &Method::GET, "r").headers().contains_key(CLEAR_SITE_DATA)
+        };
+        for code in super::super::all() {
+            let expected = matches!(code, Code::CookiesTooLarge | Code::CookieTwice);
+            assert_eq!(clears(*code, Intent::Navigation), expected, "{code:?}");
+            assert!(!clears(*code, Intent::Background), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_request_gets_the_length_of_a_body_and_none() {
+        let refusal = Refusal::new(Code::NotFound);
+        let full = answer(&refusal, Intent::Navigation, &Method::GET, "r");
+        let bare = answer(&refusal, Intent::Navigation, &Method::HEAD, "r");
+        assert!(bare.body().is_empty());
+        assert_eq!(header(&bare, "content-length"), header(&full, "content-length"));
+        assert_ne!(header(&bare, "content-length"), Some("0"));
+    }
+
+    #[test]
+    fn a_method_that_is_not_allowed_is_answered_with_those_that_are() {
+        let response = answer(&Refusal::new(Code::MethodNotAllowed), Intent::Script, &Method::TRACE, "r");
+        assert!(header(&response, "allow").unwrap().contains("GET"));
+    }
+}
