@@ -10,8 +10,9 @@ use cel::common::ast::{EntryExpr, Expr};
 /// Most steps over a person's claims and groups: 200 groups in one loop within another fit.
 pub(crate) const PERSON_STEPS: u64 = 10_000_000;
 
-/// Most steps over the answer to a probe: a single loop over 1 MiB fits, and a loop in a loop over 300 values.
-pub(crate) const PROBE_STEPS: u64 = 1_000_000;
+/// Most steps over the answer to a probe: one loop over a thousand kernels fits, and a loop within a loop over
+/// twenty. It is less than a person's, because whoever answers chooses the size and is asked again and again.
+pub(crate) const PROBE_STEPS: u64 = 4_000_000;
 
 /// Deepest nesting of an input; the reader of JSON stops at 128 by itself.
 const INPUT_DEPTH: usize = 64;

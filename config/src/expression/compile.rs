@@ -35,6 +35,7 @@ pub(crate) struct Fault {
 }
 
 /// An expression and what the cross checks want to know of it.
+#[derive(Debug)]
 pub(crate) struct Compiled<T> {
     /// The expression.
     pub(crate) expression: Expression<T>,

@@ -111,6 +111,35 @@ fn expression() -> impl Strategy<Value = String> {
     })
 }
 
+#[test]
+fn no_arithmetic_at_the_edges_panics() {
+    let edges = [
+        "0",
+        "-1",
+        "9223372036854775807",
+        "(-9223372036854775807 - 1)",
+        "18446744073709551615u",
+        "1e308",
+        "-0.0",
+        "duration('9223372036s')",
+        "duration('-9223372036s')",
+        "duration('1ns')",
+        "now",
+        "timestamp('9999-12-31T23:59:59.999999999Z')",
+        "timestamp('0001-01-01T00:00:00Z')",
+    ];
+    for (a, b) in edges.iter().flat_map(|a| edges.map(|b| (*a, b))) {
+        let all = ["+", "-", "*", "/", "%", "<", "=="].map(|op| format!("(({a}) {op} ({b})) == 1"));
+        // `||` goes on past an error, so that one expression tries all.
+        let text = all.join(" || ");
+        let compiled = compile::<bool>(&text, Scope::Probe);
+        let compiled = compiled.unwrap_or_else(|faults| panic!("{text}: {faults:?}"));
+        for now in [Duration::ZERO, Duration::from_secs(253_402_300_799)] {
+            let _ = compiled.expression.evaluate_json(&serde_json::json!({}), UNIX_EPOCH + now);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
