@@ -143,7 +143,8 @@ async fn status(State(edge): State<Arc<Edge>>) -> Json<Status> {
 }
 
 fn describe(entry: &control::Entry, now: Instant) -> WorkspaceStatus {
-    let alive = entry.why_alive.as_ref();
+    let alive = entry.why_alive(now);
+    let alive = alive.as_ref();
     let why = match &entry.phase {
         control::Phase::Failed { cause, .. } => Some(format!("{}: {}", cause.code.as_str(), cause.detail)),
         _ => alive.map(|why| why.reason.to_owned()),
