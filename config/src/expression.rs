@@ -3,6 +3,8 @@
 mod bound;
 mod check;
 mod compile;
+#[cfg(test)]
+mod fuzz;
 mod judge;
 mod scope;
 
@@ -299,7 +301,7 @@ mod tests {
         let double = expression::<bool>("json.exists(k, json.exists(l, l.id == k))", Scope::Probe);
         assert_eq!(single.evaluate_json(&many(5_000), UNIX_EPOCH), Ok(false));
         assert_eq!(double.evaluate_json(&many(30), UNIX_EPOCH), Ok(false));
-        assert_eq!(double.evaluate_json(&many(5_000), UNIX_EPOCH).unwrap_err().reason, TOO_LONG);
+        assert_eq!(double.evaluate_json(&many(300), UNIX_EPOCH).unwrap_err().reason, TOO_LONG);
         let deep = (0..1_000).fold(json!(1), |inner, _| json!([inner]));
         assert_eq!(single.evaluate_json(&deep, UNIX_EPOCH).unwrap_err().reason, TOO_DEEP);
     }

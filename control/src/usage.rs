@@ -192,8 +192,7 @@ fn workspaces_of(document: &Document, now: Instant) -> Restored {
 
 fn sessions_of(document: &Document, now: Instant) -> HashMap<SessionName, SessionAge> {
     let ages = document.sessions.iter().filter_map(|(name, ages)| {
-        let age =
-            SessionAge { created: before(now, ages.created_ms), used: before(now, ages.used_ms) };
+        let age = SessionAge { created: before(now, ages.created_ms), used: before(now, ages.used_ms) };
         Some((SessionName::parse(name)?, age))
     });
     ages.collect()

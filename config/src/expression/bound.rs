@@ -37,9 +37,9 @@ impl Bound {
         Self { nodes: walk.nodes, degree }
     }
 
-    /// The most steps for an input of this size.
+    /// The most steps for an input of this size; lists written out in the expression are looped over, too.
     pub(crate) fn steps(self, size: usize) -> u64 {
-        let size = u64::try_from(size).unwrap_or(u64::MAX);
+        let size = u64::try_from(size).unwrap_or(u64::MAX).max(self.nodes);
         self.nodes.saturating_mul(size.saturating_pow(self.degree))
     }
 }

@@ -1,6 +1,6 @@
 //! Phase 5: a ready workspace, or what to tell the client until there is one.
 
-use crate::access::authorise::Permit;
+use crate::access::authorise::{self, Permit};
 use crate::access::{Forward, Verdict};
 use crate::edge::Edge;
 use crate::refusal::{Code, Refusal};
@@ -69,7 +69,7 @@ pub async fn upstream(
             _ => Err(Refusal::new(Code::Internal)),
         },
         Step::Wait(how) => Ok(Verdict::Wait(Waiting { permit, how, woken: false })),
-        Step::Wake(how) => match edge.workspaces.wake(wake(config, &permit, false)).await {
+        Step::Wake(how) => match edge.workspaces.wake(wake(config, &permit, request)?).await {
             Ok(()) => Ok(Verdict::Wait(Waiting { permit, how, woken: true })),
             // It failed while we asked: the page tells why, as if we had seen it before.
             Err(WakeRefused::BackingOff(_)) if how == How::Page => {
@@ -81,16 +81,10 @@ pub async fn upstream(
     }
 }
 
-/// What a permit asks the control loop for. `retry` skips the back-off of a failure: only a person's own POST.
-pub fn wake(config: &Config, permit: &Permit, retry: bool) -> Wake {
-    Wake {
-        id: permit.id().clone(),
-        owner: permit.caller().session.identity.clone(),
-        template: permit.template().clone(),
-        host: format!("{}.{}", permit.id(), config.domain),
-        running_max: permit.running_max(),
-        retry,
-    }
+fn wake(config: &Config, permit: &Permit, request: &Request<'_>) -> Result<Wake, Refusal> {
+    let facts =
+        authorise::facts(&request.host, request.head.method.as_str(), request.path, request.connection);
+    permit.wake(config, &facts, false)
 }
 
 /// What a client is told when its wake did nothing.
