@@ -1,51 +1,54 @@
 //! What the operator asks for: TOML to a validated, immutable configuration, and the names everyone uses.
 
 mod expression;
+mod finding;
+mod layout;
 mod model;
 mod names;
 mod near;
+mod reader;
+mod schema;
 mod secret;
 
-pub use expression::{EvalError, Expression, RequestFacts, Subject};
+pub use expression::{Answer, EvalError, Expression, RequestFacts, Subject};
+pub use finding::{Finding, Findings};
+pub use layout::PLACEHOLDERS;
 pub use model::*;
 pub use names::{BadName, HostName, Label, RESERVED_LABELS, TemplateName, WorkspaceId, WorkspaceName};
+pub use schema::{KeyDefault, KeyDoc, reference};
 pub use secret::Secret;
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
-
-/// All that is wrong with a configuration, in the order of the file.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", render(.0))]
-pub struct Findings(pub Vec<Finding>);
-
-/// One mistake: what happened, where, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// The file, as it was named.
-    pub file: String,
-    /// From 1; 0 when the file could not be read.
-    pub line: usize,
-    /// In characters, from 1.
-    pub column: usize,
-    /// `templates.demo.idle_after`; empty for the file as a whole.
-    pub key: String,
-    /// What is wrong, with the value given (redacted if secret).
-    pub problem: String,
-    /// What would be accepted.
-    pub accepted: String,
-}
-
-fn render(_findings: &[Finding]) -> String {
-    todo!()
-}
 
 impl Config {
     /// Reads, parses and validates a file; secrets come from the environment and from files it names.
-    pub fn load(_file: &Path) -> Result<Self, Findings> {
-        todo!()
+    ///
+    /// # Errors
+    /// All mistakes of the file; or the one that it cannot be read.
+    pub fn load(file: &Path) -> Result<Self, Findings> {
+        let name = file.display().to_string();
+        let text = read(file).map_err(|error| {
+            let problem = format!("the configuration cannot be read: {error}");
+            let accepted = "a TOML file that usher may read; name it with --config FILE, and begin with a copy of \
+                usher.example.toml";
+            Findings(vec![Finding::of_file(&name, problem, accepted)])
+        })?;
+        Self::parse(&name, &text, &|variable| std::env::var(variable).ok())
     }
     /// Parses and validates a text. `file` is only for messages; `env` looks up environment variables.
-    pub fn parse(_file: &str, _text: &str, _env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Findings> {
-        todo!()
+    ///
+    /// # Errors
+    /// All mistakes of the text.
+    pub fn parse(file: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Findings> {
+        layout::parse(file, text, env)
     }
+}
+
+/// Reads a little more than a configuration may have: enough to see that it is too long.
+fn read(file: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    File::open(file)?.take(reader::FILE_MAX as u64 + 1).read_to_string(&mut text)?;
+    Ok(text)
 }

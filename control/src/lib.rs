@@ -2,22 +2,36 @@
 
 mod activity;
 mod cause;
+mod clock;
+mod control;
+mod control_loop;
 pub mod crash;
 mod driver;
+mod hash;
+mod metrics;
 pub mod probe;
 mod process;
+mod reconcile;
 mod records;
 mod sessions;
+mod state;
 mod table;
+#[cfg(test)]
+mod testing;
 mod tickets;
+mod usage;
 mod users;
+mod work;
 
 pub use activity::Activity;
 pub use cause::{Cause, CauseCode};
+pub use control::{Control, StartError};
+pub use control_loop::LoopError;
 pub use driver::{Action, Address, Driver, Event, Generation, Observed, ObservedPhase, StartSpec};
 pub use process::{OpenError, ProcessDriver, ProcessSettings};
+pub use records::redb::{RedbRecords, StoreOpenError};
 pub use records::{Change, Kind, Record, RecordError, Records, Version};
 pub use sessions::{NewSession, Session, SessionId, Sessions};
-pub use table::{Entry, Phase, Route, Wake, WakeRefused, WhyAlive, Workspaces};
+pub use table::{Entry, Phase, Route, Terms, Wake, WakeRefused, WhyAlive, Workspaces};
 pub use tickets::Tickets;
 pub use users::{Identity, User, Users};

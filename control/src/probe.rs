@@ -233,8 +233,8 @@ mod tests {
         ];
         for (status, contains, given, body, fits) in table {
             let judged = answers_ready(
-                &ready(*status, *contains),
-                StatusCode::from_u16(*given).unwrap(),
+                &ready(status, contains),
+                StatusCode::from_u16(given).unwrap(),
                 body.as_bytes(),
             );
             assert_eq!(judged, fits, "{status:?} {contains:?} {given} {body:?}");

@@ -154,15 +154,19 @@ impl ProcessDriver {
                     self.shared.ports.adopt(&id, port);
                 }
                 let address = Some(address(&self.shared, run));
-                ObservedPhase::Running { generation: generation(run), address }
+                Some(ObservedPhase::Running { generation: generation(run), address })
             }
             Found::Unfinished { run: Some(run), .. } => {
-                ObservedPhase::Stopping { generation: generation(run) }
+                Some(ObservedPhase::Stopping { generation: generation(run) })
             }
-            Found::Unfinished { run: None, .. } | Found::Idle => ObservedPhase::Stopped,
+            // All but gone: only files and the record are left to remove.
+            Found::Unfinished { run: None, .. } => None,
+            Found::Idle => Some(ObservedPhase::Stopped),
         };
-        let About { owner, template } = about.clone();
-        self.shared.board.tell(Observed { id: id.clone(), owner, template, phase }).await;
+        if let Some(phase) = phase {
+            let About { owner, template } = about.clone();
+            self.shared.board.tell(Observed { id: id.clone(), owner, template, phase }).await;
+        }
         let sender = self.keeper(id.clone(), ledger, Some(about), found);
         self.keepers.lock().expect("nobody panics with the lock held").insert(id, sender);
     }

@@ -1,5 +1,7 @@
 //! The second seam: documents with compare-and-swap and watch. redb rows here, Secrets in a cluster.
 
+pub(crate) mod redb;
+
 use futures_util::stream::BoxStream;
 
 /// What a record is of. On Kubernetes the Secret's `type`.

@@ -1,14 +1,37 @@
 //! Who is logged in: records at login and logout, a snapshot for every request.
 
-use crate::{Identity, RecordError};
+mod document;
+mod keeper;
+
+pub(crate) use keeper::{Keeper, Limits};
+
+use crate::activity::now_ms;
+use crate::{Identity, Kind, RecordError, Records, activity, clock, hash};
+use arc_swap::ArcSwap;
 use config::Label;
+use ring::rand::{SecureRandom, SystemRandom};
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// How many sessions one user may have: more than browsers that a person has, fewer than a script makes. The
+/// oldest leaves.
+const PER_USER: usize = 100;
+
+/// How long a change that this process wrote may take until its own watch tells it.
+const ECHO: Duration = Duration::from_secs(5);
 
 /// The secret id of a session: 16 random bytes. Its record is named by its hash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId(pub [u8; 16]);
+
+/// The name of a session's record: the hash of its id, from which nobody gets the id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SessionName([u8; 32]);
 
 /// A live session, as requests see it.
 #[derive(Debug)]
@@ -23,13 +46,38 @@ pub struct Session {
     pub subject: config::Subject,
     /// Cancelled when the session ends, by whatever cause: live sockets close with 4401.
     pub ended: CancellationToken,
-    // last use (atomic), created: private
+    /// As known when it was taken up here.
+    age: SessionAge,
+    /// As [`now_ms`]; 0 = not used here yet.
+    last_use: AtomicU64,
+}
+
+/// When a session began and when it was used last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SessionAge {
+    pub(crate) created: Instant,
+    pub(crate) used: Instant,
 }
 
 impl Session {
     /// Marks the session as used now: an atomic store.
     pub fn touch(&self) {
-        todo!()
+        self.last_use.fetch_max(now_ms(), Relaxed);
+    }
+
+    fn age(&self) -> SessionAge {
+        let used = match self.last_use.load(Relaxed) {
+            0 => self.age.used,
+            ms => activity::time_of(ms),
+        };
+        SessionAge { used, ..self.age }
+    }
+
+    /// Whether it has not been used for too long, or is too old.
+    fn is_over(&self, limits: Limits, now: Instant) -> bool {
+        let age = self.age();
+        now.saturating_duration_since(age.used) >= limits.idle_after
+            || now.saturating_duration_since(age.created) >= limits.max_age
     }
 }
 
@@ -48,37 +96,150 @@ pub struct NewSession {
 
 /// The live sessions. Cheap to clone.
 #[derive(Clone)]
-pub struct Sessions {}
+pub struct Sessions {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    changes: watch::Receiver<u64>,
+    records: Arc<dyn Records>,
+}
+
+/// The live sessions as they are published: written by the [`Keeper`] alone.
+#[derive(Debug, Clone, Default)]
+struct Snapshot {
+    live: HashMap<SessionName, Arc<Session>>,
+    limits: Limits,
+}
 
 impl Sessions {
     /// The session with this id, if it is live: one atomic load and one hash.
-    pub fn lookup(&self, _id: &SessionId) -> Option<Arc<Session>> {
-        todo!()
+    pub fn lookup(&self, id: &SessionId) -> Option<Arc<Session>> {
+        self.named(id.name())
     }
     /// Waits up to `patience` for a session that another replica may just have made.
-    pub async fn await_known(&self, _id: &SessionId, _patience: Duration) -> Option<Arc<Session>> {
-        todo!()
+    pub async fn await_known(&self, id: &SessionId, patience: Duration) -> Option<Arc<Session>> {
+        let name = id.name();
+        self.await_that(patience, || self.named(name)).await
     }
-    /// Records a new session; it is known here when this returns.
-    pub async fn create(&self, _new: NewSession) -> Result<(SessionId, Arc<Session>), RecordError> {
-        todo!()
+    /// Records a new session; it is known here when this returns. A user with very many loses the oldest.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn create(&self, new: NewSession) -> Result<(SessionId, Arc<Session>), RecordError> {
+        self.make_room(&new.identity).await?;
+        let id = SessionId::random()?;
+        self.records.create(Kind::Session, &id.name().to_string(), document::write(&new)).await?;
+        let session = self.await_known(&id, ECHO).await.ok_or_else(no_echo)?;
+        Ok((id, session))
     }
-    /// Ends a session everywhere. Ending an unknown one is fine.
-    pub async fn end(&self, _id: &SessionId) -> Result<(), RecordError> {
-        todo!()
+    /// Ends a session everywhere; here it is ended when this returns. Ending an unknown one is fine.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn end(&self, id: &SessionId) -> Result<(), RecordError> {
+        self.end_named(&[id.name()]).await
     }
     /// Ends all sessions of somebody; tells how many.
-    pub async fn end_all(&self, _identity: &Identity) -> Result<usize, RecordError> {
-        todo!()
+    ///
+    /// # Errors
+    /// The store fails; some may have ended.
+    pub async fn end_all(&self, identity: &Identity) -> Result<usize, RecordError> {
+        let names: Vec<_> = self.of(identity).into_iter().map(|(_, name)| name).collect();
+        self.end_named(&names).await?;
+        Ok(names.len())
     }
     /// How many are live.
     pub fn count(&self) -> usize {
-        todo!()
+        self.snapshot.load().live.len()
+    }
+
+    /// The ages of all, to be recorded.
+    pub(crate) fn ages(&self) -> Vec<(SessionName, SessionAge)> {
+        self.snapshot.load().live.iter().map(|(name, session)| (*name, session.age())).collect()
+    }
+
+    fn named(&self, name: SessionName) -> Option<Arc<Session>> {
+        let snapshot = self.snapshot.load();
+        let session = snapshot.live.get(&name)?;
+        (!session.is_over(snapshot.limits, clock::now())).then(|| session.clone())
+    }
+
+    /// Somebody's sessions, the oldest first.
+    fn of(&self, identity: &Identity) -> Vec<(Instant, SessionName)> {
+        let snapshot = self.snapshot.load();
+        let theirs = snapshot.live.iter().filter(|(_, session)| session.identity == *identity);
+        let mut names: Vec<_> = theirs.map(|(name, session)| (session.age.created, *name)).collect();
+        names.sort_unstable();
+        names
+    }
+
+    async fn make_room(&self, identity: &Identity) -> Result<(), RecordError> {
+        let theirs = self.of(identity);
+        let excess = (theirs.len() + 1).saturating_sub(PER_USER);
+        let oldest: Vec<_> = theirs.into_iter().take(excess).map(|(_, name)| name).collect();
+        self.end_named(&oldest).await
+    }
+
+    async fn end_named(&self, names: &[SessionName]) -> Result<(), RecordError> {
+        for name in names {
+            self.records.delete(Kind::Session, &name.to_string()).await?;
+        }
+        let gone = || {
+            let snapshot = self.snapshot.load();
+            names.iter().all(|name| !snapshot.live.contains_key(name)).then_some(())
+        };
+        self.await_that(ECHO, gone).await.ok_or_else(no_echo)
+    }
+
+    /// Waits until the snapshot shows something.
+    async fn await_that<T>(&self, patience: Duration, shows: impl Fn() -> Option<T>) -> Option<T> {
+        let mut changes = self.changes.clone();
+        let waited = async {
+            loop {
+                changes.borrow_and_update();
+                if let Some(shown) = shows() {
+                    return Some(shown);
+                }
+                changes.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(patience, waited).await.ok().flatten()
     }
 }
 
-impl std::fmt::Debug for SessionId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+fn no_echo() -> RecordError {
+    RecordError::Store("what was written to it is not told by its watch".to_owned())
+}
+
+impl SessionId {
+    fn random() -> Result<Self, RecordError> {
+        let mut bytes = [0; 16];
+        let random = SystemRandom::new().fill(&mut bytes);
+        random.map_err(|_| RecordError::Store("the system gives no random numbers".to_owned()))?;
+        Ok(Self(bytes))
+    }
+
+    fn name(self) -> SessionName {
+        SessionName(hash::digest(&[b"session", &self.0]))
+    }
+}
+
+impl SessionName {
+    /// Parses what [`fmt::Display`] prints.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        hash::bytes(text).map(Self)
+    }
+}
+
+impl fmt::Display for SessionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hash::text(&self.0))
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SessionId(…)")
     }
 }
+
+#[cfg(test)]
+mod tests;

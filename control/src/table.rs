@@ -1,10 +1,14 @@
 //! The one table: written by the control loop, read by every request without a lock.
 
-use crate::{Activity, Address, Cause, Generation, Identity};
+use crate::reconcile::idle;
+use crate::{Activity, Address, Cause, Driver, Generation, Identity};
+use arc_swap::ArcSwap;
 use config::{Template, TemplateName, WorkspaceId};
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// One workspace as published. Replaced whole, never changed in place (but for the counters in `activity`).
@@ -22,8 +26,34 @@ pub struct Entry {
     pub since: Instant,
     /// Its use.
     pub activity: Arc<Activity>,
+    /// What besides its use decides when it is stopped; only while ready.
+    pub terms: Option<Terms>,
+}
+
+impl Entry {
     /// When it will be stopped, and why it is not stopped yet; only while ready.
-    pub why_alive: Option<WhyAlive>,
+    ///
+    /// Computed from the counters as they are now, so that nothing has to be published for it each second.
+    pub fn why_alive(&self, now: Instant) -> Option<WhyAlive> {
+        let (Phase::Ready(route), Some(terms)) = (&self.phase, &self.terms) else { return None };
+        Some(idle::why_alive(&self.activity.read(), &route.template.idle, terms, now))
+    }
+}
+
+/// What besides its use decides when a ready workspace is stopped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Terms {
+    /// When this instance was started: `max_age` counts from here.
+    pub started: Instant,
+    /// The use that is known besides the counters, and its word: becoming ready, or, after a restart of Usher,
+    /// what was recorded.
+    pub last: (Instant, &'static str),
+    /// When its `busy` probe last said that it computes.
+    pub busy: Option<Instant>,
+    /// Not stopped by idleness before this, since somebody extended it.
+    pub extended_until: Option<Instant>,
+    /// Not stopped by idleness before this, since its owner keeps it.
+    pub kept_until: Option<Instant>,
 }
 
 /// Where a workspace stands.
@@ -139,52 +169,124 @@ pub struct Wake {
     pub retry: bool,
 }
 
+/// The table, as it is published.
+pub(crate) type Table = HashMap<WorkspaceId, Arc<Entry>>;
+
+/// What is asked of the control loop, each with the way to answer.
+pub(crate) enum Request {
+    /// [`Workspaces::wake`].
+    Wake(Wake, oneshot::Sender<Result<(), WakeRefused>>),
+    /// [`Workspaces::stop`].
+    Stop(WorkspaceId, oneshot::Sender<bool>),
+    /// [`Workspaces::extend`].
+    Extend(WorkspaceId, oneshot::Sender<Option<Instant>>),
+    /// [`Workspaces::keep`].
+    Keep(WorkspaceId, Duration, oneshot::Sender<Option<Instant>>),
+    /// [`Workspaces::delete`].
+    Delete(WorkspaceId, bool, oneshot::Sender<bool>),
+}
+
+/// How many requests may wait for the control loop; more wait in their callers.
+const REQUESTS: usize = 1024;
+
 /// The read handle on the table, and the way to ask the control loop for something. Cheap to clone.
 #[derive(Clone)]
-pub struct Workspaces {}
+pub struct Workspaces {
+    published: Arc<Published>,
+    changes: watch::Receiver<u64>,
+    requests: mpsc::Sender<Request>,
+    driver: Arc<dyn Driver>,
+}
+
+#[derive(Default)]
+struct Published {
+    table: ArcSwap<Table>,
+    synced: AtomicBool,
+}
+
+/// The writing end of the table: there is one, in the control loop.
+pub(crate) struct Publisher {
+    published: Arc<Published>,
+    changes: watch::Sender<u64>,
+}
+
+impl Publisher {
+    /// Whether readers see this already.
+    pub(crate) fn shows(&self, synced: bool) -> bool {
+        self.published.synced.load(Ordering::Acquire) == synced
+    }
+    /// Replaces the table and tells all who wait.
+    pub(crate) fn publish(&self, table: Table, synced: bool) {
+        self.published.table.store(Arc::new(table));
+        self.published.synced.store(synced, Ordering::Release);
+        self.changes.send_modify(|version| *version += 1);
+    }
+}
+
+/// An empty table: its two ends, and the requests that the control loop is to answer.
+pub(crate) fn table(driver: Arc<dyn Driver>) -> (Workspaces, Publisher, mpsc::Receiver<Request>) {
+    let published = Arc::new(Published::default());
+    let (changed, changes) = watch::channel(0);
+    let (requests, inbox) = mpsc::channel(REQUESTS);
+    let publisher = Publisher { published: published.clone(), changes: changed };
+    (Workspaces { published, changes, requests, driver }, publisher, inbox)
+}
 
 impl Workspaces {
     /// The workspace's entry: one atomic load and one hash. `None` = never started.
-    pub fn lookup(&self, _id: &WorkspaceId) -> Option<Arc<Entry>> {
-        todo!()
+    pub fn lookup(&self, id: &WorkspaceId) -> Option<Arc<Entry>> {
+        self.published.table.load().get(id).cloned()
     }
     /// All entries, for status pages and metrics.
     pub fn all(&self) -> Vec<Arc<Entry>> {
-        todo!()
+        self.published.table.load().values().cloned().collect()
     }
     /// Sees a new value whenever a table was published. Look up, and if it is not as wanted, wait for this.
+    ///
+    /// Take it before the first look, or a change in between is missed.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        todo!()
+        self.changes.clone()
     }
     /// Whether the driver has told all that there is, so that the table may be believed.
     pub fn synced(&self) -> bool {
-        todo!()
+        self.published.synced.load(Ordering::Acquire)
     }
     /// Asks for a start. Idempotent: one that is wanted already stays where it is in the queue.
     ///
+    /// When it returns, the table shows what came of it.
+    ///
     /// # Errors
     /// Why nothing will happen.
-    pub async fn wake(&self, _wake: Wake) -> Result<(), WakeRefused> {
-        todo!()
+    pub async fn wake(&self, wake: Wake) -> Result<(), WakeRefused> {
+        self.ask(|answer| Request::Wake(wake, answer)).await.unwrap_or(Err(WakeRefused::ShuttingDown))
     }
     /// Asks for a stop; used ones too. Returns when it is under way; `false` = there was nothing to stop.
-    pub async fn stop(&self, _id: &WorkspaceId) -> bool {
-        todo!()
+    pub async fn stop(&self, id: &WorkspaceId) -> bool {
+        self.ask(|answer| Request::Stop(id.clone(), answer)).await.unwrap_or(false)
     }
     /// Moves the idle stop `idle_after` ahead from now, never beyond `max_age`. Tells the new time.
-    pub async fn extend(&self, _id: &WorkspaceId) -> Option<Instant> {
-        todo!()
+    pub async fn extend(&self, id: &WorkspaceId) -> Option<Instant> {
+        self.ask(|answer| Request::Extend(id.clone(), answer)).await.flatten()
     }
     /// Keeps it for so long from now, at most the template's `keep_until_max`. Tells the new time.
-    pub async fn keep(&self, _id: &WorkspaceId, _for: Duration) -> Option<Instant> {
-        todo!()
+    ///
+    /// A later call replaces an earlier one, also by a shorter time; `max_age` holds all the same.
+    pub async fn keep(&self, id: &WorkspaceId, time: Duration) -> Option<Instant> {
+        self.ask(|answer| Request::Keep(id.clone(), time, answer)).await.flatten()
     }
     /// Stops it and removes its record; with `volume` also its files. `false` = unknown.
-    pub async fn delete(&self, _id: &WorkspaceId, _volume: bool) -> bool {
-        todo!()
+    pub async fn delete(&self, id: &WorkspaceId, volume: bool) -> bool {
+        self.ask(|answer| Request::Delete(id.clone(), volume, answer)).await.unwrap_or(false)
     }
     /// The last lines of the workspace's output, at most 64 lines and 16 KiB, lossily decoded.
-    pub async fn log_tail(&self, _id: &WorkspaceId) -> String {
-        todo!()
+    pub async fn log_tail(&self, id: &WorkspaceId) -> String {
+        self.driver.log_tail(id).await
+    }
+
+    /// The control loop's answer; `None` when it has ended.
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(request(answer)).await.ok()?;
+        answered.await.ok()
     }
 }

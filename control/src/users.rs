@@ -1,9 +1,16 @@
 //! Who somebody is, and which label is theirs for ever.
 
-use crate::{RecordError, Records};
+use crate::hash;
+use crate::{Kind, RecordError, Records};
 use config::Label;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+/// The longest label that [`Label::parse`] accepts.
+const LABEL_MAX: usize = 30;
+/// How many characters of the identity's hash a label gets when the wanted one cannot be had: first few, for
+/// people's sake, then so many that no two identities share them.
+const SUFFIXES: [usize; 3] = [4, 8, 24];
 
 /// Who somebody is: the provider and its name for them. Never an e-mail address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -19,7 +26,16 @@ impl Identity {
     pub const DEVELOPMENT: &'static str = "usher:development";
     /// The name of this identity's records: a hash that cannot be confused between issuer and subject.
     pub fn key(&self) -> String {
-        todo!()
+        hash::text(&self.digest())
+    }
+
+    /// Whether the development login made it.
+    pub fn is_development(&self) -> bool {
+        self.issuer == Self::DEVELOPMENT
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        hash::digest(&[self.issuer.as_bytes(), self.subject.as_bytes()])
     }
 }
 
@@ -33,6 +49,13 @@ pub struct User {
 }
 
 /// The users. Cheap to clone.
+///
+/// Users of the development login claim their labels apart from real ones, and only labels that no real user
+/// has. A real user takes no notice of them: who logs in for real as `alice` gets `alice`, also where somebody
+/// typed that name into the development login before; that one gets another label at the next login. What such
+/// a development user left (a workspace `alice`) stays theirs: the control loop and the driver refuse it to the
+/// real `alice` until an operator deletes it. So a machine that has served the development login should begin
+/// with an empty state folder when it turns to real ones.
 #[derive(Clone)]
 pub struct Users {
     records: Arc<dyn Records>,
@@ -46,13 +69,218 @@ impl Users {
 
     /// The user with this identity; if new, one that claims `wanted` as label.
     ///
-    /// Looks the owner's record up before it claims. A label that is taken, reserved or unrepresentable
-    /// gets a suffix from the identity's hash. Of two replicas that race, both get the same answer.
+    /// Looks the owner's record up before it claims. Upper-case letters of `wanted` are folded. A label that is
+    /// taken, reserved or unrepresentable gets a suffix from the identity's hash. Of two replicas that race, both
+    /// get the same answer.
     ///
     /// # Errors
     /// The store fails.
-    pub async fn enter(&self, _identity: &Identity, _wanted: &str) -> Result<(User, Label), RecordError> {
-        let _ = &self.records;
-        todo!()
+    pub async fn enter(&self, identity: &Identity, wanted: &str) -> Result<(User, Label), RecordError> {
+        if let Some(known) = self.known(identity).await? {
+            return Ok(known);
+        }
+        let label = self.claim(identity, wanted).await?;
+        let user = User { identity: identity.clone(), label: label.to_string() };
+        match self.records.create(Kind::User, &identity.key(), json(&user)).await {
+            Ok(_) => Ok((user, label)),
+            // Whoever was faster at the same time is the same identity: what they wrote holds.
+            Err(RecordError::Exists(name)) => self.known(identity).await?.ok_or(RecordError::Conflict(name)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The user who entered before, unless it is a development user whose label a real one has got since.
+    async fn known(&self, identity: &Identity) -> Result<Option<(User, Label)>, RecordError> {
+        let key = identity.key();
+        let Some(record) = self.records.get(Kind::User, &key).await? else { return Ok(None) };
+        let unreadable = |error: &dyn std::fmt::Display| {
+            RecordError::Store(format!("the record of the user {key} cannot be read: {error}"))
+        };
+        let user: User = serde_json::from_slice(&record.value).map_err(|error| unreadable(&error))?;
+        if user.identity != *identity {
+            return Err(unreadable(&"it is of another identity"));
+        }
+        let label = Label::parse(&user.label).map_err(|error| unreadable(&error))?;
+        if identity.is_development() && self.records.get(Kind::Label, label.as_str()).await?.is_some() {
+            self.records.delete(Kind::User, &key).await?;
+            return Ok(None);
+        }
+        Ok(Some((user, label)))
+    }
+
+    /// The first label that is free or this identity's already, of a list that is always the same for it.
+    async fn claim(&self, identity: &Identity, wanted: &str) -> Result<Label, RecordError> {
+        for label in candidates(identity, wanted) {
+            if self.claim_one(identity, &label).await? {
+                return Ok(label);
+            }
+        }
+        Err(RecordError::Store(format!("every label for {wanted:?} is taken")))
+    }
+
+    async fn claim_one(&self, identity: &Identity, label: &Label) -> Result<bool, RecordError> {
+        let real = label.as_str();
+        let name = if identity.is_development() {
+            if self.records.get(Kind::Label, real).await?.is_some() {
+                return Ok(false);
+            }
+            // A colon stands in no label, so this is never a real user's record.
+            format!("development:{real}")
+        } else {
+            real.to_owned()
+        };
+        match self.records.create(Kind::Label, &name, json(identity)).await {
+            Ok(_) => Ok(true),
+            // Theirs, if it is: from a race with themselves, or from a start that died before the user's record.
+            Err(RecordError::Exists(_)) => {
+                let record = self.records.get(Kind::Label, &name).await?;
+                Ok(record.is_some_and(|record| {
+                    serde_json::from_slice(&record.value).ok().as_ref() == Some(identity)
+                }))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("a document of texts is JSON")
+}
+
+/// The labels to try, in order.
+fn candidates(identity: &Identity, wanted: &str) -> Vec<Label> {
+    let folded = wanted.trim().to_ascii_lowercase();
+    let stem = stem(&folded);
+    let hash = letters(&identity.digest());
+    let suffixed = SUFFIXES.iter().map(|&length| {
+        let room = LABEL_MAX - length - 1;
+        let stem = stem[..stem.len().min(room)].trim_end_matches('-');
+        format!("{stem}-{}", &hash[..length])
+    });
+    std::iter::once(folded).chain(suffixed).filter_map(|text| Label::parse(&text).ok()).collect()
+}
+
+/// What of a text can stand in a label: a letter first, then letters, digits and single hyphens. ASCII only.
+fn stem(folded: &str) -> String {
+    let mut stem = String::new();
+    for c in folded.chars() {
+        if c.is_ascii_lowercase() || (c.is_ascii_digit() && !stem.is_empty()) {
+            stem.push(c);
+        } else if !stem.is_empty() && !stem.ends_with('-') {
+            stem.push('-');
+        }
+    }
+    let stem = stem.trim_end_matches('-');
+    // `xn-` begins a name in another alphabet, and a stem of nothing needs a letter.
+    if stem.is_empty() || stem.starts_with("xn-") { format!("u{stem}") } else { stem.to_owned() }
+}
+
+/// A hash in letters and digits that survive in any label.
+fn letters(digest: &[u8]) -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    digest.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::redb::RedbRecords;
+    use tokio::task::JoinSet;
+
+    fn users() -> (tempfile::TempDir, Users) {
+        let dir = tempfile::tempdir().unwrap();
+        let records = RedbRecords::open(&dir.path().join("state.redb")).unwrap();
+        (dir, Users::new(Arc::new(records)))
+    }
+
+    fn real(subject: &str) -> Identity {
+        Identity { issuer: "https://id.example".to_owned(), subject: subject.to_owned() }
+    }
+
+    fn development(subject: &str) -> Identity {
+        Identity { issuer: Identity::DEVELOPMENT.to_owned(), subject: subject.to_owned() }
+    }
+
+    async fn label(users: &Users, identity: &Identity, wanted: &str) -> String {
+        users.enter(identity, wanted).await.unwrap().1.to_string()
+    }
+
+    #[test]
+    fn every_text_leads_to_labels_that_are_always_the_same() {
+        let long = "a".repeat(200);
+        for wanted in ["", "alice", "Álice Müller", "xn--80ak6aa92e", "--", "7of9", "www", "a--b", "…", &long]
+        {
+            let labels = candidates(&real("1"), wanted);
+            assert!(labels.len() >= SUFFIXES.len(), "{wanted:?}: {labels:?}");
+            assert_eq!(labels, candidates(&real("1"), wanted));
+            assert_ne!(labels.last(), candidates(&real("2"), wanted).last());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_user_keeps_the_label_whatever_they_want_later() {
+        let (_dir, users) = users();
+        assert_eq!(label(&users, &real("1"), "Alice").await, "alice");
+        assert_eq!(label(&users, &real("1"), "bob").await, "alice");
+        assert_eq!(label(&users, &real("2"), "bob").await, "bob");
+    }
+
+    #[tokio::test]
+    async fn a_taken_or_reserved_label_gets_a_suffix_and_keeps_it() {
+        let (_dir, users) = users();
+        assert_eq!(label(&users, &real("1"), "alice").await, "alice");
+        let second = label(&users, &real("2"), "alice").await;
+        assert!(second.starts_with("alice-"), "{second}");
+        assert_eq!(label(&users, &real("2"), "alice").await, second);
+        let admin = label(&users, &real("3"), "admin").await;
+        assert!(admin.starts_with("admin-"), "{admin}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn of_twenty_who_claim_one_label_one_has_it() {
+        let (_dir, users) = users();
+        let mut entering = JoinSet::new();
+        for subject in 0..20 {
+            let users = users.clone();
+            entering.spawn(async move { label(&users, &real(&subject.to_string()), "alice").await });
+        }
+        let mut labels = entering.join_all().await;
+        labels.sort();
+        assert_eq!(labels.iter().filter(|label| *label == "alice").count(), 1, "{labels:?}");
+        labels.dedup();
+        assert_eq!(labels.len(), 20);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_identity_that_enters_twenty_times_at_once_is_one_user() {
+        let (_dir, users) = users();
+        let mut entering = JoinSet::new();
+        for attempt in 0..20 {
+            let users = users.clone();
+            let wanted = if attempt % 2 == 0 { "alice" } else { "bob" };
+            entering.spawn(async move { label(&users, &real("1"), wanted).await });
+        }
+        let mut labels = entering.join_all().await;
+        labels.dedup();
+        assert_eq!(labels.len(), 1, "{labels:?}");
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_died_before_its_user_was_recorded_is_taken_up_again() {
+        let (_dir, users) = users();
+        users.records.create(Kind::Label, "alice", json(&real("1"))).await.unwrap();
+        assert_eq!(label(&users, &real("1"), "alice").await, "alice");
+    }
+
+    #[tokio::test]
+    async fn a_development_user_never_occupies_a_real_ones_label() {
+        let (_dir, users) = users();
+        assert_eq!(label(&users, &development("alice"), "alice").await, "alice");
+        assert_eq!(label(&users, &real("1"), "alice").await, "alice");
+        let moved = label(&users, &development("alice"), "alice").await;
+        assert!(moved.starts_with("alice-"), "{moved}");
+        assert_eq!(label(&users, &real("2"), "bob").await, "bob");
+        let second = label(&users, &development("bob"), "bob").await;
+        assert!(second.starts_with("bob-"), "{second}");
     }
 }

@@ -56,6 +56,30 @@ impl Drain {
         self.connections.len()
     }
 
+    /// All steps, at these times.
+    async fn run(
+        &self,
+        times: &config::Drain,
+        draining: &CancellationToken,
+        close_tunnels: &CancellationToken,
+    ) {
+        draining.cancel();
+        self.pause(times.delay).await;
+        self.closing.cancel();
+        let steps = async {
+            self.pause(times.after).await;
+            close_tunnels.cancel();
+            self.pause(times.spread).await;
+            tokio::time::sleep(LAST_WORDS).await;
+            tracing::warn!(drain.connections = self.slots(), "connections were cut at the end of the drain");
+            self.cut.cancel();
+        };
+        tokio::select! {
+            () = self.gone() => {}
+            () = steps => {}
+        }
+    }
+
     /// Completes when the last slot was given back after [`Drain::closing`].
     pub async fn gone(&self) {
         self.closing.cancelled().await;
@@ -119,22 +143,7 @@ pub async fn on_signal(edge: &Edge) -> io::Result<()> {
 /// Drains; returns when the last connection is gone or was cut.
 pub async fn run(edge: &Edge) {
     let times = edge.config.load().drain.clone();
-    let drain = &edge.drain;
-    edge.draining.cancel();
-    drain.pause(times.delay).await;
-    drain.closing.cancel();
-    let steps = async {
-        drain.pause(times.after).await;
-        edge.close_tunnels.cancel();
-        drain.pause(times.spread).await;
-        tokio::time::sleep(LAST_WORDS).await;
-        tracing::warn!(drain.connections = drain.slots(), "connections were cut at the end of the drain");
-        drain.cut.cancel();
-    };
-    tokio::select! {
-        () = drain.gone() => {}
-        () = steps => {}
-    }
+    edge.drain.run(&times, &edge.draining, &edge.close_tunnels).await;
 }
 
 /// The two signals that end the process.
@@ -153,5 +162,97 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{Instant, timeout};
+
+    const TIMES: config::Drain = config::Drain {
+        delay: Duration::from_secs(5),
+        after: Duration::from_secs(300),
+        spread: Duration::from_secs(30),
+    };
+
+    /// A drain under way, and what it tells others.
+    struct Running {
+        drain: Drain,
+        draining: CancellationToken,
+        close_tunnels: CancellationToken,
+        since: Instant,
+        done: tokio::task::JoinHandle<()>,
+    }
+
+    fn start(drain: &Drain) -> Running {
+        let (draining, close_tunnels) = (CancellationToken::new(), CancellationToken::new());
+        let (told, steps, all) = (draining.clone(), close_tunnels.clone(), drain.clone());
+        let done = tokio::spawn(async move { all.run(&TIMES, &told, &steps).await });
+        Running { drain: drain.clone(), draining, close_tunnels, since: Instant::now(), done }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_step_comes_at_its_time_and_what_is_left_is_cut() {
+        let drain = Drain::default();
+        let _open = drain.slot(None);
+        let running = start(&drain);
+        running.draining.cancelled().await;
+        assert_eq!(running.since.elapsed(), Duration::ZERO);
+        running.drain.closing.cancelled().await;
+        assert_eq!(running.since.elapsed().as_secs(), 5);
+        running.close_tunnels.cancelled().await;
+        assert_eq!(running.since.elapsed().as_secs(), 305);
+        running.drain.cut.cancelled().await;
+        assert_eq!(running.since.elapsed().as_secs(), 340);
+        running.done.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_ends_with_the_last_connection_but_not_before_the_listeners_close() {
+        let drain = Drain::default();
+        let running = start(&drain);
+        running.done.await.unwrap();
+        assert_eq!(running.since.elapsed().as_secs(), 5);
+        assert!(!running.drain.cut.is_cancelled() && !running.close_tunnels.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_signal_ends_all_waiting_but_for_the_last_words() {
+        let drain = Drain::default();
+        let _open = drain.slot(None);
+        let running = start(&drain);
+        running.draining.cancelled().await;
+        running.drain.hurry();
+        running.done.await.unwrap();
+        assert_eq!(running.since.elapsed(), LAST_WORDS);
+        assert!(running.close_tunnels.is_cancelled() && running.drain.cut.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_gone_before_listeners_close_however_few_connections_there_are() {
+        let drain = Drain::default();
+        timeout(Duration::from_secs(60), drain.gone()).await.unwrap_err();
+        drain.closing.cancel();
+        let slot = drain.slot(None);
+        timeout(Duration::from_secs(60), drain.gone()).await.unwrap_err();
+        drop(slot);
+        timeout(Duration::from_secs(60), drain.gone()).await.unwrap();
+    }
+
+    #[test]
+    fn a_slot_counts_its_connection_as_long_as_it_lives() {
+        let (drain, open) = (Drain::default(), IntGauge::new("open", "Open.").unwrap());
+        let slot = drain.slot(Some(open.clone()));
+        assert_eq!((drain.slots(), open.get()), (1, 1));
+        drop(slot);
+        assert_eq!((drain.slots(), open.get()), (0, 0));
+    }
+
+    #[test]
+    fn tunnels_do_not_all_come_back_at_once() {
+        let shares: Vec<f64> = (0..64).map(|_| random_share()).collect();
+        assert!(shares.iter().all(|share| (0.0..1.0).contains(share)));
+        assert!(shares.iter().any(|share| *share < 0.3) && shares.iter().any(|share| *share > 0.7));
     }
 }

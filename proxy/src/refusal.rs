@@ -38,6 +38,10 @@ pub enum Code {
     NotFound,
     /// 405.
     MethodNotAllowed,
+    /// 408: its head or body did not come in time.
+    RequestTimeout,
+    /// 413: larger than an endpoint of ours takes.
+    BodyTooLarge,
     /// 421.
     MisdirectedRequest,
     /// 424: the workspace is stopped and this request does not start it.

@@ -1,1 +1,25 @@
-//! Promises to users, kept against real parts.
+//! Promises to users, kept against real parts: what the integration tests share.
+//!
+//! [`Usher`] starts the real binary on free ports, [`Ask`] is one HTTP request with every header in the test's
+//! hands, [`Person`] is somebody with a browser's cookie jar, [`Socket`] a WebSocket. All of them panic with what
+//! they saw when the world is not as a test needs it.
+
+pub mod html;
+mod http_client;
+mod logs;
+mod namespace;
+mod person;
+pub mod processes;
+mod socket;
+mod tls;
+mod usher;
+mod wait;
+
+pub use http_client::{Answer, Ask, Client, h2_answer};
+pub use logs::Logs;
+pub use namespace::Namespace;
+pub use person::{Jar, Person};
+pub use socket::{Closed, Socket, handshake};
+pub use tls::{Certificate, Stream};
+pub use usher::{DOMAIN, Setup, Usher};
+pub use wait::{SOON, wait_for};

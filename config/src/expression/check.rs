@@ -11,6 +11,7 @@ use cel::{IdedExpr, Program};
 pub(crate) fn check(program: &Program, scope: Scope, deepest: usize) -> Vec<Fault> {
     let mut check = Check { program, scope, deepest, locals: Vec::new(), faults: Vec::new() };
     check.expression(program.expression(), 1);
+    check.faults.sort_by_key(|fault| fault.offset);
     check.faults
 }
 

@@ -158,7 +158,11 @@ impl Keeper {
         };
         self.record(Wanted::Running, Some(&run)).await.map_err(|error| causes::state_unwritable(&error))?;
         crash::point("spawn.intent-recorded");
-        let (main, process) = match launch(&self.shared, spec, &run) {
+        let (shared, spec, planned) = (self.shared.clone(), spec.clone(), run.clone());
+        let launched = tokio::task::spawn_blocking(move || launch(&shared, &spec, &planned)).await;
+        let lost =
+            |error: tokio::task::JoinError| Err(causes::no_resources("start a process", &error.into()));
+        let (main, process) = match launched.unwrap_or_else(lost) {
             Ok(launched) => launched,
             Err(cause) => {
                 self.end(&run, Wanted::Stopped).await;

@@ -50,7 +50,7 @@ pub(super) fn address(shared: &Shared, run: &Run) -> Address {
     }
 }
 
-/// Starts the main process in a session of its own.
+/// Starts the main process in a session of its own. Blocks until it executes.
 pub(super) fn launch(shared: &Shared, spec: &StartSpec, run: &Run) -> Result<(Main, ProcessId), Cause> {
     let line = fill(shared, spec, run)?;
     let resources = |what: &'static str| move |error| causes::no_resources(what, &error);

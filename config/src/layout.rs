@@ -1,0 +1,151 @@
+//! The layout of the file: which keys stand where, and which must fit together.
+
+mod access;
+mod listeners;
+mod placeholder;
+mod templates;
+
+pub use placeholder::PLACEHOLDERS;
+
+use crate::expression::Scope;
+use crate::model::{Admin, Config, Drain, Login, NamedWorkspace, Sessions, Spawn};
+use crate::names::{HostName, Label, WorkspaceName};
+use crate::reader::{self, Table, value};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// Looks up an environment variable.
+pub(crate) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+
+/// Longest domain: a workspace's host, of 47 characters and a dot at most, must still be a host name.
+const DOMAIN_MAX: usize = 253 - 48;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Parses and validates a configuration.
+pub(crate) fn parse(file: &str, text: &str, environment: Environment<'_>) -> Result<Config, crate::Findings> {
+    reader::read(file, text, |root| config(root, environment))
+}
+
+/// Reads every section before it gives up on any.
+fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> {
+    let declared = root.names("templates");
+    let domain = domain(root);
+    let portal = portal(root, domain.as_ref());
+    let state_dir = root.value("state_dir", value::path);
+    let login = root.table("login", login);
+    let listeners = listeners::listeners(root, login.as_ref());
+    let admin = root.table("admin", |table| admin(table, state_dir.as_deref(), listeners.as_deref()));
+    let access = root.table("access", |table| access::access(table, &declared));
+    let sessions = root.table("sessions", sessions);
+    let spawn = root.table("spawn", spawn);
+    let drain = root.table("drain", drain);
+    let named_workspaces = named_workspaces(root, &declared);
+    let defaults = root.table("workspaces", templates::defaults);
+    let templates = templates::templates(root, defaults.as_ref(), environment);
+    Some(Config {
+        domain: domain?,
+        portal: portal?,
+        state_dir: state_dir?,
+        listeners: listeners?.into_iter().map(|bound| bound.listener).collect(),
+        admin: admin?,
+        login: login?,
+        access: access?,
+        sessions: sessions?,
+        spawn: spawn?,
+        drain: drain?,
+        named_workspaces: named_workspaces?,
+        templates: templates?,
+    })
+}
+
+fn domain(root: &mut Table<'_>) -> Option<HostName> {
+    let domain = root.value("domain", value::host_name)?;
+    if domain.as_str().len() > DOMAIN_MAX {
+        root.fault("domain", "is too long for hosts under it", format!("at most {DOMAIN_MAX} characters"));
+        return None;
+    }
+    Some(domain)
+}
+
+/// The portal must not be a host that a user could be given.
+fn portal(root: &mut Table<'_>, domain: Option<&HostName>) -> Option<HostName> {
+    let given = root.maybe("portal", value::host_name)?;
+    let domain = domain?;
+    let portal = given.unwrap_or_else(|| domain.clone());
+    let under = portal.as_str().strip_suffix(domain.as_str()).and_then(|rest| rest.strip_suffix('.'));
+    if let Some(label) = under
+        && !Label::is_reserved(label)
+    {
+        let problem = format!("`{portal}` stands among the hosts of workspaces");
+        let accepted =
+            format!("`{domain}` itself, a reserved name under it such as `auth.{domain}`, or another domain");
+        root.fault("portal", problem, accepted);
+        return None;
+    }
+    Some(portal)
+}
+
+fn admin(
+    table: &mut Table<'_>,
+    state_dir: Option<&Path>,
+    listeners: Option<&[listeners::Bound<'_>]>,
+) -> Option<Admin> {
+    let address = table.value("address", value::socket_address);
+    let socket = table.maybe("socket", value::path);
+    let address = address?;
+    let mut taken = listeners.unwrap_or_default().iter().flat_map(|bound| &bound.listener.addresses);
+    if let Some(other) = taken.find(|other| listeners::overlap(**other, address)) {
+        table.fault("address", format!("`{address}` is taken by the listener on `{other}`"), "another port");
+    }
+    Some(Admin { address, socket: socket?.or_else(|| Some(state_dir?.join("admin.sock")))? })
+}
+
+fn login(table: &mut Table<'_>) -> Option<Login> {
+    let development = table.value("development", value::boolean);
+    let anywhere = table.value("development_from_anywhere_unsafe", value::boolean);
+    Some(Login { development: development?, development_from_anywhere_unsafe: anywhere? })
+}
+
+fn sessions(table: &mut Table<'_>) -> Option<Sessions> {
+    let idle_after = table.value("idle_after", value::duration(SECOND));
+    let max_age = table.value("max_age", value::duration(SECOND));
+    let sessions = Sessions { idle_after: idle_after?, max_age: max_age? };
+    if sessions.idle_after > sessions.max_age {
+        let key = if table.has("idle_after") { "idle_after" } else { "max_age" };
+        table.fault(key, "idle_after is longer than max_age", "an idle_after that is at most max_age");
+        return None;
+    }
+    Some(sessions)
+}
+
+fn spawn(table: &mut Table<'_>) -> Option<Spawn> {
+    let concurrent = table.value("concurrent", value::integer(1..=1_000));
+    let queue = table.value("queue", value::integer(1..=1_000_000));
+    let hold_timeout = table.value("hold_timeout", value::duration(Duration::ZERO));
+    Some(Spawn { concurrent: concurrent?, queue: queue?, hold_timeout: hold_timeout? })
+}
+
+fn drain(table: &mut Table<'_>) -> Option<Drain> {
+    let delay = table.value("delay", value::duration(Duration::ZERO));
+    let after = table.value("after", value::duration(Duration::ZERO));
+    let spread = table.value("spread", value::duration(Duration::ZERO));
+    Some(Drain { delay: delay?, after: after?, spread: spread? })
+}
+
+fn named_workspaces(
+    root: &mut Table<'_>,
+    declared: &[&str],
+) -> Option<BTreeMap<WorkspaceName, NamedWorkspace>> {
+    root.named("named_workspaces", WorkspaceName::parse, |_, field| {
+        field.table()?.read(|table| {
+            let rule = table.rule("template", Scope::Person)?;
+            access::templates_exist(table, &rule, declared);
+            Some(NamedWorkspace { template: rule.expression })
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! `[[listeners]]`: where Usher is reached.
+
+use crate::model::{Listener, Login, TlsFiles};
+use crate::reader::{Field, Table, value};
+use std::net::SocketAddr;
+
+/// A listener, and where in the file each of its addresses stands.
+pub(crate) struct Bound<'a> {
+    /// The listener.
+    pub(crate) listener: Listener,
+    places: Vec<Place<'a>>,
+}
+
+struct Place<'a> {
+    address: SocketAddr,
+    field: Field<'a>,
+}
+
+/// Reads all listeners, which must not be in each other's way.
+pub(crate) fn listeners<'a>(root: &mut Table<'a>, login: Option<&Login>) -> Option<Vec<Bound<'a>>> {
+    let listeners = root.tables("listeners", listener)?;
+    let places: Vec<&Place<'_>> = listeners.iter().flat_map(|bound| &bound.places).collect();
+    for (index, place) in places.iter().enumerate() {
+        if let Some(other) = places[..index].iter().find(|other| overlap(other.address, place.address)) {
+            let problem = format!("`{}` is taken by `{}` above", place.address, other.address);
+            place.field.fault(problem, "another address or port");
+        }
+        if let Some(login) = login
+            && login.development
+            && !login.development_from_anywhere_unsafe
+            && !place.address.ip().is_loopback()
+        {
+            let problem =
+                format!("the development login would be open to whoever reaches `{}`", place.address);
+            let accepted = "127.0.0.1 or [::1]; login.development = false; or, if you accept that anybody can be \
+                anybody, login.development_from_anywhere_unsafe = true";
+            place.field.fault(problem, accepted);
+        }
+    }
+    Some(listeners)
+}
+
+/// Whether the two cannot both be bound: the same port, on the same address or on all of the family.
+pub(crate) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_ip = a.ip() == b.ip()
+        || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
+    a.port() == b.port() && a.port() != 0 && same_ip
+}
+
+fn listener<'a>(table: &mut Table<'a>) -> Option<Bound<'a>> {
+    let places = addresses(table);
+    let public_port = table.maybe("public_port", value::integer(1..=u16::MAX));
+    let certificate = table.maybe("certificate", value::path);
+    let private_key = table.maybe("private_key", value::path);
+    let tls = match (certificate?, private_key?) {
+        (Some(certificate), Some(private_key)) => Some(TlsFiles { certificate, private_key }),
+        (None, None) => None,
+        (Some(_), None) => {
+            table.fault("certificate", "has no private_key beside it", "both, or neither for cleartext");
+            return None;
+        }
+        (None, Some(_)) => {
+            table.fault("private_key", "has no certificate beside it", "both, or neither for cleartext");
+            return None;
+        }
+    };
+    let places = places?;
+    let addresses = places.iter().map(|place| place.address).collect();
+    Some(Bound { listener: Listener { addresses, public_port: public_port?, tls }, places })
+}
+
+fn addresses<'a>(table: &mut Table<'a>) -> Option<Vec<Place<'a>>> {
+    let fields = table.items("address", true)?;
+    if fields.is_empty() {
+        table.fault(
+            "address",
+            "is empty",
+            "one address or more, such as [\"127.0.0.1:8080\", \"[::1]:8080\"]",
+        );
+        return None;
+    }
+    let place = |field: Field<'a>| Some(Place { address: field.parse(value::socket_address)?, field });
+    let read_all: Vec<Option<Place<'a>>> = fields.into_iter().map(place).collect();
+    read_all.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_in_each_others_way_on_one_port() {
+        let overlaps = |a: &str, b: &str| overlap(a.parse().unwrap(), b.parse().unwrap());
+        for (a, b, expected) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("0.0.0.0:80", "127.0.0.1:80", true),
+            ("[::1]:80", "[::]:80", true),
+            ("127.0.0.1:80", "127.0.0.1:81", false),
+            ("127.0.0.1:80", "[::1]:80", false),
+            ("0.0.0.0:80", "[::1]:80", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+        ] {
+            assert_eq!(overlaps(a, b), expected, "{a} {b}");
+        }
+    }
+}

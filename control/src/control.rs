@@ -1,0 +1,94 @@
+//! Everything of this package, started together.
+
+use crate::control_loop::{ControlLoop, Sources};
+use crate::metrics::Metrics;
+use crate::sessions::{Keeper, Limits};
+use crate::state::{Settings, State};
+use crate::work::Probes;
+use crate::{Driver, LoopError, RecordError, Records, Sessions, Tickets, Users, Workspaces, table, usage};
+use config::Config;
+use futures_util::StreamExt;
+use prometheus::Registry;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::WatchStream;
+use tokio_util::sync::CancellationToken;
+
+/// What runs, and the handles on it.
+pub struct Control {
+    /// The table, and the way to ask for something.
+    pub workspaces: Workspaces,
+    /// Who is logged in.
+    pub sessions: Sessions,
+    /// Who has which label.
+    pub users: Users,
+    /// Which tickets were used.
+    pub tickets: Tickets,
+    /// Ends after a shutdown, when the last use is recorded. If it ends before, the process cannot go on: nothing
+    /// would be started, stopped or revoked any more.
+    pub running: JoinHandle<Result<(), LoopError>>,
+}
+
+/// Why control could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// What was recorded cannot be read.
+    #[error("what was recorded before cannot be read")]
+    Records(#[from] RecordError),
+    /// Two metrics of one name.
+    #[error("the metrics of control cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl Control {
+    /// Starts the loops on the current runtime: of workspaces, of sessions, of tickets and of last use.
+    ///
+    /// Every later configuration from `config` holds from then on for what starts. `shutdown` ends the loops, and
+    /// leaves workspaces running.
+    ///
+    /// # Errors
+    /// The records cannot be read, or metrics of these names exist.
+    pub async fn start(
+        config: watch::Receiver<Arc<Config>>,
+        driver: Arc<dyn Driver>,
+        records: Arc<dyn Records>,
+        registry: &Registry,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new(registry)?);
+        let loaded = usage::load(&*records).await?;
+        let limits = Limits::of(&config.borrow());
+        let (sessions, keeper) =
+            Keeper::new(records.clone(), limits, loaded.sessions, metrics.clone()).await?;
+        let (workspaces, publisher, requests) = table::table(driver.clone());
+        let state = State::new(Settings::of(&config.borrow()), loaded.workspaces);
+        let sources = Sources {
+            events: driver.observe(),
+            requests,
+            settings: WatchStream::new(config.clone()).map(|config| Settings::of(&config)).boxed(),
+            shutdown: shutdown.clone(),
+        };
+        let control_loop = ControlLoop::new(state, publisher, driver, Probes::real(), metrics);
+        let limits = WatchStream::new(config).map(|config| Limits::of(&config)).boxed();
+        let tickets = Tickets::new(records.clone());
+        let use_kept = usage::keep(
+            records.clone(),
+            workspaces.clone(),
+            sessions.clone(),
+            loaded.version,
+            shutdown.clone(),
+        );
+        let (swept, ended) = (tickets.clone(), shutdown.clone());
+        // A loop that fails ends all; after a shutdown each ends by itself, the record of last use last.
+        let running = tokio::spawn(async move {
+            let aside = async {
+                tokio::join!(use_kept, ended.run_until_cancelled(swept.sweep()));
+                Ok(())
+            };
+            tokio::try_join!(control_loop.run(sources), keeper.run(limits, shutdown), aside).map(drop)
+        });
+        let users = Users::new(records);
+        Ok(Self { workspaces, sessions, users, tickets, running })
+    }
+}

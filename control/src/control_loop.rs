@@ -1,0 +1,222 @@
+//! The control loop: takes in what happens, decides, publishes, and has it done. The only writer of the table.
+
+use crate::metrics::Metrics;
+use crate::reconcile::reconcile;
+use crate::state::{Effect, Note, Settings, State};
+use crate::table::{Publisher, Request, Table};
+use crate::work::{Probes, Work};
+use crate::{Driver, Event, WakeRefused, clock};
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+/// How often the loop looks at the time: what passes by itself (idleness, timeouts) is seen so late at most.
+const TICK: Duration = Duration::from_secs(1);
+/// How many events are taken in before the table is published: bounds how old it can get under a flood.
+const BATCH: usize = 1024;
+
+/// Why the control loop ended although nobody told it to.
+#[derive(Debug, thiserror::Error)]
+pub enum LoopError {
+    /// Nothing is seen of workspaces any more.
+    #[error("the driver stopped telling what it sees")]
+    DriverEnded,
+    /// Nothing is seen of records any more.
+    #[error("the store of records stopped telling what changes")]
+    RecordsEnded,
+}
+
+/// All that the control loop holds while it runs.
+pub(crate) struct ControlLoop {
+    state: State,
+    table: Table,
+    publisher: Publisher,
+    work: Work,
+    metrics: Arc<Metrics>,
+    /// What to tell whom, once the table shows it.
+    answers: Vec<Box<dyn FnOnce() + Send>>,
+    effects: Vec<Effect>,
+}
+
+/// Where news come from.
+pub(crate) struct Sources {
+    pub(crate) events: BoxStream<'static, Event>,
+    pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) settings: BoxStream<'static, Settings>,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl ControlLoop {
+    pub(crate) fn new(
+        state: State,
+        publisher: Publisher,
+        driver: Arc<dyn Driver>,
+        probes: Probes,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            state,
+            table: Table::new(),
+            publisher,
+            work: Work::new(driver, probes),
+            metrics,
+            answers: Vec::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Runs until told to shut down; workspaces run on then.
+    ///
+    /// # Errors
+    /// The driver's events ended.
+    pub(crate) async fn run(mut self, mut sources: Sources) -> Result<(), LoopError> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = sources.shutdown.cancelled() => return Ok(()),
+                event = sources.events.next() => self.see(event.ok_or(LoopError::DriverEnded)?),
+                done = self.work.done() => self.conclude(done),
+                Some(request) = sources.requests.recv() => self.take(request),
+                Some(settings) = sources.settings.next() => self.state.settings = settings,
+                _ = tick.tick() => {}
+            }
+            self.take_what_is_there(&mut sources)?;
+            self.turn(clock::now());
+        }
+    }
+
+    /// Takes in all that came at the same time, so that the table is published once for it.
+    fn take_what_is_there(&mut self, sources: &mut Sources) -> Result<(), LoopError> {
+        for _ in 0..BATCH {
+            if let Some(event) = sources.events.next().now_or_never() {
+                self.see(event.ok_or(LoopError::DriverEnded)?);
+            } else if let Some(done) = self.work.done().now_or_never() {
+                self.conclude(done);
+            } else if let Ok(request) = sources.requests.try_recv() {
+                self.take(request);
+            } else {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn see(&mut self, event: Event) {
+        self.state.fold(event, clock::now());
+    }
+
+    fn conclude(&mut self, done: Result<Option<crate::state::Outcome>, tokio::task::JoinError>) {
+        match done {
+            Ok(Some(outcome)) => self.state.conclude(outcome, clock::now()),
+            Ok(None) => {}
+            // Whatever waited for it goes on by its own timeout.
+            Err(error) => {
+                self.metrics.panics.inc();
+                tracing::error!(%error, "a task of the control loop panicked");
+            }
+        }
+    }
+
+    fn take(&mut self, request: Request) {
+        let now = clock::now();
+        match request {
+            Request::Wake(wake, answer) => {
+                let result = self.state.wake(&wake, now);
+                if let Err(WakeRefused::BackingOff(cause)) = &result {
+                    tracing::debug!(workspace.name = %wake.id, cause = cause.code.as_str(), "a wake was refused");
+                }
+                let result = result.map(|effect| self.effects.extend(effect));
+                self.answer(answer, result);
+            }
+            Request::Stop(id, answer) => {
+                let stopped = self.state.stop(&id, now);
+                self.answer(answer, stopped);
+            }
+            Request::Extend(id, answer) => {
+                let until = self.state.extend(&id, now);
+                self.answer(answer, until);
+            }
+            Request::Keep(id, time, answer) => {
+                let until = self.state.keep(&id, time, now);
+                self.answer(answer, until);
+            }
+            Request::Delete(id, volume, answer) => {
+                let deleted = self.state.delete(&id, volume, now);
+                self.answer(answer, deleted);
+            }
+        }
+    }
+
+    /// Remembers an answer; whoever asked may have left by then.
+    fn answer<T: Send + 'static>(&mut self, to: oneshot::Sender<T>, value: T) {
+        self.answers.push(Box::new(move || drop(to.send(value))));
+    }
+
+    /// Decides until nothing is left to decide, publishes, and only then tells, cuts and acts: whoever is told
+    /// or cut looks at a table that shows why, and no workspace is ended before its route is.
+    fn turn(&mut self, now: Instant) {
+        loop {
+            let decisions = reconcile(&self.state, now);
+            if decisions.is_empty() {
+                break;
+            }
+            for decision in decisions {
+                self.effects.extend(self.state.apply(decision, now));
+            }
+        }
+        let news = std::mem::take(&mut self.state.news);
+        self.publish(&news.changed);
+        for ended in news.ended {
+            ended.cancel();
+        }
+        for note in &news.notes {
+            self.metrics.note(note);
+            log(note);
+        }
+        for answer in self.answers.drain(..) {
+            answer();
+        }
+        for effect in self.effects.drain(..) {
+            self.work.begin(effect);
+        }
+    }
+
+    fn publish(&mut self, changed: &std::collections::BTreeSet<config::WorkspaceId>) {
+        if changed.is_empty() && self.publisher.shows(self.state.synced) {
+            return;
+        }
+        for id in changed {
+            match self.state.entry(id) {
+                Some(entry) => self.table.insert(id.clone(), Arc::new(entry)),
+                None => self.table.remove(id),
+            };
+        }
+        self.publisher.publish(self.table.clone(), self.state.synced);
+        self.metrics.count(&self.state);
+    }
+}
+
+fn log(note: &Note) {
+    match note {
+        Note::Ready(id, took) => {
+            let elapsed_ms = took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+            tracing::info!(workspace.name = %id, elapsed_ms, "a workspace is ready");
+        }
+        Note::Failed { id, cause, .. } => {
+            let code = cause.code.as_str();
+            tracing::warn!(workspace.name = %id, cause = code, hint = cause.hint, "a workspace failed");
+        }
+        Note::Reaped(id, reason) => {
+            tracing::info!(workspace.name = %id, ?reason, "a workspace is stopped because it is unused or too old");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

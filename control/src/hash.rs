@@ -1,0 +1,49 @@
+//! Names of records that must not tell what they are of.
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use ring::digest::{Context, SHA256};
+
+/// SHA-256 over parts, each with its length before it, so that no two lists of parts hash alike.
+pub(crate) fn digest(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        let length = u64::try_from(part.len()).expect("no part is longer than the memory");
+        context.update(&length.to_be_bytes());
+        context.update(part);
+    }
+    context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// URL-safe base64 without padding.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The other way round.
+pub(crate) fn bytes(text: &str) -> Option<[u8; 32]> {
+    BASE64_URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cannot_be_confused_with_one_another() {
+        let lists: [&[&[u8]]; 5] =
+            [&[b"ab", b"c"], &[b"a", b"bc"], &[b"abc"], &[b"abc", b""], &[b"", b"abc"]];
+        for (i, one) in lists.iter().enumerate() {
+            for (j, other) in lists.iter().enumerate() {
+                assert_eq!(digest(one) == digest(other), i == j, "{one:?} {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_reads_back() {
+        let digest = digest(&[b"x"]);
+        assert_eq!(bytes(&text(&digest)), Some(digest));
+        assert_eq!(bytes("too short"), None);
+    }
+}

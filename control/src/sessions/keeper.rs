@@ -1,0 +1,197 @@
+//! The loop that keeps the snapshot of sessions: its only writer.
+
+use super::{NewSession, Session, SessionAge, SessionName, Sessions, Snapshot, document};
+use crate::metrics::Metrics;
+use crate::{Change, Kind, LoopError, RecordError, Records, clock};
+use arc_swap::ArcSwap;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+/// How often sessions that are over are looked for: so late at most their sockets are closed.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How many changes are taken in before they are published.
+const BATCH: usize = 1024;
+/// How many records of sessions that are over are deleted at a time.
+const DELETIONS: usize = 32;
+
+/// What the configuration says of sessions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) idle_after: Duration,
+    pub(crate) max_age: Duration,
+}
+
+impl Limits {
+    pub(crate) fn of(config: &config::Config) -> Self {
+        Self { idle_after: config.sessions.idle_after, max_age: config.sessions.max_age }
+    }
+}
+
+/// Follows the records, and ends what is over.
+pub(crate) struct Keeper {
+    snapshot: Snapshot,
+    published: Arc<ArcSwap<Snapshot>>,
+    changed: watch::Sender<u64>,
+    records: Arc<dyn Records>,
+    /// The ages from before a restart, until their sessions are seen.
+    ages: HashMap<SessionName, SessionAge>,
+    /// Those that are over and whose records are still there.
+    over: HashSet<SessionName>,
+    deletions: JoinSet<Result<(), RecordError>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Keeper {
+    /// Takes up the sessions that are recorded.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(crate) async fn new(
+        records: Arc<dyn Records>,
+        limits: Limits,
+        ages: HashMap<SessionName, SessionAge>,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Sessions, Self), RecordError> {
+        let recorded = records.list(Kind::Session).await?;
+        let published = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+        let (changed, changes) = watch::channel(0);
+        let sessions = Sessions { snapshot: published.clone(), changes, records: records.clone() };
+        let mut keeper = Self {
+            snapshot: Snapshot { live: HashMap::new(), limits },
+            published,
+            changed,
+            records,
+            ages,
+            over: HashSet::new(),
+            deletions: JoinSet::new(),
+            metrics,
+        };
+        for record in recorded {
+            keeper.take(Change::Put(record));
+        }
+        keeper.publish();
+        Ok((sessions, keeper))
+    }
+
+    /// Runs until told to shut down.
+    ///
+    /// # Errors
+    /// The watch of the records ended.
+    pub(crate) async fn run(
+        mut self,
+        mut limits: BoxStream<'static, Limits>,
+        shutdown: CancellationToken,
+    ) -> Result<(), LoopError> {
+        let mut changes = self.records.watch(Kind::Session);
+        let mut sweep = tokio::time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let news = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                change = changes.next() => {
+                    let mut news = self.take(change.ok_or(LoopError::RecordsEnded)?);
+                    for _ in 0..BATCH {
+                        let Some(change) = changes.next().now_or_never() else { break };
+                        news |= self.take(change.ok_or(LoopError::RecordsEnded)?);
+                    }
+                    news
+                }
+                Some(deleted) = self.deletions.join_next() => {
+                    if let Ok(Err(error)) = deleted {
+                        tracing::warn!(%error, "the record of a session that is over could not be deleted");
+                    }
+                    false
+                }
+                Some(limits) = limits.next() => {
+                    self.snapshot.limits = limits;
+                    true
+                }
+                _ = sweep.tick() => self.sweep(clock::now()),
+            };
+            if news {
+                self.publish();
+            }
+        }
+    }
+
+    /// Takes in a change; tells whether it was news.
+    fn take(&mut self, change: Change) -> bool {
+        match change {
+            Change::Put(record) => {
+                let Some(name) = SessionName::parse(&record.name) else { return false };
+                if self.snapshot.live.contains_key(&name) || self.over.contains(&name) {
+                    return false;
+                }
+                match document::read(&record.value) {
+                    Ok(new) => self.begin(name, new, clock::now()),
+                    Err(error) => {
+                        tracing::warn!(%error, "the record of a session cannot be read and is ignored");
+                        return false;
+                    }
+                }
+                true
+            }
+            Change::Deleted(name) => {
+                let Some(name) = SessionName::parse(&name) else { return false };
+                self.over.remove(&name);
+                self.end(name)
+            }
+        }
+    }
+
+    fn begin(&mut self, name: SessionName, new: NewSession, now: Instant) {
+        let age = self.ages.remove(&name).unwrap_or(SessionAge { created: now, used: now });
+        let session = Session {
+            identity: new.identity,
+            label: new.label,
+            display_name: new.display_name,
+            subject: new.subject,
+            ended: CancellationToken::new(),
+            age,
+            last_use: AtomicU64::new(0),
+        };
+        self.snapshot.live.insert(name, Arc::new(session));
+    }
+
+    fn end(&mut self, name: SessionName) -> bool {
+        let session = self.snapshot.live.remove(&name);
+        if let Some(session) = &session {
+            session.ended.cancel();
+        }
+        session.is_some()
+    }
+
+    /// Ends what is over, and deletes its records.
+    fn sweep(&mut self, now: Instant) -> bool {
+        let limits = self.snapshot.limits;
+        let over = self.snapshot.live.iter().filter(|(_, session)| session.is_over(limits, now));
+        let over: Vec<_> = over.map(|(name, _)| *name).collect();
+        for name in &over {
+            self.end(*name);
+        }
+        self.over.extend(&over);
+        // One round at a time: what fails is tried again at a later sweep.
+        if self.deletions.is_empty() {
+            for name in self.over.iter().take(DELETIONS) {
+                let (records, name) = (self.records.clone(), name.to_string());
+                self.deletions.spawn(async move { records.delete(Kind::Session, &name).await });
+            }
+        }
+        !over.is_empty()
+    }
+
+    fn publish(&self) {
+        self.published.store(Arc::new(self.snapshot.clone()));
+        self.changed.send_modify(|version| *version += 1);
+        self.metrics.sessions.set(i64::try_from(self.snapshot.live.len()).unwrap_or(i64::MAX));
+    }
+}

@@ -1,0 +1,356 @@
+//! What the control loop knows: each workspace's stage, and the queue of those that wait for their turn.
+//!
+//! Everything beneath is pure: events, requests and outcomes come in with the time at which they came, and what
+//! is to be done about the result is for [`crate::reconcile`] to say.
+
+mod apply;
+mod fold;
+mod outcomes;
+mod requests;
+
+pub(crate) use apply::Effect;
+pub(crate) use outcomes::Outcome;
+
+use crate::reconcile::backoff;
+use crate::usage::Restored;
+use crate::{Activity, Address, Cause, CauseCode, Entry, Generation, Identity, Phase, Route, Terms};
+use config::{Template, TemplateName, WorkspaceId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// What the control loop reads of the configuration.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// The base of host names.
+    pub(crate) domain: String,
+    pub(crate) templates: BTreeMap<TemplateName, Arc<Template>>,
+    pub(crate) concurrent: usize,
+    pub(crate) queue: usize,
+}
+
+impl Settings {
+    pub(crate) fn of(config: &config::Config) -> Self {
+        Self {
+            domain: config.domain.to_string(),
+            templates: config.templates.clone(),
+            concurrent: config.spawn.concurrent,
+            queue: config.spawn.queue,
+        }
+    }
+}
+
+/// All that the control loop knows.
+pub(crate) struct State {
+    pub(crate) settings: Settings,
+    /// Whether the driver has told all that there is: before, nothing is started.
+    pub(crate) synced: bool,
+    pub(crate) workspaces: BTreeMap<WorkspaceId, Workspace>,
+    /// Who waits for a turn, in order; exactly those at [`Stage::Queued`].
+    pub(crate) queue: VecDeque<WorkspaceId>,
+    /// What was recorded of workspaces before Usher restarted, until they are seen again.
+    pub(crate) restored: Restored,
+    /// What has to be published, told and counted since it was last taken.
+    pub(crate) news: News,
+}
+
+/// What one turn of the loop brought about.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// Whose entries differ from what is published.
+    pub(crate) changed: BTreeSet<WorkspaceId>,
+    /// The instances that take no more traffic: cancelled once that is published.
+    pub(crate) ended: Vec<CancellationToken>,
+    /// For logs and metrics.
+    pub(crate) notes: Vec<Note>,
+}
+
+/// Something that an operator may want to count or read of.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Note {
+    /// A start ended well, so long after it was asked for; `None` = it ran before Usher did.
+    Ready(WorkspaceId, Option<Duration>),
+    /// A workspace failed; `spawning` = before it was ready.
+    Failed { id: WorkspaceId, cause: Cause, spawning: bool },
+    /// A workspace is stopped because of idleness or age.
+    Reaped(WorkspaceId, crate::reconcile::ReapReason),
+}
+
+/// One workspace.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    pub(crate) owner: Identity,
+    pub(crate) template: TemplateName,
+    /// Whether the driver has told of it: from then on its template is its own.
+    pub(crate) recorded: bool,
+    pub(crate) stage: Stage,
+    pub(crate) since: Instant,
+    pub(crate) activity: Arc<Activity>,
+    /// Failures since it last ran well.
+    pub(crate) failures: u32,
+    /// Counts starts, so that what comes late of an earlier one is known as such.
+    pub(crate) attempt: u64,
+}
+
+/// Where a workspace stands, with what matters only there.
+#[derive(Debug)]
+pub(crate) enum Stage {
+    Stopped,
+    Queued(Want),
+    Starting(Starting),
+    Ready(Ready),
+    Stopping(Stopping),
+    Failed { cause: Cause, retry_at: Instant },
+}
+
+/// A wish to see a workspace run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Want {
+    pub(crate) owner: Identity,
+    pub(crate) host: String,
+    /// When it was asked for.
+    pub(crate) since: Instant,
+}
+
+/// A running instance.
+#[derive(Debug, Clone)]
+pub(crate) struct Instance {
+    pub(crate) generation: Generation,
+    pub(crate) started: Instant,
+    pub(crate) ended: CancellationToken,
+}
+
+#[derive(Debug)]
+pub(crate) struct Starting {
+    pub(crate) template: Arc<Template>,
+    pub(crate) host: String,
+    /// When somebody asked for it; `None` = it ran before Usher did.
+    pub(crate) woken: Option<Instant>,
+    /// When it last got further.
+    pub(crate) progress: Instant,
+    pub(crate) instance: Option<Instance>,
+    pub(crate) address: Option<Address>,
+    /// Whether its prober runs.
+    pub(crate) probing: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) instance: Instance,
+    pub(crate) address: Address,
+    pub(crate) template: Arc<Template>,
+    pub(crate) host: String,
+    pub(crate) since: Instant,
+    pub(crate) terms: Terms,
+    /// When it was found idle; it is looked at again before it is stopped.
+    pub(crate) mark: Option<Instant>,
+    pub(crate) busy: Busy,
+}
+
+/// Where the question to the application stands, whether it computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Busy {
+    /// Not asked yet.
+    NotAsked,
+    /// Asked; no answer yet.
+    Asking,
+    /// Answered, and when.
+    Answered(Instant),
+}
+
+#[derive(Debug)]
+pub(crate) struct Stopping {
+    pub(crate) how: How,
+    /// Which instance; not known when a start was called off before it was seen.
+    pub(crate) generation: Option<Generation>,
+    pub(crate) then: Then,
+    /// When the driver was last asked to do it.
+    pub(crate) asked: Option<Instant>,
+}
+
+/// How a workspace is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    Stop,
+    Delete { volume: bool },
+}
+
+/// What comes after a stop.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Then {
+    /// It stays stopped.
+    Rest,
+    /// It was woken meanwhile.
+    Start(Want),
+    /// It was stopped because it failed.
+    Fail(Cause),
+}
+
+impl Stage {
+    /// The instance that traffic may go to, now or once it is ready.
+    pub(crate) fn instance(&self) -> Option<&Instance> {
+        match self {
+            Self::Starting(starting) => starting.instance.as_ref(),
+            Self::Ready(ready) => Some(&ready.instance),
+            _ => None,
+        }
+    }
+
+    /// The instance that runs, whether traffic may go to it or not.
+    pub(crate) fn generation(&self) -> Option<&Generation> {
+        match self {
+            Self::Stopping(stopping) => stopping.generation.as_ref(),
+            stage => stage.instance().map(|instance| &instance.generation),
+        }
+    }
+
+    /// Whether it runs, or will without anybody asking again: what `running_max` counts.
+    pub(crate) fn is_wanted(&self) -> bool {
+        match self {
+            Self::Queued(_) | Self::Starting(_) | Self::Ready(_) => true,
+            Self::Stopping(stopping) => matches!(stopping.then, Then::Start(_)),
+            Self::Stopped | Self::Failed { .. } => false,
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn new(settings: Settings, restored: Restored) -> Self {
+        Self {
+            settings,
+            synced: false,
+            workspaces: BTreeMap::new(),
+            queue: VecDeque::new(),
+            restored,
+            news: News::default(),
+        }
+    }
+
+    /// How many are on their way now.
+    pub(crate) fn starting(&self) -> usize {
+        self.workspaces.values().filter(|w| matches!(w.stage, Stage::Starting(_))).count()
+    }
+
+    /// The entry to publish; `None` = there is none.
+    pub(crate) fn entry(&self, id: &WorkspaceId) -> Option<Entry> {
+        let workspace = self.workspaces.get(id)?;
+        let terms = match &workspace.stage {
+            Stage::Ready(ready) => Some(ready.terms.clone()),
+            _ => None,
+        };
+        Some(Entry {
+            id: id.clone(),
+            owner: workspace.owner.clone(),
+            template: workspace.template.clone(),
+            phase: self.phase(id, workspace),
+            since: workspace.since,
+            activity: workspace.activity.clone(),
+            terms,
+        })
+    }
+
+    fn phase(&self, id: &WorkspaceId, workspace: &Workspace) -> Phase {
+        match &workspace.stage {
+            Stage::Stopped => Phase::Stopped,
+            Stage::Queued(_) => {
+                let before = self.queue.iter().position(|queued| queued == id);
+                Phase::Queued { position: before.expect("whoever is queued is in the queue") + 1 }
+            }
+            Stage::Starting(_) => Phase::Starting,
+            Stage::Ready(ready) => Phase::Ready(Route {
+                generation: ready.instance.generation.clone(),
+                address: ready.address.clone(),
+                template: ready.template.clone(),
+                ended: ready.instance.ended.clone(),
+            }),
+            Stage::Stopping(stopping) => match &stopping.then {
+                // The failure is what people have to know; that its remains are being cleared is not.
+                Then::Fail(cause) => Phase::Failed {
+                    cause: cause.clone(),
+                    retry_at: workspace.since + backoff(workspace.failures),
+                },
+                Then::Rest | Then::Start(_) => Phase::Stopping,
+            },
+            Stage::Failed { cause, retry_at } => Phase::Failed { cause: cause.clone(), retry_at: *retry_at },
+        }
+    }
+
+    /// Puts a workspace at another stage: the only way there, so that queue, table and routes stay true.
+    fn enter(&mut self, id: &WorkspaceId, stage: Stage, now: Instant) {
+        let Some(workspace) = self.workspaces.get_mut(id) else { return };
+        let left = std::mem::replace(&mut workspace.stage, stage);
+        workspace.since = now;
+        if let Some(instance) = left.instance()
+            && workspace.stage.instance().is_none_or(|new| new.generation != instance.generation)
+        {
+            self.news.ended.push(instance.ended.clone());
+        }
+        if let Stage::Ready(ready) = &left
+            && now.saturating_duration_since(ready.since) >= crate::reconcile::RAN_WELL
+        {
+            workspace.failures = 0;
+        }
+        let is_queued = matches!(workspace.stage, Stage::Queued(_));
+        let forgotten = matches!(workspace.stage, Stage::Stopped) && !workspace.recorded;
+        match (matches!(left, Stage::Queued(_)), is_queued) {
+            (false, true) => self.queue.push_back(id.clone()),
+            (true, false) => {
+                self.queue.retain(|queued| queued != id);
+                // Everybody behind it has a new position.
+                self.news.changed.extend(self.queue.iter().cloned());
+            }
+            _ => {}
+        }
+        if forgotten {
+            self.workspaces.remove(id);
+        }
+        self.news.changed.insert(id.clone());
+    }
+
+    /// A workspace failed: it waits out a back-off that doubles with every failure.
+    fn fail(&mut self, id: &WorkspaceId, cause: Cause, now: Instant) {
+        let Some(workspace) = self.workspaces.get(id) else { return };
+        let spawning = matches!(workspace.stage, Stage::Queued(_) | Stage::Starting(_));
+        self.news.notes.push(Note::Failed { id: id.clone(), cause: cause.clone(), spawning });
+        self.enter(id, Stage::Failed { cause, retry_at: now }, now);
+        self.back_off(id, now);
+    }
+
+    /// Sets the end of the back-off of one that just failed, and counts the failure.
+    fn back_off(&mut self, id: &WorkspaceId, now: Instant) {
+        let Some(workspace) = self.workspaces.get_mut(id) else { return };
+        if let Stage::Failed { retry_at, .. } = &mut workspace.stage {
+            *retry_at = now + backoff(workspace.failures);
+            workspace.failures = workspace.failures.saturating_add(1);
+        }
+    }
+
+    /// Begins to end an instance, and says what is to become of the workspace then.
+    fn end(&mut self, id: &WorkspaceId, how: How, generation: Option<Generation>, then: Then, now: Instant) {
+        if let Then::Fail(cause) = &then {
+            self.news.notes.push(Note::Failed { id: id.clone(), cause: cause.clone(), spawning: true });
+        }
+        self.enter(id, Stage::Stopping(Stopping { how, generation, then, asked: None }), now);
+    }
+}
+
+impl Cause {
+    /// A template that is not in the configuration any more.
+    pub(crate) fn template_gone(template: &TemplateName) -> Self {
+        Self {
+            code: CauseCode::TemplateGone,
+            detail: "This workspace's template is not offered any more; its files are kept.".to_owned(),
+            hint: format!("put [templates.{template}] back, or delete the workspace"),
+        }
+    }
+
+    /// A name that is somebody else's.
+    pub(crate) fn not_the_owner(id: &WorkspaceId) -> Self {
+        Self {
+            code: CauseCode::NotTheOwner,
+            detail: "A workspace of this name belongs to somebody else.".to_owned(),
+            hint: format!("see who owns it in `usher status`; `usher delete {id}` makes the name free"),
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What the driver saw, folded into what the control loop knows.
+
+use super::{How, Instance, Note, Stage, Starting, State, Then, Want, Workspace};
+use crate::{Activity, Address, Cause, CauseCode, Event, Generation, Observed, ObservedPhase};
+use config::WorkspaceId;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+impl State {
+    /// Takes in one event.
+    pub(crate) fn fold(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Synced => self.synced = true,
+            Event::Gone(id) => self.gone(&id, now),
+            Event::Seen(observed) => self.seen(observed, now),
+        }
+    }
+
+    fn seen(&mut self, observed: Observed, now: Instant) {
+        let id = observed.id.clone();
+        let foreign = self.note_identity(&observed, now);
+        match observed.phase {
+            ObservedPhase::Stopped => self.seen_ended(&id, None, now),
+            ObservedPhase::Failed { cause } => self.seen_ended(&id, Some(cause), now),
+            ObservedPhase::Stopping { generation } => self.seen_stopping(&id, generation, now),
+            ObservedPhase::Running { generation, address } => {
+                self.seen_running(&id, generation, address, now);
+            }
+        }
+        if foreign {
+            self.refuse_foreign(&id, now);
+        }
+    }
+
+    /// Writes down whose it is and from which template; tells whether somebody else had asked for it.
+    fn note_identity(&mut self, observed: &Observed, now: Instant) -> bool {
+        let workspace = self.workspaces.entry(observed.id.clone()).or_insert_with(|| {
+            self.news.changed.insert(observed.id.clone());
+            Workspace {
+                owner: observed.owner.clone(),
+                template: observed.template.clone(),
+                recorded: true,
+                stage: Stage::Stopped,
+                since: now,
+                activity: Arc::new(Activity::default()),
+                failures: 0,
+                attempt: 0,
+            }
+        });
+        let foreign = workspace.owner != observed.owner;
+        if foreign || workspace.template != observed.template {
+            workspace.owner = observed.owner.clone();
+            workspace.template = observed.template.clone();
+            self.news.changed.insert(observed.id.clone());
+        }
+        workspace.recorded = true;
+        foreign
+    }
+
+    /// Who waits for a workspace that turns out to be somebody else's gets nothing of it.
+    fn refuse_foreign(&mut self, id: &WorkspaceId, now: Instant) {
+        match self.workspaces.get(id).map(|workspace| &workspace.stage) {
+            Some(Stage::Queued(_)) => self.fail(id, Cause::not_the_owner(id), now),
+            Some(Stage::Starting(starting)) if starting.instance.is_none() => {
+                self.fail(id, Cause::not_the_owner(id), now);
+            }
+            _ => {}
+        }
+    }
+
+    fn seen_running(
+        &mut self,
+        id: &WorkspaceId,
+        generation: Generation,
+        address: Option<Address>,
+        now: Instant,
+    ) {
+        let Some(workspace) = self.workspaces.get_mut(id) else { return };
+        match &mut workspace.stage {
+            Stage::Starting(starting) if starting.is(&generation) => {
+                if address.is_some() && address != starting.address {
+                    starting.address = address;
+                    starting.progress = now;
+                    self.news.ended.extend(starting.renew());
+                }
+            }
+            Stage::Starting(starting) => {
+                self.news.ended.extend(starting.instance.take().map(|instance| instance.ended));
+                starting.instance = Some(Instance::new(generation, now));
+                starting.address = address;
+                starting.progress = now;
+                starting.probing = false;
+            }
+            Stage::Ready(ready)
+                if ready.instance.generation == generation
+                    && address.as_ref().is_none_or(|address| *address == ready.address) => {}
+            Stage::Stopping(stopping) => {
+                if stopping.generation.as_ref() != Some(&generation) {
+                    stopping.generation = Some(generation);
+                    stopping.asked = None;
+                }
+            }
+            _ => self.adopt(id, generation, address, now),
+        }
+    }
+
+    /// Takes over an instance that was not started here: after a restart of Usher, or by somebody else's hand.
+    fn adopt(&mut self, id: &WorkspaceId, generation: Generation, address: Option<Address>, now: Instant) {
+        let Some(workspace) = self.workspaces.get(id) else { return };
+        let woken = match &workspace.stage {
+            Stage::Queued(want) => Some(want.since),
+            _ => None,
+        };
+        let Some(template) = self.settings.templates.get(&workspace.template).cloned() else {
+            // Nothing is known of how to reach it or of when it is idle: it would run for ever.
+            let then = Then::Fail(Cause::template_gone(&workspace.template));
+            return self.end(id, How::Stop, Some(generation), then, now);
+        };
+        let mut instance = Instance::new(generation, now);
+        if let Some(known) = self.restored.get(id, &instance.generation) {
+            instance.started = known.started;
+        }
+        let starting = Starting {
+            template,
+            host: format!("{id}.{}", self.settings.domain),
+            woken,
+            progress: now,
+            instance: Some(instance),
+            address,
+            probing: false,
+        };
+        self.enter(id, Stage::Starting(starting), now);
+    }
+
+    fn seen_stopping(&mut self, id: &WorkspaceId, generation: Generation, now: Instant) {
+        let Some(workspace) = self.workspaces.get_mut(id) else { return };
+        let then = match &mut workspace.stage {
+            Stage::Stopping(stopping) => {
+                stopping.generation.get_or_insert(generation);
+                return;
+            }
+            Stage::Queued(want) => Then::Start(want.clone()),
+            // The last of an instance that is known to be over; a start that was asked for since comes after it.
+            Stage::Starting(starting) if starting.instance.is_none() => return,
+            Stage::Failed { .. } => return,
+            _ => Then::Rest,
+        };
+        // The driver is asked all the same: whoever began this may have died over it.
+        self.end(id, How::Stop, Some(generation), then, now);
+    }
+
+    /// Nothing runs any more: by a stop, or by itself (`cause`).
+    fn seen_ended(&mut self, id: &WorkspaceId, cause: Option<Cause>, now: Instant) {
+        let Some(workspace) = self.workspaces.get_mut(id) else { return };
+        match (&mut workspace.stage, cause) {
+            (Stage::Stopping(stopping), _) if stopping.how == How::Stop => self.finish_stop(id, now),
+            (Stage::Starting(starting), cause) => match (starting.instance.is_some(), cause) {
+                (_, Some(cause)) => self.fail(id, cause, now),
+                (true, None) => self.fail(id, ended_early(), now),
+                // What the driver saw before the start.
+                (false, None) => {}
+            },
+            (Stage::Ready(_) | Stage::Stopped, Some(cause)) => self.fail(id, cause, now),
+            (Stage::Ready(_), None) => self.enter(id, Stage::Stopped, now),
+            (Stage::Failed { cause: known, .. }, Some(cause)) => {
+                *known = cause;
+                self.news.changed.insert(id.clone());
+            }
+            (Stage::Stopping(_) | Stage::Queued(_) | Stage::Stopped | Stage::Failed { .. }, _) => {}
+        }
+    }
+
+    /// What was to come after the stop comes now.
+    pub(super) fn finish_stop(&mut self, id: &WorkspaceId, now: Instant) {
+        let Some(Stage::Stopping(stopping)) = self.workspaces.get(id).map(|workspace| &workspace.stage)
+        else {
+            return;
+        };
+        match stopping.then.clone() {
+            Then::Rest => self.enter(id, Stage::Stopped, now),
+            Then::Start(want) => self.enter(id, Stage::Queued(want), now),
+            // Counted when the stop began.
+            Then::Fail(cause) => {
+                self.enter(id, Stage::Failed { cause, retry_at: now }, now);
+                self.back_off(id, now);
+            }
+        }
+    }
+
+    fn gone(&mut self, id: &WorkspaceId, now: Instant) {
+        let Some(workspace) = self.workspaces.get_mut(id) else { return };
+        workspace.recorded = false;
+        match &workspace.stage {
+            // Leaves the table, since it is not recorded any more, unless it was woken meanwhile or has failed.
+            Stage::Stopping(_) => self.finish_stop(id, now),
+            Stage::Starting(starting) if starting.instance.is_some() => self.fail(id, ended_early(), now),
+            Stage::Starting(_) | Stage::Queued(_) => {}
+            Stage::Ready(_) | Stage::Stopped | Stage::Failed { .. } => self.enter(id, Stage::Stopped, now),
+        }
+    }
+
+    /// The prober got through to this instance.
+    pub(super) fn reached(&mut self, id: &WorkspaceId, generation: &Generation, now: Instant) {
+        let Some(workspace) = self.workspaces.get(id) else { return };
+        let Stage::Starting(starting) = &workspace.stage else { return };
+        if !starting.is(generation) {
+            return;
+        }
+        let Some(ready) = starting.ready(self.restored.take(id, generation), now) else { return };
+        let took = starting.woken.map(|woken| now.saturating_duration_since(woken));
+        self.news.notes.push(Note::Ready(id.clone(), took));
+        self.enter(id, Stage::Ready(ready), now);
+    }
+}
+
+impl Instance {
+    fn new(generation: Generation, now: Instant) -> Self {
+        Self { generation, started: now, ended: CancellationToken::new() }
+    }
+}
+
+impl Starting {
+    fn is(&self, generation: &Generation) -> bool {
+        self.instance.as_ref().is_some_and(|instance| instance.generation == *generation)
+    }
+
+    /// Lets the prober begin anew; gives what ends the one before.
+    fn renew(&mut self) -> Option<CancellationToken> {
+        self.probing = false;
+        let instance = self.instance.as_mut()?;
+        Some(std::mem::take(&mut instance.ended))
+    }
+}
+
+fn ended_early() -> Cause {
+    Cause {
+        code: CauseCode::Crashed,
+        detail: "The workspace ended before it was ready.".to_owned(),
+        hint: "see the end of its log on the waiting page".to_owned(),
+    }
+}
+
+impl Want {
+    /// What a wake asks for.
+    pub(super) fn of(wake: &crate::Wake, now: Instant) -> Self {
+        Self { owner: wake.owner.clone(), host: wake.host.clone(), since: now }
+    }
+}

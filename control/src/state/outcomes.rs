@@ -1,0 +1,131 @@
+//! What became of effects, taken into what the control loop knows.
+
+use super::{Busy, How, Ready, Stage, Starting, State, Then};
+use crate::reconcile::idle;
+use crate::usage::Kept;
+use crate::{Action, Cause, CauseCode, Generation, Terms};
+use config::WorkspaceId;
+use std::time::Instant;
+
+/// How much of a log's tail stands in a hint: enough for the last line or two.
+const HINT: usize = 400;
+
+/// What became of an [`Effect`](super::Effect).
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The driver refused an action, or took it up.
+    Acted { id: WorkspaceId, attempt: u64, action: Action, result: Result<(), Cause> },
+    /// An instance accepts connections.
+    Reached { id: WorkspaceId, generation: Generation },
+    /// Whether an instance computes; an answer that could not be had is a no.
+    Busy { id: WorkspaceId, generation: Generation, busy: bool },
+    /// The end of a log.
+    Tail { id: WorkspaceId, attempt: u64, text: String },
+}
+
+impl State {
+    /// Takes in what became of an effect.
+    pub(crate) fn conclude(&mut self, outcome: Outcome, now: Instant) {
+        match outcome {
+            Outcome::Acted { result: Ok(()), .. } => {}
+            Outcome::Acted { id, attempt, action, result: Err(cause) } => {
+                self.refused(&id, attempt, &action, cause, now);
+            }
+            Outcome::Reached { id, generation } => self.reached(&id, &generation, now),
+            Outcome::Busy { id, generation, busy } => self.answered(&id, &generation, busy, now),
+            Outcome::Tail { id, attempt, text } => self.explain(&id, attempt, &text),
+        }
+    }
+
+    fn refused(&mut self, id: &WorkspaceId, attempt: u64, action: &Action, cause: Cause, now: Instant) {
+        let Some(workspace) = self.workspaces.get_mut(id) else { return };
+        match (&mut workspace.stage, action) {
+            (Stage::Starting(starting), Action::Start(_))
+                if starting.instance.is_none() && workspace.attempt == attempt =>
+            {
+                self.fail(id, cause, now);
+            }
+            // Called off meanwhile, and it never began.
+            (Stage::Stopping(stopping), Action::Start(_))
+                if stopping.generation.is_none() && stopping.how == How::Stop =>
+            {
+                self.finish_stop(id, now);
+            }
+            (Stage::Stopping(stopping), Action::Delete { .. }) if stopping.how != How::Stop => {
+                self.fail(id, cause, now);
+            }
+            // It is asked again a little later.
+            _ => {
+                let (code, hint) = (cause.code.as_str(), cause.hint);
+                tracing::warn!(workspace.name = %id, cause = code, hint, "the driver refused to end a workspace");
+            }
+        }
+    }
+
+    fn answered(&mut self, id: &WorkspaceId, generation: &Generation, busy: bool, now: Instant) {
+        let Some(ready) = self.ready_mut(id) else { return };
+        if ready.instance.generation != *generation {
+            return;
+        }
+        ready.busy = Busy::Answered(now);
+        if busy {
+            ready.terms.busy = Some(now);
+            self.news.changed.insert(id.clone());
+        }
+    }
+
+    /// Puts the end of the log into the hint of a start that timed out.
+    fn explain(&mut self, id: &WorkspaceId, attempt: u64, text: &str) {
+        let tail = tail(text);
+        let Some(workspace) = self.workspaces.get_mut(id).filter(|w| w.attempt == attempt) else { return };
+        let cause = match &mut workspace.stage {
+            Stage::Stopping(stopping) => match &mut stopping.then {
+                Then::Fail(cause) => cause,
+                Then::Rest | Then::Start(_) => return,
+            },
+            Stage::Failed { cause, .. } => cause,
+            _ => return,
+        };
+        if cause.code == CauseCode::StartTimeout && !tail.is_empty() {
+            cause.hint = format!("the end of its output: {tail}");
+            self.news.changed.insert(id.clone());
+        }
+    }
+}
+
+/// The last lines that fit into a hint, on one line.
+fn tail(text: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut room = HINT;
+    for line in text.lines().rev().map(str::trim).filter(|line| !line.is_empty()) {
+        let Some(left) = room.checked_sub(line.len()) else { break };
+        room = left;
+        kept.push(line);
+    }
+    kept.reverse();
+    kept.join(" | ")
+}
+
+impl Starting {
+    /// As it is once it accepts connections; `None` while it has no instance or address.
+    pub(super) fn ready(&self, kept: Option<Kept>, now: Instant) -> Option<Ready> {
+        let instance = self.instance.clone()?;
+        let terms = Terms {
+            started: instance.started,
+            last: kept.as_ref().map_or((now, idle::STARTED), |kept| kept.last),
+            busy: None,
+            extended_until: kept.as_ref().and_then(|kept| kept.extended_until),
+            kept_until: kept.as_ref().and_then(|kept| kept.kept_until),
+        };
+        Some(Ready {
+            instance,
+            address: self.address.clone()?,
+            template: self.template.clone(),
+            host: self.host.clone(),
+            since: now,
+            terms,
+            mark: None,
+            busy: Busy::NotAsked,
+        })
+    }
+}

@@ -1,0 +1,118 @@
+//! What users and operators ask for, taken into what the control loop knows.
+
+use super::{Effect, How, Stage, State, Then, Want, Workspace};
+use crate::reconcile::admit::{Admission, admit};
+use crate::reconcile::idle;
+use crate::{Action, Activity, Wake, WakeRefused};
+use config::WorkspaceId;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+impl State {
+    /// A start is asked for.
+    pub(crate) fn wake(&mut self, wake: &Wake, now: Instant) -> Result<Option<Effect>, WakeRefused> {
+        match admit(self, wake, now)? {
+            Admission::Already => Ok(None),
+            Admission::Nudge => Ok(Some(Effect::Act {
+                id: wake.id.clone(),
+                attempt: self.attempt(&wake.id),
+                action: Action::Nudge { id: wake.id.clone() },
+            })),
+            Admission::Enqueue => {
+                self.enqueue(wake, now);
+                Ok(None)
+            }
+            Admission::Remember => {
+                self.then(&wake.id, Then::Start(Want::of(wake, now)));
+                Ok(None)
+            }
+        }
+    }
+
+    fn enqueue(&mut self, wake: &Wake, now: Instant) {
+        let workspace = self.workspaces.entry(wake.id.clone()).or_insert_with(|| Workspace {
+            owner: wake.owner.clone(),
+            template: wake.template.clone(),
+            recorded: false,
+            stage: Stage::Stopped,
+            since: now,
+            activity: Arc::new(Activity::default()),
+            failures: 0,
+            attempt: 0,
+        });
+        if !workspace.recorded {
+            workspace.template = wake.template.clone();
+        }
+        self.enter(&wake.id, Stage::Queued(Want::of(wake, now)), now);
+    }
+
+    /// A stop is asked for; `false` = there is nothing to stop.
+    pub(crate) fn stop(&mut self, id: &WorkspaceId, now: Instant) -> bool {
+        let Some(workspace) = self.workspaces.get(id) else { return false };
+        let generation = workspace.stage.generation().cloned();
+        match &workspace.stage {
+            Stage::Queued(_) => self.enter(id, Stage::Stopped, now),
+            Stage::Starting(_) | Stage::Ready(_) => self.end(id, How::Stop, generation, Then::Rest, now),
+            Stage::Stopping(stopping) => {
+                if matches!(stopping.then, Then::Start(_)) {
+                    self.then(id, Then::Rest);
+                }
+            }
+            Stage::Stopped | Stage::Failed { .. } => return false,
+        }
+        true
+    }
+
+    /// The end of a workspace is asked for; `false` = there is none.
+    pub(crate) fn delete(&mut self, id: &WorkspaceId, volume: bool, now: Instant) -> bool {
+        let Some(workspace) = self.workspaces.get(id) else { return false };
+        let generation = workspace.stage.generation().cloned();
+        self.end(id, How::Delete { volume }, generation, Then::Rest, now);
+        true
+    }
+
+    /// Moves the idle stop ahead; tells when it stops now, if ever.
+    pub(crate) fn extend(&mut self, id: &WorkspaceId, now: Instant) -> Option<Instant> {
+        let ready = self.ready_mut(id)?;
+        let rules = &ready.template.idle;
+        let until = idle::no_later_than_max_age(rules.idle_after?, rules, &ready.terms, now);
+        ready.terms.extended_until = ready.terms.extended_until.max(Some(until));
+        self.stops_at(id, now)
+    }
+
+    /// Keeps a workspace for so long; tells when it stops now, if ever.
+    pub(crate) fn keep(&mut self, id: &WorkspaceId, time: Duration, now: Instant) -> Option<Instant> {
+        let ready = self.ready_mut(id)?;
+        let rules = &ready.template.idle;
+        let time = time.min(rules.keep_until_max);
+        ready.terms.kept_until = Some(idle::no_later_than_max_age(time, rules, &ready.terms, now));
+        self.stops_at(id, now)
+    }
+
+    fn stops_at(&mut self, id: &WorkspaceId, now: Instant) -> Option<Instant> {
+        self.news.changed.insert(id.clone());
+        let workspace = self.workspaces.get(id)?;
+        let Stage::Ready(ready) = &workspace.stage else { return None };
+        let seen = workspace.activity.read();
+        idle::why_alive(&seen, &ready.template.idle, &ready.terms, now).stops_at
+    }
+
+    pub(super) fn ready_mut(&mut self, id: &WorkspaceId) -> Option<&mut super::Ready> {
+        match &mut self.workspaces.get_mut(id)?.stage {
+            Stage::Ready(ready) => Some(ready),
+            _ => None,
+        }
+    }
+
+    /// Changes what comes after a stop that is under way.
+    fn then(&mut self, id: &WorkspaceId, next: Then) {
+        if let Some(Stage::Stopping(stopping)) = self.workspaces.get_mut(id).map(|w| &mut w.stage) {
+            stopping.then = next;
+            self.news.changed.insert(id.clone());
+        }
+    }
+
+    pub(super) fn attempt(&self, id: &WorkspaceId) -> u64 {
+        self.workspaces.get(id).map_or(0, |workspace| workspace.attempt)
+    }
+}

@@ -1,0 +1,123 @@
+//! Does what the control loop decided, beside it: at most so much at a time, and never in its way.
+
+use crate::state::{Effect, Outcome};
+use crate::{Address, Driver, probe};
+use config::{BusyProbe, ReadyProbe};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// How many actions a driver is asked for at a time: enough for a fast machine, few enough for a slow one.
+const ACTIONS: usize = 32;
+/// How many applications are asked at a time whether they compute.
+const QUESTIONS: usize = 32;
+
+/// How a workspace itself is asked something.
+pub(crate) struct Probes {
+    /// Ends when the workspace accepts connections and is ready.
+    pub(crate) reach:
+        Box<dyn Fn(Address, Option<ReadyProbe>, String) -> BoxFuture<'static, ()> + Send + Sync>,
+    /// Its answer to a GET, if it is JSON.
+    pub(crate) ask:
+        Box<dyn Fn(Address, String, String) -> BoxFuture<'static, Option<serde_json::Value>> + Send + Sync>,
+}
+
+impl Probes {
+    /// Over the network.
+    pub(crate) fn real() -> Self {
+        Self {
+            reach: Box::new(|address, ready, host| {
+                async move { probe::probe(&address, ready.as_ref(), &host).await }.boxed()
+            }),
+            ask: Box::new(|address, path, host| {
+                async move {
+                    let asked = probe::ask_json(&address, &path, &host).await;
+                    asked.inspect_err(|error| tracing::debug!(%error, "a busy probe got no answer")).ok()
+                }
+                .boxed()
+            }),
+        }
+    }
+}
+
+/// The work that is under way.
+pub(crate) struct Work {
+    driver: Arc<dyn Driver>,
+    probes: Arc<Probes>,
+    actions: Arc<Semaphore>,
+    questions: Arc<Semaphore>,
+    tasks: JoinSet<Option<Outcome>>,
+}
+
+impl Work {
+    pub(crate) fn new(driver: Arc<dyn Driver>, probes: Probes) -> Self {
+        Self {
+            driver,
+            probes: Arc::new(probes),
+            actions: Arc::new(Semaphore::new(ACTIONS)),
+            questions: Arc::new(Semaphore::new(QUESTIONS)),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Begins to do something.
+    pub(crate) fn begin(&mut self, effect: Effect) {
+        let driver = self.driver.clone();
+        let probes = self.probes.clone();
+        match effect {
+            Effect::Act { id, attempt, action } => {
+                let actions = self.actions.clone();
+                self.tasks.spawn(async move {
+                    let _turn = actions.acquire_owned().await.ok()?;
+                    let result = driver.act(action.clone()).await;
+                    Some(Outcome::Acted { id, attempt, action, result })
+                });
+            }
+            Effect::Probe { id, generation, address, host, probe, ended } => {
+                self.tasks.spawn(async move {
+                    let reached = (probes.reach)(address, probe, host);
+                    ended.run_until_cancelled_owned(reached).await?;
+                    Some(Outcome::Reached { id, generation })
+                });
+            }
+            Effect::AskBusy { id, generation, address, host, template, ended } => {
+                let questions = self.questions.clone();
+                self.tasks.spawn(async move {
+                    let asked = async {
+                        let _turn = questions.acquire_owned().await.ok()?;
+                        let probe = template.idle.busy.as_ref()?;
+                        let json = (probes.ask)(address, probe.path.clone(), host).await?;
+                        Some(says_busy(probe, &json))
+                    };
+                    let busy = ended.run_until_cancelled(asked).await?.unwrap_or(false);
+                    Some(Outcome::Busy { id, generation, busy })
+                });
+            }
+            Effect::Tail { id, attempt } => {
+                self.tasks.spawn(async move {
+                    let text = driver.log_tail(&id).await;
+                    Some(Outcome::Tail { id, attempt, text })
+                });
+            }
+        }
+    }
+
+    /// The next thing that is done; waits for ever while nothing is under way. A panic is an `Err`.
+    pub(crate) async fn done(&mut self) -> Result<Option<Outcome>, tokio::task::JoinError> {
+        match self.tasks.join_next().await {
+            Some(done) => done,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn says_busy(probe: &BusyProbe, json: &serde_json::Value) -> bool {
+    // The application speaks of its own wall clock, so the expression gets ours; nothing else here does.
+    probe.expression.evaluate_json(json, SystemTime::now()).unwrap_or_else(|error| {
+        tracing::debug!(%error, "a busy probe's expression gave no answer");
+        false
+    })
+}

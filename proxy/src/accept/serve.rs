@@ -1,0 +1,118 @@
+//! One connection, from its handshake to its end, or until it becomes a tunnel.
+
+use crate::connection::{Conn, Link, Wire};
+use crate::drain::Slot;
+use crate::edge::{Edge, ListenerFacts};
+use crate::exchange::Handover;
+use crate::gateway::{Gateway, KEEP_ALIVE};
+use crate::listen::Door;
+use crate::tunnel;
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora::proxy::HttpProxy;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// What connections that come in by one address have in common, on one core.
+pub(super) struct Entrance {
+    pub(super) edge: Arc<Edge>,
+    app: Arc<HttpProxy<Gateway>>,
+    closing: watch::Receiver<bool>,
+    facts: Arc<ListenerFacts>,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Entrance {
+    pub(super) fn new(
+        edge: Arc<Edge>,
+        app: Arc<HttpProxy<Gateway>>,
+        closing: watch::Receiver<bool>,
+        door: &Door,
+    ) -> Self {
+        Self { edge, app, closing, facts: door.facts.clone(), tls: door.tls.clone().map(TlsAcceptor::from) }
+    }
+
+    /// Serves one connection to its end.
+    pub(super) async fn serve(self: Arc<Self>, tcp: TcpStream, client: SocketAddr, slot: Slot) {
+        let Some(wire) = self.shake_hands(tcp).await else { return };
+        let conn = Conn::new(wire, self.facts.clone(), client, slot);
+        if conn.is_http2() {
+            self.app.process_new(Box::new(conn), &self.closing).await;
+        } else {
+            self.http1(conn).await;
+        }
+    }
+
+    async fn shake_hands(&self, tcp: TcpStream) -> Option<Wire> {
+        let Some(tls) = &self.tls else { return Some(Wire::Plain(tcp)) };
+        match tokio::time::timeout(HANDSHAKE, tls.accept(tcp)).await {
+            Ok(Ok(stream)) => Some(Wire::Tls(Box::new(stream))),
+            // Scanners and clients that do not trust the certificate do this all day: counted, not logged.
+            Ok(Err(_)) | Err(_) => {
+                self.edge.metrics.handshakes_failed.inc();
+                None
+            }
+        }
+    }
+
+    /// One request after the other, until one of them closes the connection or takes it for a tunnel.
+    async fn http1(self: Arc<Self>, conn: Conn) {
+        let link = conn.link().clone();
+        let mut session = session(Box::new(conn), None);
+        while let Some((stream, settings)) = self.request(session, &link).await {
+            let settings = match settings.map(take_handover) {
+                Some(Ok(handover)) => {
+                    self.tunnel(stream, *handover);
+                    return;
+                }
+                Some(Err(settings)) => Some(settings),
+                None => None,
+            };
+            session = self::session(stream, settings);
+        }
+    }
+
+    /// One request; the connection, if it can be used again.
+    async fn request(
+        &self,
+        session: ServerSession,
+        link: &Link,
+    ) -> Option<(Stream, Option<HttpPersistentSettings>)> {
+        link.await_head();
+        let reused = self.app.process_new_http(session, &self.closing).await?;
+        Some(reused.consume())
+    }
+
+    /// Runs a tunnel in a task of its own: that of the HTTP session, several times as large, is freed.
+    fn tunnel(&self, stream: Stream, handover: Handover) {
+        let Ok(conn) = stream.into_any().downcast::<Conn>() else { return };
+        let edge = self.edge.clone();
+        let Handover { upgrade, event } = handover;
+        tokio::spawn(async move {
+            let _logged_at_the_end = event;
+            tunnel::run(*conn, upgrade, edge).await;
+        });
+    }
+}
+
+fn session(stream: Stream, settings: Option<HttpPersistentSettings>) -> ServerSession {
+    let mut session = ServerSession::new_http1(stream);
+    match settings {
+        Some(settings) => settings.apply_to_session(&mut session),
+        None => session.set_keepalive(Some(KEEP_ALIVE.as_secs())),
+    }
+    session
+}
+
+/// The upgrade that a request left with its connection, or the settings back.
+fn take_handover(mut settings: HttpPersistentSettings) -> Result<Box<Handover>, HttpPersistentSettings> {
+    settings.take_user_context().and_then(|context| context.downcast().ok()).ok_or(settings)
+}

@@ -1,0 +1,104 @@
+//! Between Pingora's session and the phases: parses, asks, and says what is to be done.
+
+use crate::access::ensure::{How, Waiting};
+use crate::access::route::Place;
+use crate::access::{self, Forward, Verdict};
+use crate::connection::Link;
+use crate::edge::Edge;
+use crate::exchange::Exchange;
+use crate::metrics::PlaceLabel;
+use crate::own::Asked;
+use crate::refusal::{Code, Refusal};
+use crate::request::{self, Request};
+use crate::tunnel::Upgrade;
+use crate::{head, workspace_host};
+use bytes::Bytes;
+use http::Response;
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+use std::sync::Arc;
+
+/// What becomes of a request next.
+pub enum Next {
+    /// It goes to its workspace.
+    Forward(Box<Forward>),
+    /// It leaves Pingora for a tunnel.
+    Tunnel(Box<Upgrade>),
+    /// A router of ours answers it.
+    Own(Box<Asked>),
+    /// It waits for its workspace.
+    Hold(Box<Waiting>),
+    /// This is the answer.
+    Answer(Response<Bytes>),
+}
+
+/// Asks all phases what becomes of a request.
+pub async fn judge(edge: &Edge, session: &mut Session, exchange: &mut Exchange) -> Next {
+    let Some(link) = exchange.link() else {
+        return Next::Answer(exchange.refuse(session.req_header(), &Refusal::new(Code::Internal)));
+    };
+    match next(edge, session, exchange, &link).await {
+        Ok(next) => next,
+        Err(refusal) => {
+            if refusal.code == Code::BadRequest {
+                // What broke a rule of framing may hide a second request.
+                session.set_keepalive(None);
+            }
+            Next::Answer(exchange.refuse(session.req_header(), &refusal))
+        }
+    }
+}
+
+async fn next(
+    edge: &Edge,
+    session: &mut Session,
+    exchange: &mut Exchange,
+    link: &Link,
+) -> Result<Next, Refusal> {
+    if let Some(http1) = session.as_http1() {
+        request::check_raw(&http1.get_headers_raw_bytes())?;
+    }
+    let request = Request::parse(session.req_header(), link.facts())?;
+    let config = exchange.config.clone();
+    Ok(match access::admit(edge, &config, &request).await? {
+        Verdict::Own(own) => {
+            exchange.place = match own.place {
+                Place::Portal => PlaceLabel::Portal,
+                Place::Workspace { .. } => PlaceLabel::Edge,
+            };
+            Next::Own(Box::new(Asked {
+                own: Arc::new(own),
+                intent: request.intent(),
+                connection: request.connection.clone(),
+                host: request.host,
+                config,
+                request_id: exchange.id.clone(),
+            }))
+        }
+        Verdict::Wait(waiting) => {
+            exchange.admitted(&waiting.permit);
+            match waiting.how {
+                How::Page => Next::Answer(workspace_host::waiting_page(edge, &request, &waiting).await),
+                How::Hold => Next::Hold(Box::new(waiting)),
+            }
+        }
+        Verdict::Forward(forward) => {
+            exchange.admitted(&forward.permit);
+            exchange.place = PlaceLabel::Workspace;
+            if forward.counts {
+                forward.activity.request();
+            }
+            if request.websocket {
+                Next::Tunnel(Box::new(upgrade(session.req_header(), &request, forward)))
+            } else {
+                Next::Forward(Box::new(forward))
+            }
+        }
+    })
+}
+
+fn upgrade(head: &RequestHeader, request: &Request<'_>, forward: Forward) -> Upgrade {
+    let mut head = head.clone();
+    head::to_upstream(&mut head, request, &forward);
+    Upgrade { head, forward }
+}

@@ -1,0 +1,106 @@
+//! The one event of a request: what stands in it, and how.
+
+use crate::edge::Edge;
+use crate::metrics::{Metrics, PlaceLabel};
+use crate::refusal::Code;
+use config::WorkspaceId;
+use http::{Method, StatusCode};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The longest text of a client's that stands in an event, in bytes.
+const TEXT_MAX: usize = 256;
+
+/// What is known of a request at its end. Never a query, a cookie or a token.
+#[derive(Debug, Clone)]
+pub struct RequestEvent {
+    /// The id that the client was told in problem documents.
+    pub id: String,
+    /// When its head was complete.
+    pub started: Instant,
+    /// Whose connection.
+    pub client: IpAddr,
+    /// The method.
+    pub method: Method,
+    /// The host asked for, cut.
+    pub host: String,
+    /// The path without the query, cut.
+    pub path: String,
+    /// Which of our places answered.
+    pub place: PlaceLabel,
+    /// The workspace, once one was admitted to.
+    pub workspace: Option<WorkspaceId>,
+    /// The status sent; none if the client left before.
+    pub status: Option<StatusCode>,
+    /// What it was refused with.
+    pub refusal: Option<Code>,
+    /// Bytes of bodies to the client.
+    pub bytes_sent: u64,
+}
+
+/// Logs and counts a request that ended `now`.
+pub fn request_event(event: &RequestEvent, metrics: &Metrics, now: Instant) {
+    let took = now.saturating_duration_since(event.started);
+    if let Some(status) = event.status {
+        metrics.request(event.place, status, took);
+    }
+    if let Some(code) = event.refusal {
+        metrics.refusal(code);
+    }
+    emit(event, took);
+}
+
+/// The event of a request that outlives Pingora's part in it: logged and counted once, when it is dropped.
+pub struct PendingEvent {
+    /// What is known so far.
+    pub event: RequestEvent,
+    edge: Arc<Edge>,
+}
+
+impl PendingEvent {
+    /// An event that is still to come.
+    pub fn new(event: RequestEvent, edge: Arc<Edge>) -> Self {
+        Self { event, edge }
+    }
+}
+
+impl Drop for PendingEvent {
+    fn drop(&mut self) {
+        request_event(&self.event, &self.edge.metrics, Instant::now());
+    }
+}
+
+fn emit(event: &RequestEvent, took: Duration) {
+    tracing::info!(
+        request.id = event.id,
+        client.ip = %event.client,
+        http.method = %event.method,
+        http.host = event.host,
+        http.path = event.path,
+        http.status = event.status.map(|status| status.as_u16()),
+        http.bytes_sent = event.bytes_sent,
+        request.place = event.place.as_str(),
+        workspace.id = event.workspace.as_ref().map(ToString::to_string),
+        refusal.code = event.refusal.map(|code| code.row().code),
+        elapsed_ms = took.as_secs_f64() * 1000.0,
+        "request"
+    );
+}
+
+/// A client's text as it may stand in an event: lossily decoded, cut at a character.
+pub fn cut(text: &[u8]) -> String {
+    String::from_utf8_lossy(&text[..text.len().min(TEXT_MAX)]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clients_text_is_cut_and_may_be_any_bytes() {
+        assert_eq!(cut(b"/caf\xc3\xa9"), "/caf\u{e9}");
+        assert_eq!(cut(b"/\xff"), "/\u{fffd}");
+        assert_eq!(cut(&[b'a'; 9000]).len(), TEXT_MAX);
+    }
+}

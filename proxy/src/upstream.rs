@@ -1,0 +1,151 @@
+//! The way to a workspace, as Pingora wants it told.
+
+use crate::access::Forward;
+use control::{Address, Route};
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora::{Error, ErrorType};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// How often a request is tried before its workspace counts as unreachable: as long as one connect takes to be
+/// refused, and [`back_off`] between, that is 0.8 s.
+pub const TRIES: u32 = 5;
+/// How long one connect may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an unused connection is kept: below the keep-alive of the servers that applications come with
+/// (Node.js and uvicorn: 5 s), or a POST may meet one that is just being closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// The wait before the second try; it doubles.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+
+/// Where a request goes: the route's own address, or another port of the same workspace.
+pub fn address(route: &Route, port: Option<u16>) -> Address {
+    match (port, &route.address) {
+        (None, address) => address.clone(),
+        (Some(port), Address::Tcp(address)) => Address::Tcp(SocketAddr::new(address.ip(), port)),
+        // A process behind a socket has its other ports on loopback.
+        (Some(port), Address::Unix(_)) => Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+    }
+}
+
+/// How long to wait before this try, from 0.
+pub fn back_off(tries: u32) -> Duration {
+    match tries {
+        0 => Duration::ZERO,
+        _ => FIRST_WAIT * 2_u32.saturating_pow(tries - 1),
+    }
+}
+
+/// The peer for a request. Its connections are pooled under the workspace's instance, never across.
+///
+/// # Errors
+/// The path of a Unix socket that is too long or not UTF-8.
+pub fn peer(forward: &Forward) -> pingora::Result<HttpPeer> {
+    peer_of(&forward.route, forward.port)
+}
+
+fn peer_of(route: &Route, port: Option<u16>) -> pingora::Result<HttpPeer> {
+    let mut peer = match address(route, port) {
+        Address::Tcp(address) => HttpPeer::new(address, false, String::new()),
+        Address::Unix(path) => {
+            let path = path
+                .to_str()
+                .ok_or_else(|| Error::explain(ErrorType::SocketError, "the socket's path is not UTF-8"))?;
+            HttpPeer::new_uds(path, false, String::new())?
+        }
+    };
+    peer.group_key = BuildHasherDefault::<DefaultHasher>::default().hash_one(&route.generation);
+    peer.options.connection_timeout = Some(CONNECT_TIMEOUT);
+    peer.options.total_connection_timeout = Some(CONNECT_TIMEOUT);
+    peer.options.idle_timeout = Some(IDLE_TIMEOUT);
+    // WebSockets have left Pingora before; no other protocol is switched to.
+    peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    Ok(peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pingora::upstreams::peer::Peer;
+
+    fn socket() -> Address {
+        Address::Unix("/run/usher/alice.sock".into())
+    }
+
+    fn tcp(text: &str) -> Address {
+        Address::Tcp(text.parse().unwrap())
+    }
+
+    #[test]
+    fn another_port_is_dialled_on_the_same_host() {
+        for (route, port, goes) in [
+            (socket(), None, socket()),
+            (socket(), Some(8888), tcp("127.0.0.1:8888")),
+            (tcp("10.1.2.3:80"), None, tcp("10.1.2.3:80")),
+            (tcp("10.1.2.3:80"), Some(8888), tcp("10.1.2.3:8888")),
+        ] {
+            assert_eq!(address(&fixture::route(route, "1"), port), goes);
+        }
+    }
+
+    #[test]
+    fn an_address_that_comes_back_with_another_instance_shares_no_connection() {
+        let old = peer_of(&fixture::route(tcp("127.0.0.1:80"), "1"), None).unwrap();
+        let new = peer_of(&fixture::route(tcp("127.0.0.1:80"), "2"), None).unwrap();
+        assert_ne!(old.reuse_hash(), new.reuse_hash());
+        let again = peer_of(&fixture::route(tcp("127.0.0.1:80"), "1"), None).unwrap();
+        assert_eq!(old.reuse_hash(), again.reuse_hash());
+    }
+
+    #[test]
+    fn all_waits_together_stay_below_a_second() {
+        assert_eq!(back_off(0), Duration::ZERO);
+        let all: Duration = (0..TRIES).map(back_off).sum();
+        assert!(all < Duration::from_secs(1), "{all:?}");
+    }
+
+    mod fixture {
+        use super::*;
+        use config::{Connect, Idle, Template};
+        use control::Generation;
+        use std::sync::Arc;
+        use tokio_util::sync::CancellationToken;
+
+        pub fn route(address: Address, generation: &str) -> Route {
+            Route {
+                generation: Generation(generation.into()),
+                address,
+                template: Arc::new(template()),
+                ended: CancellationToken::new(),
+            }
+        }
+
+        fn template() -> Template {
+            Template {
+                name: config::TemplateName::parse("demo").unwrap(),
+                command: Vec::new(),
+                environment: Default::default(),
+                connect: Connect::Port,
+                ready: None,
+                ports: Vec::new(),
+                notice: false,
+                service_workers: false,
+                start_timeout: Duration::from_secs(1),
+                stop_grace: Duration::from_secs(1),
+                log_size: 1,
+                idle: Idle {
+                    idle_after: None,
+                    warn_before: Duration::ZERO,
+                    max_age: None,
+                    keep_until_max: Duration::ZERO,
+                    count_open_sockets: false,
+                    count_workspace_frames: false,
+                    count_open_responses: false,
+                    background: Vec::new(),
+                    busy: None,
+                },
+            }
+        }
+    }
+}

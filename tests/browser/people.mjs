@@ -1,0 +1,72 @@
+// People with a real Chromium, and what they do in the applications.
+import { createRequire } from 'node:module';
+
+const modules = process.env.NODE_MODULES ?? new URL('./node_modules', import.meta.url).pathname;
+const { chromium } = createRequire(`${modules}/`)('playwright-core');
+
+/** Starts the browser. Chromium's sandbox does not run as root, and the pages are ours. */
+export async function openBrowser() {
+  return chromium.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    args: process.getuid() === 0 ? ['--no-sandbox'] : [],
+  });
+}
+
+/** A browser profile of its own, with generous patience: two cores may be busy. */
+export async function newPerson(browser, options = {}) {
+  const context = await browser.newContext(options);
+  context.setDefaultTimeout(60_000);
+  return context;
+}
+
+/** Types a name into the login and sends it. */
+export async function logIn(page, name) {
+  const field = page.locator('form input:not([type=hidden]):not([type=submit])').first();
+  await field.fill(name);
+  await field.press('Enter');
+  await page.waitForURL((url) => url.hostname.startsWith(`${name}.`));
+}
+
+/** Goes to a workspace's address, through the login. */
+export async function enter(page, url, name) {
+  await page.goto(url);
+  if (new URL(page.url()).pathname === '/login') await logIn(page, name);
+}
+
+/** JupyterLab: opens a new notebook and waits for its kernel. */
+export async function newNotebook(page) {
+  await page.locator('.jp-LauncherCard[data-category="Notebook"]').first().click();
+  await page.locator('.jp-Notebook .cm-content').first().waitFor();
+  await page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').waitFor();
+}
+
+/** JupyterLab: runs a cell in the open notebook. */
+export async function runCell(page, code) {
+  await page.locator('.jp-Notebook .jp-Cell.jp-mod-active .cm-content').click();
+  await page.keyboard.insertText(code);
+  await page.keyboard.press('Shift+Enter');
+}
+
+/** JupyterLab: waits for a cell's output. */
+export async function awaitOutput(page, text) {
+  await page.locator('.jp-OutputArea-output', { hasText: text }).first().waitFor();
+}
+
+/** Streamlit: moves the slider one step and waits until the script has run again with its value. */
+export async function moveSlider(page) {
+  const slider = page.getByRole('slider').first();
+  await slider.focus();
+  const value = Number(await slider.getAttribute('aria-valuenow') ?? await slider.inputValue()) + 1;
+  await page.keyboard.press('ArrowRight');
+  await page.locator('[data-testid="stMarkdown"]', { hasText: String(value) }).first().waitFor();
+}
+
+/** Makes the shadow roots of a page readable for the test, the closed ones too. */
+export async function openShadows(page) {
+  await page.addInitScript(() => {
+    const attach = Element.prototype.attachShadow;
+    Element.prototype.attachShadow = function open(init) {
+      return attach.call(this, { ...init, mode: 'open' });
+    };
+  });
+}

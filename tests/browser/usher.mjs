@@ -1,0 +1,137 @@
+// The real binary for the browser tests: free ports, a state folder of its own, the applications on its PATH.
+import { spawn, execFile } from 'node:child_process';
+import { mkdtemp, mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { createInterface } from 'node:readline';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+export const DOMAIN = 'lab.localhost';
+const BINARY = process.env.USHER_BIN ?? new URL('../../target/debug/usher', import.meta.url).pathname;
+const run = promisify(execFile);
+
+/** The templates that the quickstart ships: what is proved is what people get. */
+async function shippedTemplates() {
+  const file = new URL('../../config/quickstart.toml', import.meta.url);
+  const text = await readFile(file, 'utf8');
+  return text.slice(text.search(/^\[templates\./m));
+}
+
+/** A running usher; `settings` is the rest of its TOML, `template` the one that everybody gets. */
+export class Usher {
+  static async start({ template, settings = '' }) {
+    const usher = new Usher();
+    usher.folder = await mkdtemp(join(tmpdir(), 'usher-browser-'));
+    usher.config = join(usher.folder, 'usher.toml');
+    await writeFile(usher.config, `domain = "${DOMAIN}"
+state_dir = "${usher.folder}/state"
+[[listeners]]
+address = "127.0.0.1:0"
+[admin]
+address = "127.0.0.1:0"
+socket = "${usher.folder}/admin.sock"
+[login]
+development = true
+[access]
+template = "'${template}'"
+${settings}
+${await shippedTemplates()}`);
+    await usher.#launch();
+    return usher;
+  }
+
+  async #launch() {
+    const path = [process.env.APPS, process.env.PATH].filter(Boolean).join(':');
+    this.process = spawn(BINARY, ['serve', '--config', this.config], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { ...process.env, PATH: path },
+    });
+    this.ended = new Promise((resolve) => this.process.once('exit', resolve));
+    this.log = [];
+    const lines = createInterface({ input: this.process.stderr });
+    const address = new Promise((resolve, reject) => {
+      lines.on('line', (line) => {
+        this.log.push(line);
+        const bound = boundTo(line);
+        if (bound) resolve(bound);
+      });
+      this.ended.then((code) => reject(new Error(`usher ended with ${code}:\n${this.log.join('\n')}`)));
+    });
+    this.port = Number((await address).split(':').at(-1));
+  }
+
+  /** An address on somebody's workspace host. */
+  url(label, path = '/') {
+    return `http://${label}.${DOMAIN}:${this.port}${path}`;
+  }
+
+  get portal() {
+    return `http://${DOMAIN}:${this.port}/`;
+  }
+
+  /** Runs another command of the binary on the same configuration. */
+  async command(...args) {
+    return (await run(BINARY, [...args, '--config', this.config])).stdout;
+  }
+
+  /** What `usher status` knows of one workspace; undefined when it knows none. */
+  async workspace(name) {
+    const status = JSON.parse(await this.command('status', '--json'));
+    return status.workspaces.find((workspace) => workspace.workspace === name);
+  }
+
+  /** Waits until a workspace is in a phase. */
+  async phase(name, phase, seconds = 60) {
+    await waitFor(`${name} to be ${phase}`, seconds, async () => (await this.workspace(name))?.phase === phase);
+  }
+
+  /** The processes of its workspaces: they carry USHER_WORKSPACE and live in its state folder. */
+  async processes() {
+    const found = [];
+    for (const pid of (await readdir('/proc')).filter((name) => /^[0-9]+$/.test(name))) {
+      const environment = await readFile(`/proc/${pid}/environ`, 'utf8').catch(() => '');
+      if (!environment.includes('USHER_WORKSPACE=') || !environment.includes(this.folder)) continue;
+      const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+      found.push({ pid: Number(pid), command: command.replaceAll('\0', ' ') });
+    }
+    return found;
+  }
+
+  /** Ends it, and its workspaces with it. */
+  async stop() {
+    for (const workspace of JSON.parse(await this.command('status', '--json')).workspaces) {
+      await this.command('stop', workspace.workspace).catch(() => 'stopped already');
+      await this.phase(workspace.workspace, 'stopped');
+    }
+    this.process.kill('SIGKILL');
+    await this.ended;
+    const panics = this.log.filter((line) => line.includes('panicked at'));
+    await rm(this.folder, { recursive: true, force: true });
+    if (panics.length > 0) throw new Error(`usher panicked: ${panics.join('\n')}`);
+  }
+}
+
+/** The listener's address, when a line of the log tells it. */
+function boundTo(line) {
+  if (!line.startsWith('{')) return undefined;
+  const event = JSON.parse(line);
+  const fields = event.fields ?? event;
+  return fields.message === 'listening' ? fields['listener.address'] : undefined;
+}
+
+/** Looks until a condition holds. */
+export async function waitFor(what, seconds, look) {
+  const deadline = Date.now() + seconds * 1000;
+  while (!(await look())) {
+    if (Date.now() > deadline) throw new Error(`waited ${seconds} s in vain for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+/** Where screenshots go: $SCREENSHOTS, or nowhere that lasts. */
+export async function screenshot(page, name) {
+  const folder = process.env.SCREENSHOTS;
+  if (!folder) return;
+  await mkdir(folder, { recursive: true });
+  await page.screenshot({ path: join(folder, `${name}.png`) });
+}

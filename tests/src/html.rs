@@ -1,0 +1,74 @@
+//! As much HTML as it takes to fill in a form.
+
+/// A form: where it goes and what it sends unless somebody types.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Form {
+    /// `action`, as written; empty = the page itself.
+    pub action: String,
+    /// Names and values of its hidden inputs.
+    pub hidden: Vec<(String, String)>,
+    /// The name of the first input that takes text.
+    pub text: Option<String>,
+}
+
+/// The first form of a page.
+pub fn form(page: &str) -> Option<Form> {
+    let start = page.find("<form")?;
+    let body = &page[start..];
+    let body = &body[..body.find("</form>").unwrap_or(body.len())];
+    let mut form =
+        Form { action: attribute(first_tag(body), "action").unwrap_or_default(), hidden: vec![], text: None };
+    for input in body.split("<input").skip(1).map(first_tag) {
+        let name = attribute(input, "name");
+        match (attribute(input, "type").as_deref(), name) {
+            (Some("hidden"), Some(name)) => {
+                form.hidden.push((name, attribute(input, "value").unwrap_or_default()));
+            }
+            (None | Some("text"), Some(name)) if form.text.is_none() => form.text = Some(name),
+            _ => {}
+        }
+    }
+    Some(form)
+}
+
+/// Up to the end of the tag that the text begins in.
+fn first_tag(text: &str) -> &str {
+    &text[..text.find('>').unwrap_or(text.len())]
+}
+
+/// The value of an attribute, quoted or bare.
+fn attribute(tag: &str, name: &str) -> Option<String> {
+    let value = tag.split_once(&format!(" {name}="))?.1;
+    let value = match value.chars().next()? {
+        quote @ ('"' | '\'') => value[1..].split(quote).next()?,
+        _ => value.split_whitespace().next()?,
+    };
+    Some(unescape(value))
+}
+
+fn unescape(text: &str) -> String {
+    let text =
+        text.replace("&quot;", "\"").replace("&#39;", "'").replace("&#x2F;", "/").replace("&#47;", "/");
+    text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_read_with_its_hidden_inputs_and_its_first_text() {
+        let page = r#"<p><form method=post action="/login?a=1&amp;b=2"><input type="hidden" name="state" value="x&quot;y">
+            <input name=name autofocus><input type="submit" value="Go"></form><form><input name=other></form>"#;
+        let hidden = vec![("state".to_owned(), "x\"y".to_owned())];
+        assert_eq!(
+            form(page),
+            Some(Form { action: "/login?a=1&b=2".into(), hidden, text: Some("name".into()) })
+        );
+    }
+
+    #[test]
+    fn a_page_without_a_form_has_none() {
+        assert_eq!(form("<p>hello"), None);
+    }
+}

@@ -1,0 +1,202 @@
+//! Somebody with a browser: a cookie jar, redirects followed, the development login walked through.
+
+use crate::html;
+use crate::http_client::{Answer, Ask, Client};
+use crate::socket::Socket;
+use crate::usher::{DOMAIN, Usher};
+use crate::wait::{SOON, wait_for};
+use http::{HeaderMap, Method};
+use std::collections::BTreeMap;
+use url::Url;
+
+/// Cookies by host and name. All of them host-only, which is what a `__Host-` cookie is.
+#[derive(Debug, Clone, Default)]
+pub struct Jar {
+    hosts: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Jar {
+    /// The Cookie field for a host; none when there is nothing to send.
+    pub fn field(&self, host: &str) -> Option<String> {
+        let cookies = self.hosts.get(host).filter(|cookies| !cookies.is_empty())?;
+        let pairs: Vec<String> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        Some(pairs.join("; "))
+    }
+
+    /// One cookie's value.
+    pub fn cookie(&self, host: &str, name: &str) -> Option<&str> {
+        self.hosts.get(host)?.get(name).map(String::as_str)
+    }
+
+    /// Takes the cookies that an answer sets, and drops those that it ends.
+    pub fn take(&mut self, host: &str, headers: &HeaderMap) {
+        let cookies = self.hosts.entry(host.to_owned()).or_default();
+        for field in headers.get_all("set-cookie") {
+            let field = String::from_utf8_lossy(field.as_bytes()).into_owned();
+            let (pair, attributes) = field.split_once(';').unwrap_or((&field, ""));
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if attributes.to_ascii_lowercase().contains("max-age=0") {
+                cookies.remove(name.trim());
+            } else {
+                cookies.insert(name.trim().to_owned(), value.trim().to_owned());
+            }
+        }
+    }
+
+    /// Forgets everything of a host.
+    pub fn forget(&mut self, host: &str) {
+        self.hosts.remove(host);
+    }
+}
+
+/// Somebody with a browser.
+#[derive(Clone)]
+pub struct Person {
+    /// The name typed at the login.
+    pub name: String,
+    /// What their browser keeps.
+    pub jar: Jar,
+    /// Every address that they came by.
+    pub trail: Vec<Url>,
+    client: Client,
+}
+
+impl Person {
+    /// Somebody who has never been here.
+    pub fn new(usher: &Usher, name: &str) -> Self {
+        Self { name: name.to_owned(), jar: Jar::default(), trail: Vec::new(), client: usher.client() }
+    }
+
+    /// Somebody who has logged in and come to their own workspace's host.
+    pub async fn logged_in(usher: &Usher, name: &str) -> Self {
+        let mut person = Self::new(usher, name);
+        let (url, answer) = person.visit("/").await;
+        assert_eq!(
+            url.host_str(),
+            Some(person.host().as_str()),
+            "not at home after the login: {}",
+            answer.text()
+        );
+        person
+    }
+
+    /// Somebody whose workspace is ready.
+    pub async fn at_work(usher: &Usher, name: &str) -> Self {
+        let person = Self::logged_in(usher, name).await;
+        person.await_phase("ready").await;
+        person
+    }
+
+    /// Goes on with another usher on the same state: the cookies stay.
+    pub fn moved_to(&mut self, usher: &Usher) {
+        self.client = usher.client();
+    }
+
+    /// The host of their own workspace.
+    pub fn host(&self) -> String {
+        format!("{}.{DOMAIN}", self.name)
+    }
+
+    /// A request to their own workspace with their cookies, as its own pages send it.
+    pub fn fetch(&self, method: Method, path: &str) -> Ask {
+        let origin = self.client.origin(&self.host());
+        let safe = method == Method::GET || method == Method::HEAD;
+        let ask =
+            self.with_cookies(self.client.ask(method, &self.host(), path), &self.host()).fetch("same-origin");
+        if safe { ask } else { ask.with("origin", &origin) }
+    }
+
+    /// A request with their cookies for its host, and nothing else.
+    pub fn with_cookies(&self, ask: Ask, host: &str) -> Ask {
+        match self.jar.field(host) {
+            Some(field) => ask.with("cookie", &field),
+            None => ask,
+        }
+    }
+
+    /// What `/.usher/status` says of their workspace.
+    pub async fn status(&self) -> serde_json::Value {
+        self.fetch(Method::GET, "/.usher/status").send().await.json()
+    }
+
+    /// Waits for a phase; the status that says so.
+    pub async fn await_phase(&self, phase: &str) -> serde_json::Value {
+        wait_for(&format!("{} to be {phase}", self.name), SOON * 2, async || {
+            let status = self.status().await;
+            assert!(phase == "failed" || status["phase"] != "failed", "{} failed: {status}", self.name);
+            (status["phase"] == phase).then_some(status)
+        })
+        .await
+    }
+
+    /// Asks for their own workspace to be started, stopped or extended, as a button on its pages does.
+    pub async fn press(&self, what: &str) -> Answer {
+        self.fetch(Method::POST, &format!("/.usher/{what}")).send().await
+    }
+
+    /// A WebSocket to a path of their own workspace, opened by its own page.
+    pub async fn socket(&self, path: &str) -> Result<Socket, Box<Answer>> {
+        let (host, origin) = (self.host(), self.client.origin(&self.host()));
+        let cookie = self.jar.field(&host).unwrap_or_default();
+        Socket::open(&self.client, &host, path, &[("origin", &origin), ("cookie", &cookie)]).await
+    }
+
+    /// Types an address of their own host, follows redirects, logs in where asked; where they end, and what is there.
+    pub async fn visit(&mut self, path: &str) -> (Url, Answer) {
+        let start = format!("{}{path}", self.client.origin(&self.host()));
+        self.follow(Url::parse(&start).expect("a test's path is valid")).await
+    }
+
+    /// Types an address of their own host, where the answer may be cut off.
+    pub async fn try_visit(&self, path: &str) {
+        let ask = self.with_cookies(self.client.get(&self.host(), path), &self.host());
+        let _cut = ask.navigate("none").try_send().await;
+    }
+
+    /// As [`Person::visit`], to any address.
+    pub async fn follow(&mut self, mut url: Url) -> (Url, Answer) {
+        let mut site = "none";
+        let mut form: Option<Vec<(String, String)>> = None;
+        for _ in 0..16 {
+            self.trail.push(url.clone());
+            let answer = self.step(&url, site, form.take()).await;
+            site = "same-site";
+            if answer.status.is_redirection() {
+                url = url.join(answer.field("location")).expect("Location is a URL");
+            } else if url.path() == "/login" && answer.status.is_success() {
+                let (action, fields) = self.fill_in(&answer);
+                url = url.join(&action).expect("a form's action is a URL");
+                form = Some(fields);
+                site = "same-origin";
+            } else {
+                return (url, answer);
+            }
+        }
+        panic!("{} was redirected 16 times, last to {url}", self.name)
+    }
+
+    /// One request of a navigation: a POST when there is a form to send.
+    async fn step(&mut self, url: &Url, site: &str, form: Option<Vec<(String, String)>>) -> Answer {
+        let host = url.host_str().expect("a web address has a host").to_owned();
+        let path = url.query().map_or(url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+        let ask = match form {
+            None => self.client.get(&host, &path),
+            Some(fields) => {
+                self.client.post(&host, &path).with("origin", &self.client.origin(&host)).form(&fields)
+            }
+        };
+        let answer = self.with_cookies(ask, &host).navigate(site).send().await;
+        self.jar.take(&host, &answer.headers);
+        answer
+    }
+
+    /// The login's form, with their name typed in.
+    fn fill_in(&self, page: &Answer) -> (String, Vec<(String, String)>) {
+        let form =
+            html::form(&page.text()).unwrap_or_else(|| panic!("no form in the login: {}", page.text()));
+        let name = form.text.unwrap_or_else(|| panic!("nowhere to type a name: {}", page.text()));
+        let mut fields = form.hidden;
+        fields.push((name, self.name.clone()));
+        (form.action, fields)
+    }
+}

@@ -1,0 +1,88 @@
+//! Usher is killed at each named point of a start and a stop: no orphan, no lost file, no second process.
+//!
+//! Needs a binary built with `usher-control/crash-points`; `USHER_CRASH_ROUNDS` says how often each point is
+//! visited, once by default.
+
+use http::Method;
+use std::time::Duration;
+use tests::{Person, Setup, Usher, wait_for};
+
+/// The points of `control::crash::POINTS` that a visit and a stop pass.
+const SPAWN: [&str; 5] =
+    ["spawn.asked", "spawn.intent-recorded", "spawn.forked", "spawn.process-recorded", "spawn.told"];
+const STOP: [&str; 6] = [
+    "stop.asked",
+    "stop.intent-recorded",
+    "stop.signalled",
+    "stop.killed",
+    "stop.all-ended",
+    "stop.end-recorded",
+];
+
+/// Past this an usher that should have died did not.
+const DEATH: Duration = Duration::from_secs(20);
+
+fn rounds() -> usize {
+    std::env::var("USHER_CRASH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(1)
+}
+
+fn dying_at(point: &str) -> Setup {
+    Setup::new("").environment("USHER_CRASH_AT", point)
+}
+
+/// After whatever happened, a visit finds one workspace with its note, and a stop leaves nothing.
+async fn assert_whole(usher: &Usher, alice: &mut Person, point: &str) {
+    alice.visit("/").await;
+    alice.await_phase("ready").await;
+    assert_eq!(alice.fetch(Method::GET, "/note").send().await.text(), "kept", "{point}: the file was lost");
+    assert_eq!(usher.workspace_processes().len(), 1, "{point}: not one process");
+    alice.press("stop").await;
+    alice.await_phase("stopped").await;
+    assert_eq!(usher.workspace_processes(), [], "{point}: an orphan is left");
+}
+
+/// A state in which alice has a file, and nothing runs.
+async fn alice_with_a_note() -> (Usher, Person) {
+    let usher = Usher::start("").await;
+    let alice = Person::at_work(&usher, "alice").await;
+    alice.fetch(Method::PUT, "/note").body("kept").send().await;
+    alice.press("stop").await;
+    alice.await_phase("stopped").await;
+    (usher, alice)
+}
+
+#[tokio::test]
+async fn killed_at_any_point_of_a_start_it_leaves_no_orphan_and_loses_no_file() {
+    let (mut usher, mut alice) = alice_with_a_note().await;
+    for point in SPAWN.iter().cycle().take(SPAWN.len() * rounds()) {
+        usher = usher.replaced_by(dying_at(point)).await;
+        alice.moved_to(&usher);
+        alice.try_visit("/").await;
+        usher.ended(DEATH).await;
+        usher = usher.replaced_by(Setup::new("")).await;
+        alice.moved_to(&usher);
+        assert_whole(&usher, &mut alice, point).await;
+    }
+}
+
+#[tokio::test]
+async fn killed_at_any_point_of_a_stop_it_leaves_no_orphan_and_loses_no_file() {
+    let (mut usher, mut alice) = alice_with_a_note().await;
+    for point in STOP.iter().cycle().take(STOP.len() * rounds()) {
+        usher = usher.replaced_by(dying_at(point).stubborn(*point == "stop.killed")).await;
+        alice.moved_to(&usher);
+        alice.visit("/").await;
+        alice.await_phase("ready").await;
+        // The answer may be cut off by the death.
+        let _cut = alice.fetch(Method::POST, "/.usher/stop").try_send().await;
+        usher.ended(DEATH).await;
+        usher = usher.replaced_by(Setup::new("")).await;
+        alice.moved_to(&usher);
+        wait_for("the interrupted stop to be settled", DEATH, async || {
+            let phase = alice.status().await["phase"].clone();
+            (phase == "stopped" || phase == "ready").then_some(())
+        })
+        .await;
+        assert_whole(&usher, &mut alice, point).await;
+    }
+}
