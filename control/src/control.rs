@@ -5,9 +5,7 @@ use crate::metrics::Metrics;
 use crate::sessions::{Keeper, Limits};
 use crate::state::{Settings, State};
 use crate::work::Probes;
-use crate::{
-    Driver, LoopError, RecordError, Records, Sessions, Tickets, Users, Workspaces, table, usage,
-};
+use crate::{Driver, LoopError, RecordError, Records, Sessions, Tickets, Users, Workspaces, table, usage};
 use config::Config;
 use futures_util::StreamExt;
 use prometheus::Registry;

@@ -31,7 +31,8 @@ mod tests {
 
     #[test]
     fn parts_cannot_be_confused_with_one_another() {
-        let lists: [&[&[u8]]; 5] = [&[b"ab", b"c"], &[b"a", b"bc"], &[b"abc"], &[b"abc", b""], &[b"", b"abc"]];
+        let lists: [&[&[u8]]; 5] =
+            [&[b"ab", b"c"], &[b"a", b"bc"], &[b"abc"], &[b"abc", b""], &[b"", b"abc"]];
         for (i, one) in lists.iter().enumerate() {
             for (j, other) in lists.iter().enumerate() {
                 assert_eq!(digest(one) == digest(other), i == j, "{one:?} {other:?}");

@@ -1,8 +1,8 @@
 //! What control counts: one struct, the registry given, every label a variant of an enum.
 
+use crate::CauseCode;
 use crate::reconcile::ReapReason;
 use crate::state::{Note, Stage, State};
-use crate::CauseCode;
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
@@ -41,11 +41,17 @@ impl Metrics {
             workspaces: IntGaugeVec::new(workspaces, &["phase"])?,
             spawns: IntCounterVec::new(spawns, &["result"])?,
             spawn_duration: Histogram::with_opts(duration)?,
-            queue: IntGauge::new("usher_spawn_queue_length", "Workspaces that wait for their turn to start.")?,
+            queue: IntGauge::new(
+                "usher_spawn_queue_length",
+                "Workspaces that wait for their turn to start.",
+            )?,
             crashes: IntCounterVec::new(crashes, &["cause"])?,
             reaps: IntCounterVec::new(reaps, &["reason"])?,
             sessions: IntGauge::new("usher_sessions", "Live sessions.")?,
-            panics: IntCounter::new("usher_control_panics_total", "Tasks of the control loop that panicked.")?,
+            panics: IntCounter::new(
+                "usher_control_panics_total",
+                "Tasks of the control loop that panicked.",
+            )?,
         };
         metrics.register(registry)?;
         metrics.begin_at_zero();

@@ -112,12 +112,7 @@ fn on_the_way(id: &WorkspaceId, starting: &Starting, now: Instant) -> Option<Dec
 }
 
 /// Stops what is unused in two steps, and asks the application before where the template says how.
-fn in_use(
-    id: &WorkspaceId,
-    ready: &Ready,
-    seen: &crate::activity::Use,
-    now: Instant,
-) -> Option<Decision> {
+fn in_use(id: &WorkspaceId, ready: &Ready, seen: &crate::activity::Use, now: Instant) -> Option<Decision> {
     let rules = &ready.template.idle;
     let why = idle::why_alive(seen, rules, &ready.terms, now);
     let too_old = rules.max_age.is_some_and(|age| now >= ready.terms.started + age);

@@ -13,9 +13,7 @@ pub(crate) use outcomes::Outcome;
 
 use crate::reconcile::backoff;
 use crate::usage::Restored;
-use crate::{
-    Activity, Address, Cause, CauseCode, Entry, Generation, Identity, Phase, Route, Terms,
-};
+use crate::{Activity, Address, Cause, CauseCode, Entry, Generation, Identity, Phase, Route, Terms};
 use config::{Template, TemplateName, WorkspaceId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -274,9 +272,7 @@ impl State {
                 },
                 Then::Rest | Then::Start(_) => Phase::Stopping,
             },
-            Stage::Failed { cause, retry_at } => {
-                Phase::Failed { cause: cause.clone(), retry_at: *retry_at }
-            }
+            Stage::Failed { cause, retry_at } => Phase::Failed { cause: cause.clone(), retry_at: *retry_at },
         }
     }
 
@@ -331,14 +327,7 @@ impl State {
     }
 
     /// Begins to end an instance, and says what is to become of the workspace then.
-    fn end(
-        &mut self,
-        id: &WorkspaceId,
-        how: How,
-        generation: Option<Generation>,
-        then: Then,
-        now: Instant,
-    ) {
+    fn end(&mut self, id: &WorkspaceId, how: How, generation: Option<Generation>, then: Then, now: Instant) {
         if let Then::Fail(cause) = &then {
             self.news.notes.push(Note::Failed { id: id.clone(), cause: cause.clone(), spawning: true });
         }

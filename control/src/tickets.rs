@@ -57,11 +57,7 @@ impl Tickets {
         }
     }
 
-    async fn sweep_once(
-        &self,
-        seen: &mut HashMap<String, Instant>,
-        now: Instant,
-    ) -> Result<(), RecordError> {
+    async fn sweep_once(&self, seen: &mut HashMap<String, Instant>, now: Instant) -> Result<(), RecordError> {
         let records = self.records.list(Kind::Ticket).await?;
         let mut still = HashMap::new();
         for record in records {

@@ -192,8 +192,7 @@ fn workspaces_of(document: &Document, now: Instant) -> Restored {
 
 fn sessions_of(document: &Document, now: Instant) -> HashMap<SessionName, SessionAge> {
     let ages = document.sessions.iter().filter_map(|(name, ages)| {
-        let age =
-            SessionAge { created: before(now, ages.created_ms), used: before(now, ages.used_ms) };
+        let age = SessionAge { created: before(now, ages.created_ms), used: before(now, ages.used_ms) };
         Some((SessionName::parse(name)?, age))
     });
     ages.collect()
@@ -206,3 +205,6 @@ fn before(now: Instant, ms: u64) -> Instant {
 fn after(now: Instant, ms: Option<u64>) -> Option<Instant> {
     now.checked_add(Duration::from_millis(ms?))
 }
+
+#[cfg(test)]
+mod tests;

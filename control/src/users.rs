@@ -134,7 +134,9 @@ impl Users {
             // Theirs, if it is: from a race with themselves, or from a start that died before the user's record.
             Err(RecordError::Exists(_)) => {
                 let record = self.records.get(Kind::Label, &name).await?;
-                Ok(record.is_some_and(|record| serde_json::from_slice(&record.value).ok().as_ref() == Some(identity)))
+                Ok(record.is_some_and(|record| {
+                    serde_json::from_slice(&record.value).ok().as_ref() == Some(identity)
+                }))
             }
             Err(error) => Err(error),
         }
@@ -206,7 +208,8 @@ mod tests {
     #[test]
     fn every_text_leads_to_labels_that_are_always_the_same() {
         let long = "a".repeat(200);
-        for wanted in ["", "alice", "Álice Müller", "xn--80ak6aa92e", "--", "7of9", "www", "a--b", "…", &long] {
+        for wanted in ["", "alice", "Álice Müller", "xn--80ak6aa92e", "--", "7of9", "www", "a--b", "…", &long]
+        {
             let labels = candidates(&real("1"), wanted);
             assert!(labels.len() >= SUFFIXES.len(), "{wanted:?}: {labels:?}");
             assert_eq!(labels, candidates(&real("1"), wanted));

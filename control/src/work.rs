@@ -18,11 +18,11 @@ const QUESTIONS: usize = 32;
 /// How a workspace itself is asked something.
 pub(crate) struct Probes {
     /// Ends when the workspace accepts connections and is ready.
-    pub(crate) reach: Box<dyn Fn(Address, Option<ReadyProbe>, String) -> BoxFuture<'static, ()> + Send + Sync>,
+    pub(crate) reach:
+        Box<dyn Fn(Address, Option<ReadyProbe>, String) -> BoxFuture<'static, ()> + Send + Sync>,
     /// Its answer to a GET, if it is JSON.
-    pub(crate) ask: Box<
-        dyn Fn(Address, String, String) -> BoxFuture<'static, Option<serde_json::Value>> + Send + Sync,
-    >,
+    pub(crate) ask:
+        Box<dyn Fn(Address, String, String) -> BoxFuture<'static, Option<serde_json::Value>> + Send + Sync>,
 }
 
 impl Probes {

@@ -12,6 +12,9 @@ mod logout;
 mod onward;
 mod workspaces;
 
+#[cfg(test)]
+mod tests;
+
 pub use login::is_development_served;
 
 use crate::edge::Edge;

@@ -69,8 +69,7 @@ fn idle_stop(
     let (used, word) = last_use(seen, idle, terms, now);
     let Some(idle_after) = idle.idle_after else { return ("never", used, None) };
     let downloading = seen.bytes_taken.map(|taken| taken.min(now) + DOWNLOAD);
-    let floors =
-        [(terms.extended_until, "extended"), (terms.kept_until, "kept"), (downloading, "download")];
+    let floors = [(terms.extended_until, "extended"), (terms.kept_until, "kept"), (downloading, "download")];
     let (stops_at, reason) = floors
         .into_iter()
         .filter_map(|(until, word)| Some((until?, word)))
@@ -83,3 +82,6 @@ pub(crate) fn no_later_than_max_age(time: Duration, idle: &Idle, terms: &Terms, 
     let limit = idle.max_age.map(|age| terms.started + age);
     limit.map_or(now + time, |limit| limit.min(now + time))
 }
+
+#[cfg(test)]
+mod tests;

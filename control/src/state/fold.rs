@@ -106,13 +106,7 @@ impl State {
     }
 
     /// Takes over an instance that was not started here: after a restart of Usher, or by somebody else's hand.
-    fn adopt(
-        &mut self,
-        id: &WorkspaceId,
-        generation: Generation,
-        address: Option<Address>,
-        now: Instant,
-    ) {
+    fn adopt(&mut self, id: &WorkspaceId, generation: Generation, address: Option<Address>, now: Instant) {
         let Some(workspace) = self.workspaces.get(id) else { return };
         let woken = match &workspace.stage {
             Stage::Queued(want) => Some(want.since),
@@ -179,7 +173,8 @@ impl State {
 
     /// What was to come after the stop comes now.
     pub(super) fn finish_stop(&mut self, id: &WorkspaceId, now: Instant) {
-        let Some(Stage::Stopping(stopping)) = self.workspaces.get(id).map(|workspace| &workspace.stage) else {
+        let Some(Stage::Stopping(stopping)) = self.workspaces.get(id).map(|workspace| &workspace.stage)
+        else {
             return;
         };
         match stopping.then.clone() {

@@ -152,10 +152,11 @@ fn open(path: &Path) -> Result<Database, StoreOpenError> {
     if mode & 0o077 != 0 {
         return Err(StoreOpenError::TooOpen { path: path.to_owned(), mode });
     }
-    let database = Database::builder().set_cache_size(CACHE).create_file(file).map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => StoreOpenError::InUse(path.to_owned()),
-        error => unusable(error.to_string()),
-    })?;
+    let database =
+        Database::builder().set_cache_size(CACHE).create_file(file).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => StoreOpenError::InUse(path.to_owned()),
+            error => unusable(error.to_string()),
+        })?;
     make_tables(&database).map_err(|error| unusable(error.to_string()))?;
     Ok(database)
 }
@@ -212,12 +213,7 @@ fn standing(transaction: &WriteTransaction, kind: Kind, name: &str) -> Result<Op
     Ok(row.map(|row| Version(row.value().0)))
 }
 
-fn put(
-    transaction: &WriteTransaction,
-    kind: Kind,
-    name: &str,
-    value: &[u8],
-) -> Result<Written, redb::Error> {
+fn put(transaction: &WriteTransaction, kind: Kind, name: &str, value: &[u8]) -> Result<Written, redb::Error> {
     let mut versions = transaction.open_table(VERSIONS)?;
     let version = versions.get(())?.map_or(0, |last| last.value()) + 1;
     versions.insert((), version)?;

@@ -22,8 +22,7 @@ struct Watcher {
 }
 
 pub(super) fn watch(commands: WeakSender<Command>, kind: Kind) -> BoxStream<'static, Change> {
-    let watcher =
-        Watcher { commands, kind, told: HashSet::new(), waiting: VecDeque::new(), changes: None };
+    let watcher = Watcher { commands, kind, told: HashSet::new(), waiting: VecDeque::new(), changes: None };
     stream::unfold(watcher, |mut watcher| async {
         let change = watcher.next().await?;
         Some((change, watcher))
