@@ -22,6 +22,7 @@ use crate::edge::Edge;
 use crate::metrics::TunnelEnd;
 use crate::refusal::{self, Code, Refusal};
 use crate::request::Intent;
+use crate::upstream;
 use bytes::Bytes;
 use config::HostName;
 use control::{Activity, Address};
@@ -34,7 +35,6 @@ use prometheus::IntGauge;
 use relay::{Relay, Tally};
 use std::future::Future;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -112,7 +112,7 @@ struct Begun {
 async fn begin(mut conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> Result<Box<Begun>, Outcome> {
     let Upgrade { head, forward, request_id } = upgrade;
     let endings = Endings::of(&forward);
-    let address = destination(&forward.route.address, forward.port);
+    let address = upstream::address(&forward.route.address, forward.port);
     let base = edge.config.load().domain.clone();
     let opening = open(&mut conn, &address, &head, &base, &endings).await;
     let (workspace, opened) = settle(&mut conn, opening, &request_id).await?;
@@ -173,16 +173,6 @@ fn label(end: End) -> TunnelEnd {
         End::SessionEnded => TunnelEnd::Session,
         End::Stopped => TunnelEnd::Stopped,
         End::Drained => TunnelEnd::Drained,
-    }
-}
-
-/// Where the workspace is dialled: its own address, or another port of it.
-fn destination(address: &Address, port: Option<u16>) -> Address {
-    match (port, address) {
-        (None, address) => address.clone(),
-        (Some(port), Address::Tcp(own)) => Address::Tcp(SocketAddr::new(own.ip(), port)),
-        // A process behind a socket has its other ports on loopback.
-        (Some(port), Address::Unix(_)) => Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
     }
 }
 

@@ -2,6 +2,7 @@ use super::*;
 use crate::request::tests::head;
 use futures_util::future::join_all;
 use prometheus::IntCounter;
+use std::net::SocketAddr;
 use tokio::io::{DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
