@@ -45,7 +45,7 @@
     .box::before { content: ""; flex: none; width: 9px; height: 9px; border-radius: 50%; background: var(--mark); }
     .box[data-kind="stopped"] { --mark: #b3261e; }
     .box[data-kind="extended"], .box[data-kind="back"] { --mark: #1a7a4c; }
-    .text { flex: 1 1 15rem; margin: 0; overflow-wrap: anywhere; }
+    .text { flex: 1 1 15rem; margin: 0; overflow-wrap: anywhere; text-wrap: balance; }
     .text b { display: block; font-weight: 650; }
     .text span { color: var(--soft); font-size: 14px; font-variant-numeric: tabular-nums; }
     .buttons { display: flex; gap: 8px; margin-left: auto; }
