@@ -217,3 +217,6 @@ fn log(note: &Note) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

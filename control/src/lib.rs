@@ -16,6 +16,8 @@ mod records;
 mod sessions;
 mod state;
 mod table;
+#[cfg(test)]
+mod testing;
 mod tickets;
 mod usage;
 mod users;

@@ -205,3 +205,6 @@ fn before(now: Instant, ms: u64) -> Instant {
 fn after(now: Instant, ms: Option<u64>) -> Option<Instant> {
     now.checked_add(Duration::from_millis(ms?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,7 +78,7 @@ async fn next(
         Verdict::Wait(waiting) => {
             exchange.admitted(&waiting.permit);
             match waiting.how {
-                How::Page => Next::Answer(workspace_host::waiting_page(edge, &config, &request, &waiting)),
+                How::Page => Next::Answer(workspace_host::waiting_page(edge, &request, &waiting).await),
                 How::Hold => Next::Hold(Box::new(waiting)),
             }
         }

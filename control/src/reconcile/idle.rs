@@ -82,3 +82,6 @@ pub(crate) fn no_later_than_max_age(time: Duration, idle: &Idle, terms: &Terms, 
     let limit = idle.max_age.map(|age| terms.started + age);
     limit.map_or(now + time, |limit| limit.min(now + time))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use crate::access::authorise::{self, Permit};
 use crate::access::{Forward, Verdict};
 use crate::edge::Edge;
 use crate::refusal::{Code, Refusal};
-use crate::request::{Intent, Request};
+use crate::request::{Intent, Request, is_speculative};
 use config::{Config, Template};
 use control::{Cause, Entry, Phase, Wake, WakeRefused};
 use std::time::{Duration, Instant};
@@ -114,9 +114,9 @@ pub fn not_woken(refused: WakeRefused) -> Refusal {
 
 /// Whether a request is use: neither the application's own polling nor a browser's guess at what comes next.
 fn counts(template: &Template, request: &Request<'_>) -> bool {
-    let speculative = ["sec-purpose", "purpose"].iter().any(|name| request.head.headers.contains_key(*name));
     let method = request.head.method.as_str();
-    !speculative && !template.idle.background.iter().any(|polling| polling.matches(method, request.path))
+    !is_speculative(&request.head.headers)
+        && !template.idle.background.iter().any(|polling| polling.matches(method, request.path))
 }
 
 /// All that the decision looks at.

@@ -1,0 +1,211 @@
+//! What the tests of the control loop share: values, and a driver that does as it is told.
+
+use crate::state::{Settings, State};
+use crate::usage::Restored;
+use crate::work::Probes;
+use crate::{
+    Action, Address, Cause, CauseCode, Driver, Event, Generation, Identity, Observed, ObservedPhase,
+    StartSpec, Terms, Wake,
+};
+use config::{Connect, Idle, Template, TemplateName, WorkspaceId};
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+pub(crate) fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub(crate) fn id(text: &str) -> WorkspaceId {
+    WorkspaceId::parse(text).unwrap()
+}
+
+/// The owner of the workspaces under the label of this id.
+pub(crate) fn owner(id: &WorkspaceId) -> Identity {
+    Identity { issuer: "test".to_owned(), subject: id.label.to_string() }
+}
+
+pub(crate) fn idle() -> Idle {
+    Idle {
+        idle_after: Some(secs(600)),
+        warn_before: secs(60),
+        max_age: None,
+        keep_until_max: secs(36_000),
+        count_open_sockets: false,
+        count_workspace_frames: false,
+        count_open_responses: false,
+        background: Vec::new(),
+        busy: None,
+    }
+}
+
+pub(crate) fn template(name: &str, idle: Idle) -> Arc<Template> {
+    Arc::new(Template {
+        name: TemplateName::parse(name).unwrap(),
+        command: vec!["true".to_owned()],
+        environment: BTreeMap::new(),
+        connect: Connect::Port,
+        ready: None,
+        ports: Vec::new(),
+        notice: false,
+        service_workers: false,
+        start_timeout: secs(30),
+        stop_grace: secs(5),
+        log_size: 1024,
+        idle,
+    })
+}
+
+pub(crate) fn settings(concurrent: usize, queue: usize, idle: Idle) -> Settings {
+    let demo = template("demo", idle);
+    Settings {
+        domain: "lab.localhost".to_owned(),
+        templates: BTreeMap::from([(demo.name.clone(), demo)]),
+        concurrent,
+        queue,
+    }
+}
+
+pub(crate) fn state(settings: Settings, now: Instant) -> State {
+    let mut state = State::new(settings, Restored::default());
+    state.fold(Event::Synced, now);
+    state
+}
+
+pub(crate) fn terms(started: Instant) -> Terms {
+    Terms { started, last: (started, "started"), busy: None, extended_until: None, kept_until: None }
+}
+
+pub(crate) fn wake(id: &WorkspaceId) -> Wake {
+    Wake {
+        id: id.clone(),
+        owner: owner(id),
+        template: TemplateName::parse("demo").unwrap(),
+        host: format!("{id}.lab.localhost"),
+        running_max: 3,
+        retry: false,
+    }
+}
+
+pub(crate) fn cause(code: CauseCode) -> Cause {
+    Cause { code, detail: "It failed.".to_owned(), hint: "look".to_owned() }
+}
+
+pub(crate) fn address() -> Address {
+    Address::Tcp(([127, 0, 0, 1], 1).into())
+}
+
+pub(crate) fn generation(number: u64) -> Generation {
+    Generation(number.to_string().into())
+}
+
+pub(crate) fn seen(id: &WorkspaceId, phase: ObservedPhase) -> Event {
+    let template = TemplateName::parse("demo").unwrap();
+    Event::Seen(Observed { id: id.clone(), owner: owner(id), template, phase })
+}
+
+pub(crate) fn running(id: &WorkspaceId, number: u64) -> Event {
+    seen(id, ObservedPhase::Running { generation: generation(number), address: Some(address()) })
+}
+
+/// A driver that does what it is asked at once, writes it down, and tells what a test has it tell.
+pub(crate) struct FakeDriver {
+    events: mpsc::UnboundedSender<Event>,
+    stream: Mutex<Option<mpsc::UnboundedReceiver<Event>>>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    log: Vec<String>,
+    generations: u64,
+    running: HashMap<WorkspaceId, Generation>,
+    refuse: Option<Cause>,
+    frozen: bool,
+}
+
+impl FakeDriver {
+    pub(crate) fn new() -> Arc<Self> {
+        let (events, stream) = mpsc::unbounded_channel();
+        Arc::new(Self { events, stream: Mutex::new(Some(stream)), inner: Mutex::default() })
+    }
+
+    pub(crate) fn tell(&self, event: Event) {
+        self.events.send(event).unwrap();
+    }
+
+    /// What it was asked to do, in order: `start alice`, `stop alice 1`, …
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.inner.lock().unwrap().log.clone()
+    }
+
+    /// Refuses everything from now on, or nothing any more.
+    pub(crate) fn refuse(&self, cause: Option<Cause>) {
+        self.inner.lock().unwrap().refuse = cause;
+    }
+
+    /// Takes everything up and does nothing of it, from now on.
+    pub(crate) fn freeze(&self) {
+        self.inner.lock().unwrap().frozen = true;
+    }
+
+    fn start(&self, inner: &mut Inner, spec: &StartSpec) {
+        inner.generations += 1;
+        inner.running.insert(spec.id.clone(), generation(inner.generations));
+        self.tell(running(&spec.id, inner.generations));
+    }
+
+    fn end(&self, inner: &mut Inner, id: &WorkspaceId, generation: &Generation) {
+        if inner.running.get(id).is_none_or(|running| running == generation) {
+            inner.running.remove(id);
+            self.tell(seen(id, ObservedPhase::Stopping { generation: generation.clone() }));
+            self.tell(seen(id, ObservedPhase::Stopped));
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Driver for FakeDriver {
+    fn observe(&self) -> BoxStream<'static, Event> {
+        UnboundedReceiverStream::new(self.stream.lock().unwrap().take().unwrap()).boxed()
+    }
+
+    async fn act(&self, action: Action) -> Result<(), Cause> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.log.push(match &action {
+            Action::Start(spec) => format!("start {}", spec.id),
+            Action::Stop { id, generation } => format!("stop {id} {generation}"),
+            Action::Delete { id, volume } => format!("delete {id} {volume}"),
+            Action::Nudge { id } => format!("nudge {id}"),
+        });
+        if let Some(cause) = &inner.refuse {
+            return Err(cause.clone());
+        }
+        if inner.frozen {
+            return Ok(());
+        }
+        match action {
+            Action::Start(spec) => self.start(&mut inner, &spec),
+            Action::Stop { id, generation } => self.end(&mut inner, &id, &generation),
+            Action::Delete { id, .. } => self.tell(Event::Gone(id)),
+            Action::Nudge { .. } => {}
+        }
+        Ok(())
+    }
+
+    async fn log_tail(&self, id: &WorkspaceId) -> String {
+        format!("listening\n{id}: out of luck\n")
+    }
+}
+
+/// Probes that get through after so long.
+pub(crate) fn probes(after: Duration) -> Probes {
+    Probes {
+        reach: Box::new(move |_, _, _| tokio::time::sleep(after).boxed()),
+        ask: Box::new(|_, _, _| async { None }.boxed()),
+    }
+}

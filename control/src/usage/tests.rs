@@ -1,0 +1,66 @@
+use super::*;
+use crate::Event;
+use crate::state::State;
+use crate::testing::*;
+
+/// A state in which alice's instance 7 is ready, adopted at `now`.
+fn adopted(restored: Restored, now: Instant) -> State {
+    let mut state = State::new(settings(8, 8, idle()), restored);
+    state.fold(running(&id("alice"), 7), now);
+    state.fold(Event::Synced, now);
+    let reached = crate::state::Outcome::Reached { id: id("alice"), generation: generation(7) };
+    state.conclude(reached, now);
+    state
+}
+
+fn recorded(state: &State, now: Instant) -> Document {
+    let entries: Vec<_> = state.workspaces.keys().filter_map(|id| state.entry(id)).map(Arc::new).collect();
+    let document = document(&entries, &[], now);
+    // As it is read back.
+    serde_json::from_slice(&serde_json::to_vec(&document).unwrap()).unwrap()
+}
+
+#[test]
+fn a_use_is_as_old_after_a_restart_as_it_was_when_it_was_recorded() {
+    let start = Instant::now();
+    let mut state = adopted(Restored::default(), start);
+    state.keep(&id("alice"), secs(5000), start);
+    let document = recorded(&state, start + secs(400));
+
+    // Usher was down for however long: only ages count.
+    let restart = start + secs(1_000_000);
+    let state = adopted(workspaces_of(&document, restart), restart);
+    let why = state.entry(&id("alice")).unwrap().why_alive(restart).unwrap();
+    assert_eq!((why.reason, restart - why.since), ("kept", secs(400)));
+    assert_eq!(why.stops_at, Some(restart + secs(4600)));
+}
+
+#[test]
+fn what_was_recorded_of_another_instance_does_not_count() {
+    let start = Instant::now();
+    let mut document = recorded(&adopted(Restored::default(), start), start + secs(590));
+    document.workspaces.get_mut("alice").unwrap().generation = "6".to_owned();
+    let state = adopted(workspaces_of(&document, start), start);
+    let why = state.entry(&id("alice")).unwrap().why_alive(start).unwrap();
+    assert_eq!((why.reason, why.stops_at), ("started", Some(start + secs(600))));
+}
+
+#[test]
+fn an_age_that_the_clock_cannot_hold_is_no_panic() {
+    let document = Document {
+        workspaces: BTreeMap::from([(
+            "alice".to_owned(),
+            WorkspaceAges {
+                generation: "7".to_owned(),
+                started_ms: u64::MAX,
+                used_ms: u64::MAX,
+                used_by: "nonsense".to_owned(),
+                extended_ms: Some(u64::MAX),
+                kept_ms: Some(u64::MAX),
+            },
+        )]),
+        sessions: BTreeMap::new(),
+    };
+    let mut restored = workspaces_of(&document, Instant::now());
+    assert_eq!(restored.take(&id("alice"), &generation(7)).unwrap().last.1, idle::STARTED);
+}
