@@ -5,8 +5,8 @@ SHELL := /bin/bash
 provision := .ci/provision.sh
 path = $(shell $(provision) path $(1))
 
-# What the tests need of the packages: nothing of it is in a release.
-test_features :=
+# What the tests need of the packages; none of it is in a release.
+test_features := --features usher-control/crash-points
 
 .PHONY: help run apps test soak bench lint fmt
 
@@ -30,9 +30,10 @@ test: lint ## Runs everything: lints, Rust tests, real browsers; prints the tota
 	  USHER_BIN="$(CURDIR)/target/debug/usher" TEST_FEATURES="$(test_features)" .ci/test.sh
 
 soak: ## Runs the long tests: what takes minutes, or much of the machine.
-	@$(provision) build apps network
+	@$(provision) build network
 	cargo build --locked --workspace --bins $(test_features)
-	@APPS="$(call path,apps)" cargo test --locked --package usher-tests $(test_features) -- --ignored --test-threads=1
+	cargo test --locked --workspace $(test_features) --test tunnel --test abandoned -- --ignored --test-threads=1
+	USHER_CRASH_ROUNDS=20 cargo test --locked --workspace $(test_features) --test crash
 
 bench: ## Measures, on this machine: the time to the first byte, and Usher beside its peers.
 	@$(provision) build bench
@@ -43,7 +44,10 @@ lint: ## Checks format, lints, dependencies.
 	@$(provision) build lint
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets $(test_features) -- -D warnings
+	cargo fmt --manifest-path benches/Cargo.toml --all --check
+	cargo clippy --locked --manifest-path benches/Cargo.toml --target-dir target --workspace --all-targets -- -D warnings
 	@PATH="$(call path,lint):$$PATH" .ci/deny.sh
 
 fmt: ## Formats the Rust code.
 	cargo fmt --all
+	cargo fmt --manifest-path benches/Cargo.toml --all

@@ -10,6 +10,7 @@
 #       node     Node.js and the packages of tests/browser
 #       browser  Chromium
 #       network  iproute2, for the tests with network namespaces
+#       bench    the load generators and peers of `make bench`
 #
 # Debian packages need root and apt-get; without them it says what to install and exits 1. All else goes into a
 # cache outside the tree, one folder for each version: ${USHER_CACHE:-~/.cache/usher}/<name>-<version>.
@@ -144,6 +145,14 @@ provision() {
       ;;
     browser) have chromium || debian chromium fonts-dejavu-core ;;
     network) have ip || debian iproute2 ;;
+    bench)
+      local programs=()
+      have wrk || programs+=(wrk)
+      have h2load || programs+=(nghttp2-client)
+      have nginx || programs+=(nginx-light)
+      have haproxy || programs+=(haproxy)
+      [ ${#programs[@]} = 0 ] || debian "${programs[@]}"
+      ;;
     *)
       say "provision.sh: unknown: $1"
       exit 2

@@ -2,7 +2,7 @@
 # Runs every suite to its end, then prints one line with the totals; fails when anything failed.
 #
 # Environment: USHER_BIN (the binary that the browser tests drive), NODE_MODULES (with playwright-core),
-# APPS (the folder with jupyter and streamlit), SCREENSHOTS (a folder for them; none = a temporary one).
+# APPS (the folder with jupyter and streamlit), TEST_FEATURES (for cargo), SCREENSHOTS (a folder for them; none = a temporary one).
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,10 +19,8 @@ suite() {
   [ "${PIPESTATUS[0]}" = 0 ] || failed_suites+=("$name")
 }
 
-suite rust cargo test --locked --workspace --no-fail-fast
-if [ -z "${SKIP_BROWSER:-}" ]; then
-  suite browser node --test --test-concurrency=1 --test-reporter=spec tests/browser/*.test.mjs
-fi
+suite rust cargo test --locked --workspace ${TEST_FEATURES:-} --no-fail-fast
+suite browser node --test --test-concurrency=1 --test-reporter=spec tests/browser/*.test.mjs
 
 # cargo: "test result: ok. 5 passed; 0 failed; ..."; node: "ℹ pass 5", "ℹ fail 0".
 read -r passed failed < <(awk '

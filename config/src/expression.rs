@@ -3,6 +3,8 @@
 mod bound;
 mod check;
 mod compile;
+#[cfg(test)]
+mod fuzz;
 mod judge;
 mod scope;
 
@@ -299,9 +301,22 @@ mod tests {
         let double = expression::<bool>("json.exists(k, json.exists(l, l.id == k))", Scope::Probe);
         assert_eq!(single.evaluate_json(&many(5_000), UNIX_EPOCH), Ok(false));
         assert_eq!(double.evaluate_json(&many(30), UNIX_EPOCH), Ok(false));
-        assert_eq!(double.evaluate_json(&many(5_000), UNIX_EPOCH).unwrap_err().reason, TOO_LONG);
+        assert_eq!(double.evaluate_json(&many(300), UNIX_EPOCH).unwrap_err().reason, TOO_LONG);
         let deep = (0..1_000).fold(json!(1), |inner, _| json!([inner]));
         assert_eq!(single.evaluate_json(&deep, UNIX_EPOCH).unwrap_err().reason, TOO_DEEP);
+    }
+
+    #[test]
+    fn a_probe_of_a_thousand_kernels_is_answered() {
+        let kernel = json!({
+            "id": "1b671a64-40d5-491e-99b0-da01ff1f3341", "name": "python3", "connections": 1,
+            "last_activity": "2026-11-14T22:10:00.512345Z", "execution_state": "idle",
+        });
+        let kernels = |count| serde_json::Value::Array(vec![kernel.clone(); count]);
+        let single = expression::<bool>("json.exists(k, k.execution_state == 'busy')", Scope::Probe);
+        let double = expression::<bool>("json.all(k, json.exists(l, l.id == k.id))", Scope::Probe);
+        assert_eq!(single.evaluate_json(&kernels(1_000), UNIX_EPOCH), Ok(false));
+        assert_eq!(double.evaluate_json(&kernels(20), UNIX_EPOCH), Ok(true));
     }
 
     #[test]

@@ -1,7 +1,13 @@
 //! Words for findings: the name that was probably meant, and lists of what there is.
 
+/// Longest text that may be a slip for a name: a longer one is something else, and dear to compare.
+const LONGEST: usize = 64;
+
 /// The known name that `given` was probably meant to be, if one is near enough.
 pub(crate) fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
+    if given.len() > LONGEST {
+        return None;
+    }
     let far = known.iter().map(|name| (strsim::damerau_levenshtein(given, name), *name));
     let (distance, name) = far.min()?;
     // A third of the letters wrong is no slip of the fingers any more; two always may be.
@@ -34,6 +40,7 @@ mod tests {
             ("portss", Some("ports")),
             ("colour", None),
             ("", None),
+            (&"idle_after".repeat(9), None),
         ] {
             assert_eq!(nearest(given, &known), expected, "{given}");
         }

@@ -3,6 +3,8 @@
 //!
 //! `USHER_CRASH_ROUNDS` sets how often each point is tried.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use config::{Connect, Idle, Template, TemplateName, WorkspaceId};
 use control::crash::{POINTS, VARIABLE};
 use control::{

@@ -68,7 +68,7 @@ impl Cores {
 pub fn spawn(edge: &Arc<Edge>, bound: Bound) -> io::Result<Cores> {
     let ended = CancellationToken::new();
     let limit = connection_limit();
-    tracing::info!(connections.limit = limit, cores = bound.cores(), "listening");
+    tracing::info!(connections.limit = limit, cores = bound.cores(), "carrying connections");
     let mut threads = Vec::new();
     for (index, doors) in per_core(bound).into_iter().enumerate() {
         let runtime = Builder::new_current_thread().enable_all().build()?;

@@ -62,3 +62,6 @@ async fn drain(session: &mut Session) {
 fn has_length(status: StatusCode) -> bool {
     !status.is_informational() && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,7 @@ pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 const GATHER: usize = 8 * 1024;
 /// How long a last answer may take to leave before the connection is dropped.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// What a client gets whose head was not complete in time. Pingora has no request to answer then, so it is ours.
+/// What a client gets whose head was not complete in time.
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\
     Cache-Control: no-store\r\nUsher-Error: request_timeout\r\n\r\n";
 
@@ -95,7 +95,6 @@ pub struct Conn {
     link: Arc<Link>,
     /// Runs from the first byte of a head that did not come whole.
     deadline: Option<Pin<Box<Sleep>>>,
-    too_slow: bool,
     proxy: Arc<ProxyDigest>,
     socket: Arc<SocketDigest>,
     /// Its place among the connections of the process; given back when it is dropped.
@@ -119,7 +118,6 @@ impl Conn {
             sent: 0,
             link,
             deadline: None,
-            too_slow: false,
             _slot: slot,
         }
     }
@@ -178,7 +176,8 @@ impl Conn {
         }
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(HEAD_DEADLINE)));
         if deadline.as_mut().poll(cx).is_ready() {
-            self.too_slow = true;
+            // Pingora has no request to answer then: it shuts the connection down, and this leaves before.
+            self.out.extend_from_slice(TOO_SLOW);
             return Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 "the request's head was not complete in time",
@@ -232,14 +231,8 @@ impl AsyncWrite for Conn {
 #[async_trait]
 impl Shutdown for Conn {
     async fn shutdown(&mut self) {
-        let farewell = async {
-            if self.too_slow {
-                self.write_all(TOO_SLOW).await?;
-            }
-            AsyncWriteExt::shutdown(self).await
-        };
         // The connection ends in any case; a client that does not even take this is dropped.
-        let _ = tokio::time::timeout(FAREWELL, farewell).await;
+        let _ = tokio::time::timeout(FAREWELL, AsyncWriteExt::shutdown(self)).await;
     }
 }
 
@@ -288,5 +281,7 @@ impl std::fmt::Debug for Conn {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;

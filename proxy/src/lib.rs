@@ -27,6 +27,8 @@ pub mod portal;
 pub mod refusal;
 pub mod remote;
 pub mod request;
+pub mod serve;
+pub mod session_cookie;
 pub mod tunnel;
 pub mod upstream;
 pub mod workspace_host;

@@ -1,2 +1,79 @@
-//! The `usher` binary.
-fn main() {}
+//! The `usher` binary: reads the command line and hands it to the library.
+
+use anyhow::Context;
+use clap::Parser;
+use proxy::cli::{Cli, Command, Demo};
+use proxy::{demo, remote, serve};
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Gives the memory of closed connections back; glibc's keeps it for ever (measured November 2026).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .expect("nothing has installed a crypto provider before the first line of main");
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<config::Findings>() => {
+            eprintln!("{error}");
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            eprintln!("usher: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(file) => {
+            let config = config::Config::load(&file.config)?;
+            start_log();
+            Ok(serve::serve(config)?)
+        }
+        Command::Check { file } => {
+            config::Config::load(&file)?;
+            println!("{}: ok", file.display());
+            Ok(())
+        }
+        Command::Status { running, json } => Ok(wait_for(remote::status(&running.socket()?, json))??),
+        Command::Stop { name, running } => Ok(wait_for(remote::stop(&running.socket()?, &name))??),
+        Command::Delete { name, with_volume, running } => {
+            Ok(wait_for(remote::delete(&running.socket()?, &name, with_volume))??)
+        }
+        Command::Demo(options) => run_demo(&options),
+        Command::Version => {
+            println!("usher {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+    }
+}
+
+fn wait_for<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the system gives no runtime: too many open files?")?;
+    Ok(runtime.block_on(work))
+}
+
+fn run_demo(options: &Demo) -> anyhow::Result<()> {
+    let home = std::env::current_dir().context("the working directory, where the note is kept, is gone")?;
+    Ok(wait_for(demo::run(options, home))??)
+}
+
+/// One event a line: JSON where a machine reads, plain where a person does.
+fn start_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        log.with_target(false).init();
+    } else {
+        log.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+    }
+}

@@ -132,3 +132,6 @@ async fn stream(session: &mut Session, body: Body) -> Result<()> {
 fn is_bodiless(status: StatusCode) -> bool {
     status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,51 @@
 //! The portal: login, dashboard, hand-off.
+//!
+//! Pages, forms and a small API on one host that never leads to a workspace's code. Whatever changes something
+//! is a POST from a page of this origin with a token of this session (`fields`); the login has a state of its own.
+
+mod answer;
+mod api;
+mod dashboard;
+mod fields;
+mod login;
+mod logout;
+mod onward;
+mod workspaces;
+
+#[cfg(test)]
+mod tests;
+
+pub use login::is_development_served;
 
 use crate::edge::Edge;
+use crate::own::Asked;
+use crate::refusal::{Code, Refusal};
+use axum::Router;
+use axum::extract::Extension;
+use axum::response::Response;
+use axum::routing::{get, post};
 use std::sync::Arc;
 
 /// All endpoints of the portal. Requests carry [`crate::own::Asked`] as an extension.
-pub fn router(_edge: Arc<Edge>) -> axum::Router {
-    todo!()
+pub fn router(edge: Arc<Edge>) -> Router {
+    Router::new()
+        .route("/", get(dashboard::show))
+        .route("/login", get(login::show).post(login::submit))
+        .route("/logout", get(dashboard::ask_out).post(logout::submit))
+        .route("/assets/login.js", get(|| async { answer::script(include_str!("portal/assets/login.js")) }))
+        .route(
+            "/assets/dashboard.js",
+            get(|| async { answer::script(include_str!("portal/assets/dashboard.js")) }),
+        )
+        .route("/api/v1/workspaces", get(api::list))
+        .route("/api/v1/workspaces/{id}/{action}", post(api::change))
+        .fallback(|Extension(asked): Extension<Asked>| refuse(asked, Code::NotFound))
+        .method_not_allowed_fallback(|Extension(asked): Extension<Asked>| {
+            refuse(asked, Code::MethodNotAllowed)
+        })
+        .with_state(edge)
+}
+
+async fn refuse(asked: Asked, code: Code) -> Response {
+    answer::refuse(&asked, &Refusal::new(code))
 }

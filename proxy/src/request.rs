@@ -63,6 +63,14 @@ impl<'a> Request<'a> {
         Intent::of(&self.head.headers)
     }
 
+    /// Path and query as they came, to come back to.
+    pub fn page(&self) -> String {
+        match self.query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.to_owned(),
+        }
+    }
+
     /// The origin of the host as the client's browser sees it: scheme, host, port of the listener.
     pub fn origin(&self) -> String {
         self.connection.listener.origin(self.host.as_str())

@@ -85,7 +85,7 @@ mod tests {
             (tcp("10.1.2.3:80"), None, tcp("10.1.2.3:80")),
             (tcp("10.1.2.3:80"), Some(8888), tcp("10.1.2.3:8888")),
         ] {
-            assert_eq!(super::address(&fixture::route(route, "1"), port), goes);
+            assert_eq!(address(&fixture::route(route, "1"), port), goes);
         }
     }
 

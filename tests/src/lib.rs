@@ -7,6 +7,7 @@
 pub mod html;
 mod http_client;
 mod logs;
+mod namespace;
 mod person;
 pub mod processes;
 mod socket;
@@ -16,6 +17,7 @@ mod wait;
 
 pub use http_client::{Answer, Ask, Client, h2_answer};
 pub use logs::Logs;
+pub use namespace::Namespace;
 pub use person::{Jar, Person};
 pub use socket::{Closed, Socket, handshake};
 pub use tls::{Certificate, Stream};

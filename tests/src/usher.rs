@@ -6,7 +6,7 @@ use crate::processes;
 use crate::tls::Certificate;
 use crate::wait::{SOON, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -31,6 +31,7 @@ const STUBBORN: &str = "[templates.demo]\nstop_grace = \"1s\"\nconnect = \"socke
 pub struct Setup {
     rest: String,
     certificate: Option<Certificate>,
+    listen_on: Option<IpAddr>,
     environment: Vec<(String, String)>,
 }
 
@@ -46,6 +47,12 @@ impl Setup {
     /// Serves TLS with this certificate.
     pub fn certificate(mut self, certificate: &Certificate) -> Self {
         self.certificate = Some(certificate.clone());
+        self
+    }
+
+    /// Listens on this address in place of loopback, the development login included.
+    pub fn listening_on(mut self, address: IpAddr) -> Self {
+        self.listen_on = Some(address);
         self
     }
 
@@ -77,13 +84,15 @@ impl Setup {
             let (certificate, key) = (certificate.certificate(), certificate.private_key());
             format!("certificate = \"{}\"\nprivate_key = \"{}\"\n", certificate.display(), key.display())
         });
+        let address = SocketAddr::new(self.listen_on.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0);
+        let anywhere = self.listen_on.is_some_and(|address| !address.is_loopback());
         let access = if self.rest.contains("[access]") { "" } else { ACCESS };
         let demo = if self.rest.contains("[templates.demo]") { "" } else { DEMO };
         format!(
             "domain = \"{DOMAIN}\"\nstate_dir = \"{folder}/state\"\n\n\
-             [[listeners]]\naddress = \"127.0.0.1:0\"\n{tls}\n\
+             [[listeners]]\naddress = \"{address}\"\n{tls}\n\
              [admin]\naddress = \"127.0.0.1:0\"\nsocket = \"{folder}/admin.sock\"\n\n\
-             [login]\ndevelopment = true\n\n{access}{demo}\n{}\n",
+             [login]\ndevelopment = true\ndevelopment_from_anywhere_unsafe = {anywhere}\n\n{access}{demo}\n{}\n",
             self.rest
         )
     }
@@ -202,6 +211,20 @@ impl Usher {
     /// The processes of its workspaces.
     pub fn workspace_processes(&self) -> Vec<Pid> {
         processes::of_workspaces(&self.state_dir())
+    }
+
+    /// How many descriptors it holds.
+    pub fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.pid().as_raw_pid());
+        std::fs::read_dir(folder).expect("usher runs").count()
+    }
+
+    /// Its memory in KiB; pages that it shares count in part.
+    pub fn memory(&self) -> usize {
+        let file = format!("/proc/{}/smaps_rollup", self.pid().as_raw_pid());
+        let text = std::fs::read_to_string(file).expect("usher runs");
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).expect("the kernel counts pages");
+        line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
     }
 
     /// Sends it a signal.

@@ -20,7 +20,18 @@ struct Graph(BTreeMap<String, BTreeSet<String>>);
 impl Graph {
     fn of_workspace() -> Self {
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["metadata", "--format-version", "1", "--locked", "--offline", "--manifest-path"]);
+        // Of one platform: the crates of others were never fetched, and offline they cannot be.
+        let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+        cargo.args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--locked",
+            "--offline",
+            "--filter-platform",
+            &platform,
+        ]);
+        cargo.arg("--manifest-path");
         let output = cargo
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
             .output()

@@ -10,8 +10,9 @@ use cel::common::ast::{EntryExpr, Expr};
 /// Most steps over a person's claims and groups: 200 groups in one loop within another fit.
 pub(crate) const PERSON_STEPS: u64 = 10_000_000;
 
-/// Most steps over the answer to a probe: a single loop over 1 MiB fits, and a loop in a loop over 300 values.
-pub(crate) const PROBE_STEPS: u64 = 1_000_000;
+/// Most steps over the answer to a probe: one loop over a thousand kernels fits, and a loop within a loop over
+/// twenty. It is less than a person's, because whoever answers chooses the size and is asked again and again.
+pub(crate) const PROBE_STEPS: u64 = 4_000_000;
 
 /// Deepest nesting of an input; the reader of JSON stops at 128 by itself.
 const INPUT_DEPTH: usize = 64;
@@ -37,9 +38,9 @@ impl Bound {
         Self { nodes: walk.nodes, degree }
     }
 
-    /// The most steps for an input of this size.
+    /// The most steps for an input of this size; lists written out in the expression are looped over, too.
     pub(crate) fn steps(self, size: usize) -> u64 {
-        let size = u64::try_from(size).unwrap_or(u64::MAX);
+        let size = u64::try_from(size).unwrap_or(u64::MAX).max(self.nodes);
         self.nodes.saturating_mul(size.saturating_pow(self.degree))
     }
 }

@@ -1,6 +1,6 @@
 //! From text to a checked expression.
 
-use super::bound::Bound;
+use super::bound::{Bound, PROBE_STEPS};
 use super::check::check;
 use super::judge::judge;
 use super::scope::{Scope, env};
@@ -20,8 +20,8 @@ const LENGTH_MAX: usize = 2_000;
 const DEPTH_MAX: usize = 24;
 
 /// Stack for the parser, which descends some 20 KiB per level in an unoptimised build and knows no limit for
-/// chains such as `1+1+1`: enough for every text of [`LENGTH_MAX`].
-const PARSER_STACK: usize = 256 << 20;
+/// chains such as `1+1+1`: four times what the deepest texts of [`LENGTH_MAX`] needed (16 MiB, measured).
+const PARSER_STACK: usize = 64 << 20;
 
 /// A mistake in an expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,7 @@ pub(crate) struct Fault {
 }
 
 /// An expression and what the cross checks want to know of it.
+#[derive(Debug)]
 pub(crate) struct Compiled<T> {
     /// The expression.
     pub(crate) expression: Expression<T>,
@@ -69,12 +70,17 @@ fn compile_here<T: Answer>(text: &str, scope: Scope, accepted: &str) -> Result<C
     if !faults.is_empty() {
         return Err(faults);
     }
+    let bound = Bound::of(program.expression());
+    if bound.steps(0) > PROBE_STEPS {
+        let problem = "loops within loops take too many steps".to_owned();
+        let accepted = "an expression with fewer loops within each other".to_owned();
+        return Err(vec![Fault { offset: 0, problem, accepted }]);
+    }
     judge::<T>(&program, scope).map_err(|fault| vec![fault])?;
     let literals = literals(program.expression())
         .into_iter()
         .map(|(text, id)| (text, program.source_info().offset_for(id).map_or(0, |(start, _)| start as usize)))
         .collect();
-    let bound = Bound::of(program.expression());
     let expression = Expression { text: text.to_owned(), program, bound, value: PhantomData };
     Ok(Compiled { expression, literals })
 }
@@ -206,6 +212,8 @@ mod tests {
             format!("claims{}", ".a()".repeat(490)),
             format!("claims{}", ".a".repeat(990)),
             format!("{}true", "true?true:".repeat(199)),
+            // Shallow enough, and 40 to the power of 6 turns.
+            (0..6).fold("true".to_owned(), |inner, _| format!("[{}1].all(x, {inner})", "1,".repeat(39))),
         ] {
             assert!(compile::<bool>(&deep, Scope::Person).is_err(), "{deep}");
         }

@@ -55,7 +55,7 @@ pub(crate) fn templates(
 
 fn template(
     table: &mut Table<'_>,
-    name: &TemplateName,
+    name: Option<&TemplateName>,
     defaults: Option<&Defaults>,
     environment: Environment<'_>,
 ) -> Option<Template> {
@@ -75,7 +75,7 @@ fn template(
     let idle = idle::idle(table, defaults.map(|defaults| &defaults.limits));
     let defaults = defaults?;
     Some(Template {
-        name: name.clone(),
+        name: name?.clone(),
         command: command?,
         environment: environment?,
         connect: connect?,

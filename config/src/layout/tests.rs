@@ -98,6 +98,16 @@ connect = "pipe"
 }
 
 #[test]
+fn what_stands_under_a_bad_name_is_read_too() {
+    let told = with("[templates.demo]\n", "[templates.1]\nnotice = 5\n");
+    for expected in
+        ["7:12: templates.1: \"1\" is not a template name", "8:10: templates.1.notice: `5` is not a bool"]
+    {
+        assert!(told.contains(expected), "{told}");
+    }
+}
+
+#[test]
 fn a_finding_says_what_would_be_accepted() {
     assert_eq!(
         with("address = \"127.0.0.1:8080\"", "address = 8080"),

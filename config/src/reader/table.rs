@@ -176,7 +176,7 @@ impl<'a> Table<'a> {
         &mut self,
         key: &'static str,
         parse_name: impl Fn(&str) -> Result<K, E>,
-        mut read: impl FnMut(&K, Field<'a>) -> Option<T>,
+        mut read: impl FnMut(Option<&K>, Field<'a>) -> Option<T>,
     ) -> Option<BTreeMap<K, T>> {
         let Some(field) = self.field(key) else { return Some(BTreeMap::new()) };
         let entries = field.table()?.entries.into_iter().flatten();
@@ -189,9 +189,10 @@ impl<'a> Table<'a> {
                 if let Err(bad) = &parsed {
                     report.add(name.span().start, &path, bad.to_string(), "another name");
                 }
-                let parsed = parsed.ok()?;
-                let value = read(&parsed, Field { report, path, schema, value, secret })?;
-                Some((parsed, value))
+                // What stands under a bad name is read, too, for its own mistakes.
+                let parsed = parsed.ok();
+                let value = read(parsed.as_ref(), Field { report, path, schema, value, secret });
+                Some((parsed?, value?))
             })
             .collect();
         read_all.into_iter().collect()

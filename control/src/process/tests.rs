@@ -131,7 +131,10 @@ async fn a_stop_of_another_generation_changes_nothing() {
     let (generation, _) = opened.start("alice", shell("exec sleep 600")).await;
     let old = Generation("0000000000000000".into());
     opened.driver.act(Action::Stop { id: id("alice"), generation: old }).await.unwrap();
-    opened.stop("alice", generation).await;
+    opened.driver.act(Action::Delete { id: id("alice"), volume: false }).await.unwrap();
+    // The deletion found it running: without it nothing would have been stopped.
+    assert_eq!(opened.phase().await, ObservedPhase::Stopping { generation });
+    assert!(matches!(opened.next().await, Event::Gone(_)));
 }
 
 #[tokio::test]

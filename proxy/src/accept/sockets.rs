@@ -4,7 +4,7 @@ use super::serve::Entrance;
 use crate::drain::Slot;
 use crate::listen::Door;
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;
@@ -129,13 +129,9 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Raises the limit of descriptors as far as this process may, and tells how many connections fit.
+/// How many connections fit into the descriptors that this process may have.
 pub fn connection_limit() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // Where it may not be raised, what is there has to do.
-    let now = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
-    fits(now)
+    fits(getrlimit(Resource::Nofile).current)
 }
 
 /// Four fifths of the descriptors, two for each connection: its own and that to its workspace.

@@ -3,7 +3,7 @@
 use crate::access::authenticate::Caller;
 use crate::access::route::Place;
 use crate::connection::ConnectionFacts;
-use crate::edge::Edge;
+use crate::edge::{Edge, ListenerFacts};
 use crate::handoff;
 use crate::refusal::{Code, Refusal};
 use crate::request::{Intent, Request};
@@ -70,7 +70,9 @@ pub fn permit(
     request: &Request<'_>,
 ) -> Result<Permit, Refusal> {
     let Some(caller) = caller else {
-        return Err(login_needed(config, request));
+        let Request { host, connection, .. } = request;
+        let page = request.page();
+        return Err(login_needed(config, host, &connection.listener, request.intent(), &page));
     };
     let facts = || facts(&request.host, request.head.method.as_str(), request.path, request.connection);
     owner(edge, config, &place, &caller, facts).ok_or_else(|| Refusal::new(Code::NotFound))
@@ -155,22 +157,25 @@ fn template_by_rule(
     })
 }
 
-fn login_needed(config: &Config, request: &Request<'_>) -> Refusal {
-    let page = match request.query {
-        Some(query) => format!("{}?{query}", request.path),
-        None => request.path.to_owned(),
-    };
-    match request.intent() {
+/// What somebody without a session is told. `page` is path and query of what they wanted on this host.
+pub(crate) fn login_needed(
+    config: &Config,
+    host: &HostName,
+    listener: &ListenerFacts,
+    intent: Intent,
+    page: &str,
+) -> Refusal {
+    match intent {
         Intent::Navigation => {
-            Refusal { location: Some(handoff::start(&page)), ..Refusal::new(Code::LoginNeeded) }
+            Refusal { location: Some(handoff::start(page)), ..Refusal::new(Code::LoginNeeded) }
         }
         // A page that may be a tab and may be a frame: only a click in a tab leads to the login.
         Intent::Page => {
-            Refusal { location: Some(handoff::start(&page)), ..Refusal::new(Code::Unauthenticated) }
+            Refusal { location: Some(handoff::start(page)), ..Refusal::new(Code::Unauthenticated) }
         }
         Intent::Background | Intent::Script => {
-            let back = format!("{}/", request.origin());
-            let login = handoff::login_address(config, &request.connection.listener, &back);
+            let back = format!("{}/", listener.origin(host.as_str()));
+            let login = handoff::login_address(config, listener, &back);
             Refusal { location: Some(login), ..Refusal::new(Code::Unauthenticated) }
         }
     }

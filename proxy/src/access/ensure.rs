@@ -1,10 +1,10 @@
 //! Phase 5: a ready workspace, or what to tell the client until there is one.
 
-use crate::access::authorise::Permit;
+use crate::access::authorise::{self, Permit};
 use crate::access::{Forward, Verdict};
 use crate::edge::Edge;
 use crate::refusal::{Code, Refusal};
-use crate::request::{Intent, Request};
+use crate::request::{Intent, Request, is_speculative};
 use config::{Config, Template};
 use control::{Cause, Entry, Phase, Wake, WakeRefused};
 use std::time::{Duration, Instant};
@@ -69,7 +69,7 @@ pub async fn upstream(
             _ => Err(Refusal::new(Code::Internal)),
         },
         Step::Wait(how) => Ok(Verdict::Wait(Waiting { permit, how, woken: false })),
-        Step::Wake(how) => match edge.workspaces.wake(wake(config, &permit, false)).await {
+        Step::Wake(how) => match edge.workspaces.wake(wake(config, &permit, request)?).await {
             Ok(()) => Ok(Verdict::Wait(Waiting { permit, how, woken: true })),
             // It failed while we asked: the page tells why, as if we had seen it before.
             Err(WakeRefused::BackingOff(_)) if how == How::Page => {
@@ -81,16 +81,10 @@ pub async fn upstream(
     }
 }
 
-/// What a permit asks the control loop for. `retry` skips the back-off of a failure: only a person's own POST.
-pub fn wake(config: &Config, permit: &Permit, retry: bool) -> Wake {
-    Wake {
-        id: permit.id().clone(),
-        owner: permit.caller().session.identity.clone(),
-        template: permit.template().clone(),
-        host: format!("{}.{}", permit.id(), config.domain),
-        running_max: permit.running_max(),
-        retry,
-    }
+fn wake(config: &Config, permit: &Permit, request: &Request<'_>) -> Result<Wake, Refusal> {
+    let facts =
+        authorise::facts(&request.host, request.head.method.as_str(), request.path, request.connection);
+    permit.wake(config, &facts, false)
 }
 
 /// What a client is told when its wake did nothing.
@@ -120,9 +114,9 @@ pub fn not_woken(refused: WakeRefused) -> Refusal {
 
 /// Whether a request is use: neither the application's own polling nor a browser's guess at what comes next.
 fn counts(template: &Template, request: &Request<'_>) -> bool {
-    let speculative = ["sec-purpose", "purpose"].iter().any(|name| request.head.headers.contains_key(*name));
     let method = request.head.method.as_str();
-    !speculative && !template.idle.background.iter().any(|polling| polling.matches(method, request.path))
+    !is_speculative(&request.head.headers)
+        && !template.idle.background.iter().any(|polling| polling.matches(method, request.path))
 }
 
 /// All that the decision looks at.

@@ -61,7 +61,8 @@ pub fn place(config: &Config, request: &Request<'_>) -> Result<Place, Refusal> {
     })
 }
 
-fn place_of(domain: &HostName, portal: &HostName, host: &HostName) -> Option<Place> {
+/// What a host stands for; `None` for every host that is none of ours.
+pub(crate) fn place_of(domain: &HostName, portal: &HostName, host: &HostName) -> Option<Place> {
     if host == portal {
         return Some(Place::Portal);
     }

@@ -1,5 +1,6 @@
 //! Over real sockets, plain and TLS; what Pingora does with a connection is done by Pingora's own session.
 
+use super::fixture::plain;
 use super::*;
 use crate::drain::Drain;
 use pingora::protocols::Stream;
@@ -21,11 +22,6 @@ async fn sockets() -> (TcpStream, TcpStream, SocketAddr) {
 fn wrap(wire: Wire, client: SocketAddr, drain: &Drain) -> Conn {
     let listener = ListenerFacts { tls: wire.is_tls(), public_port: 8080, loopback: true };
     Conn::new(wire, Arc::new(listener), client, drain.slot(None))
-}
-
-async fn plain() -> (TcpStream, Conn) {
-    let (client, server, address) = sockets().await;
-    (client, wrap(Wire::Plain(server), address, &Drain::default()))
 }
 
 /// What has come by now, at once: one read sees one segment where nothing else was written since.

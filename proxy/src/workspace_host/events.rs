@@ -121,7 +121,8 @@ impl Teller {
     /// The status now. Looking the table up is cheap and done at every change of it; reading output is not.
     async fn look(&mut self) -> Status {
         let entry = (self.source.entry)();
-        let phase_changed = entry.as_ref().map(|entry| entry.phase.as_str()) != self.told.as_ref().map(|told| told.phase);
+        let phase_changed =
+            entry.as_ref().map(|entry| entry.phase.as_str()) != self.told.as_ref().map(|told| told.phase);
         if Instant::now() >= self.log_due || phase_changed {
             self.log_due = Instant::now() + LOG_EVERY;
             self.log = match &entry {
@@ -195,7 +196,8 @@ mod tests {
 
     fn told(event: Option<Bytes>) -> serde_json::Value {
         let event = String::from_utf8(event.expect("an event").to_vec()).unwrap();
-        let data = event.trim_start_matches(RETRY).strip_prefix("event: status\ndata: ").expect("a status event");
+        let data =
+            event.trim_start_matches(RETRY).strip_prefix("event: status\ndata: ").expect("a status event");
         serde_json::from_str(data.strip_suffix("\n\n").expect("one data line")).unwrap()
     }
 

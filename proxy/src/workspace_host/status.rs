@@ -224,7 +224,10 @@ pub(super) mod tests {
     }
 
     fn now() -> Now {
-        Now { instant: Instant::now() + Duration::from_secs(3600), wall: "2026-11-21T12:00:00.7Z".parse().unwrap() }
+        Now {
+            instant: Instant::now() + Duration::from_secs(3600),
+            wall: "2026-11-21T12:00:00.7Z".parse().unwrap(),
+        }
     }
 
     fn ago(now: Now, seconds: u64) -> Instant {
@@ -239,9 +242,7 @@ pub(super) mod tests {
     fn each_phase_tells_what_applies_and_nothing_else() {
         let now = now();
         assert_eq!(document(None, None, now), json!({"workspace": "alice", "phase": "stopped"}));
-        let base = |phase: &str| {
-            json!({"workspace": "alice", "phase": phase, "template": "demo", "since": "2026-11-21T11:59:50Z", "since_s": 10})
-        };
+        let base = |phase: &str| json!({"workspace": "alice", "phase": phase, "template": "demo", "since": "2026-11-21T11:59:50Z", "since_s": 10});
         let since = ago(now, 10);
         for phase in [Phase::Stopped, Phase::Stopping] {
             let name = phase.as_str();
@@ -291,7 +292,8 @@ pub(super) mod tests {
         let before = Status::of(&id, Some(&starting), Some("a"), first);
         assert!(!Status::of(&id, Some(&starting), Some("a"), later).is_news_after(&before));
         assert!(Status::of(&id, Some(&starting), Some("a\nb"), later).is_news_after(&before));
-        let queued = |position| Status::of(&id, Some(&entry(Phase::Queued { position }, ago(first, 1))), None, first);
+        let queued =
+            |position| Status::of(&id, Some(&entry(Phase::Queued { position }, ago(first, 1))), None, first);
         assert!(queued(1).is_news_after(&queued(2)));
     }
 

@@ -324,7 +324,9 @@ mod tests {
         for view in ["starting", "restarting"] {
             assert!(SCRIPT.contains(&format!("\"{view}\"")), "{view}");
         }
-        for id in ["progress", "failure", "cause", "hint", "code", "refused", "elapsed", "template", "output", "log"] {
+        for id in [
+            "progress", "failure", "cause", "hint", "code", "refused", "elapsed", "template", "output", "log",
+        ] {
             assert!(SCRIPT.contains(&format!("at(\"{id}\")")), "{id}");
         }
     }

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Every measurement, with usher as it is built now (`make bench`). Tables go to standard output.
+#
+# Environment: ROUNDS (3) and CELLS (see run.py) size the comparison with the peers.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+export USHER=${USHER:-$PWD/../target/release/usher}
+./spawn/run.py --usher "$USHER"
+
+cargo build --quiet --release --locked
+export WSLOAD=$PWD/target/release/wsload RAWPINGORA=$PWD/target/release/rawpingora HOSTS=1
+
+# wrk and h2load take the address from the name.
+name=u0.${DOMAIN:-lab.test}
+if ! getent hosts "$name" | grep -q '^127\.0\.0\.1 '; then
+  echo "the comparison with the peers needs this line in /etc/hosts: 127.0.0.1 $name" >&2
+  exit 1
+fi
+
+work=$(mktemp -d)
+./peers.py "$work" &
+peers=$!
+trap 'kill "$peers"; wait "$peers" || true; rm -rf "$work"' EXIT
+for _ in $(seq 120); do
+  [ -s "$work/targets" ] && break
+  kill -0 "$peers" || exit 1
+  sleep 0.5
+done
+./run.py --rounds "${ROUNDS:-3}" ${CELLS:+--cells "$CELLS"} "@$work/targets"

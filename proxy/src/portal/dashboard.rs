@@ -1,0 +1,116 @@
+//! `/`: who I am, my workspaces, and the way out.
+
+use super::workspaces::View;
+use super::{answer, fields, workspaces};
+use crate::access::authenticate::Caller;
+use crate::edge::Edge;
+use crate::handoff;
+use crate::own::Asked;
+use crate::page::{Page, escape};
+use axum::extract::{Extension, State};
+use axum::response::Response;
+use http::StatusCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What "keep" offers, in hours; the template's `keep_until_max` cuts it.
+const KEEP_HOURS: [u32; 4] = [1, 4, 12, 24];
+
+/// `GET /`.
+pub(super) async fn show(State(edge): State<Arc<Edge>>, Extension(asked): Extension<Asked>) -> Response {
+    let Some(caller) = &asked.own.caller else { return handoff::redirect("/login", []) };
+    let token = fields::token(&edge.keys, &asked, &caller.id);
+    let mine = workspaces::of(&edge.workspaces, &asked, caller, Instant::now());
+    let sections: String = mine.iter().map(|view| section(view, &token)).collect();
+    let body = format!("<h1>Your workspaces</h1>{}{sections}{}", who(caller), sign_out(&token));
+    let page =
+        Page { title: "Your workspaces", body: &body, scripts: &["/assets/dashboard.js"], ..Page::default() };
+    answer::page(&asked, StatusCode::OK, page)
+}
+
+/// `GET /logout`: asks, since a link must not log anybody out.
+pub(super) async fn ask_out(State(edge): State<Arc<Edge>>, Extension(asked): Extension<Asked>) -> Response {
+    let Some(caller) = &asked.own.caller else { return handoff::redirect("/login", []) };
+    let token = fields::token(&edge.keys, &asked, &caller.id);
+    let body = format!("<h1>Log out?</h1>{}{}", who(caller), sign_out(&token));
+    answer::page(&asked, StatusCode::OK, Page { title: "Log out", body: &body, ..Page::default() })
+}
+
+fn who(caller: &Caller) -> String {
+    let session = &caller.session;
+    let (name, label) = (escape(&session.display_name), escape(session.label.as_str()));
+    let unsafe_login = if session.identity.issuer == control::Identity::DEVELOPMENT {
+        "<p class=\"note\">Logged in by the development login, which is not safe: it believes every name.</p>"
+    } else {
+        ""
+    };
+    format!("<p class=\"lead\">You are <strong>{name}</strong> (<code>{label}</code>).</p>{unsafe_login}")
+}
+
+fn sign_out(token: &str) -> String {
+    format!(
+        "<h2>Log out</h2><div class=\"actions\">\
+         <form method=\"post\" action=\"/logout\"><input type=\"hidden\" name=\"csrf\" value=\"{token}\">\
+         <button class=\"second\">Log out</button></form>\
+         <form method=\"post\" action=\"/logout\"><input type=\"hidden\" name=\"csrf\" value=\"{token}\">\
+         <input type=\"hidden\" name=\"everywhere\" value=\"yes\">\
+         <button class=\"second\">Log out on all devices</button></form></div>"
+    )
+}
+
+fn section(view: &View, token: &str) -> String {
+    let id = view.id.to_string();
+    let mut actions = format!(
+        "<a class=\"button\" href=\"{}\">Open<span class=\"hidden-text\"> {id}</span></a>",
+        view.address
+    );
+    if view.phase == "failed" {
+        actions.push_str(&form(&id, "start", token, "<button class=\"second\">Try again</button>"));
+    }
+    if view.can_extend {
+        actions.push_str(&form(&id, "extend", token, "<button class=\"second\">Give it more time</button>"));
+    }
+    if view.runs() {
+        actions.push_str(&form(&id, "stop", token, "<button class=\"second\">Stop</button>"));
+    }
+    let keep = if view.phase == "ready" { keep(&id, token) } else { String::new() };
+    format!(
+        "<section data-workspace=\"{id}\"><h2>{id}</h2>\
+         <p><span class=\"phase\" data-phase=\"{phase}\" role=\"status\">{says}</span></p>\
+         <div class=\"actions\">{actions}</div>{keep}{}</section>",
+        delete(&id, token),
+        phase = view.phase,
+        says = escape(&view.says),
+    )
+}
+
+fn keep(id: &str, token: &str) -> String {
+    let options: String =
+        KEEP_HOURS.iter().map(|hours| format!("<option value=\"{hours}\">{hours} h</option>")).collect();
+    let inner = format!(
+        "<label for=\"keep-{id}\">Do not stop it for</label>\
+         <select id=\"keep-{id}\" name=\"hours\">{options}</select>\
+         <p class=\"actions\"><button class=\"second\">Keep it running</button></p>"
+    );
+    format!("<details><summary>Keep it running</summary>{}</details>", form(id, "keep", token, &inner))
+}
+
+fn delete(id: &str, token: &str) -> String {
+    let inner = format!(
+        "<label for=\"confirm-{id}\">Type <code>{id}</code> to confirm</label>\
+         <input id=\"confirm-{id}\" name=\"confirm\" required pattern=\"{id}\" autocomplete=\"off\" \
+         autocapitalize=\"none\" spellcheck=\"false\">\
+         <label for=\"files-{id}\">Its files</label>\
+         <select id=\"files-{id}\" name=\"files\"><option value=\"keep\">are kept</option>\
+         <option value=\"delete\">are deleted, for ever</option></select>\
+         <p class=\"actions\"><button class=\"danger\">Delete</button></p>"
+    );
+    format!("<details><summary>Delete</summary>{}</details>", form(id, "delete", token, &inner))
+}
+
+fn form(id: &str, action: &str, token: &str, inner: &str) -> String {
+    format!(
+        "<form method=\"post\" action=\"/api/v1/workspaces/{id}/{action}\">\
+         <input type=\"hidden\" name=\"csrf\" value=\"{token}\">{inner}</form>"
+    )
+}

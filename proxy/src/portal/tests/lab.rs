@@ -1,0 +1,296 @@
+//! A portal and its workspaces' hosts with real records, and browsers that come to them.
+//!
+//! Requests take the way of every request, [`access::admit`], so that what a phase refuses is refused here, too.
+//! No workspace ever runs: one that is admitted answers [`INSIDE`].
+
+use crate::access::{self, Verdict};
+use crate::connection::ConnectionFacts;
+use crate::edge::{Edge, ListenerFacts, Origins};
+use crate::keys::Keys;
+use crate::metrics::Metrics;
+use crate::own::Asked;
+use crate::request::{Intent, Request};
+use crate::{handoff, portal, refusal};
+use arc_swap::ArcSwap;
+use axum::body::{Body, to_bytes};
+use config::Config;
+use control::{Action, Cause, Control, Driver, Event, RedbRecords};
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use http::header::{COOKIE, HOST, LOCATION, SET_COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use pingora::http::RequestHeader;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tower::ServiceExt;
+use url::Url;
+
+/// What a workspace's host shows to whoever may enter.
+pub(super) const INSIDE: &str = "the workspace";
+
+pub(super) const CONFIG: &str = r#"
+domain = "lab.localhost"
+state_dir = "/nowhere"
+[[listeners]]
+address = ["127.0.0.1:8080"]
+[login]
+development = true
+[access]
+allow = "user.name != 'mallory'"
+label = "user.name"
+template = "'demo'"
+[named_workspaces.gpu]
+template = "'demo'"
+[templates.demo]
+command = ["demo", "{socket}"]
+connect = "socket"
+ports = [8888]
+"#;
+
+pub(super) struct Lab {
+    pub(super) edge: Arc<Edge>,
+    listener: Arc<ListenerFacts>,
+    _state: tempfile::TempDir,
+    _shutdown: DropGuard,
+}
+
+/// A driver of a machine on which nothing runs.
+struct Nothing;
+
+#[async_trait::async_trait]
+impl Driver for Nothing {
+    fn observe(&self) -> BoxStream<'static, Event> {
+        stream::iter([Event::Synced]).chain(stream::pending()).boxed()
+    }
+    async fn act(&self, _action: Action) -> Result<(), Cause> {
+        Ok(())
+    }
+    async fn log_tail(&self, _id: &config::WorkspaceId) -> String {
+        String::new()
+    }
+}
+
+impl Lab {
+    pub(super) async fn new() -> Self {
+        Self::with(CONFIG, ListenerFacts { tls: false, public_port: 8080, loopback: true }).await
+    }
+
+    pub(super) async fn with(toml: &str, listener: ListenerFacts) -> Self {
+        let config = Arc::new(Config::parse("test.toml", toml, &|_| None).unwrap());
+        let state = tempfile::tempdir().unwrap();
+        let records = Arc::new(RedbRecords::open(&state.path().join("state.redb")).unwrap());
+        let shutdown = CancellationToken::new();
+        let (_, told) = watch::channel(config.clone());
+        let registry = prometheus::Registry::new();
+        let control =
+            Control::start(told, Arc::new(Nothing), records, &registry, shutdown.clone()).await.unwrap();
+        let edge = Edge {
+            config: ArcSwap::new(config),
+            workspaces: control.workspaces,
+            sessions: control.sessions,
+            users: control.users,
+            tickets: control.tickets,
+            keys: Keys::open_dir(state.path()).unwrap(),
+            origins: Origins::default(),
+            metrics: Metrics::new().unwrap(),
+            draining: CancellationToken::new(),
+            close_tunnels: CancellationToken::new(),
+            drain: crate::drain::Drain::default(),
+        };
+        Self {
+            edge: Arc::new(edge),
+            listener: Arc::new(listener),
+            _state: state,
+            _shutdown: shutdown.drop_guard(),
+        }
+    }
+
+    pub(super) fn browser(&self) -> Browser<'_> {
+        Browser { lab: self, jar: BTreeMap::new() }
+    }
+
+    /// One request, from its parsed head to the answer.
+    async fn answer(&self, head: &RequestHeader, body: String) -> Answer {
+        let config = self.edge.config.load_full();
+        let connection = ConnectionFacts {
+            listener: self.listener.clone(),
+            client: "127.0.0.1:4000".parse().unwrap(),
+            server_name: None,
+        };
+        let intent = Intent::of(&head.headers);
+        let refused = |refusal| refusal::answer(&refusal, intent, &head.method, "r-1").map(Body::from);
+        let response = match Request::parse(head, &connection) {
+            Err(refusal) => refused(refusal),
+            Ok(request) => match access::admit(&self.edge, &config, &request).await {
+                Err(refusal) => refused(refusal),
+                Ok(Verdict::Own(own)) => {
+                    let asked = Asked {
+                        own: Arc::new(own),
+                        host: request.host.clone(),
+                        connection: connection.clone(),
+                        config,
+                        intent,
+                        request_id: "r-1".to_owned(),
+                    };
+                    self.own(head, asked, body).await
+                }
+                Ok(_) => http::Response::new(Body::from(INSIDE)),
+            },
+        };
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        }
+    }
+
+    async fn own(&self, head: &RequestHeader, asked: Asked, body: String) -> http::Response<Body> {
+        let router = match asked.own.place {
+            access::route::Place::Portal => portal::router(self.edge.clone()),
+            access::route::Place::Workspace { .. } => {
+                axum::Router::new().nest(handoff::PATH, handoff::enter_routes(self.edge.clone()))
+            }
+        };
+        let mut request = http::Request::new(Body::from(body));
+        *request.method_mut() = head.method.clone();
+        *request.uri_mut() = head.uri.clone();
+        *request.headers_mut() = head.headers.clone();
+        request.extensions_mut().insert(asked);
+        router.oneshot(request).await.unwrap()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: String,
+}
+
+impl Answer {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+    /// The value of the page's hidden field.
+    pub(super) fn hidden(&self, name: &str) -> String {
+        let before = format!("name=\"{name}\" value=\"");
+        let rest = self.body.split(&before).nth(1).unwrap_or_else(|| panic!("no {name} in {self:?}"));
+        rest.split('"').next().unwrap().to_owned()
+    }
+}
+
+/// Where a navigation ended, and by which addresses.
+#[derive(Debug)]
+pub(super) struct Visit {
+    pub(super) answer: Answer,
+    pub(super) url: String,
+    pub(super) by: Vec<String>,
+}
+
+/// A browser: keeps cookies by host, follows redirects, says what kind of request it makes.
+#[derive(Clone)]
+pub(super) struct Browser<'a> {
+    lab: &'a Lab,
+    /// By host and name.
+    pub(super) jar: BTreeMap<(String, String), String>,
+}
+
+/// What a tab sends with a navigation.
+pub(super) const NAVIGATION: [(&str, &str); 4] = [
+    ("sec-fetch-site", "none"),
+    ("sec-fetch-mode", "navigate"),
+    ("sec-fetch-dest", "document"),
+    ("accept", "text/html"),
+];
+
+impl Browser<'_> {
+    /// One request with this browser's cookies, followed nowhere.
+    pub(super) async fn send(
+        &mut self,
+        method: Method,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        let url = Url::parse(url).unwrap();
+        let host = url.host_str().unwrap().to_owned();
+        let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
+        let mut head = RequestHeader::build(method, target.as_bytes(), None).unwrap();
+        head.insert_header(HOST, &url[url::Position::BeforeHost..url::Position::AfterPort]).unwrap();
+        for (name, value) in headers {
+            let name = HeaderName::try_from(*name).unwrap();
+            head.append_header(name, HeaderValue::try_from(*value).unwrap()).unwrap();
+        }
+        let cookies = self.jar.iter().filter(|((of, _), _)| *of == host);
+        let cookies: Vec<_> = cookies.map(|((_, name), value)| format!("{name}={value}")).collect();
+        if !cookies.is_empty() {
+            head.insert_header(COOKIE, cookies.join("; ")).unwrap();
+        }
+        let answer = self.lab.answer(&head, body.to_owned()).await;
+        for set in answer.headers.get_all(SET_COOKIE) {
+            self.keep(&host, set.to_str().unwrap());
+        }
+        answer
+    }
+
+    fn keep(&mut self, host: &str, set: &str) {
+        let (name, value) = set.split(';').next().unwrap().split_once('=').unwrap();
+        let key = (host.to_owned(), name.to_owned());
+        if set.contains("Max-Age=0") {
+            self.jar.remove(&key);
+        } else {
+            self.jar.insert(key, value.to_owned());
+        }
+    }
+
+    /// Goes to an address in a tab, over all redirects.
+    pub(super) async fn go(&mut self, url: &str) -> Visit {
+        let answer = self.send(Method::GET, url, &NAVIGATION, "").await;
+        self.follow(url.to_owned(), answer).await
+    }
+
+    /// Sends a form of a page of the portal, over all redirects.
+    pub(super) async fn submit(&mut self, url: &str, fields: &[(&str, &str)]) -> Visit {
+        let answer = self.post(url, "http://lab.localhost:8080", fields).await;
+        self.follow(url.to_owned(), answer).await
+    }
+
+    /// Sends a form of a page of some origin.
+    pub(super) async fn post(&mut self, url: &str, origin: &str, fields: &[(&str, &str)]) -> Answer {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        let form = form.extend_pairs(fields).finish();
+        let mut headers = NAVIGATION.to_vec();
+        headers[0].1 = "same-origin";
+        headers.push(("content-type", "application/x-www-form-urlencoded"));
+        if !origin.is_empty() {
+            headers.push(("origin", origin));
+        }
+        self.send(Method::POST, url, &headers, &form).await
+    }
+
+    async fn follow(&mut self, mut url: String, mut answer: Answer) -> Visit {
+        let mut by = vec![url.clone()];
+        while let Some(location) = answer.headers.get(LOCATION) {
+            assert!(by.len() < 12, "a loop: {by:#?}");
+            url = Url::parse(&url).unwrap().join(location.to_str().unwrap()).unwrap().into();
+            by.push(url.clone());
+            answer = self.send(Method::GET, &url, &NAVIGATION, "").await;
+        }
+        Visit { answer, url, by }
+    }
+
+    /// Goes to an address, types a name into the login that comes, and goes on.
+    pub(super) async fn log_in(&mut self, name: &str, url: &str) -> Visit {
+        let form = self.go(url).await.answer;
+        let state = form.hidden("state");
+        self.submit("http://lab.localhost:8080/login", &[("name", name), ("state", &state)]).await
+    }
+
+    pub(super) fn cookie(&self, host: &str, name: &str) -> Option<&String> {
+        self.jar.get(&(host.to_owned(), name.to_owned()))
+    }
+}

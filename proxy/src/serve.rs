@@ -1,0 +1,272 @@
+//! `usher serve`: makes every part, joins them, and ends them in order.
+
+use crate::accept::{self, CoreFailed, Cores};
+use crate::edge::Edge;
+use crate::keys::{Keys, KeysError};
+use crate::listen::{self, Bound, ListenError};
+use crate::metrics::Metrics;
+use crate::{admin, drain};
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::serve::Listener;
+use config::{Admin, Config};
+use control::{
+    Control, LoopError, OpenError, ProcessDriver, ProcessSettings, RedbRecords, StartError, StoreOpenError,
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::fs::{DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// Threads of the runtime beside the cores: the control loop, the records, the admin listeners. None of it is in
+/// the way of a request, so two are enough on any machine.
+const CONTROL_THREADS: usize = 2;
+
+/// Why Usher could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The state folder cannot be made or is not ours alone.
+    #[error("the state folder {} cannot be used: {problem}", path.display())]
+    State {
+        /// `state_dir`.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// The embedded file cannot be used.
+    #[error(transparent)]
+    Records(#[from] StoreOpenError),
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The driver cannot begin.
+    #[error(transparent)]
+    Driver(#[from] OpenError),
+    /// A listener cannot be bound.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The control loop cannot begin.
+    #[error(transparent)]
+    Control(#[from] StartError),
+    /// Two metrics of one name.
+    #[error("the metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+    /// The operator's side cannot be bound.
+    #[error(
+        "the admin listener {place} cannot be bound: is another usher running, or is [admin] taken by something else?"
+    )]
+    Admin {
+        /// The address or path.
+        place: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system gives no thread, runtime or signal.
+    #[error("the system refuses what usher needs to run: threads, descriptors or signals")]
+    System(#[from] io::Error),
+    /// The control loop ended although nobody told it to.
+    #[error("the control loop ended")]
+    LoopEnded(#[from] LoopError),
+    /// A part that runs for ever panicked.
+    #[error("a part of usher panicked")]
+    Panicked(#[from] JoinError),
+    /// A thread that carries connections ended although nobody told it to.
+    #[error("a thread that carries connections ended")]
+    CoreEnded,
+    /// As [`ServeError::CoreEnded`], by a panic, seen at the end.
+    #[error(transparent)]
+    CoreFailed(#[from] CoreFailed),
+}
+
+/// Runs the edge until it was drained.
+///
+/// # Errors
+/// It cannot start, or a part that must run for ever ended.
+pub fn serve(config: Config) -> Result<(), ServeError> {
+    raise_descriptor_limit();
+    prepare_state_dir(&config.state_dir)?;
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("usher-control")
+        .enable_all()
+        .build()?;
+    runtime.block_on(run(Arc::new(config)))
+}
+
+async fn run(config: Arc<Config>) -> Result<(), ServeError> {
+    let shutdown = CancellationToken::new();
+    // Whoever holds the records' file is the one usher of this state folder: before anything is bound or started.
+    let records = Arc::new(RedbRecords::open(&config.state_dir.join("records.redb"))?);
+    let keys = Keys::open_dir(&config.state_dir)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let bound = listen::bind(&config.listeners, cores)?;
+    let settings = ProcessSettings { state_dir: config.state_dir.clone(), usher: std::env::current_exe()? };
+    let driver = Arc::new(ProcessDriver::open(settings, records.clone()).await?);
+    let metrics = Metrics::new()?;
+    let (_config, seen) = watch::channel(config.clone());
+    let control = Control::start(seen, driver, records, &metrics.registry, shutdown.clone()).await?;
+    let edge = Arc::new(Edge {
+        config: ArcSwap::from(config),
+        workspaces: control.workspaces,
+        sessions: control.sessions,
+        users: control.users,
+        tickets: control.tickets,
+        keys,
+        origins: bound.origins(),
+        metrics,
+        draining: CancellationToken::new(),
+        close_tunnels: CancellationToken::new(),
+        drain: drain::Drain::default(),
+    });
+    let _admin = serve_admin(&edge).await?;
+    announce(&edge, &bound);
+    let cores = accept::spawn(&edge, bound)?;
+    let mut running = control.running;
+    watch_over(&edge, &cores, &mut running).await?;
+    tokio::task::spawn_blocking(|| cores.join()).await??;
+    shutdown.cancel();
+    Ok(running.await??)
+}
+
+/// Returns when everything was drained.
+async fn watch_over(
+    edge: &Edge,
+    cores: &Cores,
+    control: &mut tokio::task::JoinHandle<Result<(), LoopError>>,
+) -> Result<(), ServeError> {
+    let drained = drain::on_signal(edge);
+    tokio::pin!(drained);
+    tokio::select! {
+        done = &mut drained => Ok(done?),
+        ended = control => Err(ended?.err().map_or(ServeError::CoreEnded, ServeError::from)),
+        () = cores.ended() => {
+            // In a drain the cores end one by one; before it that is a fault.
+            if edge.draining.is_cancelled() { Ok(drained.await?) } else { Err(ServeError::CoreEnded) }
+        }
+    }
+}
+
+/// As many descriptors as the system lets this process have: every connection takes one or two.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+/// Makes the state folder for its owner alone, or sees that it is so: it holds keys, sessions and users' files.
+fn prepare_state_dir(path: &Path) -> Result<(), ServeError> {
+    let unusable = |problem: String| ServeError::State { path: path.to_owned(), problem };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| unusable(error.to_string()))?;
+    let mode = path.metadata().map_err(|error| unusable(error.to_string()))?.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 {
+        Ok(())
+    } else {
+        Err(unusable(format!("others may enter it (mode {mode:03o}); run: chmod 700 {}", path.display())))
+    }
+}
+
+/// Binds and serves both admin listeners; they end when the set is dropped.
+async fn serve_admin(edge: &Arc<Edge>) -> Result<JoinSet<()>, ServeError> {
+    let Admin { address, socket } = edge.config.load().admin.clone();
+    let tcp = TcpListener::bind(address).await.map_err(|source| admin_error(&address, source))?;
+    let unix = bind_socket(&socket).map_err(|source| admin_error(&socket.display(), source))?;
+    tracing::info!(admin.address = %tcp.local_addr()?, admin.socket = %socket.display(), "listening");
+    let mut serving = JoinSet::new();
+    serving.spawn(serve_router(tcp, admin::tcp_router(edge.clone())));
+    serving.spawn(serve_router(unix, admin::socket_router(edge.clone())));
+    Ok(serving)
+}
+
+fn admin_error(place: &dyn std::fmt::Display, source: io::Error) -> ServeError {
+    ServeError::Admin { place: place.to_string(), source }
+}
+
+async fn serve_router<L: Listener<Addr: std::fmt::Debug>>(listener: L, router: Router) {
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "an admin listener ended");
+    }
+}
+
+/// Binds a Unix socket that only this user can connect to, in place of one that an earlier usher left.
+///
+/// It gets its mode before it gets its name, so that there is no moment at which others could connect.
+fn bind_socket(path: &Path) -> io::Result<UnixListener> {
+    let unnamed = path.with_extension("new");
+    match std::fs::remove_file(&unnamed) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&unnamed)?;
+    std::fs::set_permissions(&unnamed, Permissions::from_mode(0o600))?;
+    std::fs::rename(&unnamed, path)?;
+    Ok(listener)
+}
+
+/// Says where it listens, what to open, and what is dangerous.
+fn announce(edge: &Edge, bound: &Bound) {
+    let config = edge.config.load();
+    for address in bound.addresses() {
+        tracing::info!(listener.address = %address, "listening");
+    }
+    if config.login.development {
+        edge.metrics.development_login.set(1);
+        tracing::warn!(
+            login.anywhere = config.login.development_from_anywhere_unsafe,
+            "the development login is on: it believes whatever name is typed"
+        );
+    }
+    let Some(listener) = edge.origins.0.first() else { return };
+    println!("The portal is at {}/", listener.origin(config.portal.as_str()));
+    if config.login.development {
+        println!("Try {}/ (any name will do)", listener.origin(&format!("alice.{}", config.domain)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn the_state_folder_is_made_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("a/state");
+        prepare_state_dir(&state).unwrap();
+        assert_eq!(mode(&state), 0o700);
+    }
+
+    #[test]
+    fn a_state_folder_that_others_may_enter_is_refused_with_the_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o750)).unwrap();
+        let told = prepare_state_dir(folder.path()).unwrap_err().to_string();
+        assert!(told.contains("mode 750") && told.contains("chmod 700"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn the_admin_socket_is_for_its_owner_alone_and_replaces_an_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        drop(bind_socket(&path).unwrap());
+        let _listener = bind_socket(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        UnixStream::connect(&path).unwrap();
+    }
+}

@@ -1,0 +1,134 @@
+//! `POST /.usher/start`, `stop` and `extend`: by a script, answered with the status, or by a plain form, which
+//! leads back to where it stood.
+
+use super::owner::{Owner, SameOrigin};
+use super::{Host, answer, read_status};
+use crate::access::ensure::not_woken;
+use crate::refusal::Refusal;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION};
+use axum::http::{Response, StatusCode};
+
+/// What a form says. Fields that are missing or make no sense count as not given.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Form {
+    /// A person asked again: the back-off of a failure is skipped.
+    retry: bool,
+    /// Path and query to go back to.
+    back: Option<String>,
+}
+
+impl Form {
+    fn parse(body: &[u8]) -> Self {
+        let mut form = Self::default();
+        for (name, value) in form_urlencoded::parse(body) {
+            match &*name {
+                "retry" => form.retry = value == "true",
+                "return" if value.starts_with('/') => form.back = Some(value.into_owned()),
+                _ => {}
+            }
+        }
+        form
+    }
+}
+
+/// Asks for a start; the page that a form leads back to shows what comes of it.
+pub(super) async fn start(
+    State(host): State<Host>,
+    SameOrigin(owner): SameOrigin,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
+    let form = Form::parse(&body);
+    match wake(&host, &owner, form.retry).await {
+        Ok(()) => done(&host, &owner, &headers, form).await,
+        Err(refusal) => owner.refused(&refusal),
+    }
+}
+
+async fn wake(host: &Host, owner: &Owner, retry: bool) -> Result<(), Refusal> {
+    let wake = owner.permit.wake(&owner.asked.config, &owner.facts(), retry)?;
+    host.edge.workspaces.wake(wake).await.map_err(not_woken)
+}
+
+/// Asks for a stop. Nothing to stop is fine: it is as wanted.
+pub(super) async fn stop(
+    State(host): State<Host>,
+    SameOrigin(owner): SameOrigin,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
+    host.edge.workspaces.stop(owner.permit.id()).await;
+    done(&host, &owner, &headers, Form::parse(&body)).await
+}
+
+/// Moves the stop by idleness ahead, never beyond `max_age`: that is held by the control loop.
+pub(super) async fn extend(
+    State(host): State<Host>,
+    SameOrigin(owner): SameOrigin,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
+    host.edge.workspaces.extend(owner.permit.id()).await;
+    done(&host, &owner, &headers, Form::parse(&body)).await
+}
+
+/// 202 and the status for a script; 303 for a form, to this host whatever the form says.
+async fn done(host: &Host, owner: &Owner, headers: &HeaderMap, form: Form) -> Response<Body> {
+    if wants_page(headers) {
+        let back = form.back.as_deref().unwrap_or("/");
+        // Absolute, so that a path like `//elsewhere/` names no other host.
+        let location = HeaderValue::try_from(format!("{}{back}", owner.origin()))
+            .or_else(|_| HeaderValue::try_from(format!("{}/", owner.origin())));
+        if let Ok(location) = location {
+            return answer(StatusCode::SEE_OTHER, [(LOCATION, location)]);
+        }
+    }
+    let status = read_status(&host.edge.workspaces, owner.permit.id()).await;
+    answer(StatusCode::ACCEPTED, axum::Json(status))
+}
+
+fn wants_page(headers: &HeaderMap) -> bool {
+    headers.get_all(ACCEPT).iter().any(|accept| {
+        accept.to_str().is_ok_and(|accept| {
+            accept.split([',', ';']).any(|kind| kind.trim_ascii().eq_ignore_ascii_case("text/html"))
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_says_where_to_go_back_to_and_whether_it_is_a_second_try() {
+        let form = |retry, back: Option<&str>| Form { retry, back: back.map(str::to_owned) };
+        for (body, wanted) in [
+            ("", form(false, None)),
+            ("retry=true&return=%2Flab%3Fx%3D1%26y%3D2", form(true, Some("/lab?x=1&y=2"))),
+            ("retry=false", form(false, None)),
+            ("retry=yes", form(false, None)),
+            ("return=https%3A%2F%2Fevil.example%2F", form(false, None)),
+            ("return=//evil.example/", form(false, Some("//evil.example/"))),
+            ("{\"retry\":true}", form(false, None)),
+        ] {
+            assert_eq!(Form::parse(body.as_bytes()), wanted, "{body}");
+        }
+        assert_eq!(Form::parse(&[0xff, b'=', 0xff]), Form::default());
+    }
+
+    #[test]
+    fn only_who_asks_for_a_page_is_sent_back_to_one() {
+        for (accept, wanted) in [
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", true),
+            ("application/json, Text/HTML;q=0.1", true),
+            ("application/json", false),
+            ("*/*", false),
+        ] {
+            let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
+            assert_eq!(wants_page(&headers), wanted, "{accept}");
+        }
+        assert!(!wants_page(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,67 @@
+//! The README's tables say what the code says.
+//!
+//! A table that is out of date fails with the lines that belong between its marks.
+
+use config::{KeyDefault, KeyDoc};
+use proxy::refusal;
+use tests::usher::Usher;
+
+const README: &str = include_str!("../../README.md");
+
+/// What stands between `<!-- NAME -->` and `<!-- /NAME -->`.
+fn section(name: &str) -> &'static str {
+    let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+    let from = README.find(&open).unwrap_or_else(|| panic!("the README has no mark {open}")) + open.len();
+    let length = README[from..].find(&close).unwrap_or_else(|| panic!("the README has no mark {close}"));
+    README[from..from + length].trim_matches('\n')
+}
+
+fn assert_stands(name: &str, head: &str, rows: impl Iterator<Item = String>) {
+    let columns = head.matches('|').count() - 1;
+    let rule = format!("|{}", "---|".repeat(columns));
+    let table = [head.to_owned(), rule].into_iter().chain(rows).collect::<Vec<_>>().join("\n");
+    assert!(section(name) == table, "between the marks `{name}` of README.md must stand:\n\n{table}\n");
+}
+
+fn key(doc: &KeyDoc) -> String {
+    let default = match doc.default {
+        KeyDefault::Required => "required".to_owned(),
+        KeyDefault::Value(value) => format!("`{value}`"),
+        KeyDefault::Otherwise(words) => words.to_owned(),
+    };
+    format!("| `{}` | {} | {default} | {} |", doc.path, doc.kind, doc.meaning).replace("||", "\\|\\|")
+}
+
+#[test]
+fn the_readme_tells_every_key() {
+    assert_stands("keys", "| key | value | default | meaning |", config::reference().iter().map(key));
+}
+
+#[test]
+fn the_readme_tells_every_refusal() {
+    let rows = refusal::all().iter().map(|code| {
+        let row = code.row();
+        format!("| `{}` | {} | {} | {} |", row.code, row.status.as_u16(), row.detail, row.hint)
+    });
+    assert_stands("refusals", "| code | status | what the user is told | what the operator can do |", rows);
+}
+
+#[tokio::test]
+async fn the_readme_tells_every_metric() {
+    let usher = Usher::start("").await;
+    let text = usher.admin("/metrics").send().await.text();
+    let mut metrics: Vec<(&str, &str, &str)> = Vec::new();
+    for line in text.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("HELP"), Some(name), Some(help)) => metrics.push((name, "", help)),
+            (Some("#"), Some("TYPE"), Some(_), Some(kind)) => {
+                metrics.last_mut().expect("HELP comes before TYPE").1 = kind;
+            }
+            _ => {}
+        }
+    }
+    metrics.sort_unstable();
+    let rows = metrics.iter().map(|(name, kind, help)| format!("| `{name}` | {kind} | {help} |"));
+    assert_stands("metrics", "| metric | type | meaning |", rows);
+}
