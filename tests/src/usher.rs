@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 pub const DOMAIN: &str = "lab.localhost";
 
 /// What a test gets unless it says otherwise: everybody works in the demo.
-const ACCESS: &str = "[access]\ntemplate = \"'demo'\"\n\n";
+const ACCESS: &str = "[access]\nallow = \"true\"\ntemplate = \"'demo'\"\n\n";
 const DEMO: &str =
     "[templates.demo]\ncommand = [\"{usher}\", \"demo\", \"--socket\", \"{socket}\"]\nconnect = \"socket\"\n";
 
