@@ -158,7 +158,10 @@ fn describe(entry: &control::Entry, now: Instant) -> WorkspaceStatus {
         since_s: now.saturating_duration_since(entry.since).as_secs(),
         why,
         why_since_s: alive.as_ref().map(|why| now.saturating_duration_since(why.since).as_secs()),
-        stops_in_s: alive.as_ref().and_then(|why| why.stops_at).map(|at| at.saturating_duration_since(now).as_secs()),
+        stops_in_s: alive
+            .as_ref()
+            .and_then(|why| why.stops_at)
+            .map(|at| at.saturating_duration_since(now).as_secs()),
         open_sockets: entry.activity.open_sockets(),
     }
 }

@@ -1,6 +1,7 @@
 //! Phase 3: who asks.
 
 use crate::access::route::Place;
+use crate::cookies::Found;
 use crate::edge::Edge;
 use crate::refusal::{Code, Refusal};
 use crate::request::{self, Intent, Request};
@@ -31,11 +32,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Two cookies of that name, to somebody who reads the answer: they count as none, and a browser that keeps
 /// sending both would come back from every login without a session. The page heals it.
 pub async fn caller(edge: &Edge, place: &Place, request: &Request<'_>) -> Result<Option<Caller>, Refusal> {
-    let headers = &request.head.headers;
-    if session_cookie::is_twice(place, headers) && request.intent().wants_page() {
-        return Err(Refusal::new(Code::CookieTwice));
-    }
-    let Some(cookie) = session_cookie::presented(&edge.keys, place, &request.host, headers) else {
+    let sealed = match session_cookie::find(place, &request.head.headers) {
+        Found::One(sealed) => sealed,
+        Found::Many if request.intent().wants_page() => return Err(Refusal::new(Code::CookieTwice)),
+        Found::Many | Found::None => return Ok(None),
+    };
+    let Some(cookie) = session_cookie::open(&edge.keys, place, &request.host, sealed) else {
         return Ok(None);
     };
     let Some(session) = live(edge, cookie).await else { return Ok(None) };
@@ -58,10 +60,10 @@ pub(crate) async fn live(edge: &Edge, cookie: Presented) -> Option<Arc<Session>>
 /// Whether a request shows that somebody is there: pages' own polling does not.
 fn is_use(edge: &Edge, place: &Place, request: &Request<'_>) -> bool {
     let head = &request.head;
-    let person = head.method == Method::POST || request.intent() != Intent::Background;
+    let person = || head.method == Method::POST || request.intent() != Intent::Background;
     match place {
         _ if request::is_speculative(&head.headers) => false,
-        Place::Portal => person,
+        Place::Portal => person(),
         Place::Workspace { .. } if request.path.starts_with("/.usher/") => head.method == Method::POST,
         Place::Workspace { id, .. } => {
             match edge.workspaces.lookup(id).as_deref().map(|entry| &entry.phase) {
@@ -70,7 +72,7 @@ fn is_use(edge: &Edge, place: &Place, request: &Request<'_>) -> bool {
                     !polling.any(|poll| poll.matches(head.method.as_str(), request.path))
                 }
                 // An open page of a stopped workspace asks on for ever.
-                _ => person,
+                _ => person(),
             }
         }
     }
