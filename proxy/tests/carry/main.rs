@@ -1,6 +1,8 @@
 //! The accept loops, Pingora and our part in it, over real sockets, before upstreams that behave and that do not.
 
 mod floor;
+mod http2;
+mod sockets;
 
 use floor::{Floor, SOON, Setup, accept_all, answers, read_all, read_head, read_until, until, upstream};
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::own::Asked;
 use crate::request::{Intent, Request};
-use crate::{handoff, portal, refusal};
+use crate::{portal, refusal, workspace_host};
 use arc_swap::ArcSwap;
 use axum::body::{Body, to_bytes};
 use config::Config;
@@ -151,9 +151,7 @@ impl Lab {
     async fn own(&self, head: &RequestHeader, asked: Asked, body: String) -> http::Response<Body> {
         let router = match asked.own.place {
             access::route::Place::Portal => portal::router(self.edge.clone()),
-            access::route::Place::Workspace { .. } => {
-                axum::Router::new().nest(handoff::PATH, handoff::enter_routes(self.edge.clone()))
-            }
+            access::route::Place::Workspace { .. } => workspace_host::router(self.edge.clone()),
         };
         let mut request = http::Request::new(Body::from(body));
         *request.method_mut() = head.method.clone();
