@@ -1,11 +1,10 @@
 //! The road of a browser: login, hand-off, session, logout; and those who try to walk it for somebody else.
 
 mod handoff;
-mod lab;
 
 use crate::edge::ListenerFacts;
+use crate::lab::{CONFIG, INSIDE, Lab, NAVIGATION};
 use http::{Method, StatusCode};
-use lab::{CONFIG, INSIDE, Lab, NAVIGATION};
 
 const PORTAL: &str = "http://lab.localhost:8080";
 const LOGIN: &str = "http://lab.localhost:8080/login";

@@ -1,7 +1,7 @@
 //! From the portal to a workspace's host, by ticket.
 
-use super::lab::{Browser, INSIDE, Lab, NAVIGATION, Visit};
 use super::{ALICE, ALICE_HOST, DEEP, LOGIN, PORTAL};
+use crate::lab::{Browser, INSIDE, Lab, NAVIGATION, Visit};
 use http::{Method, StatusCode};
 
 /// The address of the ticket that a hand-off went by.

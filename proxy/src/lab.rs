@@ -1,8 +1,10 @@
 //! A portal and its workspaces' hosts with real records, and browsers that come to them.
 //!
 //! Requests take the way of every request, [`access::admit`], so that what a phase refuses is refused here, too.
-//! No workspace ever runs: one that is admitted answers [`INSIDE`].
+//! No workspace ever runs: one that is admitted answers [`INSIDE`], or with the waiting page where that is asked
+//! for ([`Lab::with_pages`]); one of the template `broken` fails.
 
+use crate::access::ensure::How;
 use crate::access::{self, Verdict};
 use crate::connection::ConnectionFacts;
 use crate::edge::{Edge, ListenerFacts, Origins};
@@ -14,7 +16,7 @@ use crate::{portal, refusal, workspace_host};
 use arc_swap::ArcSwap;
 use axum::body::{Body, to_bytes};
 use config::Config;
-use control::{Action, Cause, Control, Driver, Event, RedbRecords};
+use control::{Action, Cause, CauseCode, Control, Driver, Event, RedbRecords};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use http::header::{COOKIE, HOST, LOCATION, SET_COOKIE};
@@ -28,9 +30,9 @@ use tower::ServiceExt;
 use url::Url;
 
 /// What a workspace's host shows to whoever may enter.
-pub(super) const INSIDE: &str = "the workspace";
+pub(crate) const INSIDE: &str = "the workspace";
 
-pub(super) const CONFIG: &str = r#"
+pub(crate) const CONFIG: &str = r#"
 domain = "lab.localhost"
 state_dir = "/nowhere"
 [[listeners]]
@@ -49,9 +51,10 @@ connect = "socket"
 ports = [8888]
 "#;
 
-pub(super) struct Lab {
-    pub(super) edge: Arc<Edge>,
+pub(crate) struct Lab {
+    pub(crate) edge: Arc<Edge>,
     listener: Arc<ListenerFacts>,
+    pages: bool,
     _state: tempfile::TempDir,
     _shutdown: DropGuard,
 }
@@ -64,20 +67,27 @@ impl Driver for Nothing {
     fn observe(&self) -> BoxStream<'static, Event> {
         stream::iter([Event::Synced]).chain(stream::pending()).boxed()
     }
-    async fn act(&self, _action: Action) -> Result<(), Cause> {
-        Ok(())
+    async fn act(&self, action: Action) -> Result<(), Cause> {
+        match action {
+            Action::Start(spec) if spec.template.name.as_str() == "broken" => Err(Cause {
+                code: CauseCode::ProgramNotFound,
+                detail: "The program `broken` does not exist.".to_owned(),
+                hint: "Install it.".to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
-    async fn log_tail(&self, _id: &config::WorkspaceId) -> String {
-        String::new()
+    async fn log_tail(&self, id: &config::WorkspaceId) -> String {
+        format!("the output of {id}")
     }
 }
 
 impl Lab {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(CONFIG, ListenerFacts { tls: false, public_port: 8080, loopback: true }).await
     }
 
-    pub(super) async fn with(toml: &str, listener: ListenerFacts) -> Self {
+    pub(crate) async fn with(toml: &str, listener: ListenerFacts) -> Self {
         let config = Arc::new(Config::parse("test.toml", toml, &|_| None).unwrap());
         let state = tempfile::tempdir().unwrap();
         let records = Arc::new(RedbRecords::open(&state.path().join("state.redb")).unwrap());
@@ -102,12 +112,18 @@ impl Lab {
         Self {
             edge: Arc::new(edge),
             listener: Arc::new(listener),
+            pages: false,
             _state: state,
             _shutdown: shutdown.drop_guard(),
         }
     }
 
-    pub(super) fn browser(&self) -> Browser<'_> {
+    /// Shows the waiting page to navigations whose workspace is not ready.
+    pub(crate) fn with_pages(self) -> Self {
+        Self { pages: true, ..self }
+    }
+
+    pub(crate) fn browser(&self) -> Browser<'_> {
         Browser { lab: self, jar: BTreeMap::new() }
     }
 
@@ -136,6 +152,9 @@ impl Lab {
                     };
                     self.own(head, asked, body).await
                 }
+                Ok(Verdict::Wait(waiting)) if self.pages && waiting.how == How::Page => {
+                    workspace_host::waiting_page(&self.edge, &request, &waiting).await.map(Body::from)
+                }
                 Ok(_) => http::Response::new(Body::from(INSIDE)),
             },
         };
@@ -144,7 +163,7 @@ impl Lab {
         Answer {
             status: parts.status,
             headers: parts.headers,
-            body: String::from_utf8(body.to_vec()).unwrap(),
+            body: String::from_utf8_lossy(&body).into_owned(),
         }
     }
 
@@ -163,18 +182,18 @@ impl Lab {
 }
 
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: String,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
     /// The value of the page's hidden field.
-    pub(super) fn hidden(&self, name: &str) -> String {
+    pub(crate) fn hidden(&self, name: &str) -> String {
         let before = format!("name=\"{name}\" value=\"");
         let rest = self.body.split(&before).nth(1).unwrap_or_else(|| panic!("no {name} in {self:?}"));
         rest.split('"').next().unwrap().to_owned()
@@ -183,22 +202,22 @@ impl Answer {
 
 /// Where a navigation ended, and by which addresses.
 #[derive(Debug)]
-pub(super) struct Visit {
-    pub(super) answer: Answer,
-    pub(super) url: String,
-    pub(super) by: Vec<String>,
+pub(crate) struct Visit {
+    pub(crate) answer: Answer,
+    pub(crate) url: String,
+    pub(crate) by: Vec<String>,
 }
 
 /// A browser: keeps cookies by host, follows redirects, says what kind of request it makes.
 #[derive(Clone)]
-pub(super) struct Browser<'a> {
+pub(crate) struct Browser<'a> {
     lab: &'a Lab,
     /// By host and name.
-    pub(super) jar: BTreeMap<(String, String), String>,
+    pub(crate) jar: BTreeMap<(String, String), String>,
 }
 
 /// What a tab sends with a navigation.
-pub(super) const NAVIGATION: [(&str, &str); 4] = [
+pub(crate) const NAVIGATION: [(&str, &str); 4] = [
     ("sec-fetch-site", "none"),
     ("sec-fetch-mode", "navigate"),
     ("sec-fetch-dest", "document"),
@@ -207,7 +226,7 @@ pub(super) const NAVIGATION: [(&str, &str); 4] = [
 
 impl Browser<'_> {
     /// One request with this browser's cookies, followed nowhere.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &mut self,
         method: Method,
         url: &str,
@@ -246,19 +265,19 @@ impl Browser<'_> {
     }
 
     /// Goes to an address in a tab, over all redirects.
-    pub(super) async fn go(&mut self, url: &str) -> Visit {
+    pub(crate) async fn go(&mut self, url: &str) -> Visit {
         let answer = self.send(Method::GET, url, &NAVIGATION, "").await;
         self.follow(url.to_owned(), answer).await
     }
 
     /// Sends a form of a page of the portal, over all redirects.
-    pub(super) async fn submit(&mut self, url: &str, fields: &[(&str, &str)]) -> Visit {
+    pub(crate) async fn submit(&mut self, url: &str, fields: &[(&str, &str)]) -> Visit {
         let answer = self.post(url, "http://lab.localhost:8080", fields).await;
         self.follow(url.to_owned(), answer).await
     }
 
     /// Sends a form of a page of some origin.
-    pub(super) async fn post(&mut self, url: &str, origin: &str, fields: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn post(&mut self, url: &str, origin: &str, fields: &[(&str, &str)]) -> Answer {
         let mut form = form_urlencoded::Serializer::new(String::new());
         let form = form.extend_pairs(fields).finish();
         let mut headers = NAVIGATION.to_vec();
@@ -282,13 +301,13 @@ impl Browser<'_> {
     }
 
     /// Goes to an address, types a name into the login that comes, and goes on.
-    pub(super) async fn log_in(&mut self, name: &str, url: &str) -> Visit {
+    pub(crate) async fn log_in(&mut self, name: &str, url: &str) -> Visit {
         let form = self.go(url).await.answer;
         let state = form.hidden("state");
         self.submit("http://lab.localhost:8080/login", &[("name", name), ("state", &state)]).await
     }
 
-    pub(super) fn cookie(&self, host: &str, name: &str) -> Option<&String> {
+    pub(crate) fn cookie(&self, host: &str, name: &str) -> Option<&String> {
         self.jar.get(&(host.to_owned(), name.to_owned()))
     }
 }
