@@ -16,7 +16,10 @@ use crate::{portal, refusal, workspace_host};
 use arc_swap::ArcSwap;
 use axum::body::{Body, to_bytes};
 use config::Config;
-use control::{Action, Cause, CauseCode, Control, Driver, Event, RedbRecords};
+use control::{
+    Action, Cause, CauseCode, Control, Driver, Event, Generation, Identity, Observed, ObservedPhase,
+    RedbRecords,
+};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use http::header::{COOKIE, HOST, LOCATION, SET_COOKIE};
@@ -59,13 +62,19 @@ pub(crate) struct Lab {
     _shutdown: DropGuard,
 }
 
-/// A driver of a machine on which nothing runs.
+/// A driver of a machine on which nothing runs but a workspace of dora's name that somebody else has made.
 struct Nothing;
 
 #[async_trait::async_trait]
 impl Driver for Nothing {
     fn observe(&self) -> BoxStream<'static, Event> {
-        stream::iter([Event::Synced]).chain(stream::pending()).boxed()
+        let foreign = Event::Seen(Observed {
+            id: config::WorkspaceId::parse("gpu--dora").unwrap(),
+            owner: Identity { issuer: Identity::DEVELOPMENT.to_owned(), subject: "somebody else".to_owned() },
+            template: config::TemplateName::parse("demo").unwrap(),
+            phase: ObservedPhase::Running { generation: Generation("1".into()), address: None },
+        });
+        stream::iter([foreign, Event::Synced]).chain(stream::pending()).boxed()
     }
     async fn act(&self, action: Action) -> Result<(), Cause> {
         match action {

@@ -316,3 +316,21 @@ async fn a_service_worker_is_answered_with_one_that_takes_itself_away() {
         assert!(answer.body.contains("registration.unregister()"), "{path}");
     }
 }
+
+#[tokio::test]
+async fn what_somebody_else_made_under_a_users_name_is_not_theirs() {
+    let lab = lab().await;
+    let foreign = "http://gpu--dora.lab.localhost:8080";
+    let mut dora = lab.browser();
+    dora.log_in("dora", foreign).await;
+    let id = config::WorkspaceId::parse("gpu--dora").unwrap();
+    assert!(lab.edge.workspaces.lookup(&id).is_some(), "it is in the table");
+    assert!(dora.cookie("gpu--dora.lab.localhost", "__Host-usher-ws").is_some());
+    for path in ["/", "/.usher/status", "/.usher/events"] {
+        let answer = fetch(&mut dora, &format!("{foreign}{path}")).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    for path in ["/.usher/start", "/.usher/stop", "/.usher/extend"] {
+        assert_eq!(ask(&mut dora, foreign, path).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+}
