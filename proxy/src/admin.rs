@@ -147,7 +147,7 @@ fn describe(entry: &control::Entry, now: Instant) -> WorkspaceStatus {
     let alive = alive.as_ref();
     let why = match &entry.phase {
         control::Phase::Failed { cause, .. } => Some(format!("{}: {}", cause.code.as_str(), cause.detail)),
-        _ => alive.map(|why| why.reason.to_owned()),
+        _ => alive.as_ref().map(|why| why.reason.to_owned()),
     };
     WorkspaceStatus {
         workspace: entry.id.to_string(),
@@ -157,8 +157,11 @@ fn describe(entry: &control::Entry, now: Instant) -> WorkspaceStatus {
         phase: entry.phase.as_str().to_owned(),
         since_s: now.saturating_duration_since(entry.since).as_secs(),
         why,
-        why_since_s: alive.map(|why| now.saturating_duration_since(why.since).as_secs()),
-        stops_in_s: alive.and_then(|why| why.stops_at).map(|at| at.saturating_duration_since(now).as_secs()),
+        why_since_s: alive.as_ref().map(|why| now.saturating_duration_since(why.since).as_secs()),
+        stops_in_s: alive
+            .as_ref()
+            .and_then(|why| why.stops_at)
+            .map(|at| at.saturating_duration_since(now).as_secs()),
         open_sockets: entry.activity.open_sockets(),
     }
 }

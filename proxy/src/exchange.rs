@@ -164,6 +164,7 @@ impl Exchange {
             status: session.response_written().map(|written| written.status),
             refusal: self.refusal,
             bytes_sent: u64::try_from(session.body_bytes_sent()).unwrap_or(u64::MAX),
+            tunnel_end: None,
         }
     }
 

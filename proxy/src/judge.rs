@@ -14,7 +14,6 @@ use crate::tunnel::Upgrade;
 use crate::{head, workspace_host};
 use bytes::Bytes;
 use http::Response;
-use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use std::sync::Arc;
 
@@ -78,7 +77,7 @@ async fn next(
         Verdict::Wait(waiting) => {
             exchange.admitted(&waiting.permit);
             match waiting.how {
-                How::Page => Next::Answer(workspace_host::waiting_page(edge, &config, &request, &waiting)),
+                How::Page => Next::Answer(workspace_host::waiting_page(edge, &request, &waiting).await),
                 How::Hold => Next::Hold(Box::new(waiting)),
             }
         }
@@ -89,7 +88,7 @@ async fn next(
                 forward.activity.request();
             }
             if request.websocket {
-                Next::Tunnel(Box::new(upgrade(session.req_header(), &request, forward)))
+                Next::Tunnel(Box::new(upgrade(&request, forward, exchange.id.clone())))
             } else {
                 Next::Forward(Box::new(forward))
             }
@@ -97,8 +96,8 @@ async fn next(
     })
 }
 
-fn upgrade(head: &RequestHeader, request: &Request<'_>, forward: Forward) -> Upgrade {
-    let mut head = head.clone();
+fn upgrade(request: &Request<'_>, forward: Forward, request_id: String) -> Upgrade {
+    let mut head = request.head.clone();
     head::to_upstream(&mut head, request, &forward);
-    Upgrade { head, forward }
+    Upgrade { head, forward, request_id }
 }

@@ -3,6 +3,7 @@
 use crate::edge::Edge;
 use crate::metrics::{Metrics, PlaceLabel};
 use crate::refusal::Code;
+use crate::tunnel::{End, Outcome};
 use config::WorkspaceId;
 use http::{Method, StatusCode};
 use std::net::IpAddr;
@@ -35,8 +36,21 @@ pub struct RequestEvent {
     pub status: Option<StatusCode>,
     /// What it was refused with.
     pub refusal: Option<Code>,
-    /// Bytes of bodies to the client.
+    /// Bytes of bodies, or of a tunnel, to the client.
     pub bytes_sent: u64,
+    /// Why its tunnel ended, if it became one.
+    pub tunnel_end: Option<End>,
+}
+
+impl RequestEvent {
+    /// Notes what became of an upgrade.
+    pub fn ended(&mut self, outcome: Outcome) {
+        let Outcome { status, refusal, bytes_sent, end } = outcome;
+        self.status = status;
+        self.refusal = refusal;
+        self.bytes_sent = bytes_sent;
+        self.tunnel_end = end;
+    }
 }
 
 /// Logs and counts a request that ended `now`.
@@ -83,6 +97,7 @@ fn emit(event: &RequestEvent, took: Duration) {
         request.place = event.place.as_str(),
         workspace.id = event.workspace.as_ref().map(ToString::to_string),
         refusal.code = event.refusal.map(|code| code.row().code),
+        tunnel.end = event.tunnel_end.map(tracing::field::debug),
         elapsed_ms = took.as_secs_f64() * 1000.0,
         "request"
     );

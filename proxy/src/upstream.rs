@@ -19,11 +19,11 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// The wait before the second try; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
-/// Where a request goes: the route's own address, or another port of the same workspace.
-pub fn address(route: &Route, port: Option<u16>) -> Address {
-    match (port, &route.address) {
-        (None, address) => address.clone(),
-        (Some(port), Address::Tcp(address)) => Address::Tcp(SocketAddr::new(address.ip(), port)),
+/// Where a request goes: the workspace's own address, or another port of it.
+pub fn address(own: &Address, port: Option<u16>) -> Address {
+    match (port, own) {
+        (None, own) => own.clone(),
+        (Some(port), Address::Tcp(own)) => Address::Tcp(SocketAddr::new(own.ip(), port)),
         // A process behind a socket has its other ports on loopback.
         (Some(port), Address::Unix(_)) => Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
     }
@@ -46,7 +46,7 @@ pub fn peer(forward: &Forward) -> pingora::Result<HttpPeer> {
 }
 
 fn peer_of(route: &Route, port: Option<u16>) -> pingora::Result<HttpPeer> {
-    let mut peer = match address(route, port) {
+    let mut peer = match address(&route.address, port) {
         Address::Tcp(address) => HttpPeer::new(address, false, String::new()),
         Address::Unix(path) => {
             let path = path
@@ -79,13 +79,13 @@ mod tests {
 
     #[test]
     fn another_port_is_dialled_on_the_same_host() {
-        for (route, port, goes) in [
+        for (own, port, goes) in [
             (socket(), None, socket()),
             (socket(), Some(8888), tcp("127.0.0.1:8888")),
             (tcp("10.1.2.3:80"), None, tcp("10.1.2.3:80")),
             (tcp("10.1.2.3:80"), Some(8888), tcp("10.1.2.3:8888")),
         ] {
-            assert_eq!(address(&fixture::route(route, "1"), port), goes);
+            assert_eq!(address(&own, port), goes);
         }
     }
 

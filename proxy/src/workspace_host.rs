@@ -68,7 +68,7 @@ pub fn router(edge: Arc<Edge>) -> Router {
 }
 
 /// The page that a navigation to a workspace gets that is not ready: 503, at once, and live from then on.
-pub async fn waiting_page(edge: &Edge, request: &Request<'_>, waiting: &Waiting) -> http::Response<Bytes> {
+pub async fn waiting_page(edge: &Edge, request: &Request<'_>, waiting: &Waiting) -> Response<Bytes> {
     let status = read_status(&edge.workspaces, waiting.permit.id()).await;
     let (origin, page) = (request.origin(), request.page());
     let host = request.host.as_str();
@@ -154,7 +154,7 @@ fn refused(asked: &crate::own::Asked, method: &Method, refusal: &Refusal) -> Res
 
 /// Without what every request carries there is nobody to answer to: the edge did not send it.
 fn unasked() -> Response<Body> {
-    answer(StatusCode::from(Code::Internal.row().status), ())
+    answer(Code::Internal.row().status, ())
 }
 
 #[cfg(test)]

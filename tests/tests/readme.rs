@@ -4,7 +4,7 @@
 
 use config::{KeyDefault, KeyDoc};
 use proxy::refusal;
-use tests::usher::Usher;
+use tests::Usher;
 
 const README: &str = include_str!("../../README.md");
 

@@ -94,12 +94,10 @@ impl Entrance {
     /// Runs a tunnel in a task of its own: that of the HTTP session, several times as large, is freed.
     fn tunnel(&self, stream: Stream, handover: Handover) {
         let Ok(conn) = stream.into_any().downcast::<Conn>() else { return };
-        let edge = self.edge.clone();
-        let Handover { upgrade, event } = handover;
-        tokio::spawn(async move {
-            let _logged_at_the_end = event;
-            tunnel::run(*conn, upgrade, edge).await;
-        });
+        let Handover { upgrade, event: mut pending } = handover;
+        // Made here, so that the task keeps no space for what is used up by the tunnel's beginning.
+        let tunnel = tunnel::run(*conn, upgrade, self.edge.clone());
+        tokio::spawn(async move { pending.event.ended(tunnel.await) });
     }
 }
 

@@ -104,7 +104,7 @@ impl Status {
                 }),
                 _ => None,
             },
-            why_alive: entry.and_then(|entry| entry.why_alive.as_ref()).map(|why| Alive::of(why, now)),
+            why_alive: entry.and_then(|entry| entry.why_alive(now.instant)).map(|why| Alive::of(&why, now)),
             log: log.filter(|_| phase.is_some_and(shows_log)).map(plain),
         }
     }
@@ -210,7 +210,7 @@ pub(super) mod tests {
             phase,
             since,
             activity: Arc::new(Activity::default()),
-            why_alive: None,
+            terms: None,
         }
     }
 

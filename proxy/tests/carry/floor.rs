@@ -144,6 +144,11 @@ impl Floor {
         format!("{line} HTTP/1.1\r\nHost: {HOST}:{}\r\nCookie: {}\r\n", self.address.port(), self.cookie)
     }
 
+    /// The origin of the workspace's host.
+    pub fn origin(&self) -> String {
+        format!("http://{HOST}:{}", self.address.port())
+    }
+
     /// A connection on which this was sent.
     pub async fn send(&self, bytes: &str) -> TcpStream {
         let mut client = TcpStream::connect(self.address).await.unwrap();

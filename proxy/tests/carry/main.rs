@@ -1,10 +1,13 @@
 //! The accept loops, Pingora and our part in it, over real sockets, before upstreams that behave and that do not.
 
 mod floor;
+mod http2;
+mod sockets;
 
 use floor::{Floor, SOON, Setup, accept_all, answers, read_all, read_head, read_until, until, upstream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -16,6 +19,13 @@ async fn well_behaved(mut tcp: TcpStream) {
         if tcp.write_all(OK.as_bytes()).await.is_err() {
             return;
         }
+    }
+}
+
+/// Answers one request of a connection, and says that it was the last.
+async fn closing(mut tcp: TcpStream) {
+    if read_head(&mut tcp).await.is_some() {
+        let _ = tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await;
     }
 }
 
@@ -41,33 +51,39 @@ async fn requests_of_one_connection_are_answered_one_after_the_other() {
     assert!(connections.load(Relaxed) <= before + 1, "the upstream connection is used again");
 }
 
-#[tokio::test]
-async fn a_workspace_that_refuses_for_a_moment_is_dialled_again() {
+/// An edge before a workspace that was ready and listens no more; where it did.
+async fn before_a_closed_port() -> (Floor, std::net::SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let first = tokio::spawn(accept_all(listener, well_behaved));
+    let listening = tokio::spawn(accept_all(listener, closing));
     let floor = Floor::before(address).await;
-    first.abort();
-    let _ = first.await;
-    let client = floor.head("GET /again");
-    let mut client = floor.send(&format!("{client}Connection: close\r\n\r\n")).await;
-    until("the port refuses", || std::net::TcpStream::connect(address).is_err()).await;
+    listening.abort();
+    assert!(listening.await.unwrap_err().is_cancelled());
+    (floor, address)
+}
+
+#[tokio::test]
+async fn a_workspace_that_refuses_for_a_moment_is_dialled_again() {
+    let (floor, address) = before_a_closed_port().await;
+    let id = config::WorkspaceId::parse("alice").unwrap();
+    let activity = floor.edge.workspaces.lookup(&id).unwrap().activity.clone();
+    let before = activity.last_request().unwrap();
+    // Use is kept to the millisecond.
+    until("the next use is a later one", || before.elapsed() > Duration::from_millis(2)).await;
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_reuseaddr(true).unwrap();
     socket.bind(address).unwrap();
-    tokio::spawn(accept_all(socket.listen(16).unwrap(), well_behaved));
+    let head = floor.head("POST /again").replace("Cookie", &format!("Origin: {}\r\nCookie", floor.origin()));
+    let mut client = floor.send(&format!("{head}Content-Length: 0\r\nConnection: close\r\n\r\n")).await;
+    until("the request was admitted", || activity.last_request().unwrap() > before).await;
+    tokio::spawn(accept_all(socket.listen(16).unwrap(), closing));
     let answer = read_all(&mut client).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
 #[tokio::test]
 async fn a_workspace_that_stays_away_is_a_502_with_its_code() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let first = tokio::spawn(accept_all(listener, well_behaved));
-    let floor = Floor::before(address).await;
-    first.abort();
-    let _ = first.await;
+    let (floor, _) = before_a_closed_port().await;
     let answer = floor.get("/gone").await.to_ascii_lowercase();
     assert!(answer.starts_with("http/1.1 502 ") && answer.contains("usher-error: bad_upstream"), "{answer}");
 }
@@ -167,11 +183,18 @@ async fn echo(mut tcp: TcpStream) {
     }
 }
 
+/// Waits until somebody's visit has woken alice's workspace.
+async fn is_starting(floor: &Floor) {
+    let id = config::WorkspaceId::parse("alice").unwrap();
+    let phase = || floor.edge.workspaces.lookup(&id).map(|entry| entry.phase.as_str());
+    until("its workspace starts", || phase() == Some("starting")).await;
+}
+
 #[tokio::test]
-async fn a_script_is_held_while_its_workspace_starts_and_its_body_is_replayed() {
-    let floor = Floor::new(Setup::default()).await;
-    for length in [5, 60 * 1024, 200 * 1024] {
-        // Larger than what is replayed: it waits in the socket instead.
+async fn a_script_is_held_while_its_workspace_starts_and_its_body_reaches_it_whole() {
+    // Up to 64 KiB are read meanwhile and replayed; what is larger waits in the socket.
+    for length in [0, 5, 64 * 1024, 200 * 1024] {
+        let floor = Floor::new(Setup::default()).await;
         let body = "x".repeat(length);
         let head = floor.head("GET /held");
         let mut client =
@@ -183,12 +206,15 @@ async fn a_script_is_held_while_its_workspace_starts_and_its_body_is_replayed() 
             tokio::io::AsyncReadExt::read_to_end(&mut read, &mut answer).await.unwrap();
             String::from_utf8(answer).unwrap()
         };
-        let ready = async { floor.is_ready_at(upstream(echo).await) };
+        let ready = async {
+            is_starting(&floor).await;
+            floor.is_ready_at(upstream(echo).await);
+        };
         let ((), answer, ()) = tokio::time::timeout(SOON, async { tokio::join!(sent, received, ready) })
             .await
             .unwrap_or_else(|_| panic!("{length} bytes are held for ever"));
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{length}: {:.200}", answer);
-        assert!(answer.ends_with(&body), "{length}: {} came", answer.len());
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{length}: {answer:.200}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{body}")), "{length}: {} came", answer.len());
     }
 }
 
@@ -197,11 +223,7 @@ async fn a_held_client_that_leaves_is_noticed() {
     let floor = Floor::new(Setup::default()).await;
     let accepting = floor.edge.drain.slots();
     let client = floor.send(&format!("{}\r\n", floor.head("GET /held"))).await;
-    until("it is held", || {
-        let id = config::WorkspaceId::parse("alice").unwrap();
-        floor.edge.workspaces.lookup(&id).is_some_and(|entry| entry.phase.as_str() == "starting")
-    })
-    .await;
+    is_starting(&floor).await;
     assert_eq!(floor.edge.drain.slots(), accepting + 1);
     drop(client);
     until("its connection ended", || floor.edge.drain.slots() == accepting).await;
