@@ -82,6 +82,7 @@ socket = "{work}/usher.sock"
 [login]
 development = true
 [access]
+allow = "true"
 template = "'backend'"
 [workspaces]
 idle_after = "never"

@@ -28,6 +28,7 @@ socket = "{folder}/admin.sock"
 [login]
 development = true
 [access]
+allow = "true"
 template = "'bench'"
 [templates.bench]
 command = ["{sys.executable}", "-S", "-E", "{HERE}/workspace.py", "{{socket}}", "{folder}/{{label}}.stamp"]

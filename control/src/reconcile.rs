@@ -163,3 +163,6 @@ fn to_end(id: &WorkspaceId, stopping: &Stopping, since: Instant, now: Instant) -
         _ => Some(Decision::End(id.clone())),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -202,10 +202,24 @@ impl Driver for FakeDriver {
     }
 }
 
-/// Probes that get through after so long.
-pub(crate) fn probes(after: Duration) -> Probes {
+/// Probes that get through after so long, and applications that say what `answer` says now.
+pub(crate) fn probes(after: Duration, answer: Arc<Mutex<Option<serde_json::Value>>>) -> Probes {
     Probes {
         reach: Box::new(move |_, _, _| tokio::time::sleep(after).boxed()),
-        ask: Box::new(|_, _, _| async { None }.boxed()),
+        ask: Box::new(move |_, _, _| {
+            let answer = answer.lock().unwrap().clone();
+            async move { answer }.boxed()
+        }),
     }
+}
+
+/// The rules for JupyterLab as they are shipped: idle after 20 min, a busy kernel counts and is asked for each
+/// minute.
+pub(crate) fn jupyterlab() -> Settings {
+    let text = include_str!("../../config/quickstart.toml");
+    let mut config = config::Config::parse("quickstart.toml", text, &|_| None).unwrap();
+    let demo = TemplateName::parse("demo").unwrap();
+    let jupyterlab = config.templates.remove(&TemplateName::parse("jupyterlab").unwrap()).unwrap();
+    config.templates.insert(demo, jupyterlab);
+    Settings::of(&config)
 }

@@ -34,6 +34,12 @@ pub(crate) struct Kept {
 #[derive(Debug, Default)]
 pub(crate) struct Restored(HashMap<WorkspaceId, Kept>);
 
+impl FromIterator<(WorkspaceId, Kept)> for Restored {
+    fn from_iter<T: IntoIterator<Item = (WorkspaceId, Kept)>>(kept: T) -> Self {
+        Self(kept.into_iter().collect())
+    }
+}
+
 impl Restored {
     /// What is known of this very instance.
     pub(crate) fn get(&self, id: &WorkspaceId, generation: &Generation) -> Option<&Kept> {
@@ -187,7 +193,7 @@ fn workspaces_of(document: &Document, now: Instant) -> Restored {
         };
         Some((WorkspaceId::parse(id).ok()?, kept))
     });
-    Restored(kept.collect())
+    kept.collect()
 }
 
 fn sessions_of(document: &Document, now: Instant) -> HashMap<SessionName, SessionAge> {

@@ -17,6 +17,8 @@ pub mod head;
 pub mod hold;
 pub mod judge;
 pub mod keys;
+#[cfg(test)]
+mod lab;
 pub mod listen;
 pub mod log;
 pub mod metrics;

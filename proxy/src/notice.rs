@@ -216,24 +216,26 @@ mod tests {
         out
     }
 
+    const HTML: (&str, &str) = ("content-type", "text/html; charset=utf-8");
+
     #[test]
     fn only_a_whole_plain_html_document_is_changed() {
-        let html = ("content-type", "text/html; charset=utf-8");
-        let table: [(&str, &[(&'static str, &'static str)], bool); 14] = [
-            ("html", &[html], true),
+        type Fields = &'static [(&'static str, &'static str)];
+        let table: [(&str, Fields, bool); 14] = [
+            ("html", &[HTML], true),
             ("any case", &[("content-type", "Text/HTML")], true),
-            ("identity", &[html, ("content-encoding", "identity")], true),
-            ("inline", &[html, ("content-disposition", "inline; filename=a.html")], true),
-            ("cacheable", &[html, ("cache-control", "max-age=60, private")], true),
+            ("identity", &[HTML, ("content-encoding", "identity")], true),
+            ("inline", &[HTML, ("content-disposition", "inline; filename=a.html")], true),
+            ("cacheable", &[HTML, ("cache-control", "max-age=60, private")], true),
             ("no type", &[], false),
             ("another type", &[("content-type", "text/html-sandboxed")], false),
-            ("two types", &[html, ("content-type", "text/plain")], false),
-            ("compressed", &[html, ("content-encoding", "gzip")], false),
-            ("twice coded", &[html, ("content-encoding", "identity, br")], false),
-            ("a download", &[html, ("content-disposition", "attachment")], false),
-            ("a named download", &[html, ("content-disposition", "Attachment; filename=a")], false),
-            ("untransformable", &[html, ("cache-control", "private, No-Transform")], false),
-            ("in a second field", &[html, ("cache-control", "a"), ("cache-control", "no-transform")], false),
+            ("two types", &[HTML, ("content-type", "text/plain")], false),
+            ("compressed", &[HTML, ("content-encoding", "gzip")], false),
+            ("twice coded", &[HTML, ("content-encoding", "identity, br")], false),
+            ("a download", &[HTML, ("content-disposition", "attachment")], false),
+            ("a named download", &[HTML, ("content-disposition", "Attachment; filename=a")], false),
+            ("untransformable", &[HTML, ("cache-control", "private, No-Transform")], false),
+            ("in a second field", &[HTML, ("cache-control", "a"), ("cache-control", "no-transform")], false),
         ];
         for (what, fields, wanted) in table {
             let mut map = HeaderMap::new();

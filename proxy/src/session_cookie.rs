@@ -37,23 +37,21 @@ pub fn issue(keys: &Keys, place: &Place, host: &HostName, id: SessionId, now: Sy
     cookies::set(name, &keys.seal(purpose, host.as_str(), &value), None)
 }
 
-/// The session that the one cookie of this place names, if it was sealed for this host.
-pub fn presented(keys: &Keys, place: &Place, host: &HostName, headers: &HeaderMap) -> Option<Presented> {
-    let (name, purpose) = kind(place);
-    let Found::One(sealed) = cookies::find(headers, name) else { return None };
+/// The cookie of this place, as it came.
+pub fn find<'a>(place: &Place, headers: &'a HeaderMap) -> Found<'a> {
+    cookies::find(headers, kind(place).0)
+}
+
+/// What a cookie says, if it was sealed for this place and host.
+pub fn open(keys: &Keys, place: &Place, host: &HostName, sealed: &[u8]) -> Option<Presented> {
     // Longer than any of ours: not worth the decoding.
     if sealed.len() > SEALED_MAX {
         return None;
     }
-    let value: [u8; LEN] = keys.open(purpose, host.as_str(), sealed).ok()?.try_into().ok()?;
+    let value: [u8; LEN] = keys.open(kind(place).1, host.as_str(), sealed).ok()?.try_into().ok()?;
     let (id, issued) = value.split_first_chunk()?;
     let issued = Duration::from_millis(u64::from_be_bytes(issued.try_into().ok()?));
     Some(Presented { id: SessionId(*id), issued: UNIX_EPOCH.checked_add(issued)? })
-}
-
-/// Whether the cookie of this place is there more than once.
-pub fn is_twice(place: &Place, headers: &HeaderMap) -> bool {
-    cookies::find(headers, kind(place).0) == Found::Many
 }
 
 /// What takes the cookie away.
@@ -92,6 +90,10 @@ mod tests {
     }
     fn now() -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(1_800_000_000_123)
+    }
+    fn presented(keys: &Keys, place: &Place, host: &HostName, headers: &HeaderMap) -> Option<Presented> {
+        let Found::One(sealed) = find(place, headers) else { return None };
+        open(keys, place, host, sealed)
     }
     fn sent(pairs: &str) -> HeaderMap {
         HeaderMap::from_iter([(COOKIE, HeaderValue::try_from(pairs).unwrap())])

@@ -154,7 +154,7 @@ fn refused(asked: &crate::own::Asked, method: &Method, refusal: &Refusal) -> Res
 
 /// Without what every request carries there is nobody to answer to: the edge did not send it.
 fn unasked() -> Response<Body> {
-    answer(StatusCode::from(Code::Internal.row().status), ())
+    answer(Code::Internal.row().status, ())
 }
 
 #[cfg(test)]

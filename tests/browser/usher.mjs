@@ -33,6 +33,7 @@ socket = "${usher.folder}/admin.sock"
 [login]
 development = true
 [access]
+allow = "true"
 template = "'${template}'"
 ${settings}
 ${await shippedTemplates()}`);

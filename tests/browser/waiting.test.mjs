@@ -9,7 +9,7 @@ command = ["{usher}", "demo", "--socket", "{socket}", "--start-delay", "6000"]
 connect = "socket"
 `;
 const BROKEN = `[templates.broken]
-command = ["/bin/sh", "-c", "echo the library is missing; exit 3"]
+command = ["/bin/sh", "-c", "echo the library is missing; exit 3", "{socket}"]
 connect = "socket"
 `;
 const PHONE = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true };

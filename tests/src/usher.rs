@@ -18,13 +18,13 @@ use tokio::net::UnixStream;
 pub const DOMAIN: &str = "lab.localhost";
 
 /// What a test gets unless it says otherwise: everybody works in the demo.
-const ACCESS: &str = "[access]\ntemplate = \"'demo'\"\n\n";
+const ACCESS: &str = "[access]\nallow = \"true\"\ntemplate = \"'demo'\"\n\n";
 const DEMO: &str =
     "[templates.demo]\ncommand = [\"{usher}\", \"demo\", \"--socket\", \"{socket}\"]\nconnect = \"socket\"\n";
 
-/// The demo under a shell that ignores SIGTERM, which ignored signals' heirs do, too.
+/// The demo beside a shell that ignores SIGTERM.
 const STUBBORN: &str = "[templates.demo]\nstop_grace = \"1s\"\nconnect = \"socket\"\n\
-    command = [\"/bin/sh\", \"-c\", \"trap '' TERM; {usher} demo --socket {socket}\"]\n";
+    command = [\"/bin/sh\", \"-c\", \"trap '' TERM; {usher} demo --socket {socket} & while :; do sleep 60; done\"]\n";
 
 /// How to start an usher: its configuration, its certificate, its environment.
 #[derive(Clone, Default)]

@@ -30,6 +30,13 @@ fn dying_at(point: &str) -> Setup {
     Setup::new("").environment("USHER_CRASH_AT", point)
 }
 
+/// Waits for the death that was ordered.
+async fn died(usher: &mut Usher, point: &str) {
+    let status = tokio::time::timeout(DEATH, usher.ended(DEATH * 2)).await;
+    let status = status.unwrap_or_else(|_| panic!("{point} was never passed"));
+    assert!(!status.success(), "{point}: it ended in good order");
+}
+
 /// After whatever happened, a visit finds one workspace with its note, and a stop leaves nothing.
 async fn assert_whole(usher: &Usher, alice: &mut Person, point: &str) {
     alice.visit("/").await;
@@ -58,7 +65,7 @@ async fn killed_at_any_point_of_a_start_it_leaves_no_orphan_and_loses_no_file() 
         usher = usher.replaced_by(dying_at(point)).await;
         alice.moved_to(&usher);
         alice.try_visit("/").await;
-        usher.ended(DEATH).await;
+        died(&mut usher, point).await;
         usher = usher.replaced_by(Setup::new("")).await;
         alice.moved_to(&usher);
         assert_whole(&usher, &mut alice, point).await;
@@ -75,7 +82,7 @@ async fn killed_at_any_point_of_a_stop_it_leaves_no_orphan_and_loses_no_file() {
         alice.await_phase("ready").await;
         // The answer may be cut off by the death.
         let _cut = alice.fetch(Method::POST, "/.usher/stop").try_send().await;
-        usher.ended(DEATH).await;
+        died(&mut usher, point).await;
         usher = usher.replaced_by(Setup::new("")).await;
         alice.moved_to(&usher);
         wait_for("the interrupted stop to be settled", DEATH, async || {

@@ -98,6 +98,7 @@ async fn background_polling_that_the_template_lists_is_no_use() {
     let rest = r#"
         [workspaces]
         idle_after = "4s"
+        warn_before = "1s"
         [templates.demo]
         command = ["{usher}", "demo", "--socket", "{socket}"]
         connect = "socket"
@@ -120,6 +121,7 @@ async fn a_workspace_that_says_it_is_busy_is_kept() {
     let rest = r#"
         [workspaces]
         idle_after = "4s"
+        warn_before = "1s"
         [templates.demo]
         command = ["{usher}", "demo", "--socket", "{socket}"]
         connect = "socket"

@@ -6,6 +6,8 @@ use crate::{CauseCode, Entry, ObservedPhase, Phase, Workspaces, table};
 use config::{Idle, WorkspaceId};
 use futures_util::stream;
 use prometheus::Registry;
+use serde_json::json;
+use std::sync::Mutex;
 use tokio::task::JoinHandle;
 
 struct Lab {
@@ -13,6 +15,8 @@ struct Lab {
     driver: Arc<FakeDriver>,
     registry: Registry,
     shutdown: CancellationToken,
+    /// What applications say when they are asked whether they compute.
+    answer: Arc<Mutex<Option<serde_json::Value>>>,
     running: JoinHandle<Result<(), LoopError>>,
 }
 
@@ -22,6 +26,10 @@ fn lab(settings: Settings) -> Lab {
 }
 
 fn lab_that_reaches_after(settings: Settings, after: Duration) -> Lab {
+    lab_with(settings, after, Restored::default())
+}
+
+fn lab_with(settings: Settings, after: Duration, restored: Restored) -> Lab {
     let driver = FakeDriver::new();
     driver.tell(Event::Synced);
     let (workspaces, publisher, requests) = table::table(driver.clone());
@@ -33,10 +41,12 @@ fn lab_that_reaches_after(settings: Settings, after: Duration) -> Lab {
         shutdown: shutdown.clone(),
     };
     let metrics = Arc::new(Metrics::new(&registry).unwrap());
-    let state = State::new(settings, Restored::default());
-    let control_loop = ControlLoop::new(state, publisher, driver.clone(), probes(after), metrics);
+    let state = State::new(settings, restored);
+    let answer = Arc::new(Mutex::new(None));
+    let probes = probes(after, answer.clone());
+    let control_loop = ControlLoop::new(state, publisher, driver.clone(), probes, metrics);
     let running = tokio::spawn(control_loop.run(sources));
-    Lab { workspaces, driver, registry, shutdown, running }
+    Lab { workspaces, driver, registry, shutdown, answer, running }
 }
 
 impl Lab {
@@ -346,4 +356,49 @@ async fn a_shutdown_ends_the_loop_and_leaves_workspaces_running() {
     lab.running.await.unwrap().unwrap();
     assert_eq!(lab.workspaces.wake(wake(&id("bob"))).await, Err(WakeRefused::ShuttingDown));
     assert_eq!(lab.driver.log(), ["start alice"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_kernel_keeps_its_workspace_and_counts_until_its_last_minute() {
+    let lab = lab(jupyterlab());
+    let alice = id("alice");
+    lab.ready(&alice).await;
+    *lab.answer.lock().unwrap() = Some(json!([{ "execution_state": "busy" }]));
+    tokio::time::sleep(secs(7200)).await;
+    let why = lab.workspaces.lookup(&alice).unwrap().why_alive(clock::now()).unwrap();
+    assert_eq!((why.reason, why.warn), ("busy", false));
+    *lab.answer.lock().unwrap() = Some(json!([{ "execution_state": "idle" }]));
+    let since = clock::now();
+    lab.until(&alice, "stopped").await;
+    let lived = clock::now() - since;
+    assert!(lived >= secs(19 * 60) && lived <= secs(20 * 60 + 5), "{lived:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_that_does_not_answer_whether_it_computes_is_stopped_as_any_other() {
+    let lab = lab(jupyterlab());
+    let alice = id("alice");
+    lab.ready(&alice).await;
+    let since = clock::now();
+    lab.until(&alice, "stopped").await;
+    let lived = clock::now() - since;
+    assert!(lived >= secs(20 * 60) && lived <= secs(20 * 60 + 5), "{lived:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_kernel_is_asked_for_before_a_workspace_that_was_long_unused_is_stopped() {
+    let now = clock::now();
+    let kept = crate::usage::Kept {
+        generation: generation(1),
+        started: now,
+        last: (clock::ago(now, secs(100_000)), "request"),
+        extended_until: None,
+        kept_until: None,
+    };
+    let lab = lab_with(jupyterlab(), secs(1), [(id("alice"), kept)].into_iter().collect());
+    *lab.answer.lock().unwrap() = Some(json!([{ "execution_state": "busy" }]));
+    lab.driver.tell(running(&id("alice"), 1));
+    lab.until(&id("alice"), "ready").await;
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(lab.phase(&id("alice")), "ready");
 }

@@ -82,3 +82,6 @@ fn has_room(state: &State) -> Result<(), WakeRefused> {
         Err(WakeRefused::QueueFull { limit })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,12 @@
 //! Phase 3: who asks.
 
 use crate::access::route::Place;
+use crate::cookies::Found;
 use crate::edge::Edge;
 use crate::refusal::{Code, Refusal};
 use crate::request::{self, Intent, Request};
 use crate::session_cookie::{self, Presented};
+use config::Template;
 use control::{Phase, Session, SessionId};
 use http::Method;
 use std::sync::Arc;
@@ -31,15 +33,16 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Two cookies of that name, to somebody who reads the answer: they count as none, and a browser that keeps
 /// sending both would come back from every login without a session. The page heals it.
 pub async fn caller(edge: &Edge, place: &Place, request: &Request<'_>) -> Result<Option<Caller>, Refusal> {
-    let headers = &request.head.headers;
-    if session_cookie::is_twice(place, headers) && request.intent().wants_page() {
-        return Err(Refusal::new(Code::CookieTwice));
-    }
-    let Some(cookie) = session_cookie::presented(&edge.keys, place, &request.host, headers) else {
+    let sealed = match session_cookie::find(place, &request.head.headers) {
+        Found::One(sealed) => sealed,
+        Found::Many if request.intent().wants_page() => return Err(Refusal::new(Code::CookieTwice)),
+        Found::Many | Found::None => return Ok(None),
+    };
+    let Some(cookie) = session_cookie::open(&edge.keys, place, &request.host, sealed) else {
         return Ok(None);
     };
     let Some(session) = live(edge, cookie).await else { return Ok(None) };
-    if is_use(edge, place, request) {
+    if is_use(place, ready(edge, place).as_deref(), request) {
         session.touch();
     }
     Ok(Some(Caller { session, id: cookie.id }))
@@ -55,23 +58,87 @@ pub(crate) async fn live(edge: &Edge, cookie: Presented) -> Option<Arc<Session>>
     }
 }
 
-/// Whether a request shows that somebody is there: pages' own polling does not.
-fn is_use(edge: &Edge, place: &Place, request: &Request<'_>) -> bool {
-    let head = &request.head;
-    let person = head.method == Method::POST || request.intent() != Intent::Background;
-    match place {
-        _ if request::is_speculative(&head.headers) => false,
-        Place::Portal => person,
-        Place::Workspace { .. } if request.path.starts_with("/.usher/") => head.method == Method::POST,
-        Place::Workspace { id, .. } => {
-            match edge.workspaces.lookup(id).as_deref().map(|entry| &entry.phase) {
-                Some(Phase::Ready(route)) => {
-                    let mut polling = route.template.idle.background.iter();
-                    !polling.any(|poll| poll.matches(head.method.as_str(), request.path))
-                }
-                // An open page of a stopped workspace asks on for ever.
-                _ => person,
-            }
+/// The template of the workspace of this place, if it is ready.
+fn ready(edge: &Edge, place: &Place) -> Option<Arc<Template>> {
+    let Place::Workspace { id, .. } = place else { return None };
+    match &edge.workspaces.lookup(id)?.phase {
+        Phase::Ready(route) => Some(Arc::clone(&route.template)),
+        _ => None,
+    }
+}
+
+/// Whether a request shows that somebody is there: the polling of pages does not.
+fn is_use(place: &Place, ready: Option<&Template>, request: &Request<'_>) -> bool {
+    let (head, changes) = (&request.head, request.head.method == Method::POST);
+    if request::is_speculative(&head.headers) {
+        return false;
+    }
+    match (place, ready) {
+        (Place::Portal, _) => changes || request.intent() != Intent::Background,
+        (Place::Workspace { .. }, _) if request.path.starts_with("/.usher/") => changes,
+        (Place::Workspace { .. }, Some(template)) => {
+            let mut polling = template.idle.background.iter();
+            !polling.any(|poll| poll.matches(head.method.as_str(), request.path))
+        }
+        // An open page of a stopped workspace asks on for ever.
+        (Place::Workspace { .. }, None) => request.intent() != Intent::Background,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::tests::{Client, head};
+    use config::{Config, WorkspaceId};
+
+    const CONFIG: &str = r#"
+domain = "lab.localhost"
+[[listeners]]
+address = ["127.0.0.1:8080"]
+[access]
+allow = "true"
+template = "'demo'"
+[templates.demo]
+command = ["demo", "{socket}"]
+connect = "socket"
+background = ["GET /api/kernels*"]
+"#;
+
+    const TAB: &[(&str, &str)] = &[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+    const PREFETCH: &[(&str, &str)] =
+        &[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"), ("sec-purpose", "prefetch")];
+    const FETCH: &[(&str, &str)] = &[("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty")];
+
+    #[test]
+    fn a_session_is_kept_by_a_person_and_not_by_what_polls() {
+        let config = Config::parse("test.toml", CONFIG, &|_| None).unwrap();
+        let template = config.templates.values().next().unwrap();
+        let workspace = Place::Workspace { id: WorkspaceId::parse("alice").unwrap(), port: None };
+        let (portal, runs, rests) = ((&Place::Portal, false), (&workspace, true), (&workspace, false));
+        for ((place, ready), method, path, headers, expected) in [
+            (portal, "GET", "/", TAB, true),
+            (portal, "GET", "/api/v1/workspaces", FETCH, false),
+            (portal, "POST", "/api/v1/workspaces/alice/stop", FETCH, true),
+            (runs, "GET", "/lab", TAB, true),
+            (runs, "GET", "/lab", PREFETCH, false),
+            (runs, "GET", "/files/a", FETCH, true),
+            (runs, "GET", "/api/kernels/1", FETCH, false),
+            (runs, "POST", "/api/kernels", FETCH, true),
+            (runs, "GET", "/.usher/status", FETCH, false),
+            (runs, "POST", "/.usher/extend", FETCH, true),
+            (rests, "GET", "/lab", TAB, true),
+            (rests, "GET", "/files/a", FETCH, false),
+            (rests, "GET", "/files/a", &[], true),
+        ] {
+            let head = head(method, "alice.lab.localhost", path, headers);
+            let client = Client::plain();
+            let request = Request::parse(&head, &client.0).unwrap();
+            let ready = ready.then_some(&**template);
+            assert_eq!(
+                is_use(place, ready, &request),
+                expected,
+                "{method} {path} {headers:?} ready {ready:?}"
+            );
         }
     }
 }

@@ -48,7 +48,7 @@ pub async fn upstream(
     request: &Request<'_>,
 ) -> Result<Verdict, Refusal> {
     let entry = edge.workspaces.lookup(permit.id());
-    if entry.as_ref().is_some_and(|entry| entry.owner != permit.caller().session.identity) {
+    if !is_theirs(&permit, entry.as_deref()) {
         return Err(Refusal::new(Code::NotFound));
     }
     let facts = Facts {
@@ -85,6 +85,12 @@ fn wake(config: &Config, permit: &Permit, request: &Request<'_>) -> Result<Wake,
     let facts =
         authorise::facts(&request.host, request.head.method.as_str(), request.path, request.connection);
     permit.wake(config, &facts, false)
+}
+
+/// Whether what stands in the table is the caller's own: labels are never handed on, but what a driver found may
+/// have been made by hand.
+pub(crate) fn is_theirs(permit: &Permit, entry: Option<&Entry>) -> bool {
+    entry.is_none_or(|entry| entry.owner == permit.caller().session.identity)
 }
 
 /// What a client is told when its wake did nothing.

@@ -34,15 +34,23 @@ function link(state, text) {
   if (at("link-text").textContent !== text) at("link-text").textContent = text;
 }
 
+// Why it was last closed stays readable while it is tried again.
+let why = "not connected";
 keepOpen("/clock", {
-  opened: () => link("good", "connected to your workspace"),
+  opened: () => {
+    why = "not connected";
+    link("good", "connected to your workspace");
+  },
   heard: (text) => {
     const now = new Date(text);
     at("time").textContent = now.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
     at("time").dateTime = text;
     at("date").textContent = now.toLocaleDateString([], { weekday: "long", day: "numeric", month: "long" });
   },
-  closed: (event) => link("bad", event.reason || "not connected"),
+  closed: (event) => {
+    why = event.reason || why;
+    link("bad", why);
+  },
 });
 
 // The echo: answers come in the order of the messages.

@@ -9,18 +9,19 @@ use crate::access::route::Place;
 use crate::edge::Edge;
 use crate::handoff;
 use crate::own::Asked;
+use crate::refusal::{self, Code, Refusal};
 use crate::session_cookie::{self, Presented};
 use axum::extract::{Extension, State};
 use axum::response::Response;
-use axum::routing::{MethodFilter, on};
-use http::{HeaderMap, Uri};
+use axum::routing::get;
+use http::{HeaderMap, Method, Uri};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 /// The endpoint, as a router with the one path `/`: to be nested at [`handoff::PATH`].
 pub fn enter_routes(edge: Arc<Edge>) -> axum::Router {
-    // Not `get`: that also answers HEAD, and nothing that looks at a link may spend its ticket.
-    axum::Router::new().route("/", on(MethodFilter::GET, enter)).with_state(edge)
+    // A HEAD would reach the handler of GET, and nothing that only looks at a link may spend its ticket.
+    axum::Router::new().route("/", get(enter).head(not_allowed)).with_state(edge)
 }
 
 /// What a request to the endpoint asks for. Its first parameter decides.
@@ -46,6 +47,11 @@ impl Step {
             _ => Self::Begin { page: "/".to_owned(), again: false },
         }
     }
+}
+
+async fn not_allowed(Extension(asked): Extension<Asked>) -> Response {
+    let refusal = Refusal::new(Code::MethodNotAllowed);
+    refusal::answer(&refusal, asked.intent, &Method::HEAD, &asked.request_id).map(axum::body::Body::from)
 }
 
 async fn enter(

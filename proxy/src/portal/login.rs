@@ -38,10 +38,8 @@ pub(super) async fn show(
     if let Some(caller) = &asked.own.caller {
         return onward.go(&edge, &asked, caller, now);
     }
-    match possible(&asked) {
-        Ok(()) => Form::begin(onward, &headers, now).page(&edge.keys, &asked, "", None),
-        Err(page) => page,
-    }
+    impossible(&asked)
+        .unwrap_or_else(|| Form::begin(onward, &headers, now).page(&edge.keys, &asked, "", None))
 }
 
 /// `POST /login`: a name was typed.
@@ -51,7 +49,7 @@ pub(super) async fn submit(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if let Err(page) = possible(&asked) {
+    if let Some(page) = impossible(&asked) {
         return page;
     }
     let (result, response) = match log_in(&edge, &asked, &headers, &body, SystemTime::now()).await {
@@ -68,13 +66,13 @@ pub fn is_development_served(config: &Config, listener: &ListenerFacts) -> bool 
 }
 
 /// The page that says why nobody can log in here, if so.
-fn possible(asked: &Asked) -> Result<(), Response> {
+fn impossible(asked: &Asked) -> Option<Response> {
     let listener = &asked.connection.listener;
     if !handoff::keeps_cookies(listener, &asked.host) {
-        return Err(handoff::cookie_dropped(asked, "/login"));
+        return Some(handoff::cookie_dropped(asked, "/login"));
     }
     if is_development_served(&asked.config, listener) {
-        return Ok(());
+        return None;
     }
     let text = if asked.config.login.development {
         "The development login is served on loopback addresses only, and no other login is configured."
@@ -82,7 +80,7 @@ fn possible(asked: &Asked) -> Result<(), Response> {
         "No login is configured; the operator does that in [login]."
     };
     let link = ("/login", "Look again");
-    Err(answer::say(asked, StatusCode::SERVICE_UNAVAILABLE, "Nobody can log in here", text, link))
+    Some(answer::say(asked, StatusCode::SERVICE_UNAVAILABLE, "Nobody can log in here", text, link))
 }
 
 /// How a login failed, and what the person is told.

@@ -56,7 +56,7 @@ where
             let digits = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
             source.exactly(digits.and_then(|text| text.parse().ok()).ok_or(Unusable::Broken)?).await
         }
-        (false, false) => source.to_end().await,
+        (false, false) => source.until_end().await,
     }
 }
 
@@ -96,7 +96,7 @@ impl<S: AsyncRead + Unpin> Source<'_, S> {
         Ok(Bytes::copy_from_slice(self.take(length.ok_or(Unusable::TooLarge)?).await?))
     }
 
-    async fn to_end(&mut self) -> Result<Bytes, Unusable> {
+    async fn until_end(&mut self) -> Result<Bytes, Unusable> {
         while self.rest().len() <= BODY_MAX {
             if !self.more().await? {
                 return Ok(Bytes::copy_from_slice(self.rest()));

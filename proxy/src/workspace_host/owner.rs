@@ -2,6 +2,7 @@
 
 use super::{Host, refused, unasked};
 use crate::access::authorise::{self, Permit};
+use crate::access::ensure::is_theirs;
 use crate::own::Asked;
 use crate::refusal::{Code, Refusal};
 use crate::request::single;
@@ -49,7 +50,9 @@ impl FromRequestParts<Host> for Owner {
             return Err(refused(&asked, &parts.method, &refusal));
         };
         let facts = || facts(&asked, &parts.method, &parts.uri);
-        match authorise::owner(&host.edge, &asked.config, &asked.own.place, caller, facts) {
+        let permit = authorise::owner(&host.edge, &asked.config, &asked.own.place, caller, facts)
+            .filter(|permit| is_theirs(permit, host.edge.workspaces.lookup(permit.id()).as_deref()));
+        match permit {
             Some(permit) => Ok(Self { permit, method: parts.method.clone(), uri: parts.uri.clone(), asked }),
             None => Err(refused(&asked, &parts.method, &Refusal::new(Code::NotFound))),
         }

@@ -51,19 +51,20 @@ function show(status) {
 }
 
 function showSteps(view) {
-  let here = -1;
-  const steps = [...root.querySelectorAll(".steps li")];
-  steps.forEach((step, index) => { if (step.dataset.views.split(" ").includes(view)) here = index; });
+  const bar = at("progress");
+  const steps = [...bar.children];
+  const here = steps.findIndex((step) => step.dataset.views.split(" ").includes(view));
   steps.forEach((step, index) => {
-    if (index === here) step.setAttribute("aria-current", "step");
-    else step.removeAttribute("aria-current");
-    step.toggleAttribute("data-done", index < here);
+    step.dataset.state = index < here ? "done" : index === here ? "now" : "";
   });
-  at("progress").hidden = here < 0;
+  bar.hidden = here < 0;
+  if (here < 0) return;
+  bar.setAttribute("aria-valuenow", String(here + 1));
+  bar.setAttribute("aria-valuetext", steps[here].textContent);
 }
 
 function showCause(cause) {
-  at("failure").hidden = !cause;
+  at("cause").hidden = at("advice").hidden = !cause;
   text(at("cause"), cause?.detail ?? "");
   text(at("hint"), cause?.hint ?? "");
   text(at("code"), cause?.code ?? "");
@@ -72,7 +73,7 @@ function showCause(cause) {
 function showFacts(status) {
   at("template-row").hidden = !status.template;
   text(at("template"), status.template ?? "");
-  at("elapsed-row").hidden = status.since_s === undefined;
+  at("elapsed-row").hidden = status.since_s === undefined || at("progress").hidden;
   base = { seconds: status.since_s ?? 0, at: performance.now() };
   showElapsed();
 }

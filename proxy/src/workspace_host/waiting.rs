@@ -116,7 +116,7 @@ impl Shown<'_> {
         let view = self.view();
         let mut html = format!(
             "<div id=\"waiting\" class=\"waiting\" data-view=\"{}\" data-woken=\"{}\" data-workspace=\"{}\">\n\
-             <p class=\"small soft\">{}</p>\n",
+             <p class=\"small soft where\">{}</p>\n",
             view.name,
             self.woken,
             escape(&self.status.workspace),
@@ -126,6 +126,7 @@ impl Shown<'_> {
         self.progress(&mut html);
         self.failure(&mut html);
         self.actions(&mut html);
+        self.advice(&mut html);
         self.facts(&mut html);
         self.output(&mut html);
         html.push_str("</div>");
@@ -152,31 +153,43 @@ impl Shown<'_> {
     fn progress(&self, html: &mut String) {
         let at = self.view().step;
         let hidden = if at.is_some() { "" } else { " hidden" };
-        let _ = writeln!(
+        let (now, words) = at.map_or((1, STEPS[0]), |at| (at + 1, STEPS[at]));
+        let last = STEPS.len();
+        let _ = write!(
             html,
-            "<div id=\"progress\"{hidden}>\n<div class=\"bar\" role=\"progressbar\" aria-label=\"Until the workspace is ready\"></div>"
+            "<div class=\"steps\" id=\"progress\" role=\"progressbar\" aria-label=\"Until the workspace is ready\" \
+             aria-valuemin=\"1\" aria-valuemax=\"{last}\" aria-valuenow=\"{now}\" aria-valuetext=\"{words}\"{hidden}>"
         );
-        html.push_str("<ol class=\"steps\" aria-label=\"Steps\">");
         for (step, name) in STEPS.iter().enumerate() {
             let views = VIEWS.iter().filter(|view| view.step == Some(step)).map(|view| view.name);
             let views = views.collect::<Vec<_>>().join(" ");
-            let current = if at == Some(step) { " aria-current=\"step\"" } else { "" };
-            let done = if at.is_some_and(|at| step < at) { " data-done" } else { "" };
-            let _ = write!(html, "<li data-views=\"{views}\"{current}{done}>{name}</li>");
+            let state = match at {
+                Some(at) if step < at => " data-state=\"done\"",
+                Some(at) if step == at => " data-state=\"now\"",
+                _ => "",
+            };
+            let _ = write!(html, "<span data-views=\"{views}\"{state}>{name}</span>");
         }
-        html.push_str("</ol>\n</div>\n");
+        html.push_str("</div>\n");
     }
 
     fn failure(&self, html: &mut String) {
-        let (hidden, detail, hint, code) = match &self.status.cause {
-            Some(cause) => ("", cause.detail.as_str(), cause.hint.as_str(), cause.code),
-            None => (" hidden", "", "", ""),
+        let (hidden, detail) = match &self.status.cause {
+            Some(cause) => ("", cause.detail.as_str()),
+            None => (" hidden", ""),
+        };
+        let _ = writeln!(html, "<p class=\"alarm\" id=\"cause\"{hidden}>{}</p>", escape(detail));
+    }
+
+    fn advice(&self, html: &mut String) {
+        let (hidden, hint, code) = match &self.status.cause {
+            Some(cause) => ("", cause.hint.as_str(), cause.code),
+            None => (" hidden", "", ""),
         };
         let _ = writeln!(
             html,
-            "<div id=\"failure\"{hidden}>\n<p class=\"alarm\" id=\"cause\">{}</p>\n\
-             <p class=\"small soft\">For whoever runs this place: <span id=\"hint\">{}</span> <code id=\"code\">{}</code></p>\n</div>",
-            escape(detail),
+            "<p class=\"small soft\" id=\"advice\"{hidden}>For the operator: <span id=\"hint\">{}</span> \
+             <code id=\"code\">{}</code></p>",
             escape(hint),
             escape(code)
         );
@@ -201,16 +214,17 @@ impl Shown<'_> {
 
     fn facts(&self, html: &mut String) {
         let Status { template, since_s, .. } = self.status;
-        let hidden = |missing: bool| if missing { " hidden" } else { "" };
+        let hidden = |hidden: bool| if hidden { " hidden" } else { "" };
+        let seconds = since_s.unwrap_or_default();
         let _ = writeln!(
             html,
-            "<dl class=\"facts\">\n<div id=\"elapsed-row\"{}><dt>In this state for</dt><dd id=\"elapsed\" data-seconds=\"{}\">{}</dd></div>\n\
-             <div id=\"template-row\"{}><dt>Template</dt><dd id=\"template\">{}</dd></div>\n</dl>",
-            hidden(since_s.is_none()),
-            since_s.unwrap_or_default(),
-            elapsed(since_s.unwrap_or_default()),
+            "<dl class=\"facts\">\n\
+             <div id=\"template-row\"{}><dt>Template</dt><dd id=\"template\">{}</dd></div>\n\
+             <div id=\"elapsed-row\"{}><dt>Elapsed</dt><dd id=\"elapsed\" data-seconds=\"{seconds}\">{}</dd></div>\n</dl>",
             hidden(template.is_none()),
-            escape(template.as_deref().unwrap_or_default())
+            escape(template.as_deref().unwrap_or_default()),
+            hidden(since_s.is_none() || !self.moves()),
+            elapsed(seconds)
         );
     }
 
@@ -277,7 +291,11 @@ mod tests {
             assert_eq!(html.matches("<section data-words").count(), VIEWS.len());
             assert_eq!(html.matches(" hidden><h1>").count(), VIEWS.len() - 1, "{view}");
             assert_eq!(html.contains("http-equiv=\"refresh\""), moves, "{view}");
-            assert_eq!(html.contains("<div id=\"progress\">"), moves, "{view}");
+            assert_eq!(
+                html.contains("id=\"progress\"") && !html.contains("\" hidden><span"),
+                moves,
+                "{view}"
+            );
         }
     }
 
@@ -302,7 +320,7 @@ mod tests {
         has(
             &html,
             &[
-                "<div id=\"failure\">\n<p class=\"alarm\" id=\"cause\">It ended with &lt;code&gt; 1.</p>",
+                "<p class=\"alarm\" id=\"cause\">It ended with &lt;code&gt; 1.</p>",
                 "<span id=\"hint\">Look at its output.</span> <code id=\"code\">crashed</code>",
                 "data-views=\"failed\"><input type=\"hidden\" name=\"retry\" value=\"true\">",
                 "data-views=\"stopped stopping\" hidden>",
@@ -316,7 +334,12 @@ mod tests {
     fn the_queue_tells_the_position_and_the_time() {
         let html = shown(&status(Some(Phase::Queued { position: 17 }), None), false, "/");
         has(&html, &["<span data-position>17</span>", "data-seconds=\"65\">1 min 05 s</dd>"]);
-        has(&html, &["<li data-views=\"queued restarting\" aria-current=\"step\">In line</li>"]);
+        has(
+            &html,
+            &[
+                "aria-valuenow=\"1\" aria-valuetext=\"In line\"><span data-views=\"queued restarting\" data-state=\"now\">",
+            ],
+        );
     }
 
     #[test]
@@ -324,9 +347,9 @@ mod tests {
         for view in ["starting", "restarting"] {
             assert!(SCRIPT.contains(&format!("\"{view}\"")), "{view}");
         }
-        for id in [
-            "progress", "failure", "cause", "hint", "code", "refused", "elapsed", "template", "output", "log",
-        ] {
+        for id in
+            ["progress", "advice", "cause", "hint", "code", "refused", "elapsed", "template", "output", "log"]
+        {
             assert!(SCRIPT.contains(&format!("at(\"{id}\")")), "{id}");
         }
     }

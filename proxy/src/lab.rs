@@ -1,8 +1,10 @@
 //! A portal and its workspaces' hosts with real records, and browsers that come to them.
 //!
 //! Requests take the way of every request, [`access::admit`], so that what a phase refuses is refused here, too.
-//! No workspace ever runs: one that is admitted answers [`INSIDE`].
+//! No workspace ever runs: one that is admitted answers [`INSIDE`], or with the waiting page where that is asked
+//! for ([`Lab::with_pages`]); one of the template `broken` fails.
 
+use crate::access::ensure::How;
 use crate::access::{self, Verdict};
 use crate::connection::ConnectionFacts;
 use crate::edge::{Edge, ListenerFacts, Origins};
@@ -10,11 +12,14 @@ use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::own::Asked;
 use crate::request::{Intent, Request};
-use crate::{handoff, portal, refusal};
+use crate::{portal, refusal, workspace_host};
 use arc_swap::ArcSwap;
 use axum::body::{Body, to_bytes};
 use config::Config;
-use control::{Action, Cause, Control, Driver, Event, RedbRecords};
+use control::{
+    Action, Cause, CauseCode, Control, Driver, Event, Generation, Identity, Observed, ObservedPhase,
+    RedbRecords,
+};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use http::header::{COOKIE, HOST, LOCATION, SET_COOKIE};
@@ -28,9 +33,9 @@ use tower::ServiceExt;
 use url::Url;
 
 /// What a workspace's host shows to whoever may enter.
-pub(super) const INSIDE: &str = "the workspace";
+pub(crate) const INSIDE: &str = "the workspace";
 
-pub(super) const CONFIG: &str = r#"
+pub(crate) const CONFIG: &str = r#"
 domain = "lab.localhost"
 state_dir = "/nowhere"
 [[listeners]]
@@ -49,35 +54,49 @@ connect = "socket"
 ports = [8888]
 "#;
 
-pub(super) struct Lab {
-    pub(super) edge: Arc<Edge>,
+pub(crate) struct Lab {
+    pub(crate) edge: Arc<Edge>,
     listener: Arc<ListenerFacts>,
+    pages: bool,
     _state: tempfile::TempDir,
     _shutdown: DropGuard,
 }
 
-/// A driver of a machine on which nothing runs.
+/// A driver of a machine on which nothing runs but a workspace of dora's name that somebody else has made.
 struct Nothing;
 
 #[async_trait::async_trait]
 impl Driver for Nothing {
     fn observe(&self) -> BoxStream<'static, Event> {
-        stream::iter([Event::Synced]).chain(stream::pending()).boxed()
+        let foreign = Event::Seen(Observed {
+            id: config::WorkspaceId::parse("gpu--dora").unwrap(),
+            owner: Identity { issuer: Identity::DEVELOPMENT.to_owned(), subject: "somebody else".to_owned() },
+            template: config::TemplateName::parse("demo").unwrap(),
+            phase: ObservedPhase::Running { generation: Generation("1".into()), address: None },
+        });
+        stream::iter([foreign, Event::Synced]).chain(stream::pending()).boxed()
     }
-    async fn act(&self, _action: Action) -> Result<(), Cause> {
-        Ok(())
+    async fn act(&self, action: Action) -> Result<(), Cause> {
+        match action {
+            Action::Start(spec) if spec.template.name.as_str() == "broken" => Err(Cause {
+                code: CauseCode::ProgramNotFound,
+                detail: "The program `broken` does not exist.".to_owned(),
+                hint: "Install it.".to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
-    async fn log_tail(&self, _id: &config::WorkspaceId) -> String {
-        String::new()
+    async fn log_tail(&self, id: &config::WorkspaceId) -> String {
+        format!("the output of {id}")
     }
 }
 
 impl Lab {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(CONFIG, ListenerFacts { tls: false, public_port: 8080, loopback: true }).await
     }
 
-    pub(super) async fn with(toml: &str, listener: ListenerFacts) -> Self {
+    pub(crate) async fn with(toml: &str, listener: ListenerFacts) -> Self {
         let config = Arc::new(Config::parse("test.toml", toml, &|_| None).unwrap());
         let state = tempfile::tempdir().unwrap();
         let records = Arc::new(RedbRecords::open(&state.path().join("state.redb")).unwrap());
@@ -102,12 +121,18 @@ impl Lab {
         Self {
             edge: Arc::new(edge),
             listener: Arc::new(listener),
+            pages: false,
             _state: state,
             _shutdown: shutdown.drop_guard(),
         }
     }
 
-    pub(super) fn browser(&self) -> Browser<'_> {
+    /// Shows the waiting page to navigations whose workspace is not ready.
+    pub(crate) fn with_pages(self) -> Self {
+        Self { pages: true, ..self }
+    }
+
+    pub(crate) fn browser(&self) -> Browser<'_> {
         Browser { lab: self, jar: BTreeMap::new() }
     }
 
@@ -136,6 +161,9 @@ impl Lab {
                     };
                     self.own(head, asked, body).await
                 }
+                Ok(Verdict::Wait(waiting)) if self.pages && waiting.how == How::Page => {
+                    workspace_host::waiting_page(&self.edge, &request, &waiting).await.map(Body::from)
+                }
                 Ok(_) => http::Response::new(Body::from(INSIDE)),
             },
         };
@@ -144,16 +172,14 @@ impl Lab {
         Answer {
             status: parts.status,
             headers: parts.headers,
-            body: String::from_utf8(body.to_vec()).unwrap(),
+            body: String::from_utf8_lossy(&body).into_owned(),
         }
     }
 
     async fn own(&self, head: &RequestHeader, asked: Asked, body: String) -> http::Response<Body> {
         let router = match asked.own.place {
             access::route::Place::Portal => portal::router(self.edge.clone()),
-            access::route::Place::Workspace { .. } => {
-                axum::Router::new().nest(handoff::PATH, handoff::enter_routes(self.edge.clone()))
-            }
+            access::route::Place::Workspace { .. } => workspace_host::router(self.edge.clone()),
         };
         let mut request = http::Request::new(Body::from(body));
         *request.method_mut() = head.method.clone();
@@ -165,18 +191,18 @@ impl Lab {
 }
 
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: String,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
     /// The value of the page's hidden field.
-    pub(super) fn hidden(&self, name: &str) -> String {
+    pub(crate) fn hidden(&self, name: &str) -> String {
         let before = format!("name=\"{name}\" value=\"");
         let rest = self.body.split(&before).nth(1).unwrap_or_else(|| panic!("no {name} in {self:?}"));
         rest.split('"').next().unwrap().to_owned()
@@ -185,22 +211,22 @@ impl Answer {
 
 /// Where a navigation ended, and by which addresses.
 #[derive(Debug)]
-pub(super) struct Visit {
-    pub(super) answer: Answer,
-    pub(super) url: String,
-    pub(super) by: Vec<String>,
+pub(crate) struct Visit {
+    pub(crate) answer: Answer,
+    pub(crate) url: String,
+    pub(crate) by: Vec<String>,
 }
 
 /// A browser: keeps cookies by host, follows redirects, says what kind of request it makes.
 #[derive(Clone)]
-pub(super) struct Browser<'a> {
+pub(crate) struct Browser<'a> {
     lab: &'a Lab,
     /// By host and name.
-    pub(super) jar: BTreeMap<(String, String), String>,
+    pub(crate) jar: BTreeMap<(String, String), String>,
 }
 
 /// What a tab sends with a navigation.
-pub(super) const NAVIGATION: [(&str, &str); 4] = [
+pub(crate) const NAVIGATION: [(&str, &str); 4] = [
     ("sec-fetch-site", "none"),
     ("sec-fetch-mode", "navigate"),
     ("sec-fetch-dest", "document"),
@@ -209,7 +235,7 @@ pub(super) const NAVIGATION: [(&str, &str); 4] = [
 
 impl Browser<'_> {
     /// One request with this browser's cookies, followed nowhere.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &mut self,
         method: Method,
         url: &str,
@@ -248,19 +274,19 @@ impl Browser<'_> {
     }
 
     /// Goes to an address in a tab, over all redirects.
-    pub(super) async fn go(&mut self, url: &str) -> Visit {
+    pub(crate) async fn go(&mut self, url: &str) -> Visit {
         let answer = self.send(Method::GET, url, &NAVIGATION, "").await;
         self.follow(url.to_owned(), answer).await
     }
 
     /// Sends a form of a page of the portal, over all redirects.
-    pub(super) async fn submit(&mut self, url: &str, fields: &[(&str, &str)]) -> Visit {
+    pub(crate) async fn submit(&mut self, url: &str, fields: &[(&str, &str)]) -> Visit {
         let answer = self.post(url, "http://lab.localhost:8080", fields).await;
         self.follow(url.to_owned(), answer).await
     }
 
     /// Sends a form of a page of some origin.
-    pub(super) async fn post(&mut self, url: &str, origin: &str, fields: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn post(&mut self, url: &str, origin: &str, fields: &[(&str, &str)]) -> Answer {
         let mut form = form_urlencoded::Serializer::new(String::new());
         let form = form.extend_pairs(fields).finish();
         let mut headers = NAVIGATION.to_vec();
@@ -284,13 +310,13 @@ impl Browser<'_> {
     }
 
     /// Goes to an address, types a name into the login that comes, and goes on.
-    pub(super) async fn log_in(&mut self, name: &str, url: &str) -> Visit {
+    pub(crate) async fn log_in(&mut self, name: &str, url: &str) -> Visit {
         let form = self.go(url).await.answer;
         let state = form.hidden("state");
         self.submit("http://lab.localhost:8080/login", &[("name", name), ("state", &state)]).await
     }
 
-    pub(super) fn cookie(&self, host: &str, name: &str) -> Option<&String> {
+    pub(crate) fn cookie(&self, host: &str, name: &str) -> Option<&String> {
         self.jar.get(&(host.to_owned(), name.to_owned()))
     }
 }

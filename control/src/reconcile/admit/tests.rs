@@ -1,0 +1,119 @@
+use super::*;
+use crate::state::Settings;
+use crate::testing::*;
+use crate::{CauseCode, Event, ObservedPhase, Wake};
+use config::TemplateName;
+
+/// Alice's workspace brought to a stage, and time to judge a wake of it.
+fn at(stage: &str) -> (State, Instant) {
+    let now = Instant::now();
+    let alice = id("alice");
+    let mut state = state(settings(8, 100, idle()), now);
+    let begin = |state: &mut State| {
+        state.wake(&wake(&alice), now).unwrap();
+        for decision in crate::reconcile::reconcile(state, now) {
+            state.apply(decision, now);
+        }
+    };
+    let told = |state: &mut State, event: Event| state.fold(event, now);
+    match stage {
+        "unknown" => {}
+        "stopped" => told(&mut state, seen(&alice, ObservedPhase::Stopped)),
+        "queued" => drop(state.wake(&wake(&alice), now)),
+        "starting" => begin(&mut state),
+        "ready" | "stopping" | "failed" => {
+            begin(&mut state);
+            told(&mut state, running(&alice, 1));
+            let reached = crate::state::Outcome::Reached { id: alice.clone(), generation: generation(1) };
+            state.conclude(reached, now);
+            match stage {
+                "stopping" => drop(state.stop(&alice, now)),
+                "failed" => {
+                    let cause = cause(CauseCode::Crashed);
+                    told(&mut state, seen(&alice, ObservedPhase::Failed { cause }));
+                }
+                _ => {}
+            }
+        }
+        other => panic!("{other}"),
+    }
+    (state, now)
+}
+
+#[test]
+fn a_wake_does_what_the_stage_calls_for() {
+    let refused = || Err(WakeRefused::BackingOff(cause(CauseCode::Crashed)));
+    let cases = [
+        ("unknown", false, 0, Ok(Admission::Enqueue)),
+        ("stopped", false, 0, Ok(Admission::Enqueue)),
+        ("queued", true, 0, Ok(Admission::Already)),
+        ("starting", false, 0, Ok(Admission::Already)),
+        ("starting", true, 0, Ok(Admission::Nudge)),
+        ("ready", true, 0, Ok(Admission::Already)),
+        ("stopping", false, 0, Ok(Admission::Remember)),
+        ("failed", false, 0, refused()),
+        ("failed", true, 0, Ok(Admission::Enqueue)),
+        ("failed", false, 1, Ok(Admission::Enqueue)),
+    ];
+    for (stage, retry, later, expected) in cases {
+        let (state, now) = at(stage);
+        let wake = Wake { retry, ..wake(&id("alice")) };
+        assert_eq!(
+            admit(&state, &wake, now + secs(later)),
+            expected,
+            "{stage}, retry {retry}, after {later} s"
+        );
+    }
+}
+
+#[test]
+fn a_user_runs_so_many_and_no_more_whatever_they_do() {
+    for stage in ["queued", "starting", "ready"] {
+        let (state, now) = at(stage);
+        let second = Wake { running_max: 1, ..wake(&id("gpu--alice")) };
+        assert_eq!(
+            admit(&state, &second, now),
+            Err(WakeRefused::TooMany { running: 1, limit: 1 }),
+            "{stage}"
+        );
+        assert_eq!(admit(&state, &Wake { running_max: 2, ..second }, now), Ok(Admission::Enqueue));
+        let same = Wake { running_max: 1, ..wake(&id("alice")) };
+        assert!(admit(&state, &same, now).is_ok(), "its own place does not count against it");
+        let other = Wake { running_max: 1, ..wake(&id("bob")) };
+        assert_eq!(admit(&state, &other, now), Ok(Admission::Enqueue));
+    }
+    for stage in ["stopped", "stopping", "failed"] {
+        let (state, now) = at(stage);
+        let second = Wake { running_max: 1, ..wake(&id("gpu--alice")) };
+        assert_eq!(admit(&state, &second, now), Ok(Admission::Enqueue), "{stage}");
+    }
+}
+
+#[test]
+fn a_workspace_keeps_its_template_and_one_that_never_ran_takes_what_is_asked_for() {
+    let other = TemplateName::parse("other").unwrap();
+    let asked = Wake { template: other, ..wake(&id("alice")) };
+    let (state, now) = at("stopped");
+    assert_eq!(admit(&state, &asked, now), Ok(Admission::Enqueue));
+    let (state, now) = at("unknown");
+    assert_eq!(admit(&state, &asked, now), Err(WakeRefused::NoTemplate("other".to_owned())));
+    let (mut state, now) = at("stopped");
+    state.settings = Settings { templates: Default::default(), ..state.settings };
+    assert_eq!(admit(&state, &wake(&id("alice")), now), Err(WakeRefused::NoTemplate("demo".to_owned())));
+}
+
+#[test]
+fn the_queue_holds_so_many_besides_those_whose_turn_it_is() {
+    let now = Instant::now();
+    let mut state = state(settings(1, 2, idle()), now);
+    for name in ["a", "b", "c"] {
+        assert_eq!(state.wake(&wake(&id(name)), now).map(drop), Ok(()), "{name}");
+    }
+    let full = Err(WakeRefused::QueueFull { limit: 2 });
+    assert_eq!(admit(&state, &wake(&id("d")), now), full);
+    assert_eq!(admit(&state, &wake(&id("b")), now), Ok(Admission::Already));
+    for decision in crate::reconcile::reconcile(&state, now) {
+        state.apply(decision, now);
+    }
+    assert_eq!(admit(&state, &wake(&id("d")), now), full, "a turn that is taken is not free");
+}

@@ -1,0 +1,327 @@
+use super::*;
+use crate::state::{Effect, Outcome, Settings, Then};
+use crate::testing::*;
+use crate::{Action, CauseCode, Event, ObservedPhase, Phase};
+use proptest::prelude::*;
+
+#[test]
+fn a_back_off_doubles_from_a_second_to_five_minutes() {
+    let expected =
+        [(0, 1), (1, 2), (2, 4), (7, 128), (8, 256), (9, 300), (31, 300), (32, 300), (u32::MAX, 300)];
+    for (failures, seconds) in expected {
+        assert_eq!(backoff(failures), secs(seconds), "after {failures}");
+    }
+}
+
+fn woken(settings: Settings, names: &[&str], now: Instant) -> State {
+    let mut state = state(settings, now);
+    for name in names {
+        state.wake(&wake(&id(name)), now).unwrap();
+    }
+    state
+}
+
+fn starts(names: &[&str]) -> Vec<Decision> {
+    names.iter().map(|name| Decision::Start(id(name))).collect()
+}
+
+#[test]
+fn turns_are_given_in_order_to_so_many_and_to_each_user_once() {
+    let now = Instant::now();
+    let cases: [(usize, &[&str], &[&str]); 5] = [
+        (2, &["c", "a", "b"], &["c", "a"]),
+        (0, &["a"], &[]),
+        (9, &["x--a", "y--a", "b", "a"], &["x--a", "b"]),
+        (1, &["x--a", "b"], &["x--a"]),
+        (9, &[], &[]),
+    ];
+    for (concurrent, queue, expected) in cases {
+        let state = woken(settings(concurrent, 100, idle()), queue, now);
+        assert_eq!(reconcile(&state, now), starts(expected), "{queue:?} by {concurrent}");
+    }
+}
+
+#[test]
+fn nothing_starts_before_the_driver_has_told_all() {
+    let now = Instant::now();
+    let mut state = State::new(settings(8, 8, idle()), crate::usage::Restored::default());
+    state.wake(&wake(&id("a")), now).unwrap();
+    assert_eq!(reconcile(&state, now), []);
+    // It ran all the while.
+    state.fold(running(&id("a"), 1), now);
+    state.fold(Event::Synced, now);
+    assert_eq!(reconcile(&state, now), [Decision::Probe(id("a"))]);
+}
+
+#[test]
+fn a_template_that_left_the_configuration_fails_who_waits_and_stops_who_is_found() {
+    let now = Instant::now();
+    let mut state = woken(settings(8, 8, idle()), &["a"], now);
+    state.settings.templates.clear();
+    settle(&mut state, now);
+    state.fold(running(&id("b"), 1), now);
+    for name in ["a", "b"] {
+        let phase = state.entry(&id(name)).unwrap().phase;
+        let Phase::Failed { cause, .. } = phase else { panic!("{phase:?}") };
+        assert_eq!(cause.code, CauseCode::TemplateGone, "{name}");
+    }
+    let stop = Decision::End(id("b"));
+    assert_eq!(reconcile(&state, now), [stop]);
+}
+
+#[test]
+fn a_start_that_was_called_off_ends_the_instance_that_shows_up_late() {
+    let now = Instant::now();
+    let mut state = woken(settings(8, 8, idle()), &["a"], now);
+    settle(&mut state, now);
+    assert!(state.stop(&id("a"), now));
+    assert_eq!(reconcile(&state, now), []);
+    state.fold(running(&id("a"), 1), now);
+    assert_eq!(reconcile(&state, now), [Decision::End(id("a"))]);
+    state.fold(seen(&id("a"), ObservedPhase::Stopped), now);
+    assert_eq!(state.entry(&id("a")).unwrap().phase.as_str(), "stopped");
+}
+
+#[test]
+fn a_start_that_was_called_off_and_never_shows_up_is_forgotten() {
+    let now = Instant::now();
+    let mut state = woken(settings(8, 8, idle()), &["a"], now);
+    settle(&mut state, now);
+    state.stop(&id("a"), now);
+    settle(&mut state, now + ASK_AGAIN);
+    assert!(state.entry(&id("a")).is_none());
+}
+
+#[test]
+fn a_visit_to_somebody_elses_workspace_that_was_not_known_yet_gets_nothing() {
+    let now = Instant::now();
+    let mut state = woken(settings(8, 8, idle()), &["a"], now);
+    let mut event = seen(&id("a"), ObservedPhase::Stopped);
+    if let Event::Seen(observed) = &mut event {
+        observed.owner = owner(&id("real-owner"));
+    }
+    state.fold(event, now);
+    let entry = state.entry(&id("a")).unwrap();
+    assert_eq!(entry.owner, owner(&id("real-owner")));
+    assert!(matches!(entry.phase, Phase::Failed { cause, .. } if cause.code == CauseCode::NotTheOwner));
+    assert_eq!(reconcile(&state, now), []);
+}
+
+#[test]
+fn an_instance_that_replaces_another_ends_the_route_to_it() {
+    let now = Instant::now();
+    let mut state = woken(settings(8, 8, idle()), &["a"], now);
+    settle(&mut state, now);
+    state.fold(running(&id("a"), 1), now);
+    reach(&mut state, "a", 1, now);
+    let Phase::Ready(route) = state.entry(&id("a")).unwrap().phase else { panic!() };
+    state.fold(running(&id("a"), 2), now);
+    settle(&mut state, now);
+    assert!(route.ended.is_cancelled());
+    reach(&mut state, "a", 1, now);
+    assert_eq!(
+        state.entry(&id("a")).unwrap().phase.as_str(),
+        "starting",
+        "the old instance's answer is late"
+    );
+    reach(&mut state, "a", 2, now);
+    assert_eq!(state.entry(&id("a")).unwrap().phase.as_str(), "ready");
+}
+
+fn reach(state: &mut State, name: &str, number: u64, now: Instant) {
+    state.conclude(Outcome::Reached { id: id(name), generation: generation(number) }, now);
+}
+
+/// What a turn of the loop does; gives what is to be done outside.
+fn settle(state: &mut State, now: Instant) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for _ in 0..20 {
+        let decisions = reconcile(state, now);
+        if decisions.is_empty() {
+            for ended in std::mem::take(&mut state.news).ended {
+                ended.cancel();
+            }
+            return effects;
+        }
+        for decision in decisions {
+            assert_is_allowed(state, &decision, now);
+            effects.extend(state.apply(decision, now));
+        }
+        assert_is_consistent(state);
+    }
+    panic!("it never settles: {:?}", reconcile(state, now));
+}
+
+fn assert_is_allowed(state: &State, decision: &Decision, now: Instant) {
+    match decision {
+        Decision::Start(id) => {
+            assert!(state.starting() < state.settings.concurrent, "{id} is one too many");
+            let workspace = &state.workspaces[id];
+            assert!(matches!(workspace.stage, Stage::Queued(_)), "{id} does not wait");
+            let other = state
+                .workspaces
+                .values()
+                .find(|other| other.owner == workspace.owner && matches!(other.stage, Stage::Starting(_)));
+            assert!(other.is_none(), "{id}: its user starts another");
+        }
+        Decision::Reap(id, _) => {
+            let why = state.entry(id).unwrap().why_alive(now).unwrap();
+            assert!(why.stops_at.unwrap() + LOOK_AGAIN <= now, "{id} was in use: {why:?}");
+        }
+        _ => {}
+    }
+}
+
+fn assert_is_consistent(state: &State) {
+    let queued: HashSet<_> = state.queue.iter().collect();
+    assert_eq!(queued.len(), state.queue.len(), "somebody waits twice");
+    for (id, workspace) in &state.workspaces {
+        assert_eq!(queued.contains(id), matches!(workspace.stage, Stage::Queued(_)), "{id}");
+        if let Some(instance) = workspace.stage.instance() {
+            assert!(!instance.ended.is_cancelled(), "{id} is routed to an end");
+        }
+    }
+}
+
+/// Something that happens to one of a few workspaces.
+#[derive(Debug, Clone)]
+enum Happening {
+    Wake { retry: bool },
+    Stop,
+    Delete,
+    Extend,
+    Use,
+    Running { generation: u64, address: bool },
+    Stopping { generation: u64 },
+    Stopped,
+    Failed,
+    Gone,
+    Reached { generation: u64 },
+    Refused,
+    Pass { seconds: u64 },
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        4 => any::<bool>().prop_map(|retry| Happening::Wake { retry }),
+        1 => Just(Happening::Stop),
+        1 => Just(Happening::Delete),
+        1 => Just(Happening::Extend),
+        1 => Just(Happening::Use),
+        4 => (0..4_u64, any::<bool>()).prop_map(|(generation, address)| Happening::Running { generation, address }),
+        1 => (0..4_u64).prop_map(|generation| Happening::Stopping { generation }),
+        2 => Just(Happening::Stopped),
+        1 => Just(Happening::Failed),
+        1 => Just(Happening::Gone),
+        4 => (0..4_u64).prop_map(|generation| Happening::Reached { generation }),
+        1 => Just(Happening::Refused),
+        3 => (0..1000_u64).prop_map(|seconds| Happening::Pass { seconds }),
+    ]
+}
+
+fn happen(state: &mut State, id: &WorkspaceId, what: Happening, now: &mut Instant) {
+    let at = *now;
+    match what {
+        Happening::Wake { retry } => drop(state.wake(&crate::Wake { retry, ..wake(id) }, at)),
+        Happening::Stop => drop(state.stop(id, at)),
+        Happening::Delete => drop(state.delete(id, true, at)),
+        Happening::Extend => drop(state.extend(id, at)),
+        Happening::Use => {
+            if let Some(workspace) = state.workspaces.get(id) {
+                workspace.activity.request();
+            }
+        }
+        Happening::Running { generation: number, address: known } => {
+            let phase =
+                ObservedPhase::Running { generation: generation(number), address: known.then(address) };
+            state.fold(seen(id, phase), at);
+        }
+        Happening::Stopping { generation: number } => {
+            state.fold(seen(id, ObservedPhase::Stopping { generation: generation(number) }), at);
+        }
+        Happening::Stopped => state.fold(seen(id, ObservedPhase::Stopped), at),
+        Happening::Failed => {
+            state.fold(seen(id, ObservedPhase::Failed { cause: cause(CauseCode::Crashed) }), at);
+        }
+        Happening::Gone => state.fold(Event::Gone(id.clone()), at),
+        Happening::Reached { generation: number } => {
+            state.conclude(Outcome::Reached { id: id.clone(), generation: generation(number) }, at);
+        }
+        Happening::Refused => {
+            let attempt = state.workspaces.get(id).map_or(0, |workspace| workspace.attempt);
+            let action = Action::Nudge { id: id.clone() };
+            let result = Err(cause(CauseCode::NoResources));
+            state.conclude(Outcome::Acted { id: id.clone(), attempt, action, result }, at);
+        }
+        Happening::Pass { seconds } => *now += secs(seconds),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn whatever_happens_turns_are_fair_routes_are_true_and_who_is_used_is_not_stopped(
+        steps in prop::collection::vec((0..5_usize, happening()), 1..80),
+    ) {
+        let ids = ["a", "b", "x--a", "y--a", "c"].map(id);
+        let mut now = Instant::now();
+        let mut state = state(settings(2, 3, idle()), now);
+        let mut routes = Vec::new();
+        for (which, what) in steps {
+            happen(&mut state, &ids[which], what, &mut now);
+            settle(&mut state, now);
+            assert_is_consistent(&state);
+            routes.extend(ids.iter().filter_map(|id| match state.entry(id)?.phase {
+                Phase::Ready(route) => Some((id.clone(), route)),
+                _ => None,
+            }));
+            for (id, route) in &routes {
+                let current = state.workspaces.get(id).and_then(|w| w.stage.generation()) == Some(&route.generation);
+                prop_assert!(current || route.ended.is_cancelled(), "{id} {} lives on", route.generation);
+            }
+        }
+    }
+
+    #[test]
+    fn everybody_who_waits_gets_a_turn(order in prop::collection::vec(0..12_usize, 1..40)) {
+        let now = Instant::now();
+        let ids: Vec<_> = (0..12).map(|i| id(&format!("n{}--u{}", i, i % 4))).collect();
+        let mut state = state(settings(2, 100, idle()), now);
+        for which in order {
+            let wake = crate::Wake { running_max: 100, ..wake(&ids[which]) };
+            state.wake(&wake, now).unwrap();
+            settle(&mut state, now);
+        }
+        for round in 0..12 {
+            for (number, id) in ids.iter().enumerate() {
+                if matches!(state.workspaces.get(id).map(|w| &w.stage), Some(Stage::Starting(_))) {
+                    state.fold(running(id, number as u64), now);
+                    state.conclude(Outcome::Reached { id: id.clone(), generation: generation(number as u64) }, now);
+                }
+            }
+            settle(&mut state, now);
+            prop_assert!(round < 11 || state.queue.is_empty(), "{:?} wait still", state.queue);
+        }
+    }
+}
+
+#[test]
+fn a_failure_that_is_being_cleared_away_refuses_visits_and_obeys_retry() {
+    let now = Instant::now();
+    let mut state = woken(settings(8, 8, idle()), &["a"], now);
+    settle(&mut state, now);
+    state.fold(running(&id("a"), 1), now);
+    let late = now + secs(31);
+    settle(&mut state, late);
+    let stage = |state: &State| match &state.workspaces[&id("a")].stage {
+        Stage::Stopping(stopping) => stopping.then.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(stage(&state), Then::Fail(_)));
+    assert!(state.wake(&wake(&id("a")), late).is_err());
+    state.wake(&crate::Wake { retry: true, ..wake(&id("a")) }, late).unwrap();
+    assert!(matches!(stage(&state), Then::Start(_)));
+    state.fold(seen(&id("a"), ObservedPhase::Stopped), late);
+    assert_eq!(reconcile(&state, late), starts(&["a"]));
+}
