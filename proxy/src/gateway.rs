@@ -8,7 +8,7 @@ use crate::edge::Edge;
 use crate::exchange::{Exchange, Handover, OpenResponse};
 use crate::judge::{Next, judge};
 use crate::log::{self, PendingEvent};
-use crate::notice::{self, Injector};
+use crate::notice::Injector;
 use crate::own::{self, Asked};
 use crate::refusal::{Code, Refusal};
 use crate::request::Request;
@@ -16,7 +16,6 @@ use crate::{head, hold, portal, upstream, workspace_host};
 use async_trait::async_trait;
 use axum::Router;
 use bytes::Bytes;
-use http::header::ACCEPT_ENCODING;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
@@ -147,10 +146,6 @@ impl ProxyHttp for Gateway {
         let request = Request::parse(session.req_header(), link.facts())
             .map_err(|_| internal("an admitted request does not parse"))?;
         head::to_upstream(upstream, &request, forward);
-        if notice::wanted(session.req_header(), &forward.route.template) {
-            // What is compressed is never changed: the document has to come as it is.
-            upstream.insert_header(ACCEPT_ENCODING, "identity")?;
-        }
         Ok(())
     }
 

@@ -5,11 +5,12 @@ mod set_cookie;
 
 use crate::access::Forward;
 use crate::cookies;
+use crate::notice;
 use crate::refusal::{Code, Refusal};
-use crate::request::{self, FIELDS_MAX, HEAD_MAX, Request, tokens};
+use crate::request::{FIELDS_MAX, HEAD_MAX, Request, tokens};
 use config::HostName;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use std::fmt::Write as _;
 
@@ -32,7 +33,7 @@ const USER_MAX: usize = 256;
 pub fn to_upstream(head: &mut RequestHeader, request: &Request<'_>, forward: &Forward) {
     let session = &forward.permit.caller().session;
     let user = User { name: &session.display_name, subject: &session.identity.subject };
-    rewrite(head, request, &user, forward.route.template.notice);
+    rewrite(head, request, &user, notice::wanted(request.head, &forward.route.template));
 }
 
 /// What a workspace is told of its user.
@@ -41,7 +42,7 @@ struct User<'a> {
     subject: &'a str,
 }
 
-fn rewrite(head: &mut RequestHeader, request: &Request<'_>, user: &User<'_>, notice: bool) {
+fn rewrite(head: &mut RequestHeader, request: &Request<'_>, user: &User<'_>, uncompressed: bool) {
     remove_hop_by_hop(head);
     remove_where(head, names::is_identity);
     cookies::strip(head);
@@ -58,8 +59,8 @@ fn rewrite(head: &mut RequestHeader, request: &Request<'_>, user: &User<'_>, not
     set(head, X_FORWARDED_HOST, visible(authority));
     set(head, X_USHER_USER, visible(user.name));
     set(head, X_USHER_SUBJECT, visible(user.subject));
-    if notice && head.method == Method::GET && request::is_document_navigation(&request.head.headers) {
-        // The notice's script goes into the document, which must not be compressed for that.
+    if uncompressed {
+        // The notice's script goes into the document, and what is compressed is never changed.
         set(head, header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
 }

@@ -24,8 +24,8 @@ use crate::refusal::{self, Code, Refusal};
 use crate::request::Intent;
 use crate::upstream;
 use bytes::Bytes;
-use config::HostName;
-use control::{Activity, Address};
+use config::{HostName, WorkspaceId};
+use control::{Activity, Address, Entry, Phase};
 use dial::Stream;
 use handshake::{Answer, Opened, unusable};
 use http::header::CONNECTION;
@@ -89,7 +89,8 @@ pub fn run(conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> impl Future<Output 
             }
         };
         relay.greet(greeting);
-        let end = carry(&mut relay, early, &endings, Box::pin(edge.tunnel_turn())).await;
+        let why = || why_stopped(edge.workspaces.lookup(&endings.id).as_deref());
+        let end = carry(&mut relay, early, &endings, Box::pin(edge.tunnel_turn()), why).await;
         edge.metrics.tunnel_ended(label(end));
         Outcome {
             status: Some(StatusCode::SWITCHING_PROTOCOLS),
@@ -135,11 +136,25 @@ async fn begin(mut conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> Result<Box<
 struct Endings {
     route: CancellationToken,
     session: CancellationToken,
+    /// Whose table entry says why the route ended.
+    id: WorkspaceId,
 }
 
 impl Endings {
     fn of(forward: &Forward) -> Self {
-        Self { route: forward.route.ended.clone(), session: forward.permit.caller().session.ended.clone() }
+        Self {
+            route: forward.route.ended.clone(),
+            session: forward.permit.caller().session.ended.clone(),
+            id: forward.permit.id().clone(),
+        }
+    }
+}
+
+/// The reason that goes with 4503, by the table as it is once the route has ended.
+fn why_stopped(entry: Option<&Entry>) -> String {
+    match entry.map(|entry| &entry.phase) {
+        Some(Phase::Failed { cause, .. }) => cause.detail.clone(),
+        _ => "The workspace was stopped.".to_owned(),
     }
 }
 
@@ -269,6 +284,7 @@ async fn carry<C, W>(
     early: Vec<u8>,
     endings: &Endings,
     drained: impl Future<Output = ()>,
+    why: impl Fn() -> String,
 ) -> End
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -286,7 +302,7 @@ where
         end => end,
     };
     if end != End::Failed {
-        relay.close(end).await;
+        relay.close(end, &why()).await;
     }
     end
 }

@@ -70,6 +70,11 @@ ${await shippedTemplates()}`);
     return `http://${DOMAIN}:${this.port}/`;
   }
 
+  /** The events with this message, oldest first. */
+  events(message) {
+    return this.log.map(fieldsOf).filter((fields) => fields?.message === message);
+  }
+
   /** Runs another command of the binary on the same configuration. */
   async command(...args) {
     return (await run(BINARY, [...args, '--config', this.config])).stdout;
@@ -112,12 +117,17 @@ ${await shippedTemplates()}`);
   }
 }
 
-/** The listener's address, when a line of the log tells it. */
-function boundTo(line) {
+/** The fields of an event of the log; undefined for other lines. */
+function fieldsOf(line) {
   if (!line.startsWith('{')) return undefined;
   const event = JSON.parse(line);
-  const fields = event.fields ?? event;
-  return fields.message === 'listening' ? fields['listener.address'] : undefined;
+  return event.fields ?? event;
+}
+
+/** The listener's address, when a line of the log tells it. */
+function boundTo(line) {
+  const fields = fieldsOf(line);
+  return fields?.message === 'listening' ? fields['listener.address'] : undefined;
 }
 
 /** Looks until a condition holds. */

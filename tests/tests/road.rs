@@ -111,6 +111,17 @@ async fn a_workspace_that_cannot_start_says_why() {
 }
 
 #[tokio::test]
+async fn a_workspace_that_ends_at_once_says_so() {
+    let rest = "[templates.demo]\nconnect = \"socket\"\n\
+                command = [\"/bin/sh\", \"-c\", \"echo no library; exit 3\", \"{socket}\"]\n";
+    let usher = Usher::start(rest).await;
+    let mut alice = Person::new(&usher, "alice");
+    alice.visit("/").await;
+    let status = alice.await_phase("failed").await;
+    assert_eq!(status["cause"]["code"], "crashed", "{status}");
+}
+
+#[tokio::test]
 async fn a_script_is_held_until_its_workspace_is_ready() {
     let usher = Usher::start("").await;
     let alice = Person::logged_in(&usher, "alice").await;

@@ -18,8 +18,13 @@ const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PAT
 ///
 /// It has a `Content-Length`; to a HEAD it has no body.
 pub fn answer(refusal: &Refusal, intent: Intent, method: &Method, request_id: &str) -> Response<Bytes> {
-    let row = refusal.code.row();
-    let mut response = match (&refusal.location, refusal.code) {
+    let code = match refusal {
+        // Without a place to go to, a redirect leads nowhere.
+        Refusal { code: Code::LoginNeeded, location: None, .. } => Code::Unauthenticated,
+        other => other.code,
+    };
+    let row = code.row();
+    let mut response = match (&refusal.location, code) {
         (Some(location), Code::LoginNeeded) => redirect(location),
         _ if intent.wants_page() => as_page(refusal, &row, request_id),
         _ => as_problem(refusal, &row, request_id),
@@ -30,7 +35,7 @@ pub fn answer(refusal: &Refusal, intent: Intent, method: &Method, request_id: &s
     if let Some(seconds) = refusal.retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if refusal.code == Code::MethodNotAllowed {
+    if code == Code::MethodNotAllowed {
         headers.insert(header::ALLOW, ALLOWED);
     }
     let length = HeaderValue::from(response.body().len());

@@ -241,6 +241,8 @@ mod tests {
                 ("not_allowed", 403),
                 ("not_found", 404),
                 ("method_not_allowed", 405),
+                ("request_timeout", 408),
+                ("body_too_large", 413),
                 ("misdirected_request", 421),
                 ("workspace_stopped", 424),
                 ("too_many", 429),

@@ -44,13 +44,14 @@ pub enum End {
 
 impl End {
     /// The Close frame by which the client is told; none where there is nothing to tell, or nobody to listen.
-    fn close(self) -> Option<Vec<u8>> {
+    /// `why` is the reason of [`End::Stopped`].
+    fn close(self, why: &str) -> Option<Vec<u8>> {
         let (code, reason) = match self {
             Self::ClientViolation(rule) => (1002, rule),
             Self::WorkspaceViolation(_) => (1011, "the workspace broke the WebSocket protocol"),
             Self::Stalled => (1008, "no bytes were taken for too long"),
             Self::SessionEnded => (4401, "the session has ended"),
-            Self::Stopped => (4503, "the workspace was stopped"),
+            Self::Stopped => (4503, why),
             Self::Drained => (1012, "usher is restarting"),
             Self::Closed | Self::Vanished | Self::Failed => return None,
         };
@@ -68,7 +69,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// One clock read a chunk, and only for data: reading it less often was not worth a branch.
+    /// One clock read a chunk, however many frames it holds, and only for data.
     fn saw(&self, sender: Sender, chunk: &Chunk) {
         let (frames, mark): (_, fn(&Activity)) = match sender {
             Sender::Client => (&self.client_frames, Activity::client_frame),
@@ -177,12 +178,12 @@ where
 
     /// Tells the client why, at a boundary between two frames, and waits for its answer, within bounds. What the
     /// client still sends goes nowhere; a frame that the workspace is sending may end first.
-    pub(super) async fn close(&mut self, end: End) {
+    pub(super) async fn close(&mut self, end: End, why: &str) {
         // What is not at a boundary after that gets no frame of ours: it would be read as payload.
         let _ = timeout(BOUNDARY_PATIENCE, poll_fn(|cx| self.poll_boundary(cx))).await;
         if self.down.frames.at_boundary()
             && !self.down.frames.closed()
-            && let Some(frame) = end.close()
+            && let Some(frame) = end.close(why)
         {
             self.down.append(&frame);
             self.told = true;

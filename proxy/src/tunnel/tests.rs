@@ -7,6 +7,9 @@ use tokio::io::{DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+/// Why the workspace was stopped.
+const WHY: &str = "it was unused";
+
 /// A tunnel between two ends that the test holds.
 struct Rig {
     client: DuplexStream,
@@ -38,11 +41,11 @@ fn rig_with(room: usize, early: &[u8]) -> Rig {
     };
     let (route, session, drain) =
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-    let endings = Endings { route: route.clone(), session: session.clone() };
+    let endings = Endings { route: route.clone(), session: session.clone(), ..never() };
     let (early, draining) = (early.to_vec(), drain.clone());
     let tunnel = tokio::spawn(async move {
         let mut relay = Relay::new(client_side, workspace_side, 0, tally);
-        carry(&mut relay, early, &endings, draining.cancelled()).await
+        carry(&mut relay, early, &endings, draining.cancelled(), || WHY.to_owned()).await
     });
     Rig { client, workspace, activity, client_frames, workspace_frames, route, session, drain, tunnel }
 }
@@ -109,7 +112,7 @@ async fn a_closing_handshake_passes_and_ends_both_connections() {
 #[tokio::test(start_paused = true)]
 async fn each_ending_is_told_by_its_own_code() {
     for (what, expected, frame) in [
-        ("route", End::Stopped, close(4503, "the workspace was stopped")),
+        ("route", End::Stopped, close(4503, WHY)),
         ("session", End::SessionEnded, close(4401, "the session has ended")),
         ("drain", End::Drained, close(1012, "usher is restarting")),
     ] {
@@ -138,7 +141,7 @@ async fn our_close_waits_for_the_end_of_the_workspaces_frame() {
     tokio::time::advance(Duration::from_secs(1)).await;
     // The rest of the frame, and more that must not come.
     rig.workspace.write_all(&[&frame[40..], &unmasked(0x82, b"late")].concat()).await.unwrap();
-    let ours = close(4503, "the workspace was stopped");
+    let ours = close(4503, WHY);
     let expected = [&frame[40..], &ours].concat();
     assert_eq!(read_exactly(&mut rig.client, expected.len()).await, expected);
     rig.client.shutdown().await.unwrap();
@@ -231,7 +234,7 @@ async fn a_workspace_that_was_killed_is_told_apart_from_one_that_left() {
     let mut rig = rig();
     drop(rig.workspace);
     rig.route.cancel();
-    let frame = close(4503, "the workspace was stopped");
+    let frame = close(4503, WHY);
     assert_eq!(read_exactly(&mut rig.client, frame.len()).await, frame);
     drop(rig.client);
     assert_eq!(rig.tunnel.await.unwrap(), End::Stopped);
@@ -253,6 +256,29 @@ async fn a_client_that_left_still_lets_the_workspace_finish_for_a_while() {
     let began = tokio::time::Instant::now();
     assert_eq!(rig.tunnel.await.unwrap(), End::Closed);
     assert!(began.elapsed() <= Duration::from_secs(11), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_crash_is_told_by_its_cause_and_a_stop_as_one() {
+    let entry = |phase| Entry {
+        id: WorkspaceId::parse("alice").unwrap(),
+        owner: control::Identity { issuer: "i".into(), subject: "s".into() },
+        template: config::TemplateName::parse("demo").unwrap(),
+        phase,
+        since: std::time::Instant::now(),
+        activity: Arc::default(),
+        terms: None,
+    };
+    let cause = control::Cause {
+        code: control::CauseCode::Crashed,
+        detail: "The workspace ended by itself, with exit code 3.".into(),
+        hint: String::new(),
+    };
+    let failed = entry(Phase::Failed { cause: cause.clone(), retry_at: std::time::Instant::now() });
+    assert_eq!(why_stopped(Some(&failed)), cause.detail);
+    for other in [Some(entry(Phase::Stopping)), Some(entry(Phase::Stopped)), None] {
+        assert_eq!(why_stopped(other.as_ref()), "The workspace was stopped.");
+    }
 }
 
 #[tokio::test]
@@ -292,7 +318,8 @@ async fn workspace_that_says(answer: Vec<u8>) -> SocketAddr {
 }
 
 fn never() -> Endings {
-    Endings { route: CancellationToken::new(), session: CancellationToken::new() }
+    let id = WorkspaceId::parse("alice").unwrap();
+    Endings { route: CancellationToken::new(), session: CancellationToken::new(), id }
 }
 
 /// One tunnel over real sockets: the client's end, and what became of it.
@@ -309,7 +336,7 @@ async fn tunnel_to(workspace: SocketAddr) -> (TcpStream, JoinHandle<Result<End, 
         let mut relay = Relay::new(conn, stream, opened.reserved, tally);
         let never_drained = std::future::pending();
         relay.greet(to_wire(&opened.head));
-        Ok(carry(&mut relay, opened.early, &endings, never_drained).await)
+        Ok(carry(&mut relay, opened.early, &endings, never_drained, String::new).await)
     });
     (client, tunnel)
 }

@@ -1,5 +1,7 @@
 //! The accept loops, Pingora and our part in it, over real sockets, before upstreams that behave and that do not.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 mod floor;
 mod http2;
 mod sockets;
@@ -7,6 +9,7 @@ mod sockets;
 use floor::{Floor, SOON, Setup, accept_all, answers, read_all, read_head, read_until, until, upstream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -64,16 +67,17 @@ async fn before_a_closed_port() -> (Floor, std::net::SocketAddr) {
 #[tokio::test]
 async fn a_workspace_that_refuses_for_a_moment_is_dialled_again() {
     let (floor, address) = before_a_closed_port().await;
-    let head = floor.head("POST /again").replace("Cookie", &format!("Origin: {}\r\nCookie", floor.origin()));
-    let mut client = floor.send(&format!("{head}Content-Length: 0\r\nConnection: close\r\n\r\n")).await;
+    let id = config::WorkspaceId::parse("alice").unwrap();
+    let activity = floor.edge.workspaces.lookup(&id).unwrap().activity.clone();
+    let before = activity.last_request().unwrap();
+    // Use is kept to the millisecond.
+    until("the next use is a later one", || before.elapsed() > Duration::from_millis(2)).await;
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_reuseaddr(true).unwrap();
     socket.bind(address).unwrap();
-    // The first dial is answered by nobody: it listens only after the request was counted.
-    let id = config::WorkspaceId::parse("alice").unwrap();
-    let activity = floor.edge.workspaces.lookup(&id).unwrap().activity.clone();
-    let before = activity.last_request();
-    until("the request was admitted", || activity.last_request() > before).await;
+    let head = floor.head("POST /again").replace("Cookie", &format!("Origin: {}\r\nCookie", floor.origin()));
+    let mut client = floor.send(&format!("{head}Content-Length: 0\r\nConnection: close\r\n\r\n")).await;
+    until("the request was admitted", || activity.last_request().unwrap() > before).await;
     tokio::spawn(accept_all(socket.listen(16).unwrap(), closing));
     let answer = read_all(&mut client).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");

@@ -92,6 +92,8 @@ async fn a_drain_closes_sockets_with_1012_when_their_time_to_end_by_themselves_i
     assert_eq!((head[0], u16::from_be_bytes([head[2], head[3]])), (0x88, 1012));
     // The answer to a Close (RFC 6455 §5.5.1): masked, 1012.
     client.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xf4]).await.unwrap();
+    assert_eq!(read_all(&mut client).await, "usher is restarting");
+    drop(client);
     tokio::time::timeout(SOON, drained).await.expect("it ends with the last socket").unwrap();
 }
 

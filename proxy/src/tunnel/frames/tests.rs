@@ -259,10 +259,20 @@ fn is_broken_for_tungstenite(bytes: &[u8]) -> Option<bool> {
         match socket.read() {
             Ok(Message::Close(_)) => return None,
             Ok(_) => {}
-            Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => return Some(false),
+            // It judges whole frames, we their heads: of a last one that is not whole it can say nothing.
+            Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {
+                return is_whole(bytes).then_some(false);
+            }
             Err(Error::Protocol(ProtocolError::InvalidCloseSequence)) => return None,
             Err(Error::Protocol(_)) => return Some(true),
             Err(_) => return None,
         }
     }
+}
+
+/// Whether a stream ends with a frame's end.
+fn is_whole(bytes: &[u8]) -> bool {
+    let mut socket = FrameSocket::from_partially_read(Cursor::new(Vec::new()), bytes.to_vec());
+    while let Ok(Some(_)) = socket.read(None) {}
+    socket.into_inner().1.is_empty()
 }
