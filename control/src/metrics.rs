@@ -1,7 +1,7 @@
 //! What control counts: one struct, the registry given, every label a variant of an enum.
 
 use crate::CauseCode;
-use crate::reconcile::ReapReason;
+use crate::StopReason;
 use crate::state::{Note, Stage, State};
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -74,8 +74,8 @@ impl Metrics {
         for phase in PHASES {
             self.workspaces.with_label_values(&[phase]);
         }
-        for reason in [ReapReason::Idle, ReapReason::MaxAge] {
-            self.reaps.with_label_values(&[reap(reason)]);
+        for reason in [StopReason::Idle, StopReason::MaxAge] {
+            self.reaps.with_label_values(&[reason.as_str()]);
         }
         self.spawns.with_label_values(&["ready"]);
         self.spawns.with_label_values(&[CauseCode::Crashed.as_str()]);
@@ -96,7 +96,7 @@ impl Metrics {
             Note::Failed { cause, spawning: false, .. } => {
                 self.crashes.with_label_values(&[cause.code.as_str()]).inc();
             }
-            Note::Reaped(_, reason) => self.reaps.with_label_values(&[reap(*reason)]).inc(),
+            Note::Reaped(_, reason) => self.reaps.with_label_values(&[reason.as_str()]).inc(),
         }
     }
 
@@ -124,13 +124,6 @@ fn place(stage: &Stage) -> usize {
         Stage::Ready(_) => 3,
         Stage::Stopping(_) => 4,
         Stage::Failed { .. } => 5,
-    }
-}
-
-fn reap(reason: ReapReason) -> &'static str {
-    match reason {
-        ReapReason::Idle => "idle",
-        ReapReason::MaxAge => "max_age",
     }
 }
 

@@ -3,8 +3,8 @@
 pub(crate) mod admit;
 pub(crate) mod idle;
 
-use crate::Identity;
 use crate::state::{Busy, How, Ready, Stage, Starting, State, Stopping};
+use crate::{Identity, StopReason};
 use config::WorkspaceId;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -27,20 +27,11 @@ pub(crate) enum Decision {
     /// It was used since the mark.
     Unmark(WorkspaceId),
     /// It was unused at both looks: stop it.
-    Reap(WorkspaceId, ReapReason),
+    Reap(WorkspaceId, StopReason),
     /// Tell the driver to end it.
     End(WorkspaceId),
     /// A start was called off that the driver never showed anything of: there is nothing to wait for.
     Forget(WorkspaceId),
-}
-
-/// Why a workspace is reaped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ReapReason {
-    /// Unused for `idle_after`.
-    Idle,
-    /// As old as `max_age`.
-    MaxAge,
 }
 
 /// The first wait after a failure; each further failure doubles it.
@@ -120,7 +111,7 @@ fn in_use(id: &WorkspaceId, ready: &Ready, seen: &crate::activity::Use, now: Ins
     match ready.mark {
         Some(_) if !over => Some(Decision::Unmark(id.clone())),
         Some(mark) if now >= mark + LOOK_AGAIN => {
-            let reason = if too_old { ReapReason::MaxAge } else { ReapReason::Idle };
+            let reason = if too_old { StopReason::MaxAge } else { StopReason::Idle };
             Some(Decision::Reap(id.clone(), reason))
         }
         Some(_) => None,

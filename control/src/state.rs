@@ -13,7 +13,9 @@ pub(crate) use outcomes::Outcome;
 
 use crate::reconcile::backoff;
 use crate::usage::Restored;
-use crate::{Activity, Address, Cause, CauseCode, Entry, Generation, Identity, Phase, Route, Terms};
+use crate::{
+    Activity, Address, Cause, CauseCode, Entry, Generation, Identity, Phase, Route, StopReason, Terms,
+};
 use config::{Template, TemplateName, WorkspaceId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -74,7 +76,7 @@ pub(crate) enum Note {
     /// A workspace failed; `spawning` = before it was ready.
     Failed { id: WorkspaceId, cause: Cause, spawning: bool },
     /// A workspace is stopped because of idleness or age.
-    Reaped(WorkspaceId, crate::reconcile::ReapReason),
+    Reaped(WorkspaceId, StopReason),
 }
 
 /// One workspace.
@@ -89,6 +91,8 @@ pub(crate) struct Workspace {
     pub(crate) activity: Arc<Activity>,
     /// Failures since it last ran well.
     pub(crate) failures: u32,
+    /// Why it was last stopped; until it is wanted again.
+    pub(crate) stopped: Option<StopReason>,
     /// Counts starts, so that what comes late of an earlier one is known as such.
     pub(crate) attempt: u64,
 }
@@ -167,6 +171,15 @@ pub(crate) struct Stopping {
     pub(crate) then: Then,
     /// When the driver was last asked to do it.
     pub(crate) asked: Option<Instant>,
+    /// Set if it began to end without Usher: the driver will tell whether that is a failure.
+    pub(crate) unasked: Option<Unasked>,
+}
+
+/// What is remembered of a workspace that began to end by itself, or by another hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unasked {
+    /// Whether it was not ready yet.
+    pub(crate) spawning: bool,
 }
 
 /// How a workspace is ended.
@@ -280,6 +293,7 @@ impl State {
                 since: workspace.since,
                 activity: workspace.activity.clone(),
                 terms,
+                stopped: workspace.stopped,
             })
         };
         ids.iter().map(|id| (id.clone(), entry(id))).collect()
@@ -290,6 +304,9 @@ impl State {
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
         let left = std::mem::replace(&mut workspace.stage, stage);
         workspace.since = now;
+        if !matches!(workspace.stage, Stage::Stopping(_) | Stage::Stopped) {
+            workspace.stopped = None;
+        }
         if let Some(instance) = left.instance()
             && workspace.stage.instance().is_none_or(|new| new.generation != instance.generation)
         {
@@ -320,7 +337,11 @@ impl State {
     /// A workspace failed: it waits out a back-off that doubles with every failure.
     fn fail(&mut self, id: &WorkspaceId, cause: Cause, now: Instant) {
         let Some(workspace) = self.workspaces.get(id) else { return };
-        let spawning = matches!(workspace.stage, Stage::Queued(_) | Stage::Starting(_));
+        let spawning = match &workspace.stage {
+            Stage::Queued(_) | Stage::Starting(_) => true,
+            Stage::Stopping(stopping) => stopping.unasked == Some(Unasked { spawning: true }),
+            Stage::Ready(_) | Stage::Stopped | Stage::Failed { .. } => false,
+        };
         self.news.notes.push(Note::Failed { id: id.clone(), cause: cause.clone(), spawning });
         self.enter(id, Stage::Failed { cause, retry_at: now }, now);
         self.back_off(id, now);
@@ -340,7 +361,7 @@ impl State {
         if let Then::Fail(cause) = &then {
             self.news.notes.push(Note::Failed { id: id.clone(), cause: cause.clone(), spawning: true });
         }
-        self.enter(id, Stage::Stopping(Stopping { how, generation, then, asked: None }), now);
+        self.enter(id, Stage::Stopping(Stopping { how, generation, then, asked: None, unasked: None }), now);
     }
 }
 

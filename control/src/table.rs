@@ -28,6 +28,8 @@ pub struct Entry {
     pub activity: Arc<Activity>,
     /// What besides its use decides when it is stopped; only while ready.
     pub terms: Option<Terms>,
+    /// Why it was last stopped; only while it is stopping or stopped, and if Usher itself stopped it.
+    pub stopped: Option<StopReason>,
 }
 
 impl Entry {
@@ -37,6 +39,37 @@ impl Entry {
     pub fn why_alive(&self, now: Instant) -> Option<WhyAlive> {
         let (Phase::Ready(route), Some(terms)) = (&self.phase, &self.terms) else { return None };
         Some(idle::why_alive(&self.activity.read(), &route.template.idle, terms, now))
+    }
+}
+
+/// Why Usher stopped a workspace that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// Nobody used it for `idle_after`.
+    Idle,
+    /// It was as old as `max_age`.
+    MaxAge,
+    /// Its owner or an operator asked for it.
+    Asked,
+}
+
+impl StopReason {
+    /// The stable text: `idle`, `max_age`, `asked`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::MaxAge => "max_age",
+            Self::Asked => "asked",
+        }
+    }
+
+    /// One sentence for the user, short enough for a Close frame (RFC 6455 §5.5: 123 bytes).
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Idle => "The workspace was stopped because it was not used.",
+            Self::MaxAge => "The workspace was stopped because it reached its longest running time.",
+            Self::Asked => "The workspace was stopped because its owner or an operator asked for it.",
+        }
     }
 }
 

@@ -152,9 +152,11 @@ impl Endings {
 
 /// The reason that goes with 4503, by the table as it is once the route has ended.
 fn why_stopped(entry: Option<&Entry>) -> String {
-    match entry.map(|entry| &entry.phase) {
-        Some(Phase::Failed { cause, .. }) => cause.detail.clone(),
-        _ => "The workspace was stopped.".to_owned(),
+    match entry {
+        Some(Entry { phase: Phase::Failed { cause, .. }, .. }) => cause.detail.clone(),
+        Some(Entry { stopped: Some(reason), .. }) => reason.sentence().to_owned(),
+        // It ended by itself, or was ended by another hand than ours.
+        _ => "The workspace has ended.".to_owned(),
     }
 }
 

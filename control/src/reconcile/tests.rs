@@ -325,3 +325,41 @@ fn a_failure_that_is_being_cleared_away_refuses_visits_and_obeys_retry() {
     state.fold(seen(&id("a"), ObservedPhase::Stopped), late);
     assert_eq!(reconcile(&state, late), starts(&["a"]));
 }
+
+#[test]
+fn what_ends_by_itself_fails_with_the_cause_that_the_driver_tells_last() {
+    let now = Instant::now();
+    let a = id("a");
+    for (was_ready, spawning) in [(false, true), (true, false)] {
+        let mut state = woken(settings(8, 8, idle()), &["a"], now);
+        settle(&mut state, now);
+        state.fold(running(&a, 1), now);
+        if was_ready {
+            state.conclude(Outcome::Reached { id: a.clone(), generation: generation(1) }, now);
+        }
+        state.fold(seen(&a, ObservedPhase::Stopping { generation: generation(1) }), now);
+        // A visit meanwhile meets the failure, not a start that would fail at once again.
+        state.wake(&wake(&a), now).unwrap();
+        let crashed = cause(CauseCode::Crashed);
+        state.fold(seen(&a, ObservedPhase::Failed { cause: crashed.clone() }), now);
+        assert!(matches!(&state.workspaces[&a].stage, Stage::Failed { cause, .. } if *cause == crashed));
+        let note = crate::state::Note::Failed { id: a.clone(), cause: crashed, spawning };
+        assert!(state.news.notes.contains(&note), "{:?}", state.news.notes);
+    }
+}
+
+#[test]
+fn why_a_workspace_was_stopped_is_known_until_it_is_wanted_again() {
+    let now = Instant::now();
+    let a = id("a");
+    let mut state = woken(settings(8, 8, idle()), &["a"], now);
+    settle(&mut state, now);
+    state.fold(running(&a, 1), now);
+    state.conclude(Outcome::Reached { id: a.clone(), generation: generation(1) }, now);
+    assert!(state.stop(&a, now));
+    state.fold(seen(&a, ObservedPhase::Failed { cause: cause(CauseCode::Crashed) }), now);
+    let entry = state.entry(&a).unwrap();
+    assert_eq!((entry.phase.as_str(), entry.stopped), ("stopped", Some(StopReason::Asked)));
+    state.wake(&wake(&a), now).unwrap();
+    assert_eq!(state.entry(&a).unwrap().stopped, None);
+}

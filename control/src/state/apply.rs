@@ -1,7 +1,8 @@
 //! Decisions, applied to what the control loop knows; what has to be done in the world comes out.
 
 use super::{Busy, How, Note, Stage, Starting, State, Then};
-use crate::reconcile::{Decision, ReapReason};
+use crate::StopReason;
+use crate::reconcile::Decision;
 use crate::{Action, Address, Cause, CauseCode, Generation, StartSpec};
 use config::{ReadyProbe, Template, WorkspaceId};
 use std::sync::Arc;
@@ -137,8 +138,9 @@ impl State {
         })
     }
 
-    fn reap(&mut self, id: &WorkspaceId, reason: ReapReason, now: Instant) {
-        let Some(workspace) = self.workspaces.get(id) else { return };
+    fn reap(&mut self, id: &WorkspaceId, reason: StopReason, now: Instant) {
+        let Some(workspace) = self.workspaces.get_mut(id) else { return };
+        workspace.stopped = Some(reason);
         let generation = workspace.stage.generation().cloned();
         self.news.notes.push(Note::Reaped(id.clone(), reason));
         self.end(id, How::Stop, generation, Then::Rest, now);

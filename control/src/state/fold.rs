@@ -1,6 +1,6 @@
 //! What the driver saw, folded into what the control loop knows.
 
-use super::{How, Instance, Note, Stage, Starting, State, Then, Want, Workspace};
+use super::{How, Instance, Note, Stage, Starting, State, Stopping, Then, Unasked, Want, Workspace};
 use crate::{Activity, Address, Cause, CauseCode, Event, Generation, Observed, ObservedPhase};
 use config::WorkspaceId;
 use std::sync::Arc;
@@ -45,6 +45,7 @@ impl State {
                 since: now,
                 activity: Arc::new(Activity::default()),
                 failures: 0,
+                stopped: None,
                 attempt: 0,
             }
         });
@@ -135,25 +136,32 @@ impl State {
 
     fn seen_stopping(&mut self, id: &WorkspaceId, generation: Generation, now: Instant) {
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
-        let then = match &mut workspace.stage {
+        let (then, spawning) = match &mut workspace.stage {
             Stage::Stopping(stopping) => {
                 stopping.generation.get_or_insert(generation);
                 return;
             }
-            Stage::Queued(want) => Then::Start(want.clone()),
+            Stage::Queued(want) => (Then::Start(want.clone()), false),
             // The last of an instance that is known to be over; a start that was asked for since comes after it.
             Stage::Starting(starting) if starting.instance.is_none() => return,
             Stage::Failed { .. } => return,
-            _ => Then::Rest,
+            Stage::Starting(_) => (Then::Rest, true),
+            Stage::Ready(_) | Stage::Stopped => (Then::Rest, false),
         };
+        let unasked = (!matches!(then, Then::Start(_))).then_some(Unasked { spawning });
         // The driver is asked all the same: whoever began this may have died over it.
         self.end(id, How::Stop, Some(generation), then, now);
+        if let Some(Stage::Stopping(stopping)) = self.workspaces.get_mut(id).map(|w| &mut w.stage) {
+            stopping.unasked = unasked;
+        }
     }
 
     /// Nothing runs any more: by a stop, or by itself (`cause`).
     fn seen_ended(&mut self, id: &WorkspaceId, cause: Option<Cause>, now: Instant) {
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
         match (&mut workspace.stage, cause) {
+            // It ended by itself; a wake meanwhile meets the failure's back-off.
+            (Stage::Stopping(Stopping { unasked: Some(_), .. }), Some(cause)) => self.fail(id, cause, now),
             (Stage::Stopping(stopping), _) if stopping.how == How::Stop => self.finish_stop(id, now),
             (Stage::Starting(starting), cause) => match (starting.instance.is_some(), cause) {
                 (_, Some(cause)) => self.fail(id, cause, now),

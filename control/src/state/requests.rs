@@ -3,7 +3,7 @@
 use super::{Effect, How, Stage, State, Then, Want, Workspace};
 use crate::reconcile::admit::{Admission, admit};
 use crate::reconcile::idle;
-use crate::{Action, Activity, Wake, WakeRefused};
+use crate::{Action, Activity, StopReason, Wake, WakeRefused};
 use config::WorkspaceId;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,6 +38,7 @@ impl State {
             since: now,
             activity: Arc::new(Activity::default()),
             failures: 0,
+            stopped: None,
             attempt: 0,
         });
         if !workspace.recorded {
@@ -48,11 +49,14 @@ impl State {
 
     /// A stop is asked for; `false` = there is nothing to stop.
     pub(crate) fn stop(&mut self, id: &WorkspaceId, now: Instant) -> bool {
-        let Some(workspace) = self.workspaces.get(id) else { return false };
+        let Some(workspace) = self.workspaces.get_mut(id) else { return false };
         let generation = workspace.stage.generation().cloned();
         match &workspace.stage {
             Stage::Queued(_) => self.enter(id, Stage::Stopped, now),
-            Stage::Starting(_) | Stage::Ready(_) => self.end(id, How::Stop, generation, Then::Rest, now),
+            Stage::Starting(_) | Stage::Ready(_) => {
+                workspace.stopped = Some(StopReason::Asked);
+                self.end(id, How::Stop, generation, Then::Rest, now);
+            }
             Stage::Stopping(stopping) => {
                 if matches!(stopping.then, Then::Start(_)) {
                     self.then(id, Then::Rest);
@@ -65,7 +69,8 @@ impl State {
 
     /// The end of a workspace is asked for; `false` = there is none.
     pub(crate) fn delete(&mut self, id: &WorkspaceId, volume: bool, now: Instant) -> bool {
-        let Some(workspace) = self.workspaces.get(id) else { return false };
+        let Some(workspace) = self.workspaces.get_mut(id) else { return false };
+        workspace.stopped = Some(StopReason::Asked);
         let generation = workspace.stage.generation().cloned();
         self.end(id, How::Delete { volume }, generation, Then::Rest, now);
         true

@@ -180,13 +180,12 @@
     }
   }
 
-  /** Why it stopped: told, or known from the last thing that was heard of it. */
+  /** Why it stopped, as far as it is known. */
   function reason(status) {
     if (status.cause) return `Your workspace ended: ${status.cause.detail}`;
-    if (!alive || performance.now() < stops - 5000) return "Your workspace was stopped";
-    return alive.can_extend
-      ? "Your workspace was stopped because it was not used"
-      : "Your workspace was stopped because it reached its longest running time";
+    if (status.stopped === "idle") return "Your workspace was stopped because it was not used";
+    if (status.stopped === "max_age") return "Your workspace was stopped because it reached its longest running time";
+    return "Your workspace was stopped";
   }
 
   async function extend() {

@@ -268,6 +268,7 @@ fn a_crash_is_told_by_its_cause_and_a_stop_as_one() {
         since: std::time::Instant::now(),
         activity: Arc::default(),
         terms: None,
+        stopped: None,
     };
     let cause = control::Cause {
         code: control::CauseCode::Crashed,

@@ -1,7 +1,7 @@
 //! Where a workspace stands, as `/.usher/status` and `/.usher/events` tell it and the waiting page shows it.
 
 use config::WorkspaceId;
-use control::{Entry, Phase, WhyAlive};
+use control::{Entry, Phase, StopReason, WhyAlive};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -50,6 +50,9 @@ pub(super) struct Status {
     /// Why it is not running; only when failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cause: Option<Cause>,
+    /// Why Usher stopped it (`idle`, `max_age`, `asked`); only while stopping or stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) stopped: Option<&'static str>,
     /// Only when ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) why_alive: Option<Alive>,
@@ -104,6 +107,7 @@ impl Status {
                 }),
                 _ => None,
             },
+            stopped: entry.and_then(|entry| entry.stopped).map(StopReason::as_str),
             why_alive: entry.and_then(|entry| entry.why_alive(now.instant)).map(|why| Alive::of(&why, now)),
             log: log.filter(|_| phase.is_some_and(shows_log)).map(plain),
         }
@@ -211,6 +215,7 @@ pub(super) mod tests {
             since,
             activity: Arc::new(Activity::default()),
             terms: None,
+            stopped: None,
         }
     }
 
