@@ -92,3 +92,86 @@ impl Control {
         Ok(Self { workspaces, sessions, users, tickets, running })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use crate::{Event, NewSession, ObservedPhase, Phase, RedbRecords, Route};
+    use config::{Label, Subject};
+    use std::path::Path;
+
+    struct Usher {
+        control: Control,
+        driver: Arc<FakeDriver>,
+        shutdown: CancellationToken,
+        _config: watch::Sender<Arc<Config>>,
+    }
+
+    async fn usher(file: &Path) -> Usher {
+        let text = include_str!("../../config/quickstart.toml");
+        let config = Config::parse("quickstart.toml", text, &|_| None).unwrap();
+        let (_config, followed) = watch::channel(Arc::new(config));
+        let (driver, shutdown) = (FakeDriver::new(), CancellationToken::new());
+        driver.freeze();
+        driver.tell(Event::Synced);
+        let records = Arc::new(RedbRecords::open(file).unwrap());
+        let control = Control::start(followed, driver.clone(), records, &Registry::new(), shutdown.clone())
+            .await
+            .unwrap();
+        Usher { control, driver, shutdown, _config }
+    }
+
+    impl Usher {
+        /// The route to alice's instance 7 behind this listener, once it was reached over the network.
+        async fn route(&self, listener: &tokio::net::TcpListener) -> Route {
+            let address = Some(crate::Address::Tcp(listener.local_addr().unwrap()));
+            let phase = ObservedPhase::Running { generation: generation(7), address };
+            self.driver.tell(seen(&id("alice"), phase));
+            let mut changes = self.control.workspaces.changes();
+            loop {
+                changes.borrow_and_update();
+                if let Some(Phase::Ready(route)) =
+                    self.control.workspaces.lookup(&id("alice")).map(|entry| entry.phase.clone())
+                {
+                    return route;
+                }
+                tokio::time::timeout(secs(10), changes.changed()).await.unwrap().unwrap();
+            }
+        }
+
+        async fn shut_down(self) {
+            self.shutdown.cancel();
+            self.control.running.await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_used_and_who_was_logged_in_is_known_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("state.redb");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let new = NewSession {
+            identity: owner(&id("alice")),
+            label: Label::parse("alice").unwrap(),
+            display_name: "Alice".to_owned(),
+            subject: Subject::default(),
+        };
+
+        let first = usher(&file).await;
+        first.route(&listener).await;
+        let (session, _) = first.control.sessions.create(new).await.unwrap();
+        let entry = first.control.workspaces.lookup(&id("alice")).unwrap();
+        entry.activity.client_frame();
+        first.control.workspaces.keep(&id("alice"), secs(7200)).await.unwrap();
+        first.shut_down().await;
+
+        let second = usher(&file).await;
+        second.route(&listener).await;
+        assert!(second.control.sessions.lookup(&session).is_some());
+        let entry = second.control.workspaces.lookup(&id("alice")).unwrap();
+        assert_eq!(entry.terms.as_ref().unwrap().last.1, "client_frame");
+        assert_eq!(entry.why_alive(crate::clock::now()).unwrap().reason, "kept");
+        second.shut_down().await;
+    }
+}

@@ -2,15 +2,18 @@
 
 use crate::metrics::Metrics;
 use crate::reconcile::reconcile;
-use crate::state::{Effect, Note, Settings, State};
+use crate::state::{Effect, Note, Outcome, Settings, State};
 use crate::table::{Publisher, Request, Table};
 use crate::work::{Probes, Work};
 use crate::{Driver, Event, WakeRefused, clock};
+use config::WorkspaceId;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinError;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -111,7 +114,7 @@ impl ControlLoop {
         self.state.fold(event, clock::now());
     }
 
-    fn conclude(&mut self, done: Result<Option<crate::state::Outcome>, tokio::task::JoinError>) {
+    fn conclude(&mut self, done: Result<Option<Outcome>, JoinError>) {
         match done {
             Ok(Some(outcome)) => self.state.conclude(outcome, clock::now()),
             Ok(None) => {}
@@ -187,14 +190,14 @@ impl ControlLoop {
         }
     }
 
-    fn publish(&mut self, changed: &std::collections::BTreeSet<config::WorkspaceId>) {
+    fn publish(&mut self, changed: &BTreeSet<WorkspaceId>) {
         if changed.is_empty() && self.publisher.shows(self.state.synced) {
             return;
         }
-        for id in changed {
-            match self.state.entry(id) {
-                Some(entry) => self.table.insert(id.clone(), Arc::new(entry)),
-                None => self.table.remove(id),
+        for (id, entry) in self.state.entries(changed) {
+            match entry {
+                Some(entry) => self.table.insert(id, Arc::new(entry)),
+                None => self.table.remove(&id),
             };
         }
         self.publisher.publish(self.table.clone(), self.state.synced);

@@ -15,7 +15,7 @@ use crate::reconcile::backoff;
 use crate::usage::Restored;
 use crate::{Activity, Address, Cause, CauseCode, Entry, Generation, Identity, Phase, Route, Terms};
 use config::{Template, TemplateName, WorkspaceId};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -215,6 +215,31 @@ impl Stage {
     }
 }
 
+impl Workspace {
+    /// As it is published; `position` matters only in the queue.
+    fn phase(&self, position: usize) -> Phase {
+        match &self.stage {
+            Stage::Stopped => Phase::Stopped,
+            Stage::Queued(_) => Phase::Queued { position },
+            Stage::Starting(_) => Phase::Starting,
+            Stage::Ready(ready) => Phase::Ready(Route {
+                generation: ready.instance.generation.clone(),
+                address: ready.address.clone(),
+                template: ready.template.clone(),
+                ended: ready.instance.ended.clone(),
+            }),
+            Stage::Stopping(stopping) => match &stopping.then {
+                // The failure is what people have to know; that its remains are being cleared is not.
+                Then::Fail(cause) => {
+                    Phase::Failed { cause: cause.clone(), retry_at: self.since + backoff(self.failures) }
+                }
+                Then::Rest | Then::Start(_) => Phase::Stopping,
+            },
+            Stage::Failed { cause, retry_at } => Phase::Failed { cause: cause.clone(), retry_at: *retry_at },
+        }
+    }
+}
+
 impl State {
     pub(crate) fn new(settings: Settings, restored: Restored) -> Self {
         Self {
@@ -233,47 +258,31 @@ impl State {
     }
 
     /// The entry to publish; `None` = there is none.
+    #[cfg(test)]
     pub(crate) fn entry(&self, id: &WorkspaceId) -> Option<Entry> {
-        let workspace = self.workspaces.get(id)?;
-        let terms = match &workspace.stage {
-            Stage::Ready(ready) => Some(ready.terms.clone()),
-            _ => None,
-        };
-        Some(Entry {
-            id: id.clone(),
-            owner: workspace.owner.clone(),
-            template: workspace.template.clone(),
-            phase: self.phase(id, workspace),
-            since: workspace.since,
-            activity: workspace.activity.clone(),
-            terms,
-        })
+        self.entries(&BTreeSet::from([id.clone()])).remove(0).1
     }
 
-    fn phase(&self, id: &WorkspaceId, workspace: &Workspace) -> Phase {
-        match &workspace.stage {
-            Stage::Stopped => Phase::Stopped,
-            Stage::Queued(_) => {
-                let before = self.queue.iter().position(|queued| queued == id);
-                Phase::Queued { position: before.expect("whoever is queued is in the queue") + 1 }
-            }
-            Stage::Starting(_) => Phase::Starting,
-            Stage::Ready(ready) => Phase::Ready(Route {
-                generation: ready.instance.generation.clone(),
-                address: ready.address.clone(),
-                template: ready.template.clone(),
-                ended: ready.instance.ended.clone(),
-            }),
-            Stage::Stopping(stopping) => match &stopping.then {
-                // The failure is what people have to know; that its remains are being cleared is not.
-                Then::Fail(cause) => Phase::Failed {
-                    cause: cause.clone(),
-                    retry_at: workspace.since + backoff(workspace.failures),
-                },
-                Then::Rest | Then::Start(_) => Phase::Stopping,
-            },
-            Stage::Failed { cause, retry_at } => Phase::Failed { cause: cause.clone(), retry_at: *retry_at },
-        }
+    /// The entries to publish of these; `None` = there is none.
+    pub(crate) fn entries(&self, ids: &BTreeSet<WorkspaceId>) -> Vec<(WorkspaceId, Option<Entry>)> {
+        let places: HashMap<_, _> = self.queue.iter().zip(1..).collect();
+        let entry = |id: &WorkspaceId| {
+            let workspace = self.workspaces.get(id)?;
+            let terms = match &workspace.stage {
+                Stage::Ready(ready) => Some(ready.terms.clone()),
+                _ => None,
+            };
+            Some(Entry {
+                id: id.clone(),
+                owner: workspace.owner.clone(),
+                template: workspace.template.clone(),
+                phase: workspace.phase(places.get(id).copied().unwrap_or(1)),
+                since: workspace.since,
+                activity: workspace.activity.clone(),
+                terms,
+            })
+        };
+        ids.iter().map(|id| (id.clone(), entry(id))).collect()
     }
 
     /// Puts a workspace at another stage: the only way there, so that queue, table and routes stay true.

@@ -202,13 +202,17 @@ impl Driver for FakeDriver {
     }
 }
 
-/// Probes that get through after so long, and applications that say what `answer` says now.
+/// Probes that get through after so long, and applications that take a while to say what `answer` says now.
 pub(crate) fn probes(after: Duration, answer: Arc<Mutex<Option<serde_json::Value>>>) -> Probes {
     Probes {
         reach: Box::new(move |_, _, _| tokio::time::sleep(after).boxed()),
         ask: Box::new(move |_, _, _| {
             let answer = answer.lock().unwrap().clone();
-            async move { answer }.boxed()
+            async move {
+                tokio::time::sleep(secs(3)).await;
+                answer
+            }
+            .boxed()
         }),
     }
 }

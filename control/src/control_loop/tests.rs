@@ -172,7 +172,7 @@ async fn a_silent_workspace_is_stopped_and_its_route_ends_before() {
     let ended = tokio::spawn({
         let (workspaces, driver, alice) = (lab.workspaces.clone(), lab.driver.clone(), alice.clone());
         async move {
-            route.ended.cancelled().await;
+            tokio::time::timeout(secs(3600), route.ended.cancelled()).await.unwrap();
             (workspaces.lookup(&alice).unwrap().phase.as_str(), driver.log().len())
         }
     });

@@ -1,6 +1,6 @@
 //! Whether a wake is taken up.
 
-use crate::state::{Stage, State, Then};
+use crate::state::{Stage, State, Then, Workspace};
 use crate::{Cause, Wake, WakeRefused};
 use std::time::Instant;
 
@@ -55,13 +55,9 @@ fn has_template(state: &State, wake: &Wake) -> Result<(), WakeRefused> {
 }
 
 fn is_one_of_few(state: &State, wake: &Wake) -> Result<(), WakeRefused> {
-    let running = state
-        .workspaces
-        .iter()
-        .filter(|(id, workspace)| {
-            **id != wake.id && workspace.owner == wake.owner && workspace.stage.is_wanted()
-        })
-        .count();
+    // Its own workspace is none of them: one that is wanted already was taken up before this.
+    let wanted = |workspace: &&Workspace| workspace.owner == wake.owner && workspace.stage.is_wanted();
+    let running = state.workspaces.values().filter(wanted).count();
     if running < wake.running_max {
         Ok(())
     } else {

@@ -53,6 +53,11 @@ keepOpen("/clock", {
   },
 });
 
+// The address, to see that it survived a login and a start.
+const here = location.pathname + location.search + location.hash;
+at("here").textContent = here;
+at("link-kept").hidden = here === "/";
+
 // The echo: answers come in the order of the messages.
 const sentAt = [];
 const say = keepOpen("/ws", {

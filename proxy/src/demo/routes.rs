@@ -36,6 +36,8 @@ pub(super) fn router(note: Note) -> Router {
         .route("/big", get(big))
         .route("/ws", any(sockets::echo))
         .route("/clock", any(sockets::clock))
+        // A deep link leads to the page, too, and the page says which it was.
+        .fallback(get(async || page()))
         .with_state(note)
 }
 

@@ -78,6 +78,7 @@ async fn the_page_runs_under_a_policy_without_anything_inline() {
     assert!(head.headers["content-security-policy"].to_str().unwrap().contains("script-src 'self';"));
     let html = String::from_utf8(body.to_vec()).unwrap();
     assert!(!html.contains("<style") && !html.contains(" style=") && !html.contains("<script>"));
+    assert_eq!(demo.ask(get("/deep/link?x=1")).await.1, body, "a deep link leads to the page");
     for path in ["/demo.css", "/demo.js"] {
         assert!(html.contains(&format!("\"{path}\"")), "{path}");
         assert_eq!(demo.ask(get(path)).await.0.status, StatusCode::OK, "{path}");

@@ -97,6 +97,17 @@ fn a_workspace_keeps_its_template_and_one_that_never_ran_takes_what_is_asked_for
     assert_eq!(admit(&state, &asked, now), Ok(Admission::Enqueue));
     let (state, now) = at("unknown");
     assert_eq!(admit(&state, &asked, now), Err(WakeRefused::NoTemplate("other".to_owned())));
+    let (mut state, now) = at("starting");
+    let alice = id("alice");
+    let spec = crate::StartSpec {
+        id: alice.clone(),
+        owner: owner(&alice),
+        template: template("demo", idle()),
+        host: String::new(),
+    };
+    let (action, result) = (crate::Action::Start(spec), Err(cause(CauseCode::ProgramNotFound)));
+    state.conclude(crate::state::Outcome::Acted { id: alice, attempt: 1, action, result }, now);
+    assert_eq!(admit(&state, &asked, now + secs(1)), Err(WakeRefused::NoTemplate("other".to_owned())));
     let (mut state, now) = at("stopped");
     state.settings = Settings { templates: Default::default(), ..state.settings };
     assert_eq!(admit(&state, &wake(&id("alice")), now), Err(WakeRefused::NoTemplate("demo".to_owned())));

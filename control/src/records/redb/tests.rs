@@ -132,7 +132,8 @@ async fn a_watcher_that_fell_behind_ends_up_with_the_truth() {
     futures_util::future::try_join_all(writes).await.unwrap();
     let mut known = BTreeSet::from(["deleted meanwhile".to_owned()]);
     while known.len() < 1500 || known.contains("deleted meanwhile") {
-        match watch.next().await.unwrap() {
+        let change = tokio::time::timeout(std::time::Duration::from_secs(10), watch.next()).await;
+        match change.expect("a watcher learns the truth").unwrap() {
             Change::Put(record) => known.insert(record.name),
             Change::Deleted(name) => known.remove(&name),
         };
