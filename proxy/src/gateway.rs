@@ -29,7 +29,8 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// How many interim answers (1xx) a workspace may send before its answer.
 const INTERIM_MAX: u32 = 8;
 
-/// The edge, as Pingora sees it. One per core.
+/// The edge, as Pingora sees it: one per core, all of them copies, since what the routers count is for all cores.
+#[derive(Clone)]
 pub struct Gateway {
     edge: Arc<Edge>,
     portal: Router,
