@@ -44,7 +44,7 @@ pub(crate) fn now_ms() -> u64 {
 }
 
 /// The time of a mark, if it was ever set.
-fn at(mark: &AtomicU64) -> Option<Instant> {
+pub(crate) fn at(mark: &AtomicU64) -> Option<Instant> {
     match mark.load(Relaxed) {
         0 => None,
         ms => Some(time_of(ms)),
@@ -52,7 +52,7 @@ fn at(mark: &AtomicU64) -> Option<Instant> {
 }
 
 /// The time of some [`now_ms`].
-pub(crate) fn time_of(ms: u64) -> Instant {
+fn time_of(ms: u64) -> Instant {
     *START + Duration::from_millis(ms)
 }
 

@@ -31,7 +31,7 @@ pub use driver::{Action, Address, Driver, Event, Generation, Observed, ObservedP
 pub use process::{OpenError, ProcessDriver, ProcessSettings};
 pub use records::redb::{RedbRecords, StoreOpenError};
 pub use records::{Change, Kind, Record, RecordError, Records, Version};
-pub use sessions::{NewSession, Session, SessionId, Sessions};
+pub use sessions::{LastUse, NewSession, Session, SessionId, Sessions};
 pub use table::{Entry, Phase, Route, StopReason, Terms, Wake, WakeRefused, WhyAlive, Workspaces};
 pub use tickets::Tickets;
 pub use users::{Identity, User, Users};

@@ -33,6 +33,22 @@ pub struct SessionId(pub [u8; 16]);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SessionName([u8; 32]);
 
+/// When a session was last used: written by requests and tunnels, read by the sweep. It only grows.
+#[derive(Debug, Default)]
+pub struct LastUse(AtomicU64);
+
+impl LastUse {
+    /// Marks the session as used now.
+    pub fn touch(&self) {
+        self.0.fetch_max(now_ms(), Relaxed);
+    }
+
+    /// When that was last; `None` = not yet since this process knows the session.
+    pub fn time(&self) -> Option<Instant> {
+        activity::at(&self.0)
+    }
+}
+
 /// A live session, as requests see it.
 #[derive(Debug)]
 pub struct Session {
@@ -49,7 +65,7 @@ pub struct Session {
     /// As known when it was taken up here.
     age: SessionAge,
     /// As [`now_ms`]; 0 = not used here yet.
-    last_use: AtomicU64,
+    last_use: Arc<LastUse>,
 }
 
 /// When a session began and when it was used last.
@@ -62,15 +78,16 @@ pub(crate) struct SessionAge {
 impl Session {
     /// Marks the session as used now: an atomic store.
     pub fn touch(&self) {
-        self.last_use.fetch_max(now_ms(), Relaxed);
+        self.last_use.touch();
+    }
+
+    /// The mark alone, for a tunnel that outlives its request.
+    pub fn last_use(&self) -> Arc<LastUse> {
+        self.last_use.clone()
     }
 
     fn age(&self) -> SessionAge {
-        let used = match self.last_use.load(Relaxed) {
-            0 => self.age.used,
-            ms => activity::time_of(ms),
-        };
-        SessionAge { used, ..self.age }
+        SessionAge { used: self.last_use.time().unwrap_or(self.age.used), ..self.age }
     }
 
     /// Whether it has not been used for too long, or is too old.

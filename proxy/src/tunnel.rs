@@ -118,8 +118,9 @@ async fn begin(mut conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> Result<Box<
     let opening = open(&mut conn, &address, &head, &base, &endings).await;
     let (workspace, opened) = settle(&mut conn, opening, &request_id).await?;
     let activity = forward.counts.then_some(forward.activity);
+    let session = forward.permit.caller().session.last_use();
     let tally = Tally {
-        activity: activity.clone(),
+        uses: activity.clone().map(|activity| (activity, session)),
         client_frames: edge.metrics.client_frames.clone(),
         workspace_frames: edge.metrics.workspace_frames.clone(),
     };

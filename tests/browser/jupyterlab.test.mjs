@@ -2,9 +2,8 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Usher, screenshot, waitFor } from './usher.mjs';
-import { awaitOutput, enter, logIn, newNotebook, newPerson, openBrowser, openShadows, runCell } from './people.mjs';
+import { awaitOutput, enter, logIn, newNotebook, newPerson, openBrowser, openShadows, runCell, saveNotebook } from './people.mjs';
 
-const IDLE = 'idle_after = "20s"\nwarn_before = "10s"';
 let browser;
 before(async () => { browser = await openBrowser(); });
 after(() => browser?.close());
@@ -27,7 +26,7 @@ test('a person works in JupyterLab, leaves, and finds their files again', { time
   await newNotebook(page);
   await runCell(page, 'print(1+1)');
   await awaitOutput(page, '2');
-  await page.keyboard.press('Control+s');
+  await saveNotebook(page);
   await waitFor('the notebook to be saved', 30, async () => (await notebook(page))?.includes('print(1+1)'));
   await screenshot(page, 'jupyterlab-3-at-work');
 
@@ -48,7 +47,7 @@ async function notebook(page) {
 }
 
 test('an untouched tab is reaped, and the page says so', { timeout: 300_000 }, async (t) => {
-  const usher = await Usher.start({ template: 'jupyterlab', settings: `[workspaces]\n${IDLE}` });
+  const usher = await Usher.start({ template: 'jupyterlab', idle: true });
   t.after(() => usher.stop());
   const context = await newPerson(browser);
   t.after(() => context.close());
@@ -63,7 +62,7 @@ test('an untouched tab is reaped, and the page says so', { timeout: 300_000 }, a
 });
 
 test('a kernel that computes is kept, and ends with its workspace', { timeout: 300_000 }, async (t) => {
-  const usher = await Usher.start({ template: 'jupyterlab', settings: `[workspaces]\n${IDLE}` });
+  const usher = await Usher.start({ template: 'jupyterlab', idle: true });
   t.after(() => usher.stop());
   const context = await newPerson(browser);
   t.after(() => context.close());

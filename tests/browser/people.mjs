@@ -47,6 +47,12 @@ export async function runCell(page, code) {
   await page.keyboard.press('Shift+Enter');
 }
 
+/** JupyterLab: saves the open notebook under the name that it has; the first time it asks for one. */
+export async function saveNotebook(page) {
+  await page.keyboard.press('Control+s');
+  await page.locator('.jp-Dialog button.jp-mod-accept').click();
+}
+
 /** JupyterLab: waits for a cell's output. */
 export async function awaitOutput(page, text) {
   await page.locator('.jp-OutputArea-output', { hasText: text }).first().waitFor();

@@ -30,8 +30,7 @@ test('a slider reruns the script, before a stop and after it', { timeout: 300_00
 });
 
 test('an untouched tab is reaped, and the page says so', { timeout: 300_000 }, async (t) => {
-  const settings = '[workspaces]\nidle_after = "20s"\nwarn_before = "10s"';
-  const usher = await Usher.start({ template: 'streamlit', settings });
+  const usher = await Usher.start({ template: 'streamlit', idle: true });
   t.after(() => usher.stop());
   const context = await newPerson(browser);
   t.after(() => context.close());

@@ -10,16 +10,19 @@ export const DOMAIN = 'lab.localhost';
 const BINARY = process.env.USHER_BIN ?? new URL('../../target/debug/usher', import.meta.url).pathname;
 const run = promisify(execFile);
 
-/** The templates that the quickstart ships: what is proved is what people get. */
+/** Stops what is unused for so long that a test can wait for it. */
+const SHORT = '[workspaces]\nidle_after = "20s"\nwarn_before = "10s"\n';
+
+/** The templates that the quickstart ships: what is proved is what people get, asked more often whether busy. */
 async function shippedTemplates() {
   const file = new URL('../../config/quickstart.toml', import.meta.url);
   const text = await readFile(file, 'utf8');
-  return text.slice(text.search(/^\[templates\./m));
+  return text.slice(text.search(/^\[templates\./m)).replace(/^busy = \{(.*)\}$/m, 'busy = {$1, every = "5s" }');
 }
 
-/** A running usher; `settings` is the rest of its TOML, `template` the one that everybody gets. */
+/** A running usher: `template` is what everybody gets, `settings` more of its TOML; with `idle` it stops soon. */
 export class Usher {
-  static async start({ template, settings = '' }) {
+  static async start({ template, settings = '', idle = false }) {
     const usher = new Usher();
     usher.folder = await mkdtemp(join(tmpdir(), 'usher-browser-'));
     usher.config = join(usher.folder, 'usher.toml');
@@ -35,7 +38,7 @@ development = true
 [access]
 allow = "true"
 template = "'${template}'"
-${settings}
+${idle ? SHORT : ''}${settings}
 ${await shippedTemplates()}`);
     await usher.#launch();
     return usher;

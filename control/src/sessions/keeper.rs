@@ -8,7 +8,6 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -157,7 +156,7 @@ impl Keeper {
             subject: new.subject,
             ended: CancellationToken::new(),
             age,
-            last_use: AtomicU64::new(0),
+            last_use: Arc::default(),
         };
         self.snapshot.live.insert(name, Arc::new(session));
     }

@@ -41,7 +41,7 @@ fn aged(created: Duration, used: Duration) -> (Session, Instant) {
     let NewSession { identity, label, display_name, subject } = new("alice");
     let age = SessionAge { created: start, used: start };
     let ended = CancellationToken::new();
-    let last_use = AtomicU64::new(0);
+    let last_use = Arc::default();
     let session = Session { identity, label, display_name, subject, ended, age, last_use };
     (session, start + created.max(used))
 }

@@ -183,9 +183,7 @@
   /** Why it stopped, as far as it is known. */
   function reason(status) {
     if (status.cause) return `Your workspace ended: ${status.cause.detail}`;
-    if (status.stopped === "idle") return "Your workspace was stopped because it was not used";
-    if (status.stopped === "max_age") return "Your workspace was stopped because it reached its longest running time";
-    return "Your workspace was stopped";
+    return status.stopped?.detail ?? "Your workspace has ended";
   }
 
   async function extend() {

@@ -2,7 +2,7 @@
 
 use crate::tunnel::frames::{Chunk, Sender, close_frame};
 use crate::tunnel::half::{Fault, Half, poll_discard};
-use control::Activity;
+use control::{Activity, LastUse};
 use prometheus::IntCounter;
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
@@ -62,26 +62,30 @@ impl End {
 /// Where the frames of a tunnel are counted.
 #[derive(Debug, Clone)]
 pub(super) struct Tally {
-    /// The workspace's use; none for a tunnel that is the application's own background.
-    pub(super) activity: Option<Arc<Activity>>,
+    /// The use of the workspace and of the session; none for a tunnel that is the application's own background.
+    pub(super) uses: Option<(Arc<Activity>, Arc<LastUse>)>,
     pub(super) client_frames: IntCounter,
     pub(super) workspace_frames: IntCounter,
 }
 
 impl Tally {
-    /// One clock read a chunk, however many frames it holds, and only for data.
+    /// The clock is read once or twice a chunk, however many frames it holds, and only for data.
     fn saw(&self, sender: Sender, chunk: &Chunk) {
-        let (frames, mark): (_, fn(&Activity)) = match sender {
-            Sender::Client => (&self.client_frames, Activity::client_frame),
-            Sender::Workspace => (&self.workspace_frames, Activity::workspace_frame),
+        let frames = match sender {
+            Sender::Client => &self.client_frames,
+            Sender::Workspace => &self.workspace_frames,
         };
         if chunk.data_frames > 0 {
             frames.inc_by(u64::from(chunk.data_frames));
         }
-        if chunk.data
-            && let Some(activity) = &self.activity
-        {
-            mark(activity);
+        match (&self.uses, sender) {
+            (Some((activity, session)), Sender::Client) if chunk.data => {
+                activity.client_frame();
+                session.touch();
+            }
+            // What the workspace sends by itself shows nothing of the person.
+            (Some((activity, _)), Sender::Workspace) if chunk.data => activity.workspace_frame(),
+            _ => {}
         }
     }
 }

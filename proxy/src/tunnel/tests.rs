@@ -1,5 +1,6 @@
 use super::*;
 use crate::request::tests::head;
+use control::LastUse;
 use futures_util::future::join_all;
 use prometheus::IntCounter;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ struct Rig {
     client: DuplexStream,
     workspace: DuplexStream,
     activity: Arc<Activity>,
+    session_use: Arc<LastUse>,
     client_frames: IntCounter,
     workspace_frames: IntCounter,
     route: CancellationToken,
@@ -31,11 +33,11 @@ fn rig() -> Rig {
 fn rig_with(room: usize, early: &[u8]) -> Rig {
     let (client, client_side) = duplex(room);
     let (workspace, workspace_side) = duplex(room);
-    let activity = Arc::new(Activity::default());
+    let (activity, session_use) = (Arc::new(Activity::default()), Arc::<LastUse>::default());
     let count = |name: &str| IntCounter::new(name, "for a test").unwrap();
     let (client_frames, workspace_frames) = (count("client"), count("workspace"));
     let tally = Tally {
-        activity: Some(activity.clone()),
+        uses: Some((activity.clone(), session_use.clone())),
         client_frames: client_frames.clone(),
         workspace_frames: workspace_frames.clone(),
     };
@@ -47,7 +49,18 @@ fn rig_with(room: usize, early: &[u8]) -> Rig {
         let mut relay = Relay::new(client_side, workspace_side, 0, tally);
         carry(&mut relay, early, &endings, draining.cancelled(), || WHY.to_owned()).await
     });
-    Rig { client, workspace, activity, client_frames, workspace_frames, route, session, drain, tunnel }
+    Rig {
+        client,
+        workspace,
+        activity,
+        session_use,
+        client_frames,
+        workspace_frames,
+        route,
+        session,
+        drain,
+        tunnel,
+    }
 }
 
 /// A client's frame with an all-zero mask.
@@ -80,11 +93,12 @@ async fn bytes_pass_unchanged_and_data_frames_are_counted() {
     let mut rig = rig_with(1 << 16, &unmasked(0x81, b"early"));
     assert_eq!(read_exactly(&mut rig.client, 7).await, unmasked(0x81, b"early"));
     assert!(rig.activity.last_workspace_frame().is_some() && rig.activity.last_client_frame().is_none());
+    assert_eq!(rig.session_use.time(), None, "what the workspace sends is no use of the session");
     let sent = [masked(0x81, b"one"), masked(0x89, b"ping"), masked(0x82, b"two")].concat();
     rig.client.write_all(&sent).await.unwrap();
     assert_eq!(read_exactly(&mut rig.workspace, sent.len()).await, sent);
     assert_eq!((rig.client_frames.get(), rig.workspace_frames.get()), (2, 1));
-    assert!(rig.activity.last_client_frame().is_some());
+    assert!(rig.activity.last_client_frame().is_some() && rig.session_use.time().is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -259,8 +273,8 @@ async fn a_client_that_left_still_lets_the_workspace_finish_for_a_while() {
 }
 
 #[test]
-fn a_crash_is_told_by_its_cause_and_a_stop_as_one() {
-    let entry = |phase| Entry {
+fn a_crash_is_told_by_its_cause_and_a_stop_by_its_reason() {
+    let entry = |phase, stopped| Entry {
         id: WorkspaceId::parse("alice").unwrap(),
         owner: control::Identity { issuer: "i".into(), subject: "s".into() },
         template: config::TemplateName::parse("demo").unwrap(),
@@ -268,17 +282,28 @@ fn a_crash_is_told_by_its_cause_and_a_stop_as_one() {
         since: std::time::Instant::now(),
         activity: Arc::default(),
         terms: None,
-        stopped: None,
+        stopped,
     };
     let cause = control::Cause {
         code: control::CauseCode::Crashed,
         detail: "The workspace ended by itself, with exit code 3.".into(),
         hint: String::new(),
     };
-    let failed = entry(Phase::Failed { cause: cause.clone(), retry_at: std::time::Instant::now() });
+    let failed = entry(Phase::Failed { cause: cause.clone(), retry_at: std::time::Instant::now() }, None);
     assert_eq!(why_stopped(Some(&failed)), cause.detail);
-    for other in [Some(entry(Phase::Stopping)), Some(entry(Phase::Stopped)), None] {
-        assert_eq!(why_stopped(other.as_ref()), "The workspace was stopped.");
+    let idle = control::StopReason::Idle;
+    assert_eq!(why_stopped(Some(&entry(Phase::Stopping, Some(idle)))), idle.sentence());
+    for other in [Some(entry(Phase::Stopping, None)), Some(entry(Phase::Stopped, None)), None] {
+        assert_eq!(why_stopped(other.as_ref()), "The workspace has ended.");
+    }
+}
+
+#[test]
+fn the_reason_of_a_stop_fits_into_a_close_frame() {
+    use control::StopReason::{Asked, Idle, MaxAge};
+    for reason in [Asked, Idle, MaxAge] {
+        // RFC 6455 §5.5: 125 bytes, two of them the code.
+        assert!(reason.sentence().len() <= 123, "{reason:?}");
     }
 }
 
@@ -333,7 +358,7 @@ async fn tunnel_to(workspace: SocketAddr) -> (TcpStream, JoinHandle<Result<End, 
         let opening = open(&mut conn, &Address::Tcp(workspace), &head, &base, &endings).await;
         let (stream, opened) = settle(&mut conn, opening, "r-1").await?;
         let count = || IntCounter::new("frames", "for a test").unwrap();
-        let tally = Tally { activity: None, client_frames: count(), workspace_frames: count() };
+        let tally = Tally { uses: None, client_frames: count(), workspace_frames: count() };
         let mut relay = Relay::new(conn, stream, opened.reserved, tally);
         let never_drained = std::future::pending();
         relay.greet(to_wire(&opened.head));

@@ -1,7 +1,7 @@
 //! Where a workspace stands, as `/.usher/status` and `/.usher/events` tell it and the waiting page shows it.
 
 use config::WorkspaceId;
-use control::{Entry, Phase, StopReason, WhyAlive};
+use control::{Entry, Phase, WhyAlive};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -50,9 +50,9 @@ pub(super) struct Status {
     /// Why it is not running; only when failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cause: Option<Cause>,
-    /// Why Usher stopped it (`idle`, `max_age`, `asked`); only while stopping or stopped.
+    /// Why Usher stopped it; only while stopping or stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) stopped: Option<&'static str>,
+    pub(super) stopped: Option<Stopped>,
     /// Only when ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) why_alive: Option<Alive>,
@@ -67,6 +67,13 @@ pub(super) struct Cause {
     pub(super) code: &'static str,
     pub(super) detail: String,
     pub(super) hint: String,
+}
+
+/// Why it was stopped: `idle`, `max_age` or `asked`, and one sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Stopped {
+    pub(super) code: &'static str,
+    pub(super) detail: &'static str,
 }
 
 /// Why it is not stopped, and when it will be.
@@ -107,7 +114,9 @@ impl Status {
                 }),
                 _ => None,
             },
-            stopped: entry.and_then(|entry| entry.stopped).map(StopReason::as_str),
+            stopped: entry
+                .and_then(|entry| entry.stopped)
+                .map(|reason| Stopped { code: reason.as_str(), detail: reason.sentence() }),
             why_alive: entry.and_then(|entry| entry.why_alive(now.instant)).map(|why| Alive::of(&why, now)),
             log: log.filter(|_| phase.is_some_and(shows_log)).map(plain),
         }

@@ -43,6 +43,7 @@ function show(status) {
     if (!words.hidden) document.title = `${words.querySelector("h1").textContent} · ${root.dataset.workspace} · Usher`;
   }
   for (const place of root.querySelectorAll("[data-position]")) text(place, String(status.position ?? ""));
+  for (const place of root.querySelectorAll("[data-why]")) text(place, status.stopped?.detail ?? "");
   for (const form of root.querySelectorAll("form")) form.hidden = !form.dataset.views.split(" ").includes(view);
   showSteps(view);
   showCause(status.cause);

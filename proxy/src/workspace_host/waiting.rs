@@ -63,13 +63,13 @@ const VIEWS: [View; 7] = [
     View {
         name: "stopping",
         heading: "Your workspace is being stopped",
-        lead: "Your files are kept, and you can start it again.",
+        lead: "<span data-why></span> Your files are kept, and you can start it again.",
         step: None,
     },
     View {
         name: "stopped",
         heading: "Your workspace is stopped",
-        lead: "Your files are kept. Start it to go on to the page that you asked for.",
+        lead: "<span data-why></span> Your files are kept. Start it to go on to the page that you asked for.",
         step: None,
     },
     View {
@@ -136,11 +136,14 @@ impl Shown<'_> {
     /// The sentences of every view, of which one is shown; a screen reader hears when another one is.
     fn words(&self, html: &mut String) {
         let shown = self.view().name;
+        let why = self.status.stopped.as_ref().map_or("", |stopped| stopped.detail);
         let position = self.status.position.map(|position| position.to_string()).unwrap_or_default();
         html.push_str("<div role=\"status\" aria-live=\"polite\">\n");
         for View { name, heading, lead, .. } in &VIEWS {
             let hidden = if *name == shown { "" } else { " hidden" };
-            let lead = lead.replace("data-position></", &format!("data-position>{position}</"));
+            let lead = lead
+                .replace("data-position></", &format!("data-position>{position}</"))
+                .replace("data-why></", &format!("data-why>{why}</"));
             // Writing to a String does not fail.
             let _ = writeln!(
                 html,
