@@ -125,11 +125,13 @@ async fn run(config: Arc<Config>) -> Result<(), ServeError> {
         close_tunnels: CancellationToken::new(),
         drain: drain::Drain::default(),
     });
+    // Before anybody is told that it listens, and may want it to end.
+    let signals = drain::Signals::new()?;
     let _admin = serve_admin(&edge).await?;
     announce(&edge, &bound);
     let cores = accept::spawn(&edge, bound)?;
     let mut running = control.running;
-    watch_over(&edge, &cores, &mut running).await?;
+    watch_over(&edge, signals, &cores, &mut running).await?;
     tokio::task::spawn_blocking(|| cores.join()).await??;
     shutdown.cancel();
     Ok(running.await??)
@@ -138,17 +140,18 @@ async fn run(config: Arc<Config>) -> Result<(), ServeError> {
 /// Returns when everything was drained.
 async fn watch_over(
     edge: &Edge,
+    signals: drain::Signals,
     cores: &Cores,
     control: &mut tokio::task::JoinHandle<Result<(), LoopError>>,
 ) -> Result<(), ServeError> {
-    let drained = drain::on_signal(edge);
+    let drained = drain::on_signal(edge, signals);
     tokio::pin!(drained);
     tokio::select! {
-        done = &mut drained => Ok(done?),
+        () = &mut drained => Ok(()),
         ended = control => Err(ended?.err().map_or(ServeError::CoreEnded, ServeError::from)),
         () = cores.ended() => {
             // In a drain the cores end one by one; before it that is a fault.
-            if edge.draining.is_cancelled() { Ok(drained.await?) } else { Err(ServeError::CoreEnded) }
+            if edge.draining.is_cancelled() { drained.await; Ok(()) } else { Err(ServeError::CoreEnded) }
         }
     }
 }
