@@ -69,10 +69,11 @@ pub fn spawn(edge: &Arc<Edge>, bound: Bound) -> io::Result<Cores> {
     let ended = CancellationToken::new();
     let limit = connection_limit();
     tracing::info!(connections.limit = limit, cores = bound.cores(), "carrying connections");
+    let gateway = Gateway::new(edge.clone());
     let mut threads = Vec::new();
     for (index, doors) in per_core(bound).into_iter().enumerate() {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let core = Core::new(edge.clone(), doors, limit, &runtime)?;
+        let core = Core::new(gateway.clone(), edge.clone(), doors, limit, &runtime)?;
         let guard = ended.clone().drop_guard();
         let thread = std::thread::Builder::new().name(format!("usher-core-{index}"));
         threads.push(thread.spawn(move || core.run(&runtime, guard))?);
@@ -100,9 +101,15 @@ struct Core {
 }
 
 impl Core {
-    fn new(edge: Arc<Edge>, doors: Vec<Door>, limit: usize, runtime: &Runtime) -> io::Result<Self> {
+    fn new(
+        gateway: Gateway,
+        edge: Arc<Edge>,
+        doors: Vec<Door>,
+        limit: usize,
+        runtime: &Runtime,
+    ) -> io::Result<Self> {
         let _inside = runtime.enter();
-        let app = Arc::new(app(&edge));
+        let app = Arc::new(app(gateway));
         let (closes, closing) = watch::channel(false);
         let loops = doors
             .into_iter()
@@ -130,14 +137,14 @@ impl Core {
     }
 }
 
-fn app(edge: &Arc<Edge>) -> HttpProxy<Gateway> {
+fn app(gateway: Gateway) -> HttpProxy<Gateway> {
     let conf = ServerConf {
         threads: 1,
         upstream_keepalive_pool_size: POOL,
         max_retries: usize::try_from(crate::upstream::TRIES).unwrap_or(1),
         ..ServerConf::default()
     };
-    let mut app = http_proxy(&Arc::new(conf), Gateway::new(edge.clone()));
+    let mut app = http_proxy(&Arc::new(conf), gateway);
     // Pingora's defaults hold its limits on header lists and streams.
     app.h2_options = Some(default_h2_options());
     let mut options = HttpServerOptions::default();

@@ -29,7 +29,8 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// How many interim answers (1xx) a workspace may send before its answer.
 const INTERIM_MAX: u32 = 8;
 
-/// The edge, as Pingora sees it. One per core.
+/// The edge, as Pingora sees it: one per core, all of them copies, since what the routers count is for all cores.
+#[derive(Clone)]
 pub struct Gateway {
     edge: Arc<Edge>,
     portal: Router,
@@ -210,10 +211,9 @@ impl ProxyHttp for Gateway {
         if let Some(notice) = &mut exchange.notice {
             notice.chunk(body);
         }
-        // This chunk is asked for since the client took those before it.
-        if let Some(forward) =
-            exchange.forward.as_ref().filter(|_| body.as_ref().is_some_and(|b| !b.is_empty()))
-        {
+        // This chunk is asked for since the client took those before it. What polls all by itself downloads nothing.
+        let has_bytes = body.as_ref().is_some_and(|body| !body.is_empty());
+        if let Some(forward) = exchange.forward.as_ref().filter(|forward| forward.counts && has_bytes) {
             forward.activity.bytes_taken();
         }
         Ok(None)

@@ -7,7 +7,7 @@ use crate::access::Forward;
 use crate::cookies;
 use crate::notice;
 use crate::refusal::{Code, Refusal};
-use crate::request::{FIELDS_MAX, HEAD_MAX, Request, tokens};
+use crate::request::{FIELDS_MAX, HEAD_MAX, Request, check_body, tokens};
 use config::HostName;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode, Version};
@@ -83,7 +83,7 @@ pub fn from_upstream(head: &mut ResponseHeader, base: &HostName) {
     filter_set_cookie(head, base);
 }
 
-/// Judges an answer before it is used: one that is too large, or a 101 that nobody asked for.
+/// Judges an answer before it is used: one that is too large, of no certain length, or a 101 that nobody asked for.
 ///
 /// # Errors
 /// 502; the upstream connection is not used again.
@@ -95,7 +95,9 @@ pub fn check_upstream(head: &ResponseHeader) -> Result<(), Refusal> {
     if size > HEAD_MAX || head.headers.len() > FIELDS_MAX {
         return Err(Refusal::with(Code::BadUpstream, "The head of the workspace's answer is too large."));
     }
-    Ok(())
+    // Pingora reads a length from `2, 2` or `gzip, chunked`; whoever stands in front of us may read another.
+    check_body(&head.headers)
+        .map_err(|_| Refusal::with(Code::BadUpstream, "The workspace's answer does not say how long it is."))
 }
 
 fn is_dropped(name: &str) -> bool {

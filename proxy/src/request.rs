@@ -8,7 +8,7 @@ mod framing;
 mod handshake;
 mod intent;
 
-pub use framing::{FIELDS_MAX, HEAD_MAX, check_raw};
+pub use framing::{FIELDS_MAX, HEAD_MAX, check_body, check_raw};
 pub use intent::Intent;
 pub(crate) use intent::{
     SEC_FETCH_SITE, has_fetch_metadata, is_document_navigation, is_speculative, is_worker_script,
@@ -50,7 +50,7 @@ impl<'a> Request<'a> {
         }
         framing::check_size(head)?;
         check_names(&head.headers)?;
-        framing::check_body(&head.headers)?;
+        check_body(&head.headers)?;
         check_nominations(&head.headers)?;
         let host = host(head)?;
         let (path, query) = target(head)?;

@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tests::{Person, Usher, wait_for};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const USERS: usize = 200;
 const CAP: usize = 8;
@@ -85,4 +86,29 @@ async fn ten_tabs_start_one_workspace() {
     alice.visit("/").await;
     alice.await_phase("ready").await;
     assert_eq!(usher.workspace_processes().len(), 1);
+}
+
+/// A browser has six connections to a host: were they all streams, the next tab would hang blank.
+#[tokio::test]
+async fn one_browser_holds_at_most_four_streams_whichever_cores_its_connections_are_on() {
+    let usher = Usher::start("").await;
+    let alice = Person::logged_in(&usher, "alice").await;
+    alice.await_phase("ready").await;
+    alice.press("stop").await;
+    alice.await_phase("stopped").await;
+    let cookies = alice.jar.field(&alice.host()).expect("a session");
+    let authority = usher.client().authority(&alice.host());
+    let ask = format!(
+        "GET /.usher/events HTTP/1.1\r\nHost: {authority}\r\nCookie: {cookies}\r\nSec-Fetch-Site: same-origin\r\n\r\n"
+    );
+    let mut streams = Vec::new();
+    for _ in 0..24 {
+        let mut stream = usher.client().connect(&alice.host()).await.expect("it listens");
+        stream.write_all(ask.as_bytes()).await.expect("it reads");
+        let mut status = [0; "HTTP/1.1 200".len()];
+        stream.read_exact(&mut status).await.expect("it answers");
+        streams.push((status, stream));
+    }
+    let open = streams.iter().filter(|(status, _)| status == b"HTTP/1.1 200").count();
+    assert_eq!(open, 4);
 }

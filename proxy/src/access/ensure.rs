@@ -1,5 +1,6 @@
 //! Phase 5: a ready workspace, or what to tell the client until there is one.
 
+use crate::access::authenticate::Caller;
 use crate::access::authorise::{self, Permit};
 use crate::access::{Forward, Verdict};
 use crate::edge::Edge;
@@ -48,7 +49,7 @@ pub async fn upstream(
     request: &Request<'_>,
 ) -> Result<Verdict, Refusal> {
     let entry = edge.workspaces.lookup(permit.id());
-    if !is_theirs(&permit, entry.as_deref()) {
+    if !is_theirs(permit.caller(), entry.as_deref()) {
         return Err(Refusal::new(Code::NotFound));
     }
     let facts = Facts {
@@ -89,8 +90,8 @@ fn wake(config: &Config, permit: &Permit, request: &Request<'_>) -> Result<Wake,
 
 /// Whether what stands in the table is the caller's own: labels are never handed on, but what a driver found may
 /// have been made by hand.
-pub(crate) fn is_theirs(permit: &Permit, entry: Option<&Entry>) -> bool {
-    entry.is_none_or(|entry| entry.owner == permit.caller().session.identity)
+pub(crate) fn is_theirs(caller: &Caller, entry: Option<&Entry>) -> bool {
+    entry.is_none_or(|entry| entry.owner == caller.session.identity)
 }
 
 /// What a client is told when its wake did nothing.

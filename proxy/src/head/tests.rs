@@ -164,6 +164,22 @@ fn a_101_that_nobody_asked_for_and_an_endless_head_are_not_used() {
 }
 
 #[test]
+fn an_answer_that_could_end_in_two_places_is_not_used() {
+    for headers in [
+        [("content-length", "2, 2")].as_slice(),
+        &[("content-length", "2"), ("content-length", "2")],
+        &[("content-length", "2"), ("transfer-encoding", "chunked")],
+        &[("transfer-encoding", "gzip, chunked")],
+        &[("transfer-encoding", "identity")],
+    ] {
+        assert_eq!(check_upstream(&answer(headers)).unwrap_err().code, Code::BadUpstream, "{headers:?}");
+    }
+    for headers in [[("content-length", "2")], [("transfer-encoding", "Chunked")], [("a", "b")]] {
+        assert_eq!(check_upstream(&answer(&headers)), Ok(()), "{headers:?}");
+    }
+}
+
+#[test]
 fn the_wire_form_of_a_rewritten_head_still_holds_together() {
     // Pingora keeps the spelling of names in a second map that must stay in step.
     let sent = sent_upstream("alice.lab.test", &[("cookie", "a=1"), ("x-real-ip", "1"), ("cookie", "b=2")]);

@@ -52,7 +52,9 @@ pub(super) async fn change(
         let not_found = || Refusal::new(Code::NotFound);
         let id = WorkspaceId::parse(&id).map_err(|_| not_found())?;
         let place = Place::Workspace { id, port: None };
-        let permit = authorise::owner(&edge, &asked.config, &place, caller, facts).ok_or_else(not_found)?;
+        let permit = authorise::owner(&edge, &asked.config, &place, caller, facts)
+            .filter(|permit| ensure::is_theirs(caller, edge.workspaces.lookup(permit.id()).as_deref()))
+            .ok_or_else(not_found)?;
         Ok((Action::parse(&action, permit.id(), &fields)?, permit))
     });
     let done = match prepared {

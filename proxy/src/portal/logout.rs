@@ -18,7 +18,11 @@ pub(super) async fn submit(
     body: Bytes,
 ) -> Response {
     let cleared = [session_cookie::clear(&asked.own.place)];
-    let Some(caller) = &asked.own.caller else { return handoff::redirect("/login", cleared) };
+    let Some(caller) = &asked.own.caller else {
+        // A foreign page's form comes without the cookie, and must not take it away either.
+        let cleared = cleared.into_iter().filter(|_| fields::is_from_here(&asked, &headers));
+        return handoff::redirect("/login", cleared);
+    };
     let fields = match fields::of_change(&edge.keys, &asked, caller, &headers, &body) {
         Ok(fields) => fields,
         Err(refusal) => return answer::refuse(&asked, &refusal),

@@ -242,3 +242,43 @@ async fn pages_carry_the_policy_that_lets_the_login_end_on_a_workspaces_host() {
     assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe-inline"), "{policy}");
     assert_eq!(page.header("referrer-policy"), Some("same-origin"));
 }
+
+#[tokio::test]
+async fn a_foreign_pages_form_logs_nobody_out() {
+    let lab = Lab::new().await;
+    let mut browser = lab.browser();
+    browser.log_in("alice", PORTAL).await;
+    let logout = format!("{PORTAL}/logout");
+    for origin in ["https://evil.example", "null", ""] {
+        // `SameSite=Lax` keeps the cookie away from it.
+        let answer = lab.browser().post(&logout, origin, &[]).await;
+        assert_eq!((answer.status, answer.header("set-cookie")), (StatusCode::SEE_OTHER, None), "{origin}");
+        let with_cookie = browser.clone().post(&logout, origin, &[]).await;
+        assert_eq!(with_cookie.status, StatusCode::FORBIDDEN, "{origin}");
+    }
+    assert_eq!(lab.edge.sessions.count(), 1);
+    let stale = lab.browser().post(&logout, PORTAL, &[]).await;
+    assert!(stale.header("set-cookie").unwrap().contains("Max-Age=0"), "its own page may");
+}
+
+#[tokio::test]
+async fn what_somebody_else_made_under_a_users_name_is_not_to_be_changed_from_the_portal() {
+    let lab = Lab::new().await;
+    let mut dora = lab.browser();
+    dora.log_in("dora", PORTAL).await;
+    let list = dora.send(Method::GET, &format!("{PORTAL}/api/v1/workspaces"), &[], "").await;
+    let list: serde_json::Value = serde_json::from_str(&list.body).unwrap();
+    let ids: Vec<_> = list["workspaces"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
+    assert_eq!(ids, ["dora"], "gpu--dora stands in the table, and is not dora's");
+    let token = list["csrf"].as_str().unwrap();
+    for (action, field) in
+        [("start", ""), ("stop", ""), ("extend", ""), ("keep", "1"), ("delete", "gpu--dora")]
+    {
+        let url = format!("{PORTAL}/api/v1/workspaces/gpu--dora/{action}");
+        let fields = [("csrf", token), ("hours", field), ("confirm", field), ("files", "delete")];
+        let answer = dora.post(&url, PORTAL, &fields).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{action}");
+    }
+    let id = config::WorkspaceId::parse("gpu--dora").unwrap();
+    assert!(lab.edge.workspaces.lookup(&id).is_some(), "it still stands there");
+}

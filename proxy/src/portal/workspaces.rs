@@ -1,6 +1,7 @@
 //! A caller's workspaces as the dashboard and the API show them.
 
 use crate::access::authenticate::Caller;
+use crate::access::ensure::is_theirs;
 use crate::own::Asked;
 use config::{Config, Label, WorkspaceId};
 use control::{Cause, Entry, Phase, WhyAlive, Workspaces};
@@ -51,10 +52,11 @@ impl View {
     }
 }
 
-/// All that the caller has: the first workspace and the declared ones.
+/// All that the caller has: the first workspace and the declared ones, but for what is somebody else's by now.
 pub(super) fn of(workspaces: &Workspaces, asked: &Asked, caller: &Caller, now: Instant) -> Vec<View> {
-    let ids = ids(&asked.config, &caller.session.label);
-    ids.into_iter().map(|id| one(workspaces, asked, id, now)).collect()
+    let ids = ids(&asked.config, &caller.session.label).into_iter();
+    let theirs = ids.filter(|id| is_theirs(caller, workspaces.lookup(id).as_deref()));
+    theirs.map(|id| one(workspaces, asked, id, now)).collect()
 }
 
 /// One of them.

@@ -54,7 +54,11 @@ pub(super) fn check_size(head: &RequestHeader) -> Result<(), Refusal> {
     Ok(())
 }
 
-pub(super) fn check_body(headers: &HeaderMap) -> Result<(), Refusal> {
+/// Refuses what leaves open where a body ends: of requests, and of answers as well.
+///
+/// # Errors
+/// 400.
+pub fn check_body(headers: &HeaderMap) -> Result<(), Refusal> {
     let length = headers.contains_key(CONTENT_LENGTH);
     let encoding = headers.contains_key(TRANSFER_ENCODING);
     if length && encoding {

@@ -14,7 +14,7 @@ pub enum Intent {
     Page,
     /// A browser's fetch, WebSocket, image, …
     Background,
-    /// No browser: no `Sec-Fetch-*`, no `Origin`, no `Accept: text/html`. May spawn, is held.
+    /// No browser: no `Sec-Fetch-*`, no `Origin`, no `Sec-Purpose`, no `Accept: text/html`. May spawn, is held.
     Script,
 }
 
@@ -37,7 +37,7 @@ impl Intent {
         }
         if accepts_html(headers) {
             Self::Page
-        } else if headers.contains_key(ORIGIN) {
+        } else if headers.contains_key(ORIGIN) || is_speculative(headers) {
             Self::Background
         } else {
             Self::Script

@@ -266,6 +266,8 @@ fn the_intent_is_what_the_browser_says_and_no_more() {
         (vec![html, ("origin", "http://bob.lab.test")], Intent::Page),
         (vec![("origin", "http://alice.lab.test")], Intent::Background),
         (vec![("accept", "*/*"), ("user-agent", "curl/8")], Intent::Script),
+        (vec![("accept", "*/*"), ("purpose", "prefetch")], Intent::Background),
+        (vec![("sec-purpose", "prefetch")], Intent::Background),
         (vec![], Intent::Script),
     ] {
         let came = head("GET", "alice.lab.test", "/", &headers);

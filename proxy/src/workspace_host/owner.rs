@@ -51,7 +51,7 @@ impl FromRequestParts<Host> for Owner {
         };
         let facts = || facts(&asked, &parts.method, &parts.uri);
         let permit = authorise::owner(&host.edge, &asked.config, &asked.own.place, caller, facts)
-            .filter(|permit| is_theirs(permit, host.edge.workspaces.lookup(permit.id()).as_deref()));
+            .filter(|permit| is_theirs(caller, host.edge.workspaces.lookup(permit.id()).as_deref()));
         match permit {
             Some(permit) => Ok(Self { permit, method: parts.method.clone(), uri: parts.uri.clone(), asked }),
             None => Err(refused(&asked, &parts.method, &Refusal::new(Code::NotFound))),
