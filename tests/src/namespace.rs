@@ -7,22 +7,25 @@ use std::process::Command;
 pub struct Namespace {
     name: String,
     cable: String,
+    /// This side's address.
+    pub here: IpAddr,
 }
 
 impl Namespace {
-    /// This side's address.
-    pub const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 203, 113, 1));
-
     /// Makes one, cable plugged in.
     pub fn new() -> Self {
         let id = std::process::id();
-        let namespace = Self { name: format!("usher{id}"), cable: format!("ush{id}") };
+        // A net of its own, so that two runs on one machine do not meet.
+        let [.., high, low] = id.to_be_bytes();
+        let address = |last| Ipv4Addr::new(10, 64 | (high & 63), low, last);
+        let here = IpAddr::V4(address(1));
+        let namespace = Self { name: format!("usher{id}"), cable: format!("ush{id}"), here };
         let (name, cable) = (&namespace.name, &namespace.cable);
         ip(&format!("netns add {name}"));
         ip(&format!("link add {cable} type veth peer name far netns {name}"));
-        ip(&format!("addr add {}/30 dev {cable}", Self::HERE));
+        ip(&format!("addr add {here}/30 dev {cable}"));
         ip(&format!("link set {cable} up"));
-        ip(&format!("-n {name} addr add 10.203.113.2/30 dev far"));
+        ip(&format!("-n {name} addr add {}/30 dev far", address(2)));
         ip(&format!("-n {name} link set far up"));
         namespace
     }

@@ -219,11 +219,12 @@ impl Usher {
         std::fs::read_dir(folder).expect("usher runs").count()
     }
 
-    /// Its memory in KiB; pages that it shares count in part.
+    /// The memory that it allocated, in KiB; the pages of its own program, which are read as they are needed, apart.
     pub fn memory(&self) -> usize {
         let file = format!("/proc/{}/smaps_rollup", self.pid().as_raw_pid());
         let text = std::fs::read_to_string(file).expect("usher runs");
-        let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).expect("the kernel counts pages");
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("Pss_Anon:")).expect("the kernel counts pages");
         line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
     }
 

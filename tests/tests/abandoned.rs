@@ -37,7 +37,7 @@ async fn two_thousand_abandoned_sockets_are_forgotten() {
     allow_many_descriptors();
     let namespace = Namespace::new();
     let rest = "[workspaces]\nidle_after = \"1h\"\n";
-    let usher = Setup::new(rest).listening_on(Namespace::HERE).start().await;
+    let usher = Setup::new(rest).listening_on(namespace.here).start().await;
     let alice = Person::at_work(&usher, "alice").await;
     let (descriptors, memory) = (usher.descriptors(), usher.memory());
 
