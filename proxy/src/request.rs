@@ -50,7 +50,7 @@ impl<'a> Request<'a> {
         }
         framing::check_size(head)?;
         check_names(&head.headers)?;
-        framing::check_body(&head.headers)?;
+        check_body(&head.headers)?;
         check_nominations(&head.headers)?;
         let host = host(head)?;
         let (path, query) = target(head)?;
