@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 provision := .ci/provision.sh
 path = $(shell $(provision) path $(1))
+# Where cargo puts what it builds.
+target := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 
 # What the tests need of the packages; none of it is in a release.
 test_features := --features usher-control/crash-points
@@ -17,7 +19,7 @@ run: ## Builds Usher and starts it on config/quickstart.toml.
 	@$(provision) build
 	cargo build --release --locked --package usher-proxy
 	@[ -x $(call path,apps)/jupyter ] || echo "JupyterLab and Streamlit are not installed here; \`make apps\` gets them for the templates of the quickstart."
-	@PATH="$(call path,apps):$$PATH" exec target/release/usher serve --config config/quickstart.toml
+	@PATH="$(call path,apps):$$PATH" exec $(target)/release/usher serve --config config/quickstart.toml
 
 apps: ## Installs JupyterLab and Streamlit for the quickstart, outside this folder.
 	@$(provision) apps
@@ -27,7 +29,7 @@ test: lint ## Runs everything: lints, Rust tests, real browsers; prints the tota
 	@$(provision) build apps node browser network
 	cargo build --locked --workspace --bins $(test_features)
 	@PATH="$(call path,node):$$PATH" APPS="$(call path,apps)" NODE_MODULES="$(call path,modules)" \
-	  USHER_BIN="$(CURDIR)/target/debug/usher" TEST_FEATURES="$(test_features)" .ci/test.sh
+	  USHER_BIN="$(abspath $(target))/debug/usher" TEST_FEATURES="$(test_features)" .ci/test.sh
 
 soak: ## Runs the long tests: what takes minutes, or much of the machine.
 	@$(provision) build network

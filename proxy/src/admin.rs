@@ -166,7 +166,7 @@ fn describe(entry: &control::Entry, now: Instant) -> WorkspaceStatus {
     }
 }
 
-type Answer = Result<&'static str, (StatusCode, String)>;
+type Answer = Result<String, (StatusCode, String)>;
 
 fn known(id: &str) -> Result<WorkspaceId, (StatusCode, String)> {
     WorkspaceId::parse(id).map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n")))
@@ -174,9 +174,9 @@ fn known(id: &str) -> Result<WorkspaceId, (StatusCode, String)> {
 
 async fn stop(State(edge): State<Arc<Edge>>, Path(id): Path<String>) -> Answer {
     if edge.workspaces.stop(&known(&id)?).await {
-        Ok("stopping\n")
+        Ok(format!("{id} is being stopped\n"))
     } else {
-        Err((StatusCode::NOT_FOUND, format!("{id} is not running: see usher status\n")))
+        Err((StatusCode::NOT_FOUND, format!("{id} is not running: `usher status` tells what is\n")))
     }
 }
 
@@ -193,9 +193,10 @@ async fn delete(
     Query(delete): Query<Delete>,
 ) -> Answer {
     if edge.workspaces.delete(&known(&id)?, delete.volume).await {
-        Ok("deleted\n")
+        let files = if delete.volume { "with its files" } else { "its files are kept" };
+        Ok(format!("{id} is being deleted, {files}\n"))
     } else {
-        Err((StatusCode::NOT_FOUND, format!("there is no workspace {id}: see usher status\n")))
+        Err((StatusCode::NOT_FOUND, format!("there is no workspace {id}: `usher status` lists them\n")))
     }
 }
 

@@ -12,7 +12,6 @@ use std::path::PathBuf;
 #[command(
     name = "usher",
     version,
-    disable_help_subcommand = true,
     after_help = "Try it: usher serve --config config/quickstart.toml, then open http://alice.lab.localhost:8080/\n\
                   Exit codes: 0 done, 1 failed, 2 wrong use or bad configuration."
 )]

@@ -122,23 +122,18 @@ fn random_share() -> f64 {
 }
 
 /// Waits for SIGTERM or SIGINT and drains; a second one hurries. Returns when the process may end.
-///
-/// # Errors
-/// Signals cannot be caught.
-pub async fn on_signal(edge: &Edge) -> io::Result<()> {
-    let mut signals = Signals::new()?;
+pub async fn on_signal(edge: &Edge, mut signals: Signals) {
     signals.next().await;
     tracing::info!(drain.connections = edge.drain.slots(), "draining");
     let drained = run(edge);
     tokio::pin!(drained);
     tokio::select! {
-        () = &mut drained => return Ok(()),
+        () = &mut drained => return,
         () = signals.next() => {}
     }
     tracing::info!(drain.connections = edge.drain.slots(), "draining now");
     edge.drain.hurry();
     drained.await;
-    Ok(())
 }
 
 /// Drains; returns when the last connection is gone or was cut.
@@ -147,14 +142,18 @@ pub async fn run(edge: &Edge) {
     edge.drain.run(&times, &edge.draining, &edge.close_tunnels).await;
 }
 
-/// The two signals that end the process.
-struct Signals {
+/// The two signals that end the process: once this is there, they no longer end it on the spot.
+pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    /// Takes them over.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn new() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 

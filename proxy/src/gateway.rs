@@ -213,10 +213,9 @@ impl ProxyHttp for Gateway {
         if let Some(notice) = &mut exchange.notice {
             notice.chunk(body);
         }
-        // This chunk is asked for since the client took those before it.
-        if let Some(forward) =
-            exchange.forward.as_ref().filter(|_| body.as_ref().is_some_and(|b| !b.is_empty()))
-        {
+        // This chunk is asked for since the client took those before it. What polls all by itself downloads nothing.
+        let has_bytes = body.as_ref().is_some_and(|body| !body.is_empty());
+        if let Some(forward) = exchange.forward.as_ref().filter(|forward| forward.counts && has_bytes) {
             forward.activity.bytes_taken();
         }
         Ok(None)

@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::Parser;
 use proxy::cli::{Cli, Command, Demo};
 use proxy::{demo, remote, serve};
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -38,19 +38,23 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Check { file } => {
             config::Config::load(&file)?;
-            println!("{}: ok", file.display());
-            Ok(())
+            print(&format!("{}: ok\n", file.display()))
         }
-        Command::Status { running, json } => Ok(wait_for(remote::status(&running.socket()?, json))??),
-        Command::Stop { name, running } => Ok(wait_for(remote::stop(&running.socket()?, &name))??),
+        Command::Status { running, json } => print(&wait_for(remote::status(&running.socket()?, json))??),
+        Command::Stop { name, running } => print(&wait_for(remote::stop(&running.socket()?, &name))??),
         Command::Delete { name, with_volume, running } => {
-            Ok(wait_for(remote::delete(&running.socket()?, &name, with_volume))??)
+            print(&wait_for(remote::delete(&running.socket()?, &name, with_volume))??)
         }
         Command::Demo(options) => run_demo(&options),
-        Command::Version => {
-            println!("usher {}", env!("CARGO_PKG_VERSION"));
-            Ok(())
-        }
+        Command::Version => print(concat!("usher ", env!("CARGO_PKG_VERSION"), "\n")),
+    }
+}
+
+/// Writes to standard output. A reader that has seen enough (`usher status | head -1`) is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write the answer"),
+        _ => Ok(()),
     }
 }
 

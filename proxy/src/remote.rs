@@ -50,39 +50,29 @@ pub enum ConnectionError {
     Http(#[from] hyper::Error),
 }
 
-/// `usher status`.
+/// `usher status`: the text to print.
 ///
 /// # Errors
 /// No usher answers, or it answers with an error.
-pub async fn status(socket: &Path, json: bool) -> Result<(), RemoteError> {
+pub async fn status(socket: &Path, json: bool) -> Result<String, RemoteError> {
     let text = ask(socket, Method::GET, "/status").await?;
-    if json {
-        println!("{text}");
-    } else {
-        print!("{}", table(&serde_json::from_str(&text)?));
-    }
-    Ok(())
+    if json { Ok(format!("{text}\n")) } else { Ok(table(&serde_json::from_str(&text)?)) }
 }
 
-/// `usher stop NAME`.
+/// `usher stop NAME`: what the running usher says to it.
 ///
 /// # Errors
 /// No usher answers, or there is nothing to stop.
-pub async fn stop(socket: &Path, name: &WorkspaceId) -> Result<(), RemoteError> {
-    print!("{}", ask(socket, Method::POST, &format!("/workspaces/{name}/stop")).await?);
-    Ok(())
+pub async fn stop(socket: &Path, name: &WorkspaceId) -> Result<String, RemoteError> {
+    ask(socket, Method::POST, &format!("/workspaces/{name}/stop")).await
 }
 
-/// `usher delete NAME`.
+/// `usher delete NAME`: what the running usher says to it.
 ///
 /// # Errors
 /// No usher answers, or it knows no such workspace.
-pub async fn delete(socket: &Path, name: &WorkspaceId, with_volume: bool) -> Result<(), RemoteError> {
-    print!(
-        "{}",
-        ask(socket, Method::POST, &format!("/workspaces/{name}/delete?volume={with_volume}")).await?
-    );
-    Ok(())
+pub async fn delete(socket: &Path, name: &WorkspaceId, with_volume: bool) -> Result<String, RemoteError> {
+    ask(socket, Method::POST, &format!("/workspaces/{name}/delete?volume={with_volume}")).await
 }
 
 async fn ask(socket: &Path, method: Method, path: &str) -> Result<String, RemoteError> {
@@ -121,13 +111,13 @@ async fn exchange(
 
 /// The status as a person reads it.
 fn table(status: &Status) -> String {
-    let head = ["WORKSPACE", "OWNER", "TEMPLATE", "PHASE", "SINCE", "WHY", "STOPS IN", "SOCKETS"];
+    let head = ["WORKSPACE", "OWNER", "TEMPLATE", "PHASE", "SINCE", "STOPS IN", "SOCKETS", "WHY"];
     let rows: Vec<[String; 8]> =
         std::iter::once(head.map(str::to_owned)).chain(status.workspaces.iter().map(row)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; 8] = std::array::from_fn(width);
     let mut text = format!(
-        "usher {}, {}, {} sessions, {} workspaces\n",
+        "usher {}, {}; sessions: {}, workspaces: {}\n",
         status.version,
         if status.ready { "ready" } else { "not ready" },
         status.sessions,
@@ -153,9 +143,10 @@ fn row(workspace: &WorkspaceStatus) -> [String; 8] {
         workspace.template.clone(),
         workspace.phase.clone(),
         span(workspace.since_s),
-        why,
         workspace.stops_in_s.map_or_else(|| "-".to_owned(), span),
         workspace.open_sockets.to_string(),
+        // A failure quotes lines of output: here each workspace has one.
+        why.lines().collect::<Vec<_>>().join(" | "),
     ]
 }
 
@@ -181,9 +172,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_status_names_the_reason_and_its_age() {
-        let workspace = WorkspaceStatus {
+    fn workspace() -> WorkspaceStatus {
+        WorkspaceStatus {
             workspace: "gpu--alice".into(),
             owner: "alice".into(),
             issuer: "usher:development".into(),
@@ -194,13 +184,28 @@ mod tests {
             why_since_s: Some(90),
             stops_in_s: Some(1710),
             open_sockets: 2,
-        };
-        let status = Status { version: "1".into(), ready: true, sessions: 3, workspaces: vec![workspace] };
+        }
+    }
+
+    #[test]
+    fn the_status_names_the_reason_and_its_age() {
+        let status = Status { version: "1".into(), ready: true, sessions: 3, workspaces: vec![workspace()] };
         assert_eq!(
             table(&status),
-            "usher 1, ready, 3 sessions, 1 workspaces\n\
-             WORKSPACE   OWNER  TEMPLATE  PHASE  SINCE  WHY                   STOPS IN  SOCKETS\n\
-             gpu--alice  alice  demo      ready  2h00m  client_frame, 1m ago  28m       2\n"
+            "usher 1, ready; sessions: 3, workspaces: 1\n\
+             WORKSPACE   OWNER  TEMPLATE  PHASE  SINCE  STOPS IN  SOCKETS  WHY\n\
+             gpu--alice  alice  demo      ready  2h00m  28m       2        client_frame, 1m ago\n"
         );
+    }
+
+    #[test]
+    fn a_failure_that_quotes_several_lines_of_output_stays_in_its_row() {
+        let mut workspace = workspace();
+        workspace.why = Some("crashed: Exit code 3. Its last output: one\ntwo".into());
+        workspace.why_since_s = None;
+        let status = Status { version: "1".into(), ready: true, sessions: 1, workspaces: vec![workspace] };
+        let text = table(&status);
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.ends_with("  crashed: Exit code 3. Its last output: one | two\n"), "{text}");
     }
 }

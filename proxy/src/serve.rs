@@ -15,7 +15,7 @@ use control::{
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::{DirBuilder, Permissions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,12 +59,12 @@ pub enum ServeError {
     #[error("the metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
     /// The operator's side cannot be bound.
-    #[error(
-        "the admin listener {place} cannot be bound: is another usher running, or is [admin] taken by something else?"
-    )]
+    #[error("the admin listener {place} cannot be bound; end what listens there, or change [admin] {key}")]
     Admin {
         /// The address or path.
         place: String,
+        /// Its key.
+        key: &'static str,
         /// What the system says.
         source: io::Error,
     },
@@ -125,11 +125,13 @@ async fn run(config: Arc<Config>) -> Result<(), ServeError> {
         close_tunnels: CancellationToken::new(),
         drain: drain::Drain::default(),
     });
+    // Before anybody is told that it listens, and may want it to end.
+    let signals = drain::Signals::new()?;
     let _admin = serve_admin(&edge).await?;
     announce(&edge, &bound);
     let cores = accept::spawn(&edge, bound)?;
     let mut running = control.running;
-    watch_over(&edge, &cores, &mut running).await?;
+    watch_over(&edge, signals, &cores, &mut running).await?;
     tokio::task::spawn_blocking(|| cores.join()).await??;
     shutdown.cancel();
     Ok(running.await??)
@@ -138,17 +140,18 @@ async fn run(config: Arc<Config>) -> Result<(), ServeError> {
 /// Returns when everything was drained.
 async fn watch_over(
     edge: &Edge,
+    signals: drain::Signals,
     cores: &Cores,
     control: &mut tokio::task::JoinHandle<Result<(), LoopError>>,
 ) -> Result<(), ServeError> {
-    let drained = drain::on_signal(edge);
+    let drained = drain::on_signal(edge, signals);
     tokio::pin!(drained);
     tokio::select! {
-        done = &mut drained => Ok(done?),
+        () = &mut drained => Ok(()),
         ended = control => Err(ended?.err().map_or(ServeError::CoreEnded, ServeError::from)),
         () = cores.ended() => {
             // In a drain the cores end one by one; before it that is a fault.
-            if edge.draining.is_cancelled() { Ok(drained.await?) } else { Err(ServeError::CoreEnded) }
+            if edge.draining.is_cancelled() { drained.await; Ok(()) } else { Err(ServeError::CoreEnded) }
         }
     }
 }
@@ -165,12 +168,11 @@ fn raise_descriptor_limit() {
 /// Makes the state folder for its owner alone, or sees that it is so: it holds keys, sessions and users' files.
 fn prepare_state_dir(path: &Path) -> Result<(), ServeError> {
     let unusable = |problem: String| ServeError::State { path: path.to_owned(), problem };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|error| unusable(error.to_string()))?;
-    let mode = path.metadata().map_err(|error| unusable(error.to_string()))?.permissions().mode() & 0o777;
+    let failed = |error: io::Error| {
+        unusable(format!("{error}; state_dir must name a folder that usher can make, or that is its own"))
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+    let mode = path.metadata().map_err(failed)?.permissions().mode() & 0o777;
     if mode & 0o077 == 0 {
         Ok(())
     } else {
@@ -181,8 +183,8 @@ fn prepare_state_dir(path: &Path) -> Result<(), ServeError> {
 /// Binds and serves both admin listeners; they end when the set is dropped.
 async fn serve_admin(edge: &Arc<Edge>) -> Result<JoinSet<()>, ServeError> {
     let Admin { address, socket } = edge.config.load().admin.clone();
-    let tcp = TcpListener::bind(address).await.map_err(|source| admin_error(&address, source))?;
-    let unix = bind_socket(&socket).map_err(|source| admin_error(&socket.display(), source))?;
+    let tcp = TcpListener::bind(address).await.map_err(|source| admin_error(&address, "address", source))?;
+    let unix = bind_socket(&socket).map_err(|source| admin_error(&socket.display(), "socket", source))?;
     tracing::info!(admin.address = %tcp.local_addr()?, admin.socket = %socket.display(), "listening");
     let mut serving = JoinSet::new();
     serving.spawn(serve_router(tcp, admin::tcp_router(edge.clone())));
@@ -190,8 +192,8 @@ async fn serve_admin(edge: &Arc<Edge>) -> Result<JoinSet<()>, ServeError> {
     Ok(serving)
 }
 
-fn admin_error(place: &dyn std::fmt::Display, source: io::Error) -> ServeError {
-    ServeError::Admin { place: place.to_string(), source }
+fn admin_error(place: &dyn std::fmt::Display, key: &'static str, source: io::Error) -> ServeError {
+    ServeError::Admin { place: place.to_string(), key, source }
 }
 
 async fn serve_router<L: Listener<Addr: std::fmt::Debug>>(listener: L, router: Router) {
@@ -229,10 +231,13 @@ fn announce(edge: &Edge, bound: &Bound) {
         );
     }
     let Some(listener) = edge.origins.0.first() else { return };
-    println!("The portal is at {}/", listener.origin(config.portal.as_str()));
+    let mut text = format!("The portal is at {}/\n", listener.origin(config.portal.as_str()));
     if config.login.development {
-        println!("Try {}/ (any name will do)", listener.origin(&format!("alice.{}", config.domain)));
+        let workspace = listener.origin(&format!("alice.{}", config.domain));
+        text.push_str(&format!("Try {workspace}/ and log in as alice\n"));
     }
+    // Only a courtesy: whoever closed standard output does not want it.
+    io::stdout().write_all(text.as_bytes()).ok();
 }
 
 #[cfg(test)]

@@ -37,7 +37,8 @@ export async function enter(page, url, name) {
 export async function newNotebook(page) {
   await page.locator('.jp-LauncherCard[data-category="Notebook"]').first().click();
   await page.locator('.jp-Notebook .cm-content').first().waitFor();
-  await page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').waitFor();
+  // A cell that is run before the notebook has its kernel is not run at all, and the tab says nothing of it.
+  await page.locator('#jp-main-statusbar', { hasText: '| Idle' }).waitFor();
 }
 
 /** JupyterLab: runs a cell in the open notebook. */
@@ -45,6 +46,7 @@ export async function runCell(page, code) {
   await page.locator('.jp-Notebook .jp-Cell.jp-mod-active .cm-content').click();
   await page.keyboard.insertText(code);
   await page.keyboard.press('Shift+Enter');
+  await page.locator('.jp-InputPrompt', { hasText: /\[(\*|\d+)\]/ }).first().waitFor();
 }
 
 /** JupyterLab: saves the open notebook under the name that it has; the first time it asks for one. */

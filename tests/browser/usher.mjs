@@ -110,8 +110,8 @@ ${await shippedTemplates()}`);
   async stop() {
     for (const workspace of JSON.parse(await this.command('status', '--json')).workspaces) {
       await this.command('stop', workspace.workspace).catch(() => 'stopped already');
-      await this.phase(workspace.workspace, 'stopped');
     }
+    await waitFor('every workspace to end', 60, async () => (await this.processes()).length === 0);
     this.process.kill('SIGKILL');
     await this.ended;
     const panics = this.log.filter((line) => line.includes('panicked at'));

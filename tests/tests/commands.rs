@@ -60,6 +60,15 @@ fn the_version_is_told() {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let (reader, writer) = std::io::pipe().expect("the system gives a pipe");
+    drop(reader);
+    let mut command = Command::new(Usher::binary());
+    let output = command.arg("version").stdout(writer).output().expect("the program can be started");
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+}
+
+#[test]
 fn help_teaches_every_command() {
     let (code, text) = run(&["--help"]);
     assert_eq!(code, Some(0));

@@ -92,7 +92,7 @@ async fn ten_tabs_start_one_workspace() {
 #[tokio::test]
 async fn one_browser_holds_at_most_four_streams_whichever_cores_its_connections_are_on() {
     let usher = Usher::start("").await;
-    let mut alice = Person::logged_in(&usher, "alice").await;
+    let alice = Person::logged_in(&usher, "alice").await;
     alice.await_phase("ready").await;
     alice.press("stop").await;
     alice.await_phase("stopped").await;

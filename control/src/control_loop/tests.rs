@@ -284,6 +284,10 @@ async fn a_start_without_progress_fails_with_the_end_of_its_log_and_is_stopped()
     tokio::time::sleep(Duration::from_millis(100)).await;
     let Phase::Failed { cause, .. } = lab.workspaces.lookup(&alice).unwrap().phase.clone() else { panic!() };
     assert_eq!(cause.code, CauseCode::StartTimeout);
+    assert_eq!(
+        cause.detail,
+        "The workspace was not ready after 30 seconds: nothing accepted connections at its port."
+    );
     assert!(cause.hint.ends_with("listening | alice: out of luck"), "{}", cause.hint);
     assert_eq!(lab.driver.log(), ["start alice", "stop alice 1"]);
 }

@@ -25,6 +25,11 @@ pub(super) fn ended(status: Option<ExitStatus>, log: &str) -> Cause {
                 "The workspace ended by itself, with exit code 0.".to_owned(),
                 "the command of the template must stay in the foreground; perhaps the user quit the application",
             ),
+            (Some(code @ (126 | 127)), _) => (
+                format!("The workspace's program failed with exit code {code}."),
+                "a shell ends like this when a program that it should run is not there, or may not be executed: is \
+                 it installed, and in the PATH of Usher?",
+            ),
             (Some(code), _) => (
                 format!("The workspace's program failed with exit code {code}."),
                 "read the workspace's log; if its port was taken in between, the next start takes another",
@@ -174,6 +179,13 @@ mod tests {
             let cause = ended(status.map(ExitStatus::from_raw), "");
             assert_eq!((cause.code, cause.detail.as_str()), (CauseCode::Crashed, detail));
         }
+    }
+
+    #[test]
+    fn a_shell_that_finds_no_program_leads_to_the_path_and_not_to_the_port() {
+        let hint = |code: i32| ended(Some(ExitStatus::from_raw(code << 8)), "").hint;
+        assert!(hint(127).contains("PATH") && hint(126).contains("PATH"));
+        assert!(hint(1).contains("port") && !hint(127).contains("port"));
     }
 
     #[test]

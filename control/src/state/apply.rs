@@ -4,7 +4,7 @@ use super::{Busy, How, Note, Stage, Starting, State, Then};
 use crate::StopReason;
 use crate::reconcile::Decision;
 use crate::{Action, Address, Cause, CauseCode, Generation, StartSpec};
-use config::{ReadyProbe, Template, WorkspaceId};
+use config::{Connect, ReadyProbe, Template, WorkspaceId};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -113,14 +113,7 @@ impl State {
         let Stage::Starting(starting) = &workspace.stage else { return None };
         let generation = workspace.stage.generation().cloned();
         let attempt = workspace.attempt;
-        let timeout = starting.template.start_timeout;
-        let cause = Cause {
-            code: CauseCode::StartTimeout,
-            detail: format!("The workspace was not ready after {} seconds.", timeout.as_secs()),
-            hint: format!("nothing of its output; raise templates.{}.start_timeout if it needs longer", {
-                &workspace.template
-            }),
-        };
+        let cause = late(&starting.template);
         self.end(id, How::Stop, generation, Then::Fail(cause), now);
         Some(Effect::Tail { id: id.clone(), attempt })
     }
@@ -156,5 +149,26 @@ impl State {
             (How::Stop, None) => return None,
         };
         Some(Effect::Act { id: id.clone(), attempt, action })
+    }
+}
+
+/// Why a start that came to nothing in its time is given up.
+fn late(template: &Template) -> Cause {
+    let Template { name, start_timeout, connect, ready, .. } = template;
+    let place = match connect {
+        Connect::Socket => "its socket",
+        Connect::Port => "its port",
+    };
+    let (missed, question) = match ready {
+        None => (format!("nothing accepted connections at {place}"), "does its command listen there?"),
+        Some(probe) => (
+            format!("its ready check, {} at {place}, did not succeed", probe.path),
+            "does its command listen there, and answer as [templates.*.ready] says?",
+        ),
+    };
+    Cause {
+        code: CauseCode::StartTimeout,
+        detail: format!("The workspace was not ready after {} seconds: {missed}.", start_timeout.as_secs()),
+        hint: format!("{question} If it only needs longer, raise templates.{name}.start_timeout"),
     }
 }

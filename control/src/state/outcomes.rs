@@ -87,7 +87,8 @@ impl State {
             _ => return,
         };
         if cause.code == CauseCode::StartTimeout && !tail.is_empty() {
-            cause.hint = format!("the end of its output: {tail}");
+            cause.hint.push_str("; the end of its output: ");
+            cause.hint.push_str(&tail);
             self.news.changed.insert(id.clone());
         }
     }

@@ -57,7 +57,14 @@ pub fn place(config: &Config, request: &Request<'_>) -> Result<Place, Refusal> {
         // name came there by coalescing, and a new connection may lead it right.
         let opened_for = request.connection.server_name.as_deref();
         let misdirected = opened_for.is_some_and(|name| name != request.host.as_str());
-        Refusal::new(if misdirected { Code::MisdirectedRequest } else { Code::NotFound })
+        if misdirected {
+            return Refusal::new(Code::MisdirectedRequest);
+        }
+        let portal = request.connection.listener.origin(config.portal.as_str());
+        Refusal::with(
+            Code::NotFound,
+            format!("Nothing is served under the name {}. The portal is {portal}/.", request.host),
+        )
     })
 }
 

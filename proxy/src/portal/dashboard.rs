@@ -22,7 +22,7 @@ pub(super) async fn show(State(edge): State<Arc<Edge>>, Extension(asked): Extens
     let token = fields::token(&edge.keys, &asked, &caller.id);
     let mine = workspaces::of(&edge.workspaces, &asked, caller, Instant::now());
     let sections: String = mine.iter().map(|view| section(view, &token)).collect();
-    let body = format!("<h1>Your workspaces</h1>{}{sections}{}", who(caller), sign_out(&token));
+    let body = format!("<h1>Your workspaces</h1>{}{sections}<hr>{}", who(caller), sign_out(&token));
     let page =
         Page { title: "Your workspaces", body: &body, scripts: &["/assets/dashboard.js"], ..Page::default() };
     answer::page(&asked, StatusCode::OK, page)
@@ -39,17 +39,18 @@ pub(super) async fn ask_out(State(edge): State<Arc<Edge>>, Extension(asked): Ext
 fn who(caller: &Caller) -> String {
     let session = &caller.session;
     let (name, label) = (escape(&session.display_name), escape(session.label.as_str()));
+    let also = if name == label { String::new() } else { format!(" (<code>{label}</code>)") };
     let unsafe_login = if session.identity.issuer == control::Identity::DEVELOPMENT {
         "<p class=\"note\">Logged in by the development login, which is not safe: it believes every name.</p>"
     } else {
         ""
     };
-    format!("<p class=\"lead\">You are <strong>{name}</strong> (<code>{label}</code>).</p>{unsafe_login}")
+    format!("<p class=\"lead\">You are <strong>{name}</strong>{also}.</p>{unsafe_login}")
 }
 
 fn sign_out(token: &str) -> String {
     format!(
-        "<h2>Log out</h2><div class=\"actions\">\
+        "<div class=\"actions\">\
          <form method=\"post\" action=\"/logout\"><input type=\"hidden\" name=\"csrf\" value=\"{token}\">\
          <button class=\"second\">Log out</button></form>\
          <form method=\"post\" action=\"/logout\"><input type=\"hidden\" name=\"csrf\" value=\"{token}\">\
@@ -75,13 +76,21 @@ fn section(view: &View, token: &str) -> String {
     }
     let keep = if view.phase == "ready" { keep(&id, token) } else { String::new() };
     format!(
-        "<section data-workspace=\"{id}\"><h2>{id}</h2>\
+        "<section data-workspace=\"{id}\" aria-labelledby=\"name-{id}\"><h2 id=\"name-{id}\">{id}</h2>\
+         <p class=\"small soft where\">{}</p>\
          <p><span class=\"phase\" data-phase=\"{phase}\" role=\"status\">{says}</span></p>\
          <div class=\"actions\">{actions}</div>{keep}{}</section>",
+        host_of(&view.address),
         delete(&id, token),
         phase = view.phase,
         says = escape(&view.says),
     )
+}
+
+/// An address as people read it out: `lab--alice.lab.example.org`.
+fn host_of(address: &str) -> &str {
+    let host = address.split_once("://").map_or(address, |(_, rest)| rest);
+    host.trim_end_matches('/')
 }
 
 fn keep(id: &str, token: &str) -> String {

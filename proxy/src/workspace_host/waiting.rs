@@ -236,7 +236,7 @@ impl Shown<'_> {
         let hidden = if log.is_empty() { " hidden" } else { "" };
         let _ = writeln!(
             html,
-            "<details id=\"output\" open{hidden}><summary>What it says</summary>\
+            "<details id=\"output\" open{hidden}><summary>Its output</summary>\
              <pre id=\"log\" tabindex=\"0\" aria-label=\"The last lines of its output\">{}</pre></details>",
             escape(log)
         );
