@@ -39,7 +39,7 @@ class Person:
 
     def log_in(self, visit=True):
         """Through the login to the own host; with `visit` also to the page asked for, which starts the workspace."""
-        url, form, entered = self.origin(self.host) + "/", None, False
+        url, form = self.origin(self.host) + "/", None
         for _ in range(16):
             parts = urllib.parse.urlsplit(url)
             path = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
@@ -50,7 +50,7 @@ class Person:
             page, form = answer.read().decode(errors="replace"), None
             if answer.status in (301, 302, 303, 307, 308):
                 url = urllib.parse.urljoin(url, answer.headers["Location"])
-                if parts.path == "/.usher/enter" and not visit:
+                if not visit and "__Host-usher-ws" in self.jar.get(self.host, {}):
                     return
             elif parts.path == "/login":
                 action, form = self.fill_in(page)
