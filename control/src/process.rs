@@ -207,7 +207,7 @@ impl Driver for ProcessDriver {
             Action::Start(spec) => {
                 let seen = self.shared.board.look(&spec.id);
                 if seen.is_some_and(|seen| seen.owner != spec.owner) {
-                    return Err(causes::not_the_owner());
+                    return Err(Cause::not_the_owner(&spec.id));
                 }
                 spec.id.clone()
             }

@@ -57,7 +57,7 @@ pub async fn admit(edge: &Edge, config: &Config, request: &Request<'_>) -> Resul
     let place = route::place(config, request)?;
     isolate::check(config, &place, request)?;
     let caller = authenticate::caller(edge, &place, request).await?;
-    if place.is_own(request) || place.withholds_worker(edge, config, request) {
+    if place.is_own(request) || place.withholds_worker(edge, config, caller.as_ref(), request) {
         return Ok(Verdict::Own(Own { place, caller }));
     }
     let permit = authorise::permit(edge, config, place, caller, request)?;

@@ -156,7 +156,7 @@ impl Exchange {
             id: self.id.clone(),
             started: self.started,
             client: self.facts().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |facts| facts.client.ip()),
-            method: head.method.clone(),
+            method: log::cut(head.method.as_str().as_bytes()),
             host,
             path: log::cut(head.uri.path().as_bytes()),
             place: self.place,

@@ -157,6 +157,7 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        check_session(exchange)?;
         let is_empty = body.as_ref().is_some_and(Bytes::is_empty);
         if is_empty && end_of_stream {
             // Else Pingora writes the last chunk twice for an HTTP/2 client (cloudflare/pingora#935).
@@ -208,6 +209,7 @@ impl ProxyHttp for Gateway {
         _end_of_stream: bool,
         exchange: &mut Exchange,
     ) -> Result<Option<Duration>> {
+        check_session(exchange)?;
         if let Some(notice) = &mut exchange.notice {
             notice.chunk(body);
         }
@@ -287,6 +289,15 @@ fn refusal_of(error: &Error) -> Option<Refusal> {
 /// The way of a request that phases let through: Pingora goes upstream with no other.
 fn admitted(forward: &Option<Forward>) -> Result<&Forward> {
     forward.as_ref().ok_or_else(|| internal("a request goes upstream that was not admitted"))
+}
+
+/// Lets no byte pass for a session that has ended while the request lasted: an answer may stream for hours.
+fn check_session(exchange: &mut Exchange) -> Result<()> {
+    let over = |forward: &Forward| forward.permit.caller().session.ended.is_cancelled();
+    if exchange.forward.as_ref().is_some_and(over) {
+        return Err(exchange.give_up(Refusal::new(Code::Unauthenticated)));
+    }
+    Ok(())
 }
 
 fn internal(what: &'static str) -> Box<Error> {

@@ -27,7 +27,7 @@ const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
 /// A page of ours.
 ///
 /// Its body stands in `<main>` and may use what `page.css` knows: `.lead`, `.soft`, `.small`, `.actions`,
-/// `button.second`, `button.danger`, `.note`, `.alarm`, `.phase[data-phase]`, `.bar`, `.scroll`, `.hidden-text`.
+/// `button.second`, `button.danger`, `.note`, `.alarm`, `.phase[data-phase]`, `.hidden-text`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Page<'a> {
     /// Its title, as text.
@@ -38,8 +38,6 @@ pub struct Page<'a> {
     pub scripts: &'a [&'a str],
     /// Where a browser without scripts goes after [`REFRESH_SECONDS`], as text.
     pub refresh: Option<&'a str>,
-    /// Whether it is as wide as tables need, not as narrow as reading likes.
-    pub wide: bool,
 }
 
 /// How long a browser without scripts waits until it looks again.
@@ -67,8 +65,7 @@ impl Page<'_> {
                 escape(address)
             );
         }
-        let class = if self.wide { " class=\"wide\"" } else { "" };
-        let _ = writeln!(html, "</head>\n<body>\n<main{class}>\n{}\n</main>", self.body);
+        let _ = writeln!(html, "</head>\n<body>\n<main>\n{}\n</main>", self.body);
         html.push_str("<footer>Usher</footer>\n</body>\n</html>\n");
         html
     }
@@ -196,9 +193,9 @@ mod tests {
 
     #[test]
     fn a_page_says_its_language_and_fits_a_phone() {
-        let html = Page { title: "Login", body: "<p>B</p>", wide: true, ..Page::default() }.html();
+        let html = Page { title: "Login", body: "<p>B</p>", ..Page::default() }.html();
         assert!(html.starts_with("<!doctype html>\n<html lang=\"en\">"));
         assert!(html.contains("width=device-width") && html.contains("<title>Login · Usher</title>"));
-        assert!(html.contains("<main class=\"wide\">\n<p>B</p>\n</main>"));
+        assert!(html.contains("<main>\n<p>B</p>\n</main>"));
     }
 }

@@ -46,22 +46,33 @@ fn the_readme_tells_every_refusal() {
     assert_stands("refusals", "| code | status | what the user is told | what the operator can do |", rows);
 }
 
+/// The names of the labels of a value, but for the `le` of buckets.
+fn labels(line: &str) -> String {
+    let inside =
+        line.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or("", |(inside, _)| inside);
+    let names = inside.split(',').filter_map(|label| label.split_once('=')).map(|(name, _)| name);
+    names.filter(|name| *name != "le").map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
 #[tokio::test]
 async fn the_readme_tells_every_metric() {
     let usher = Usher::start("").await;
     let text = usher.admin("/metrics").send().await.text();
-    let mut metrics: Vec<(&str, &str, &str)> = Vec::new();
+    let mut metrics: Vec<(&str, &str, &str, String)> = Vec::new();
     for line in text.lines() {
         let mut words = line.splitn(4, ' ');
         match (words.next(), words.next(), words.next(), words.next()) {
-            (Some("#"), Some("HELP"), Some(name), Some(help)) => metrics.push((name, "", help)),
+            (Some("#"), Some("HELP"), Some(name), Some(help)) => {
+                metrics.push((name, "", help, String::new()))
+            }
             (Some("#"), Some("TYPE"), Some(_), Some(kind)) => {
                 metrics.last_mut().expect("HELP comes before TYPE").1 = kind;
             }
-            _ => {}
+            _ => metrics.last_mut().expect("HELP comes before values").3 = labels(line),
         }
     }
     metrics.sort_unstable();
-    let rows = metrics.iter().map(|(name, kind, help)| format!("| `{name}` | {kind} | {help} |"));
-    assert_stands("metrics", "| metric | type | meaning |", rows);
+    let rows =
+        metrics.iter().map(|(name, kind, help, labels)| format!("| `{name}` | {kind} | {labels} | {help} |"));
+    assert_stands("metrics", "| metric | type | labels | meaning |", rows);
 }

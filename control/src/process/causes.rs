@@ -135,16 +135,6 @@ pub(super) fn state_unwritable(error: &crate::RecordError) -> Cause {
     }
 }
 
-/// The workspace belongs to somebody else.
-pub(super) fn not_the_owner() -> Cause {
-    Cause {
-        code: CauseCode::NotTheOwner,
-        detail: "A workspace of this name belongs to somebody else.".to_owned(),
-        hint: "the record of the workspace names its owner; delete it only if nobody needs its files"
-            .to_owned(),
-    }
-}
-
 /// More was asked of one workspace than is done at a time.
 pub(super) fn too_many_orders() -> Cause {
     Cause {

@@ -1,5 +1,6 @@
 //! Phase 1: which place a request is for, by its host alone.
 
+use crate::access::authenticate::Caller;
 use crate::edge::Edge;
 use crate::refusal::{Code, Refusal};
 use crate::request::{Request, is_worker_script};
@@ -34,15 +35,21 @@ impl Place {
     /// Whether this asks a workspace for a service worker that its template does not allow. We answer then, with
     /// a worker that unregisters itself: a refusal would leave the old one in place, and it would see tickets.
     ///
-    /// A workspace that was never started allows none.
-    pub fn withholds_worker(&self, edge: &Edge, config: &Config, request: &Request<'_>) -> bool {
+    /// A workspace that was never started allows none, and to somebody without a session every workspace looks
+    /// like one of those.
+    pub fn withholds_worker(
+        &self,
+        edge: &Edge,
+        config: &Config,
+        caller: Option<&Caller>,
+        request: &Request<'_>,
+    ) -> bool {
         let Self::Workspace { id, .. } = self else { return false };
-        is_worker_script(&request.head.headers)
-            && !edge
-                .workspaces
-                .lookup(id)
-                .and_then(|entry| config.templates.get(&entry.template))
-                .is_some_and(|template| template.service_workers)
+        let allows = || {
+            let entry = edge.workspaces.lookup(id)?;
+            config.templates.get(&entry.template).map(|template| template.service_workers)
+        };
+        is_worker_script(&request.head.headers) && !(caller.is_some() && allows().unwrap_or(false))
     }
 }
 

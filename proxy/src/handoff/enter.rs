@@ -21,7 +21,7 @@ use std::time::SystemTime;
 /// The endpoint, as a router with the one path `/`: to be nested at [`handoff::PATH`].
 pub fn enter_routes(edge: Arc<Edge>) -> axum::Router {
     // A HEAD would reach the handler of GET, and nothing that only looks at a link may spend its ticket.
-    axum::Router::new().route("/", get(enter).head(not_allowed)).with_state(edge)
+    axum::Router::new().route("/", get(enter).head(not_allowed).fallback(not_allowed)).with_state(edge)
 }
 
 /// What a request to the endpoint asks for. Its first parameter decides.
@@ -49,9 +49,9 @@ impl Step {
     }
 }
 
-async fn not_allowed(Extension(asked): Extension<Asked>) -> Response {
+async fn not_allowed(method: Method, Extension(asked): Extension<Asked>) -> Response {
     let refusal = Refusal::new(Code::MethodNotAllowed);
-    refusal::answer(&refusal, asked.intent, &Method::HEAD, &asked.request_id).map(axum::body::Body::from)
+    refusal::answer(&refusal, asked.intent, &method, &asked.request_id).map(axum::body::Body::from)
 }
 
 async fn enter(

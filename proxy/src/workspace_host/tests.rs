@@ -334,3 +334,23 @@ async fn what_somebody_else_made_under_a_users_name_is_not_theirs() {
         assert_eq!(ask(&mut dora, foreign, path).await.status, StatusCode::NOT_FOUND, "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_template_that_allows_workers_is_not_to_be_told_by_a_stranger() {
+    let allowing = CONFIG.replace("ports = [8888]", "ports = [8888]\nservice_workers = true");
+    let listener = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+    let lab = Lab::with(&allowing, listener).await.with_pages();
+    let mut owner = lab.browser();
+    owner.log_in("alice", ALICE).await;
+    let script = [SAME.as_slice(), &[("service-worker", "script")]].concat();
+    let asked = owner.send(Method::GET, &format!("{ALICE}/sw.js"), &script, "").await;
+    assert_eq!(asked.header("usher-error"), Some("starting"), "it is the workspace that would answer");
+    let mut answers = Vec::new();
+    for host in ["alice", "nobody"] {
+        let url = format!("http://{host}.lab.localhost:8080/sw.js");
+        let answer = lab.browser().send(Method::GET, &url, &script, "").await;
+        assert!(answer.body.contains("registration.unregister()"), "{host}: {answer:?}");
+        answers.push((answer.status, answer.headers));
+    }
+    assert_eq!(answers[0], answers[1]);
+}

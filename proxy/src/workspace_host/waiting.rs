@@ -107,7 +107,6 @@ impl Shown<'_> {
             body: &body,
             scripts: &[SCRIPT_PATH],
             refresh: self.moves().then_some(again.as_str()),
-            ..Page::default()
         }
         .html()
     }

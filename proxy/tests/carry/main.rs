@@ -6,6 +6,7 @@ mod floor;
 mod http2;
 mod sockets;
 
+use control::Identity;
 use floor::{Floor, SOON, Setup, accept_all, answers, read_all, read_head, read_until, until, upstream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -153,6 +154,18 @@ async fn a_slow_answer_of_known_length_is_not_held_back() {
     read_until(&mut client, "first ").await;
     rest.notify_one();
     read_until(&mut client, "second").await;
+}
+
+#[tokio::test]
+async fn an_answer_that_streams_on_ends_with_its_session() {
+    let (to, go_on) = halves().await;
+    let floor = Floor::before(to).await;
+    let mut client = floor.send(&format!("{}\r\n", floor.head("GET /long"))).await;
+    read_until(&mut client, "first ").await;
+    let alice = Identity { issuer: Identity::DEVELOPMENT.to_owned(), subject: "alice".to_owned() };
+    assert_eq!(floor.edge.sessions.end_all(&alice).await.unwrap(), 1);
+    go_on.notify_one();
+    assert_eq!(read_all(&mut client).await, "", "nothing comes for somebody who has logged out");
 }
 
 #[tokio::test]

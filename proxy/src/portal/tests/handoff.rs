@@ -216,10 +216,13 @@ async fn who_is_no_tab_is_told_to_log_in_and_led_nowhere() {
 }
 
 #[tokio::test]
-async fn a_head_spends_no_ticket() {
+async fn no_method_but_get_spends_a_ticket() {
     let lab = Lab::new().await;
     let (mut browser, ticket) = unused_ticket(&lab).await;
-    let looked = browser.send(Method::HEAD, &ticket, &NAVIGATION, "").await;
-    assert_eq!((looked.status, looked.header("set-cookie")), (StatusCode::METHOD_NOT_ALLOWED, None));
+    for method in [Method::HEAD, Method::POST, Method::OPTIONS] {
+        let looked = browser.send(method, &ticket, &NAVIGATION, "").await;
+        assert_eq!((looked.status, looked.header("set-cookie")), (StatusCode::METHOD_NOT_ALLOWED, None));
+        assert_eq!(looked.header("usher-error"), Some("method_not_allowed"));
+    }
     assert_eq!(browser.go(&ticket).await.answer.body, INSIDE);
 }
