@@ -1,15 +1,16 @@
 //! Everything of this package, started together.
 
-use crate::control_loop::{ControlLoop, Sources};
+use crate::control_loop::{ControlLoop, Others, Sources};
 use crate::metrics::Metrics;
 use crate::sessions::{Keeper, Limits};
 use crate::state::{Settings, State};
 use crate::work::Probes;
-use crate::{Driver, LoopError, RecordError, Records, Sessions, Tickets, Users, Workspaces, table, usage};
+use crate::{Driver, LoopError, RecordError, Records, Sessions, Tickets, Users, Workspaces, clock, table, usage};
 use config::Config;
 use futures_util::StreamExt;
 use prometheus::Registry;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::WatchStream;
@@ -57,33 +58,46 @@ impl Control {
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new(registry)?);
-        let loaded = usage::load(&*records).await?;
+        let shared = driver.shared();
+        let name = shared.as_ref().map_or(usage::ALONE, |shared| &shared.name).to_owned();
+        let loaded = usage::load(&*records, &name).await?;
         let limits = Limits::of(&config.borrow());
         let (sessions, keeper) =
             Keeper::new(records.clone(), limits, loaded.sessions, metrics.clone()).await?;
         let (workspaces, publisher, requests) = table::table(driver.clone());
-        let state = State::new(Settings::of(&config.borrow()), loaded.workspaces);
+        let state = State::new(Settings::of(&config.borrow()), loaded.workspaces, shared.is_some());
+        let (written, followed) = watch::channel(clock::now());
+        let others = shared.as_ref().map(|shared| Others {
+            news: usage::others(&*records, name.clone()),
+            leads: shared.leads.clone(),
+            written: followed,
+            seen: Arc::new(AtomicU64::new(0)),
+        });
+        let use_kept = usage::Keeper {
+            records: records.clone(),
+            workspaces: workspaces.clone(),
+            sessions: sessions.clone(),
+            name,
+            version: loaded.version,
+            every: shared.as_ref().map_or(usage::EVERY, |shared| shared.use_every),
+            seen: others.as_ref().map(|others| others.seen.clone()),
+            written,
+        };
         let sources = Sources {
             events: driver.observe(),
             requests,
+            others,
             settings: WatchStream::new(config.clone()).map(|config| Settings::of(&config)).boxed(),
             shutdown: shutdown.clone(),
         };
         let control_loop = ControlLoop::new(state, publisher, driver, Probes::real(), metrics);
         let limits = WatchStream::new(config).map(|config| Limits::of(&config)).boxed();
         let tickets = Tickets::new(records.clone());
-        let use_kept = usage::keep(
-            records.clone(),
-            workspaces.clone(),
-            sessions.clone(),
-            loaded.version,
-            shutdown.clone(),
-        );
-        let (swept, ended) = (tickets.clone(), shutdown.clone());
+        let (swept, ended, stopped) = (tickets.clone(), shutdown.clone(), shutdown.clone());
         // A loop that fails ends all; after a shutdown each ends by itself, the record of last use last.
         let running = tokio::spawn(async move {
             let aside = async {
-                tokio::join!(use_kept, ended.run_until_cancelled(swept.sweep()));
+                tokio::join!(use_kept.keep(stopped), ended.run_until_cancelled(swept.sweep()));
                 Ok(())
             };
             tokio::try_join!(control_loop.run(sources), keeper.run(limits, shutdown), aside).map(drop)
@@ -126,7 +140,7 @@ mod tests {
         /// The route to alice's instance 7 behind this listener, once it was reached over the network.
         async fn route(&self, listener: &tokio::net::TcpListener) -> Route {
             let address = Some(crate::Address::Tcp(listener.local_addr().unwrap()));
-            let phase = ObservedPhase::Running { generation: generation(7), address };
+            let phase = ObservedPhase::started(generation(7), address);
             self.driver.tell(seen(&id("alice"), phase));
             let mut changes = self.control.workspaces.changes();
             loop {
@@ -171,7 +185,7 @@ mod tests {
         assert!(second.control.sessions.lookup(&session).is_some());
         let entry = second.control.workspaces.lookup(&id("alice")).unwrap();
         assert_eq!(entry.terms.as_ref().unwrap().last.1, "client_frame");
-        assert_eq!(entry.why_alive(crate::clock::now()).unwrap().reason, "kept");
+        assert_eq!(entry.why_alive(clock::now()).unwrap().reason, "kept");
         second.shut_down().await;
     }
 }

@@ -1,6 +1,7 @@
 //! The control loop: takes in what happens, decides, publishes, and has it done. The only writer of the table.
 
 use crate::metrics::Metrics;
+use crate::peers::PeerNews;
 use crate::reconcile::reconcile;
 use crate::state::{Effect, Note, Outcome, Settings, State};
 use crate::table::{Publisher, Request, Table};
@@ -11,8 +12,9 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Release};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinError;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -49,8 +51,31 @@ pub(crate) struct ControlLoop {
 pub(crate) struct Sources {
     pub(crate) events: BoxStream<'static, Event>,
     pub(crate) requests: mpsc::Receiver<Request>,
+    /// Where there are other Ushers with the same workspaces.
+    pub(crate) others: Option<Others>,
     pub(crate) settings: BoxStream<'static, Settings>,
     pub(crate) shutdown: CancellationToken,
+}
+
+/// What is heard of other Ushers, and what they are told.
+pub(crate) struct Others {
+    pub(crate) news: BoxStream<'static, PeerNews>,
+    /// Whether this Usher stops what is idle.
+    pub(crate) leads: watch::Receiver<bool>,
+    /// When this Usher last told the others what it knows.
+    pub(crate) written: watch::Receiver<Instant>,
+    /// The number of the newest mark that is taken in.
+    pub(crate) seen: Arc<AtomicU64>,
+}
+
+impl Others {
+    /// The next thing that is heard.
+    async fn next(others: &mut Option<Self>) -> Result<PeerNews, LoopError> {
+        match others {
+            Some(others) => others.news.next().await.ok_or(LoopError::RecordsEnded),
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl ControlLoop {
@@ -84,13 +109,21 @@ impl ControlLoop {
                 biased;
                 () = sources.shutdown.cancelled() => return Ok(()),
                 event = sources.events.next() => self.see(event.ok_or(LoopError::DriverEnded)?),
+                news = Others::next(&mut sources.others) => self.state.hear(news?, clock::now()),
                 done = self.work.done() => self.conclude(done),
                 Some(request) = sources.requests.recv() => self.take(request),
                 Some(settings) = sources.settings.next() => self.state.settings = settings,
                 _ = tick.tick() => {}
             }
             self.take_what_is_there(&mut sources)?;
-            self.turn(clock::now());
+            let now = clock::now();
+            if let Some(others) = &sources.others {
+                self.state.among_others(*others.leads.borrow(), *others.written.borrow(), now);
+            }
+            self.turn(now);
+            if let Some(others) = &sources.others {
+                others.seen.store(self.state.newest_mark(), Release);
+            }
         }
     }
 
@@ -191,7 +224,8 @@ impl ControlLoop {
     }
 
     fn publish(&mut self, changed: &BTreeSet<WorkspaceId>) {
-        if changed.is_empty() && self.publisher.shows(self.state.synced) {
+        let standing = self.state.standing();
+        if changed.is_empty() && self.publisher.shows(standing) {
             return;
         }
         for (id, entry) in self.state.entries(changed) {
@@ -200,7 +234,7 @@ impl ControlLoop {
                 None => self.table.remove(&id),
             };
         }
-        self.publisher.publish(self.table.clone(), self.state.synced);
+        self.publisher.publish(self.table.clone(), standing);
         self.metrics.count(&self.state);
     }
 }

@@ -1,19 +1,22 @@
 //! The seam between deciding and doing: what a driver of workspaces must be able to do.
 
-use crate::{Cause, Identity};
+use crate::{Cause, Identity, StopReason};
 use config::{Template, WorkspaceId};
 use futures_util::stream::BoxStream;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
 
 /// Starts and stops workspaces and tells what it sees. Implemented by `process` and, later, `kubernetes`.
 #[async_trait::async_trait]
 pub trait Driver: Send + Sync + 'static {
     /// What is there now, one event each, then [`Event::Synced`], then every change as it is seen.
     ///
-    /// Events of one workspace come in order. The stream ends only when the driver is broken.
+    /// Events of one workspace come in order. Once [`Driver::act`] has returned `Ok`, no event that is told later
+    /// shows the workspace as it was before. The stream ends only when the driver is broken.
     fn observe(&self) -> BoxStream<'static, Event>;
 
     /// Does one action. Idempotent: doing it again changes nothing and succeeds.
@@ -27,19 +30,60 @@ pub trait Driver: Send + Sync + 'static {
     /// The last lines of a workspace's output, at most 64 lines and 16 KiB, lossily decoded; empty when there
     /// is none or it cannot be read.
     async fn log_tail(&self, id: &WorkspaceId) -> String;
+
+    /// Set if other Ushers see and start the same workspaces: what they have to agree on is then written down by
+    /// [`Action::Want`], [`Action::Mark`] and [`Action::Unmark`], and told to all by [`Driver::observe`]. A driver
+    /// that is alone is never asked for these.
+    fn shared(&self) -> Option<Shared> {
+        None
+    }
+}
+
+/// What a driver tells of its part among several Ushers.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// The name of this Usher among all, never used by another: its record of last use has it.
+    pub name: String,
+    /// How often it writes that record.
+    pub use_every: Duration,
+    /// Whether this Usher is the one that stops what is idle. Two may believe so for a while: that costs work and
+    /// nothing else.
+    pub leads: watch::Receiver<bool>,
 }
 
 /// What a driver is asked to do.
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// Make it run. The request cannot name a second owner: what is there must be this owner's.
+    /// Write down that it is to run when its turn comes, and make it if there is none. Its place among all that
+    /// wait is told by [`Driver::observe`].
+    Want(StartSpec),
+    /// Make it run: its turn has come. The request cannot name a second owner: what is there must be this owner's.
     Start(StartSpec),
+    /// Write down that it seems unused: the first half of a stop.
+    Mark {
+        /// Which.
+        id: WorkspaceId,
+        /// Only this generation.
+        generation: Generation,
+        /// Why it would be stopped.
+        reason: StopReason,
+    },
+    /// Take a mark back: a newer use is known.
+    Unmark {
+        /// Which.
+        id: WorkspaceId,
+        /// Only this mark.
+        mark: Mark,
+    },
     /// End every process of it; its files stay.
     Stop {
         /// Which.
         id: WorkspaceId,
-        /// Only this generation; a newer one is left alone.
-        generation: Generation,
+        /// Only this generation; a newer one is left alone. `None` = it was asked for, and no instance of it was
+        /// seen yet.
+        generation: Option<Generation>,
+        /// What is written down with it.
+        why: Stop,
     },
     /// End it and remove its records; with `volume` also its files.
     Delete {
@@ -53,6 +97,35 @@ pub enum Action {
         /// Which.
         id: WorkspaceId,
     },
+}
+
+/// Why a workspace is ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// Its owner or an operator asked for it, or it has nobody to run for.
+    Asked,
+    /// It is unused or too old. Done only while this mark stands.
+    Marked(Mark),
+    /// It failed: all who observe it are told the cause as [`ObservedPhase::Failed`].
+    Failed(Cause),
+}
+
+/// The first half of a stop, as it is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// Grows from mark to mark over all workspaces.
+    pub number: u64,
+    /// Why it would be stopped.
+    pub reason: StopReason,
+}
+
+/// A place among all that wait for their turn: the same for all who observe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Order {
+    /// The time at which it was written down, by the clock of where it is written down, in seconds.
+    pub second: i64,
+    /// Tells apart what was written down in the same second.
+    pub within: u64,
 }
 
 /// All that a start needs.
@@ -98,6 +171,9 @@ pub enum Event {
     Gone(WorkspaceId),
     /// All that was there when [`Driver::observe`] was called has been told.
     Synced,
+    /// Whether what was told is still known to be true. `false` = nothing is heard at the moment: what runs may
+    /// have ended meanwhile, and its address may be somebody else's.
+    Sighted(bool),
 }
 
 /// The state of one workspace as its driver sees it.
@@ -111,6 +187,22 @@ pub struct Observed {
     pub template: config::TemplateName,
     /// How far it is.
     pub phase: ObservedPhase,
+    /// The first half of a stop, while it stands.
+    pub mark: Option<Mark>,
+    /// Why it was last stopped, if that was written down.
+    pub stopped: Option<StopReason>,
+}
+
+impl Observed {
+    /// One of a driver that is alone, which has no marks.
+    pub(crate) fn alone(
+        id: WorkspaceId,
+        owner: Identity,
+        template: config::TemplateName,
+        phase: ObservedPhase,
+    ) -> Self {
+        Self { id, owner, template, phase, mark: None, stopped: None }
+    }
 }
 
 /// How far a driver sees a workspace to be.
@@ -118,21 +210,61 @@ pub struct Observed {
 pub enum ObservedPhase {
     /// Not running.
     Stopped,
-    /// On its way; may have an address already. Whether it accepts is for the prober to find out.
+    /// To be started when its turn comes.
+    Wanted {
+        /// Its place.
+        order: Order,
+    },
+    /// On its way, or running. Whether it accepts is for the prober to find out.
     Running {
-        /// Which instance.
-        generation: Generation,
+        /// Which instance; `None` = there is none yet, or its last one is gone and the next is not there yet.
+        generation: Option<Generation>,
         /// Where it will accept connections, once known.
         address: Option<Address>,
+        /// How far its start is.
+        step: Step,
+        /// What hinders its start.
+        trouble: Option<Trouble>,
     },
     /// Being ended; takes no new connections.
     Stopping {
         /// Which instance.
         generation: Generation,
     },
-    /// It ended by itself or could not be started.
+    /// It ended by itself or could not be started, and nothing of it runs.
     Failed {
         /// Why, in words for people.
         cause: Cause,
     },
+}
+
+impl ObservedPhase {
+    /// An instance whose main process runs.
+    pub(crate) fn started(generation: Generation, address: Option<Address>) -> Self {
+        Self::Running { generation: Some(generation), address, step: Step::Started, trouble: None }
+    }
+}
+
+/// How far a start is. A change is progress; each step has its own patience.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// It was asked for.
+    Asked,
+    /// It waits for a machine that can take it.
+    Scheduling,
+    /// Its image is on the way.
+    Pulling,
+    /// Its volumes and containers are being made.
+    Creating,
+    /// Its main process runs.
+    Started,
+}
+
+/// What hinders a start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// What it is.
+    pub cause: Cause,
+    /// Whether it stays so until somebody changes something: the start has failed, and is taken back.
+    pub terminal: bool,
 }

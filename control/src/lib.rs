@@ -9,6 +9,7 @@ pub mod crash;
 mod driver;
 mod hash;
 mod metrics;
+mod peers;
 pub mod probe;
 mod process;
 mod reconcile;
@@ -27,7 +28,10 @@ pub use activity::Activity;
 pub use cause::{Cause, CauseCode};
 pub use control::{Control, StartError};
 pub use control_loop::LoopError;
-pub use driver::{Action, Address, Driver, Event, Generation, Observed, ObservedPhase, StartSpec};
+pub use driver::{
+    Action, Address, Driver, Event, Generation, Mark, Observed, ObservedPhase, Order, Shared, StartSpec, Step, Stop,
+    Trouble,
+};
 pub use process::{OpenError, ProcessDriver, ProcessSettings};
 pub use records::redb::{RedbRecords, StoreOpenError};
 pub use records::{Change, Kind, Record, RecordError, Records, Version};

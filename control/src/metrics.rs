@@ -135,12 +135,13 @@ fn place(stage: &Stage) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Phase;
+    use crate::{Phase, Step};
 
     #[test]
     fn the_phases_that_are_counted_are_those_that_are_published() {
         let queued = Phase::Queued { position: 1 };
-        for phase in [Phase::Stopped, queued, Phase::Starting, Phase::Stopping] {
+        let starting = Phase::Starting { step: Step::Asked, trouble: None };
+        for phase in [Phase::Stopped, queued, starting, Phase::Stopping] {
             assert!(PHASES.contains(&phase.as_str()), "{phase:?}");
         }
     }

@@ -154,7 +154,7 @@ impl ProcessDriver {
                     self.shared.ports.adopt(&id, port);
                 }
                 let address = Some(address(&self.shared, run));
-                Some(ObservedPhase::Running { generation: generation(run), address })
+                Some(ObservedPhase::started(generation(run), address))
             }
             Found::Unfinished { run: Some(run), .. } => {
                 Some(ObservedPhase::Stopping { generation: generation(run) })
@@ -165,7 +165,7 @@ impl ProcessDriver {
         };
         if let Some(phase) = phase {
             let About { owner, template } = about.clone();
-            self.shared.board.tell(Observed { id: id.clone(), owner, template, phase }).await;
+            self.shared.board.tell(Observed::alone(id.clone(), owner, template, phase)).await;
         }
         let sender = self.keeper(id.clone(), ledger, Some(about), found);
         self.keepers.lock().expect("nobody panics with the lock held").insert(id, sender);
@@ -213,8 +213,12 @@ impl Driver for ProcessDriver {
             }
             Action::Delete { id, .. } => id.clone(),
             Action::Stop { id, .. } if self.shared.board.look(id).is_some() => id.clone(),
-            // Nothing of it runs; and nothing waits here for a nudge.
-            Action::Stop { .. } | Action::Nudge { .. } => return Ok(()),
+            // Nothing of it runs; nothing waits here for a nudge; and there is nobody to write anything down for.
+            Action::Stop { .. }
+            | Action::Nudge { .. }
+            | Action::Want(_)
+            | Action::Mark { .. }
+            | Action::Unmark { .. } => return Ok(()),
         };
         self.order(&id, action)
     }

@@ -3,7 +3,7 @@
 pub(crate) mod admit;
 pub(crate) mod idle;
 
-use crate::state::{Busy, How, Ready, Stage, Starting, State, Stopping};
+use crate::state::{Busy, How, Place, Ready, Stage, Starting, State, Stopping, Want};
 use crate::{Identity, StopReason};
 use config::WorkspaceId;
 use std::collections::HashSet;
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 /// What is to be done about a workspace now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decision {
+    /// Have it written down that it is wanted.
+    Want(WorkspaceId),
     /// Its turn has come.
     Start(WorkspaceId),
     /// Its turn has come, and its template is not in the configuration any more.
@@ -23,11 +25,11 @@ pub(crate) enum Decision {
     /// Ask the application whether it computes.
     AskBusy(WorkspaceId),
     /// It seems unused: look again a little later.
-    Mark(WorkspaceId),
+    Mark(WorkspaceId, StopReason),
     /// It was used since the mark.
     Unmark(WorkspaceId),
-    /// It was unused at both looks: stop it.
-    Reap(WorkspaceId, StopReason),
+    /// It was unused at both looks, by all that is known anywhere: stop it.
+    Reap(WorkspaceId),
     /// Tell the driver to end it.
     End(WorkspaceId),
     /// A start was called off that the driver never showed anything of: there is nothing to wait for.
@@ -58,10 +60,11 @@ pub(crate) fn backoff(failures: u32) -> Duration {
 pub(crate) fn reconcile(state: &State, now: Instant) -> Vec<Decision> {
     let mut decisions = turns(state);
     decisions.extend(state.workspaces.iter().filter_map(|(id, workspace)| match &workspace.stage {
+        Stage::Queued(want) => unwritten(id, want, now),
         Stage::Starting(starting) => on_the_way(id, starting, now),
-        Stage::Ready(ready) => in_use(id, ready, &workspace.activity.read(), now),
-        Stage::Stopping(stopping) => to_end(id, stopping, workspace.since, now),
-        Stage::Queued(_) | Stage::Stopped | Stage::Failed { .. } => None,
+        Stage::Ready(ready) => in_use(id, state, ready, &workspace.activity.read(), now),
+        Stage::Stopping(stopping) => to_end(id, state, stopping, workspace.since, now),
+        Stage::Stopped | Stage::Failed { .. } => None,
     }));
     decisions
 }
@@ -80,16 +83,22 @@ fn turns(state: &State) -> Vec<Decision> {
         }
     }
     let mut decisions = Vec::new();
-    for id in &state.queue {
+    for (place, id) in &state.queue {
         let Some(workspace) = state.workspaces.get(id) else { continue };
         if !state.settings.templates.contains_key(&workspace.template) {
             decisions.push(Decision::TemplateGone(id.clone()));
-        } else if free > 0 && owners.insert(&workspace.owner) {
+        } else if matches!(place, Place::Given(_)) && free > 0 && owners.insert(&workspace.owner) {
             decisions.push(Decision::Start(id.clone()));
             free -= 1;
         }
     }
     decisions
+}
+
+/// Asks for a want to be written down, and again if nothing is heard of it.
+fn unwritten(id: &WorkspaceId, want: &Want, now: Instant) -> Option<Decision> {
+    let due = want.asked.is_none_or(|asked| now >= asked + ASK_AGAIN);
+    (matches!(want.place, Place::Asked(_)) && due).then(|| Decision::Want(id.clone()))
 }
 
 fn on_the_way(id: &WorkspaceId, starting: &Starting, now: Instant) -> Option<Decision> {
@@ -103,23 +112,35 @@ fn on_the_way(id: &WorkspaceId, starting: &Starting, now: Instant) -> Option<Dec
 }
 
 /// Stops what is unused in two steps, and asks the application before where the template says how.
-fn in_use(id: &WorkspaceId, ready: &Ready, seen: &crate::activity::Use, now: Instant) -> Option<Decision> {
+///
+/// Where there are others, one of them leads: it alone asks, marks and stops. A mark is taken back by whoever knows
+/// of a newer use.
+fn in_use(
+    id: &WorkspaceId,
+    state: &State,
+    ready: &Ready,
+    seen: &crate::activity::Use,
+    now: Instant,
+) -> Option<Decision> {
     let rules = &ready.template.idle;
     let why = idle::why_alive(seen, rules, &ready.terms, now);
     let too_old = rules.max_age.is_some_and(|age| now >= ready.terms.started + age);
     let over = why.stops_at.is_some_and(|at| now >= at);
-    match ready.mark {
-        Some(_) if !over => Some(Decision::Unmark(id.clone())),
-        Some(mark) if now >= mark + LOOK_AGAIN => {
-            let reason = if too_old { StopReason::MaxAge } else { StopReason::Idle };
-            Some(Decision::Reap(id.clone(), reason))
+    let leads = state.peers.as_ref().is_none_or(|peers| peers.leads);
+    let waits = ready.marking.is_some_and(|asked| now < asked + ASK_AGAIN);
+    match ready.marked {
+        Some(_) if !over => (!waits).then(|| Decision::Unmark(id.clone())),
+        Some(marked) if leads && !waits && now >= marked.since + LOOK_AGAIN => {
+            let all = state.peers.as_ref().is_none_or(|peers| peers.have_seen(marked.mark.number, now));
+            all.then(|| Decision::Reap(id.clone()))
         }
         Some(_) => None,
-        None if over && too_old => Some(Decision::Mark(id.clone())),
+        None if !leads || waits => None,
+        None if over && too_old => Some(Decision::Mark(id.clone(), StopReason::MaxAge)),
         None => match busy(ready, seen, over, now) {
             Ask::Now => Some(Decision::AskBusy(id.clone())),
             Ask::Wait => None,
-            Ask::Needless => over.then(|| Decision::Mark(id.clone())),
+            Ask::Needless => over.then(|| Decision::Mark(id.clone(), StopReason::Idle)),
         },
     }
 }
@@ -146,8 +167,15 @@ fn busy(ready: &Ready, seen: &crate::activity::Use, over: bool, now: Instant) ->
     }
 }
 
-fn to_end(id: &WorkspaceId, stopping: &Stopping, since: Instant, now: Instant) -> Option<Decision> {
-    let nothing_to_end = stopping.how == How::Stop && stopping.generation.is_none();
+fn to_end(
+    id: &WorkspaceId,
+    state: &State,
+    stopping: &Stopping,
+    since: Instant,
+    now: Instant,
+) -> Option<Decision> {
+    // Where there are others, what was written down has to be taken back.
+    let nothing_to_end = stopping.how == How::Stop && stopping.generation.is_none() && state.peers.is_none();
     match stopping.asked {
         _ if nothing_to_end => (now >= since + ASK_AGAIN).then(|| Decision::Forget(id.clone())),
         Some(asked) if now < asked + ASK_AGAIN => None,

@@ -11,13 +11,15 @@ mod requests;
 pub(crate) use apply::Effect;
 pub(crate) use outcomes::Outcome;
 
+use crate::peers::Peers;
 use crate::reconcile::backoff;
 use crate::usage::Restored;
 use crate::{
-    Activity, Address, Cause, CauseCode, Entry, Generation, Identity, Phase, Route, StopReason, Terms,
+    Activity, Address, Cause, CauseCode, Entry, Generation, Identity, Mark, Order, Phase, Route, Step, StopReason,
+    Terms, Trouble,
 };
 use config::{Template, TemplateName, WorkspaceId};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -48,9 +50,15 @@ pub(crate) struct State {
     pub(crate) settings: Settings,
     /// Whether the driver has told all that there is: before, nothing is started.
     pub(crate) synced: bool,
+    /// Whether what the driver told is still known to be true.
+    pub(crate) sighted: bool,
+    /// What is known of other Ushers with the same workspaces; `None` = there can be none.
+    pub(crate) peers: Option<Peers>,
     pub(crate) workspaces: BTreeMap<WorkspaceId, Workspace>,
     /// Who waits for a turn, in order; exactly those at [`Stage::Queued`].
-    pub(crate) queue: VecDeque<WorkspaceId>,
+    pub(crate) queue: BTreeSet<(Place, WorkspaceId)>,
+    /// The last place that was given out here.
+    last_place: u64,
     /// What was recorded of workspaces before Usher restarted, until they are seen again.
     pub(crate) restored: Restored,
     /// What has to be published, told and counted since it was last taken.
@@ -115,6 +123,19 @@ pub(crate) struct Want {
     pub(crate) host: String,
     /// When it was asked for.
     pub(crate) since: Instant,
+    /// Its place in the queue.
+    pub(crate) place: Place,
+    /// When the driver was last asked to write it down.
+    pub(crate) asked: Option<Instant>,
+}
+
+/// A place in the queue of those that wait for their turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    /// Written down, so that it may start when its turn comes.
+    Given(Order),
+    /// Asked for and not written down yet: behind all that are.
+    Asked(u64),
 }
 
 /// A running instance.
@@ -131,8 +152,13 @@ pub(crate) struct Starting {
     pub(crate) host: String,
     /// When somebody asked for it; `None` = it ran before Usher did.
     pub(crate) woken: Option<Instant>,
+    /// Whether the driver has taken it up: what it tells from then on is about this start.
+    pub(crate) taken: bool,
+    pub(crate) step: Step,
     /// When it last got further.
     pub(crate) progress: Instant,
+    /// What hinders it.
+    pub(crate) trouble: Option<Trouble>,
     pub(crate) instance: Option<Instance>,
     pub(crate) address: Option<Address>,
     /// Whether its prober runs.
@@ -147,9 +173,18 @@ pub(crate) struct Ready {
     pub(crate) host: String,
     pub(crate) since: Instant,
     pub(crate) terms: Terms,
-    /// When it was found idle; it is looked at again before it is stopped.
-    pub(crate) mark: Option<Instant>,
+    /// The first half of a stop; it is looked at again before it is stopped.
+    pub(crate) marked: Option<Marked>,
+    /// When the driver was last asked to write a mark down or to take it back.
+    pub(crate) marking: Option<Instant>,
     pub(crate) busy: Busy,
+}
+
+/// A mark, and when it was seen here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Marked {
+    pub(crate) mark: Mark,
+    pub(crate) since: Instant,
 }
 
 /// Where the question to the application stands, whether it computes.
@@ -171,6 +206,8 @@ pub(crate) struct Stopping {
     pub(crate) then: Then,
     /// When the driver was last asked to do it.
     pub(crate) asked: Option<Instant>,
+    /// Whether the driver has taken it up: what it tells from then on comes after it.
+    pub(crate) taken: bool,
     /// Set if it began to end without Usher: the driver will tell whether that is a failure.
     pub(crate) unasked: Option<Unasked>,
 }
@@ -201,6 +238,14 @@ pub(crate) enum Then {
 }
 
 impl Stage {
+    /// Its place in the queue, if it waits there.
+    fn place(&self) -> Option<Place> {
+        match self {
+            Self::Queued(want) => Some(want.place),
+            _ => None,
+        }
+    }
+
     /// The instance that traffic may go to, now or once it is ready.
     pub(crate) fn instance(&self) -> Option<&Instance> {
         match self {
@@ -234,7 +279,10 @@ impl Workspace {
         match &self.stage {
             Stage::Stopped => Phase::Stopped,
             Stage::Queued(_) => Phase::Queued { position },
-            Stage::Starting(_) => Phase::Starting,
+            Stage::Starting(starting) => Phase::Starting {
+                step: starting.step,
+                trouble: starting.trouble.as_ref().map(|trouble| trouble.cause.clone()),
+            },
             Stage::Ready(ready) => Phase::Ready(Route {
                 generation: ready.instance.generation.clone(),
                 address: ready.address.clone(),
@@ -254,12 +302,16 @@ impl Workspace {
 }
 
 impl State {
-    pub(crate) fn new(settings: Settings, restored: Restored) -> Self {
+    /// `peers` = whether other Ushers may have the same workspaces.
+    pub(crate) fn new(settings: Settings, restored: Restored, peers: bool) -> Self {
         Self {
             settings,
             synced: false,
+            sighted: true,
+            peers: peers.then(Peers::default),
             workspaces: BTreeMap::new(),
-            queue: VecDeque::new(),
+            queue: BTreeSet::new(),
+            last_place: 0,
             restored,
             news: News::default(),
         }
@@ -278,7 +330,7 @@ impl State {
 
     /// The entries to publish of these; `None` = there is none.
     pub(crate) fn entries(&self, ids: &BTreeSet<WorkspaceId>) -> Vec<(WorkspaceId, Option<Entry>)> {
-        let places: HashMap<_, _> = self.queue.iter().zip(1..).collect();
+        let places: HashMap<_, _> = self.queue.iter().map(|(_, id)| id).zip(1..).collect();
         let entry = |id: &WorkspaceId| {
             let workspace = self.workspaces.get(id)?;
             let terms = match &workspace.stage {
@@ -317,16 +369,20 @@ impl State {
         {
             workspace.failures = 0;
         }
-        let is_queued = matches!(workspace.stage, Stage::Queued(_));
         let forgotten = matches!(workspace.stage, Stage::Stopped) && !workspace.recorded;
-        match (matches!(left, Stage::Queued(_)), is_queued) {
-            (false, true) => self.queue.push_back(id.clone()),
-            (true, false) => {
-                self.queue.retain(|queued| queued != id);
+        let place = workspace.stage.place();
+        if left.place() != place {
+            if let Some(left) = left.place() {
+                let left = (left, id.clone());
+                self.queue.remove(&left);
                 // Everybody behind it has a new position.
-                self.news.changed.extend(self.queue.iter().cloned());
+                self.news.changed.extend(self.queue.range(left..).map(|(_, id)| id.clone()));
             }
-            _ => {}
+            if let Some(place) = place {
+                let place = (place, id.clone());
+                self.news.changed.extend(self.queue.range(&place..).map(|(_, id)| id.clone()));
+                self.queue.insert(place);
+            }
         }
         if forgotten {
             self.workspaces.remove(id);
@@ -361,7 +417,8 @@ impl State {
         if let Then::Fail(cause) = &then {
             self.news.notes.push(Note::Failed { id: id.clone(), cause: cause.clone(), spawning: true });
         }
-        self.enter(id, Stage::Stopping(Stopping { how, generation, then, asked: None, unasked: None }), now);
+        let stopping = Stopping { how, generation, then, asked: None, taken: false, unasked: None };
+        self.enter(id, Stage::Stopping(stopping), now);
     }
 }
 

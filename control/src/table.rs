@@ -1,7 +1,7 @@
 //! The one table: written by the control loop, read by every request without a lock.
 
 use crate::reconcile::idle;
-use crate::{Activity, Address, Cause, Driver, Generation, Identity};
+use crate::{Activity, Address, Cause, Driver, Generation, Identity, Step};
 use arc_swap::ArcSwap;
 use config::{Template, TemplateName, WorkspaceId};
 use std::collections::HashMap;
@@ -100,7 +100,12 @@ pub enum Phase {
         position: usize,
     },
     /// On its way.
-    Starting,
+    Starting {
+        /// How far it is.
+        step: Step,
+        /// What hinders it at the moment.
+        trouble: Option<Cause>,
+    },
     /// Accepts connections.
     Ready(Route),
     /// Being ended; a wake now is remembered and carried out when it has ended.
@@ -120,7 +125,7 @@ impl Phase {
         match self {
             Self::Stopped => "stopped",
             Self::Queued { .. } => "queued",
-            Self::Starting => "starting",
+            Self::Starting { .. } => "starting",
             Self::Ready(_) => "ready",
             Self::Stopping => "stopping",
             Self::Failed { .. } => "failed",
@@ -235,6 +240,16 @@ pub struct Workspaces {
 struct Published {
     table: ArcSwap<Table>,
     synced: AtomicBool,
+    sighted: AtomicBool,
+}
+
+/// How far the table may be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// [`Workspaces::synced`].
+    pub(crate) synced: bool,
+    /// [`Workspaces::sighted`].
+    pub(crate) sighted: bool,
 }
 
 /// The writing end of the table: there is one, in the control loop.
@@ -245,13 +260,16 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     /// Whether readers see this already.
-    pub(crate) fn shows(&self, synced: bool) -> bool {
-        self.published.synced.load(Ordering::Acquire) == synced
+    pub(crate) fn shows(&self, standing: Standing) -> bool {
+        let Published { synced, sighted, .. } = &*self.published;
+        let (synced, sighted) = (synced.load(Ordering::Acquire), sighted.load(Ordering::Acquire));
+        standing == Standing { synced, sighted }
     }
     /// Replaces the table and tells all who wait.
-    pub(crate) fn publish(&self, table: Table, synced: bool) {
+    pub(crate) fn publish(&self, table: Table, standing: Standing) {
         self.published.table.store(Arc::new(table));
-        self.published.synced.store(synced, Ordering::Release);
+        self.published.synced.store(standing.synced, Ordering::Release);
+        self.published.sighted.store(standing.sighted, Ordering::Release);
         self.changes.send_modify(|version| *version += 1);
     }
 }
@@ -280,9 +298,15 @@ impl Workspaces {
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
     }
-    /// Whether the driver has told all that there is, so that the table may be believed.
+    /// Whether the driver has told all that there is, and this Usher may serve: one that could not tell the others
+    /// for long what it knows of use may not, since they stop what it serves.
     pub fn synced(&self) -> bool {
         self.published.synced.load(Ordering::Acquire)
+    }
+    /// Whether what the table says of addresses is known to be true now. While it is not, connections that are open
+    /// may go on, and none is opened: another's workspace may stand at the address by now.
+    pub fn sighted(&self) -> bool {
+        self.published.sighted.load(Ordering::Acquire)
     }
     /// Asks for a start. Idempotent: one that is wanted already stays where it is in the queue.
     ///

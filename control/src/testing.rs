@@ -71,7 +71,7 @@ pub(crate) fn settings(concurrent: usize, queue: usize, idle: Idle) -> Settings 
 }
 
 pub(crate) fn state(settings: Settings, now: Instant) -> State {
-    let mut state = State::new(settings, Restored::default());
+    let mut state = State::new(settings, Restored::default(), false);
     state.fold(Event::Synced, now);
     state
 }
@@ -105,11 +105,11 @@ pub(crate) fn generation(number: u64) -> Generation {
 
 pub(crate) fn seen(id: &WorkspaceId, phase: ObservedPhase) -> Event {
     let template = TemplateName::parse("demo").unwrap();
-    Event::Seen(Observed { id: id.clone(), owner: owner(id), template, phase })
+    Event::Seen(Observed::alone(id.clone(), owner(id), template, phase))
 }
 
 pub(crate) fn running(id: &WorkspaceId, number: u64) -> Event {
-    seen(id, ObservedPhase::Running { generation: generation(number), address: Some(address()) })
+    seen(id, ObservedPhase::started(generation(number), Some(address())))
 }
 
 /// A driver that does what it is asked at once, writes it down, and tells what a test has it tell.
@@ -178,7 +178,11 @@ impl Driver for FakeDriver {
         let mut inner = self.inner.lock().unwrap();
         inner.log.push(match &action {
             Action::Start(spec) => format!("start {}", spec.id),
-            Action::Stop { id, generation } => format!("stop {id} {generation}"),
+            Action::Stop { id, generation: Some(generation), .. } => format!("stop {id} {generation}"),
+            Action::Stop { id, .. } => format!("stop {id}"),
+            Action::Want(spec) => format!("want {}", spec.id),
+            Action::Mark { id, .. } => format!("mark {id}"),
+            Action::Unmark { id, .. } => format!("unmark {id}"),
             Action::Delete { id, volume } => format!("delete {id} {volume}"),
             Action::Nudge { id } => format!("nudge {id}"),
         });
@@ -190,9 +194,9 @@ impl Driver for FakeDriver {
         }
         match action {
             Action::Start(spec) => self.start(&mut inner, &spec),
-            Action::Stop { id, generation } => self.end(&mut inner, &id, &generation),
+            Action::Stop { id, generation: Some(generation), .. } => self.end(&mut inner, &id, &generation),
             Action::Delete { id, .. } => self.tell(Event::Gone(id)),
-            Action::Nudge { .. } => {}
+            _ => {}
         }
         Ok(())
     }

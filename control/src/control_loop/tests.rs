@@ -37,11 +37,12 @@ fn lab_with(settings: Settings, after: Duration, restored: Restored) -> Lab {
     let sources = Sources {
         events: driver.observe(),
         requests,
+        others: None,
         settings: stream::pending().boxed(),
         shutdown: shutdown.clone(),
     };
     let metrics = Arc::new(Metrics::new(&registry).unwrap());
-    let state = State::new(settings, restored);
+    let state = State::new(settings, restored, false);
     let answer = Arc::new(Mutex::new(None));
     let probes = probes(after, answer.clone());
     let control_loop = ControlLoop::new(state, publisher, driver.clone(), probes, metrics);

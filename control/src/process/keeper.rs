@@ -107,7 +107,9 @@ impl Keeper {
     async fn obey(&mut self, action: Action, running: Option<Running>) -> Option<Running> {
         match (action, running) {
             (Action::Start(spec), None) => self.start(spec).await,
-            (Action::Stop { generation, .. }, Some(running)) if *generation.0 == *running.run.generation => {
+            (Action::Stop { generation: Some(asked), .. }, Some(running))
+                if *asked.0 == *running.run.generation =>
+            {
                 self.stop(running, Wanted::Stopped).await
             }
             (Action::Delete { volume, .. }, Some(running)) => {
@@ -117,8 +119,9 @@ impl Keeper {
                 self.settle(Wanted::Deleted { volume }).await;
                 None
             }
-            // It is as asked for, or it is another generation, which is left alone.
-            (Action::Start(_) | Action::Stop { .. } | Action::Nudge { .. }, running) => running,
+            // It is as asked for, or it is another generation, which is left alone, or it is nothing that a driver
+            // that is alone is asked for.
+            (_, running) => running,
         }
     }
 
@@ -132,7 +135,7 @@ impl Keeper {
         match self.spawn(&spec).await {
             Ok(running) => {
                 let address = Some(address(&self.shared, &running.run));
-                self.tell(ObservedPhase::Running { generation: generation(&running.run), address }).await;
+                self.tell(ObservedPhase::started(generation(&running.run), address)).await;
                 crash::point("spawn.told");
                 Some(running)
             }
@@ -263,7 +266,7 @@ impl Keeper {
     /// Tells observers. Of one that was never started there is nothing to tell.
     async fn tell(&self, phase: ObservedPhase) {
         if let Some(About { owner, template }) = self.about.clone() {
-            self.shared.board.tell(Observed { id: self.id.clone(), owner, template, phase }).await;
+            self.shared.board.tell(Observed::alone(self.id.clone(), owner, template, phase)).await;
         }
     }
 }

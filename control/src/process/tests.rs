@@ -3,7 +3,7 @@
 pub(super) mod support;
 
 use super::*;
-use crate::{Address, CauseCode, Generation, Kind, StartSpec};
+use crate::{Address, CauseCode, Generation, Kind, StartSpec, Stop};
 use config::{Connect, Template, Value};
 use proc::process_of;
 use std::path::Path;
@@ -130,7 +130,7 @@ async fn a_stop_of_another_generation_changes_nothing() {
     let mut opened = installation.open().await;
     let (generation, _) = opened.start("alice", shell("exec sleep 600")).await;
     let old = Generation("0000000000000000".into());
-    opened.driver.act(Action::Stop { id: id("alice"), generation: old }).await.unwrap();
+    opened.driver.act(Action::Stop { id: id("alice"), generation: Some(old), why: Stop::Asked }).await.unwrap();
     opened.driver.act(Action::Delete { id: id("alice"), volume: false }).await.unwrap();
     // The deletion found it running: without it nothing would have been stopped.
     assert_eq!(opened.phase().await, ObservedPhase::Stopping { generation });
@@ -142,11 +142,12 @@ async fn a_start_during_a_stop_is_carried_out_after_it() {
     let installation = Installation::new();
     let mut opened = installation.open().await;
     let (first, first_address) = opened.start("alice", shell("exec sleep 600")).await;
-    opened.driver.act(Action::Stop { id: id("alice"), generation: first.clone() }).await.unwrap();
+    opened.driver.act(Action::Stop { id: id("alice"), generation: Some(first.clone()), why: Stop::Asked }).await.unwrap();
     opened.driver.act(Action::Start(spec("alice", shell("exec sleep 600")))).await.unwrap();
     assert_eq!(opened.phase().await, ObservedPhase::Stopping { generation: first.clone() });
     assert_eq!(opened.phase().await, ObservedPhase::Stopped);
-    let ObservedPhase::Running { generation, address } = opened.phase().await else { panic!("not running") };
+    let ObservedPhase::Running { generation, address, .. } = opened.phase().await else { panic!("not running") };
+    let generation = generation.unwrap();
     assert_ne!((&generation, address.unwrap()), (&first, first_address));
     opened.stop("alice", generation).await;
 }
@@ -249,13 +250,9 @@ async fn a_restart_adopts_what_runs() {
     drop(opened);
 
     let mut again = installation.open().await;
-    let adopted = ObservedPhase::Running { generation: generation.clone(), address: Some(address) };
-    let expected = Observed {
-        id: id("alice"),
-        owner: owner("alice"),
-        template: TemplateName::parse("any").unwrap(),
-        phase: adopted,
-    };
+    let adopted = ObservedPhase::started(generation.clone(), Some(address));
+    let any = TemplateName::parse("any").unwrap();
+    let expected = Observed::alone(id("alice"), owner("alice"), any, adopted);
     assert!(matches!(again.next().await, Event::Seen(seen) if seen == expected));
     assert!(matches!(again.next().await, Event::Synced));
     assert!(proc::lives(process));

@@ -44,7 +44,7 @@ fn turns_are_given_in_order_to_so_many_and_to_each_user_once() {
 #[test]
 fn nothing_starts_before_the_driver_has_told_all() {
     let now = Instant::now();
-    let mut state = State::new(settings(8, 8, idle()), crate::usage::Restored::default());
+    let mut state = State::new(settings(8, 8, idle()), crate::usage::Restored::default(), false);
     state.wake(&wake(&id("a")), now).unwrap();
     assert_eq!(reconcile(&state, now), []);
     // It ran all the while.
@@ -115,7 +115,7 @@ fn foreign(phase: ObservedPhase) -> Event {
 #[test]
 fn a_change_of_owner_ends_what_the_former_one_had_and_begins_anew_for_the_new_one() {
     let (a, at) = (id("a"), address());
-    let running = ObservedPhase::Running { generation: generation(1), address: Some(at) };
+    let running = ObservedPhase::started(generation(1), Some(at));
     let cases = [
         ("queued", running.clone(), "starting"),
         ("starting", running.clone(), "starting"),
@@ -181,7 +181,7 @@ fn one_that_moves_to_another_address_is_no_younger_for_it() {
     let later = now + secs(100);
     let moved = crate::Address::Tcp(([127, 0, 0, 2], 1).into());
     state.fold(
-        seen(&id("a"), ObservedPhase::Running { generation: generation(1), address: Some(moved.clone()) }),
+        seen(&id("a"), ObservedPhase::started(generation(1), Some(moved.clone()))),
         later,
     );
     reach(&mut state, "a", 1, later);
@@ -247,7 +247,7 @@ fn assert_is_allowed(state: &State, decision: &Decision, now: Instant) {
                 .find(|other| other.owner == workspace.owner && matches!(other.stage, Stage::Starting(_)));
             assert!(other.is_none(), "{id}: its user starts another");
         }
-        Decision::Reap(id, _) => {
+        Decision::Reap(id) => {
             let why = state.entry(id).unwrap().why_alive(now).unwrap();
             assert!(why.stops_at.unwrap() + LOOK_AGAIN <= now, "{id} was in use: {why:?}");
         }
@@ -256,7 +256,7 @@ fn assert_is_allowed(state: &State, decision: &Decision, now: Instant) {
 }
 
 fn assert_is_consistent(state: &State) {
-    let queued: HashSet<_> = state.queue.iter().collect();
+    let queued: HashSet<_> = state.queue.iter().map(|(_, id)| id).collect();
     assert_eq!(queued.len(), state.queue.len(), "somebody waits twice");
     for (id, workspace) in &state.workspaces {
         assert_eq!(queued.contains(id), matches!(workspace.stage, Stage::Queued(_)), "{id}");
@@ -316,7 +316,7 @@ fn happen(state: &mut State, id: &WorkspaceId, what: Happening, now: &mut Instan
         }
         Happening::Running { generation: number, address: known } => {
             let phase =
-                ObservedPhase::Running { generation: generation(number), address: known.then(address) };
+                ObservedPhase::started(generation(number), known.then(address));
             state.fold(seen(id, phase), at);
         }
         Happening::Stopping { generation: number } => {

@@ -1,9 +1,9 @@
 //! Decisions, applied to what the control loop knows; what has to be done in the world comes out.
 
-use super::{Busy, How, Note, Stage, Starting, State, Then};
+use super::{Busy, How, Marked, Note, Stage, Starting, State, Then};
 use crate::StopReason;
 use crate::reconcile::Decision;
-use crate::{Action, Address, Cause, CauseCode, Generation, StartSpec};
+use crate::{Action, Address, Cause, CauseCode, Generation, Mark, StartSpec, Step, Stop};
 use config::{Connect, ReadyProbe, Template, WorkspaceId};
 use std::sync::Arc;
 use std::time::Instant;
@@ -40,6 +40,7 @@ impl State {
     /// Does what was decided; what it takes outside is the answer.
     pub(crate) fn apply(&mut self, decision: Decision, now: Instant) -> Option<Effect> {
         match decision {
+            Decision::Want(id) => self.write_want_down(&id, now),
             Decision::Start(id) => self.start(&id, now),
             Decision::TemplateGone(id) => {
                 let cause = Cause::template_gone(&self.workspaces.get(&id)?.template);
@@ -49,18 +50,9 @@ impl State {
             Decision::Probe(id) => self.probe(&id),
             Decision::TimeOut(id) => self.time_out(&id, now),
             Decision::AskBusy(id) => self.ask_busy(&id),
-            Decision::Mark(id) => {
-                self.ready_mut(&id)?.mark = Some(now);
-                None
-            }
-            Decision::Unmark(id) => {
-                self.ready_mut(&id)?.mark = None;
-                None
-            }
-            Decision::Reap(id, reason) => {
-                self.reap(&id, reason, now);
-                None
-            }
+            Decision::Mark(id, reason) => self.mark(&id, reason, now),
+            Decision::Unmark(id) => self.unmark(&id, now),
+            Decision::Reap(id) => self.reap(&id, now),
             Decision::End(id) => self.tell_driver_to_end(&id, now),
             Decision::Forget(id) => {
                 self.finish_stop(&id, now);
@@ -69,21 +61,36 @@ impl State {
         }
     }
 
-    fn start(&mut self, id: &WorkspaceId, now: Instant) -> Option<Effect> {
+    fn write_want_down(&mut self, id: &WorkspaceId, now: Instant) -> Option<Effect> {
+        let spec = self.spec(id)?;
         let workspace = self.workspaces.get_mut(id)?;
+        let Stage::Queued(want) = &mut workspace.stage else { return None };
+        want.asked = Some(now);
+        workspace.attempt += 1;
+        Some(Effect::Act { id: id.clone(), attempt: workspace.attempt, action: Action::Want(spec) })
+    }
+
+    /// All that a start of a workspace in the queue needs.
+    fn spec(&self, id: &WorkspaceId) -> Option<StartSpec> {
+        let workspace = self.workspaces.get(id)?;
         let Stage::Queued(want) = &workspace.stage else { return None };
         let template = self.settings.templates.get(&workspace.template)?.clone();
-        let spec = StartSpec {
-            id: id.clone(),
-            owner: want.owner.clone(),
-            template: template.clone(),
-            host: want.host.clone(),
-        };
+        let (owner, host) = (want.owner.clone(), want.host.clone());
+        Some(StartSpec { id: id.clone(), owner, template, host })
+    }
+
+    fn start(&mut self, id: &WorkspaceId, now: Instant) -> Option<Effect> {
+        let spec = self.spec(id)?;
+        let workspace = self.workspaces.get_mut(id)?;
+        let Stage::Queued(want) = &workspace.stage else { return None };
         let starting = Starting {
-            template,
+            template: spec.template.clone(),
             host: want.host.clone(),
             woken: Some(want.since),
+            taken: false,
+            step: Step::Asked,
             progress: now,
+            trouble: None,
             instance: None,
             address: None,
             probing: false,
@@ -113,7 +120,8 @@ impl State {
         let Stage::Starting(starting) = &workspace.stage else { return None };
         let generation = workspace.stage.generation().cloned();
         let attempt = workspace.attempt;
-        let cause = late(&starting.template);
+        let known = starting.trouble.as_ref().map(|trouble| trouble.cause.clone());
+        let cause = known.unwrap_or_else(|| late(&starting.template));
         self.end(id, How::Stop, generation, Then::Fail(cause), now);
         Some(Effect::Tail { id: id.clone(), attempt })
     }
@@ -131,22 +139,62 @@ impl State {
         })
     }
 
-    fn reap(&mut self, id: &WorkspaceId, reason: StopReason, now: Instant) {
-        let Some(workspace) = self.workspaces.get_mut(id) else { return };
-        workspace.stopped = Some(reason);
-        let generation = workspace.stage.generation().cloned();
-        self.news.notes.push(Note::Reaped(id.clone(), reason));
+    /// Where there are others, the mark stands when the driver tells of it.
+    fn mark(&mut self, id: &WorkspaceId, reason: StopReason, now: Instant) -> Option<Effect> {
+        let shared = self.peers.is_some();
+        let attempt = self.attempt(id);
+        let ready = self.ready_mut(id)?;
+        if !shared {
+            ready.marked = Some(Marked { mark: Mark { number: 0, reason }, since: now });
+            return None;
+        }
+        ready.marking = Some(now);
+        let generation = ready.instance.generation.clone();
+        Some(Effect::Act { id: id.clone(), attempt, action: Action::Mark { id: id.clone(), generation, reason } })
+    }
+
+    fn unmark(&mut self, id: &WorkspaceId, now: Instant) -> Option<Effect> {
+        let shared = self.peers.is_some();
+        let attempt = self.attempt(id);
+        let ready = self.ready_mut(id)?;
+        if !shared {
+            ready.marked = None;
+            return None;
+        }
+        ready.marking = Some(now);
+        let mark = ready.marked?.mark;
+        Some(Effect::Act { id: id.clone(), attempt, action: Action::Unmark { id: id.clone(), mark } })
+    }
+
+    /// Where there are others, it goes on serving until the driver says that nobody took the mark back.
+    fn reap(&mut self, id: &WorkspaceId, now: Instant) -> Option<Effect> {
+        let shared = self.peers.is_some();
+        let attempt = self.attempt(id);
+        let ready = self.ready_mut(id)?;
+        let mark = ready.marked?.mark;
+        let generation = Some(ready.instance.generation.clone());
+        if shared {
+            ready.marking = Some(now);
+            let action = Action::Stop { id: id.clone(), generation, why: Stop::Marked(mark) };
+            return Some(Effect::Act { id: id.clone(), attempt, action });
+        }
+        self.workspaces.get_mut(id)?.stopped = Some(mark.reason);
+        self.news.notes.push(Note::Reaped(id.clone(), mark.reason));
         self.end(id, How::Stop, generation, Then::Rest, now);
+        None
     }
 
     fn tell_driver_to_end(&mut self, id: &WorkspaceId, now: Instant) -> Option<Effect> {
         let attempt = self.attempt(id);
         let Stage::Stopping(stopping) = &mut self.workspaces.get_mut(id)?.stage else { return None };
         stopping.asked = Some(now);
-        let action = match (stopping.how, stopping.generation.clone()) {
-            (How::Delete { volume }, _) => Action::Delete { id: id.clone(), volume },
-            (How::Stop, Some(generation)) => Action::Stop { id: id.clone(), generation },
-            (How::Stop, None) => return None,
+        let why = match &stopping.then {
+            Then::Fail(cause) => Stop::Failed(cause.clone()),
+            Then::Rest | Then::Start(_) => Stop::Asked,
+        };
+        let action = match stopping.how {
+            How::Delete { volume } => Action::Delete { id: id.clone(), volume },
+            How::Stop => Action::Stop { id: id.clone(), generation: stopping.generation.clone(), why },
         };
         Some(Effect::Act { id: id.clone(), attempt, action })
     }

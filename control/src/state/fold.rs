@@ -1,7 +1,13 @@
 //! What the driver saw, folded into what the control loop knows.
 
-use super::{How, Instance, Note, Stage, Starting, State, Stopping, Then, Unasked, Want, Workspace};
-use crate::{Activity, Address, Cause, CauseCode, Event, Generation, Observed, ObservedPhase};
+use super::{How, Instance, Marked, Note, Place, Stage, Starting, State, Stopping, Then, Unasked, Want, Workspace};
+use crate::{
+    Activity, Address, Cause, CauseCode, Event, Generation, Mark, Observed, ObservedPhase, Order, Step, Trouble,
+};
+use crate::Terms;
+use crate::peers::{CUT_OFF, PeerNews};
+use crate::table::Standing;
+use crate::usage::Kept;
 use config::WorkspaceId;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +18,7 @@ impl State {
     pub(crate) fn fold(&mut self, event: Event, now: Instant) {
         match event {
             Event::Synced => self.synced = true,
+            Event::Sighted(sighted) => self.sighted = sighted,
             Event::Gone(id) => self.gone(&id, now),
             Event::Seen(observed) => self.seen(observed, now),
         }
@@ -23,11 +30,120 @@ impl State {
         match observed.phase {
             ObservedPhase::Stopped => self.seen_ended(&id, None, now),
             ObservedPhase::Failed { cause } => self.seen_ended(&id, Some(cause), now),
+            ObservedPhase::Wanted { order } => self.seen_wanted(&id, order, now),
             ObservedPhase::Stopping { generation } => self.seen_stopping(&id, generation, now),
-            ObservedPhase::Running { generation, address } => {
-                self.seen_running(&id, generation, address, now);
+            ObservedPhase::Running { generation, address, step, trouble } => {
+                let seen = Seen { generation, address, step, trouble };
+                self.seen_running(&id, seen, now);
             }
         }
+        self.note_mark(&id, observed.mark, now);
+        self.note_stopped(&id, observed.stopped);
+    }
+
+    /// Takes in what others with the same workspaces tell.
+    pub(crate) fn hear(&mut self, news: PeerNews, now: Instant) {
+        let Some(peers) = &mut self.peers else { return };
+        match news {
+            PeerNews::Left(name) => peers.left(&name),
+            PeerNews::Told(told) => {
+                if told.last {
+                    peers.left(&told.name);
+                } else {
+                    peers.heard(&told.name, told.seen, now);
+                }
+                for (id, kept) in told.uses {
+                    self.learn(id, kept);
+                }
+            }
+        }
+    }
+
+    /// Takes in where this Usher stands among the others.
+    pub(crate) fn among_others(&mut self, leads: bool, written: Instant, now: Instant) {
+        let Some(peers) = &mut self.peers else { return };
+        peers.leads = leads;
+        let cut_off = now.saturating_duration_since(written) >= CUT_OFF;
+        if cut_off && !peers.cut_off {
+            self.cut_all();
+        }
+        if let Some(peers) = &mut self.peers {
+            peers.cut_off = cut_off;
+        }
+    }
+
+    /// Ends all traffic: what is used through this Usher alone is about to be stopped by the others.
+    fn cut_all(&mut self) {
+        for (id, workspace) in &mut self.workspaces {
+            if let Stage::Ready(ready) = &mut workspace.stage {
+                self.news.ended.push(std::mem::take(&mut ready.instance.ended));
+                self.news.changed.insert(id.clone());
+            }
+        }
+    }
+
+    /// The number of the newest mark that is taken in.
+    pub(crate) fn newest_mark(&self) -> u64 {
+        self.peers.as_ref().map_or(0, |peers| peers.seen)
+    }
+
+    /// How far the table may be believed.
+    pub(crate) fn standing(&self) -> Standing {
+        let cut_off = self.peers.as_ref().is_some_and(|peers| peers.cut_off);
+        Standing { synced: self.synced && !cut_off, sighted: self.sighted }
+    }
+
+    /// Another Usher knows of a use: it counts here as well.
+    fn learn(&mut self, id: WorkspaceId, kept: Kept) {
+        let Some(ready) = self.ready_mut(&id).filter(|ready| ready.instance.generation == kept.generation)
+        else {
+            return self.restored.learn(id, kept);
+        };
+        if ready.terms.learn(&kept) {
+            self.news.changed.insert(id);
+        }
+    }
+
+    fn note_mark(&mut self, id: &WorkspaceId, mark: Option<Mark>, now: Instant) {
+        if let Some(peers) = &mut self.peers {
+            peers.seen = peers.seen.max(mark.map_or(0, |mark| mark.number));
+            let Some(ready) = self.ready_mut(id) else { return };
+            if ready.marked.map(|marked| marked.mark) != mark {
+                ready.marked = mark.map(|mark| Marked { mark, since: now });
+                ready.marking = None;
+            }
+        }
+    }
+
+    /// Another Usher stopped it and wrote down why.
+    fn note_stopped(&mut self, id: &WorkspaceId, stopped: Option<crate::StopReason>) {
+        let Some(workspace) = self.workspaces.get_mut(id) else { return };
+        let ended = matches!(workspace.stage, Stage::Stopping(_) | Stage::Stopped);
+        if ended && stopped.is_some() && workspace.stopped != stopped {
+            workspace.stopped = stopped;
+            self.news.changed.insert(id.clone());
+        }
+    }
+
+    /// It waits for its turn, and this is its place.
+    fn seen_wanted(&mut self, id: &WorkspaceId, order: Order, now: Instant) {
+        let Some(workspace) = self.workspaces.get(id) else { return };
+        let place = Place::Given(order);
+        let own = match &workspace.stage {
+            // What was told before the driver took up what it was asked for.
+            Stage::Starting(starting) if !starting.taken => return,
+            Stage::Stopping(stopping) if stopping.generation.is_none() && !stopping.taken => return,
+            Stage::Stopping(stopping) if stopping.how != How::Stop => return,
+            Stage::Queued(want) => Some(want.clone()),
+            Stage::Stopping(Stopping { then: Then::Start(want), .. }) => Some(want.clone()),
+            _ => None,
+        };
+        let host = format!("{id}.{}", self.settings.domain);
+        let want = match own {
+            Some(want) => Want { place, ..want },
+            None => Want { owner: workspace.owner.clone(), host, since: now, place, asked: None },
+        };
+        self.enter(id, Stage::Queued(want), now);
     }
 
     /// Writes down whose it is and from which template.
@@ -76,67 +192,78 @@ impl State {
         }
     }
 
-    fn seen_running(
-        &mut self,
-        id: &WorkspaceId,
-        generation: Generation,
-        address: Option<Address>,
-        now: Instant,
-    ) {
+    fn seen_running(&mut self, id: &WorkspaceId, seen: Seen, now: Instant) {
+        if let Some(Trouble { cause, terminal: true }) = seen.trouble {
+            return self.give_up(id, seen.generation, cause, now);
+        }
+        let shared = self.peers.is_some();
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
         match &mut workspace.stage {
-            Stage::Starting(starting) if starting.is(&generation) => {
-                if address.is_some() && address != starting.address {
-                    starting.address = address;
-                    starting.progress = now;
-                    self.news.ended.extend(starting.renew());
+            Stage::Starting(starting) => {
+                let (changed, ended) = starting.see(seen, now);
+                self.news.ended.extend(ended);
+                if changed {
+                    self.news.changed.insert(id.clone());
                 }
             }
-            Stage::Starting(starting) => {
-                self.news.ended.extend(starting.instance.take().map(|instance| instance.ended));
-                starting.instance = Some(Instance::new(generation, now));
-                starting.address = address;
-                starting.progress = now;
-                starting.probing = false;
-            }
             Stage::Ready(ready)
-                if ready.instance.generation == generation
-                    && address.as_ref().is_none_or(|address| *address == ready.address) => {}
+                if Some(&ready.instance.generation) == seen.generation.as_ref()
+                    && seen.address.as_ref().is_none_or(|address| *address == ready.address) => {}
+            // A stop that the driver took up, or that nobody asked for, is over: this is what came after it.
+            Stage::Stopping(stopping)
+                if shared
+                    && stopping.how == How::Stop
+                    && (stopping.taken || stopping.unasked.is_some())
+                    && (seen.generation.is_none() || seen.generation != stopping.generation) =>
+            {
+                self.adopt(id, seen, now);
+            }
             Stage::Stopping(stopping) => {
-                if stopping.generation.as_ref() != Some(&generation) {
-                    stopping.generation = Some(generation);
+                if seen.generation.is_some() && stopping.generation != seen.generation {
+                    stopping.generation = seen.generation;
                     stopping.asked = None;
                 }
             }
-            _ => self.adopt(id, generation, address, now),
+            _ => self.adopt(id, seen, now),
         }
     }
 
-    /// Takes over an instance that was not started here: after a restart of Usher, or by somebody else's hand.
-    fn adopt(&mut self, id: &WorkspaceId, generation: Generation, address: Option<Address>, now: Instant) {
+    /// Takes back a start, or a workspace, that cannot come to anything.
+    fn give_up(&mut self, id: &WorkspaceId, generation: Option<Generation>, cause: Cause, now: Instant) {
+        let Some(workspace) = self.workspaces.get(id) else { return };
+        if !matches!(workspace.stage, Stage::Stopping(_)) {
+            self.end(id, How::Stop, generation, Then::Fail(cause), now);
+        }
+    }
+
+    /// Takes over what was not started here: after a restart of Usher, or by somebody else's hand.
+    fn adopt(&mut self, id: &WorkspaceId, seen: Seen, now: Instant) {
         let Some(workspace) = self.workspaces.get(id) else { return };
         let woken = match &workspace.stage {
-            Stage::Queued(want) => Some(want.since),
+            Stage::Queued(want) | Stage::Stopping(Stopping { then: Then::Start(want), .. }) => Some(want.since),
             _ => None,
         };
-        let same = workspace.stage.instance().filter(|instance| instance.generation == generation);
-        let started = same.map(|instance| instance.started);
         let Some(template) = self.settings.templates.get(&workspace.template).cloned() else {
             // Nothing is known of how to reach it or of when it is idle: it would run for ever.
             let then = Then::Fail(Cause::template_gone(&workspace.template));
-            return self.end(id, How::Stop, Some(generation), then, now);
+            return self.end(id, How::Stop, seen.generation, then, now);
         };
-        let mut instance = Instance::new(generation, now);
-        // One that has moved to another address is no younger for it.
-        let recorded = self.restored.get(id, &instance.generation).map(|known| known.started);
-        instance.started = started.or(recorded).unwrap_or(now);
+        let mut instance = seen.generation.map(|generation| Instance::new(generation, now));
+        if let Some(instance) = &mut instance
+            && let Some(known) = self.restored.get(id, &instance.generation)
+        {
+            instance.started = known.started;
+        }
         let starting = Starting {
             template,
             host: format!("{id}.{}", self.settings.domain),
             woken,
+            taken: true,
+            step: seen.step,
             progress: now,
-            instance: Some(instance),
-            address,
+            trouble: seen.trouble,
+            instance,
+            address: seen.address,
             probing: false,
         };
         self.enter(id, Stage::Starting(starting), now);
@@ -157,20 +284,31 @@ impl State {
             Stage::Ready(_) | Stage::Stopped => (Then::Rest, false),
         };
         let unasked = (!matches!(then, Then::Start(_))).then_some(Unasked { spawning });
-        // The driver is asked all the same: whoever began this may have died over it.
+        // Where there is nobody else the driver is asked all the same: whoever began this may have died over it.
+        let asked = self.peers.is_some().then_some(now);
         self.end(id, How::Stop, Some(generation), then, now);
         if let Some(Stage::Stopping(stopping)) = self.workspaces.get_mut(id).map(|w| &mut w.stage) {
             stopping.unasked = unasked;
+            stopping.asked = asked;
         }
     }
 
     /// Nothing runs any more: by a stop, or by itself (`cause`).
     fn seen_ended(&mut self, id: &WorkspaceId, cause: Option<Cause>, now: Instant) {
+        let shared = self.peers.is_some();
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
         match (&mut workspace.stage, cause) {
+            // Another Usher called it off.
+            (Stage::Queued(Want { place: Place::Given(_), .. }), None) if shared => {
+                self.enter(id, Stage::Stopped, now);
+            }
             // It ended by itself; a wake meanwhile meets the failure's back-off.
             (Stage::Stopping(Stopping { unasked: Some(_), .. }), Some(cause)) => self.fail(id, cause, now),
             (Stage::Stopping(stopping), _) if stopping.how == How::Stop => self.finish_stop(id, now),
+            // Another Usher called it off.
+            (Stage::Starting(Starting { taken: true, .. }), None) if shared => {
+                self.enter(id, Stage::Stopped, now);
+            }
             (Stage::Starting(starting), cause) => match (starting.instance.is_some(), cause) {
                 (_, Some(cause)) => self.fail(id, cause, now),
                 (true, None) => self.fail(id, ended_early(), now),
@@ -236,9 +374,65 @@ impl Instance {
     }
 }
 
+impl Terms {
+    /// Takes in what another Usher knows; tells whether that was news.
+    fn learn(&mut self, kept: &Kept) -> bool {
+        let before = self.clone();
+        if kept.last.0 > self.last.0 {
+            self.last = kept.last;
+        }
+        self.started = self.started.min(kept.started);
+        self.extended_until = self.extended_until.max(kept.extended_until);
+        self.kept_until = self.kept_until.max(kept.kept_until);
+        *self != before
+    }
+}
+
+/// What is seen of a workspace that is to run.
+struct Seen {
+    generation: Option<Generation>,
+    address: Option<Address>,
+    step: Step,
+    trouble: Option<Trouble>,
+}
+
 impl Starting {
     fn is(&self, generation: &Generation) -> bool {
         self.instance.as_ref().is_some_and(|instance| instance.generation == *generation)
+    }
+
+    /// Takes in how far it is; tells whether that shows, and what ends the traffic to the instance before.
+    fn see(&mut self, seen: Seen, now: Instant) -> (bool, Option<CancellationToken>) {
+        let shows = self.step != seen.step || self.trouble != seen.trouble;
+        let moved = self.step != seen.step;
+        (self.step, self.trouble, self.taken) = (seen.step, seen.trouble, true);
+        let ended = match seen.generation {
+            Some(generation) if self.is(&generation) => {
+                if seen.address.is_none() || seen.address == self.address {
+                    if moved {
+                        self.progress = now;
+                    }
+                    return (shows, None);
+                }
+                self.address = seen.address;
+                self.renew()
+            }
+            None if self.instance.is_none() => {
+                if moved {
+                    self.progress = now;
+                }
+                return (shows, None);
+            }
+            generation => {
+                let before = self.instance.take().map(|instance| instance.ended);
+                self.instance = generation.map(|generation| Instance::new(generation, now));
+                self.address = seen.address;
+                self.probing = false;
+                before
+            }
+        };
+        self.progress = now;
+        (shows, ended)
     }
 
     /// Lets the prober begin anew; gives what ends the one before.
@@ -254,12 +448,5 @@ fn ended_early() -> Cause {
         code: CauseCode::Crashed,
         detail: "The workspace ended before it was ready.".to_owned(),
         hint: "see the end of its log on the waiting page".to_owned(),
-    }
-}
-
-impl Want {
-    /// What a wake asks for.
-    pub(super) fn of(wake: &crate::Wake, now: Instant) -> Self {
-        Self { owner: wake.owner.clone(), host: wake.host.clone(), since: now }
     }
 }

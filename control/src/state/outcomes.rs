@@ -1,9 +1,9 @@
 //! What became of effects, taken into what the control loop knows.
 
-use super::{Busy, How, Ready, Stage, Starting, State, Then};
+use super::{Busy, How, Note, Ready, Stage, Starting, State, Then};
 use crate::reconcile::idle;
 use crate::usage::Kept;
-use crate::{Action, Cause, CauseCode, Generation, Terms};
+use crate::{Action, Cause, CauseCode, Generation, Mark, Stop, Terms};
 use config::WorkspaceId;
 use std::time::Instant;
 
@@ -27,13 +27,42 @@ impl State {
     /// Takes in what became of an effect.
     pub(crate) fn conclude(&mut self, outcome: Outcome, now: Instant) {
         match outcome {
-            Outcome::Acted { result: Ok(()), .. } => {}
+            Outcome::Acted { id, attempt, action, result: Ok(()) } => self.taken_up(&id, attempt, action, now),
             Outcome::Acted { id, attempt, action, result: Err(cause) } => {
                 self.refused(&id, attempt, &action, cause, now);
             }
             Outcome::Reached { id, generation } => self.reached(&id, &generation, now),
             Outcome::Busy { id, generation, busy } => self.answered(&id, &generation, busy, now),
             Outcome::Tail { id, attempt, text } => self.explain(&id, attempt, &text),
+        }
+    }
+
+    /// The driver took an action up: what it tells from now on comes after it.
+    fn taken_up(&mut self, id: &WorkspaceId, attempt: u64, action: Action, now: Instant) {
+        if let Action::Stop { generation, why: Stop::Marked(mark), .. } = &action
+            && self.peers.is_some()
+        {
+            return self.reaped(id, generation.as_ref(), *mark, now);
+        }
+        let Some(workspace) = self.workspaces.get_mut(id).filter(|w| w.attempt == attempt) else { return };
+        match (&mut workspace.stage, action) {
+            (Stage::Starting(starting), Action::Start(_)) => starting.taken = true,
+            (Stage::Stopping(stopping), Action::Stop { .. } | Action::Delete { .. }) => stopping.taken = true,
+            _ => {}
+        }
+    }
+
+    /// The stop of an unused workspace holds: nobody took its mark back.
+    fn reaped(&mut self, id: &WorkspaceId, generation: Option<&Generation>, mark: Mark, now: Instant) {
+        let Some(workspace) = self.workspaces.get_mut(id) else { return };
+        if workspace.stage.generation() != generation || !matches!(workspace.stage, Stage::Ready(_)) {
+            return;
+        }
+        workspace.stopped = Some(mark.reason);
+        self.news.notes.push(Note::Reaped(id.clone(), mark.reason));
+        self.end(id, How::Stop, generation.cloned(), Then::Rest, now);
+        if let Some(Stage::Stopping(stopping)) = self.workspaces.get_mut(id).map(|w| &mut w.stage) {
+            (stopping.asked, stopping.taken) = (Some(now), true);
         }
     }
 
@@ -44,6 +73,12 @@ impl State {
                 if starting.instance.is_none() && workspace.attempt == attempt =>
             {
                 self.fail(id, cause, now);
+            }
+            (Stage::Queued(_), Action::Want(_)) if workspace.attempt == attempt => self.fail(id, cause, now),
+            // It was used in between, or the mark is not known any more: what holds is told by an event.
+            (Stage::Ready(ready), Action::Mark { .. } | Action::Unmark { .. } | Action::Stop { .. }) => {
+                ready.marking = None;
+                tracing::debug!(workspace.name = %id, cause = cause.code.as_str(), "a stop was put off");
             }
             // Called off meanwhile, and it never began.
             (Stage::Stopping(stopping), Action::Start(_))
@@ -125,7 +160,8 @@ impl Starting {
             host: self.host.clone(),
             since: now,
             terms,
-            mark: None,
+            marked: None,
+            marking: None,
             busy: Busy::NotAsked,
         })
     }

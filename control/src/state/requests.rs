@@ -1,9 +1,9 @@
 //! What users and operators ask for, taken into what the control loop knows.
 
-use super::{Effect, How, Stage, State, Then, Want, Workspace};
+use super::{Effect, How, Place, Stage, State, Then, Want, Workspace};
 use crate::reconcile::admit::{Admission, admit};
 use crate::reconcile::idle;
-use crate::{Action, Activity, StopReason, Wake, WakeRefused};
+use crate::{Action, Activity, Order, StopReason, Wake, WakeRefused};
 use config::WorkspaceId;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,13 +23,30 @@ impl State {
                 Ok(None)
             }
             Admission::Remember => {
-                self.then(&wake.id, Then::Start(Want::of(wake, now)));
+                let want = self.want(wake, now);
+                self.then(&wake.id, Then::Start(want));
                 Ok(None)
             }
         }
     }
 
+    /// What a wake asks for, at the end of the queue.
+    fn want(&mut self, wake: &Wake, now: Instant) -> Want {
+        let place = self.next_place();
+        Want { owner: wake.owner.clone(), host: wake.host.clone(), since: now, place, asked: None }
+    }
+
+    /// The last place in the queue; where there are others it is theirs to see before it counts.
+    fn next_place(&mut self) -> Place {
+        self.last_place += 1;
+        match self.peers {
+            None => Place::Given(Order { second: 0, within: self.last_place }),
+            Some(_) => Place::Asked(self.last_place),
+        }
+    }
+
     fn enqueue(&mut self, wake: &Wake, now: Instant) {
+        let want = self.want(wake, now);
         let workspace = self.workspaces.entry(wake.id.clone()).or_insert_with(|| Workspace {
             owner: wake.owner.clone(),
             template: wake.template.clone(),
@@ -44,7 +61,7 @@ impl State {
         if !workspace.recorded {
             workspace.template = wake.template.clone();
         }
-        self.enter(&wake.id, Stage::Queued(Want::of(wake, now)), now);
+        self.enter(&wake.id, Stage::Queued(want), now);
     }
 
     /// A stop is asked for; `false` = there is nothing to stop.
@@ -52,6 +69,8 @@ impl State {
         let Some(workspace) = self.workspaces.get_mut(id) else { return false };
         let generation = workspace.stage.generation().cloned();
         match &workspace.stage {
+            // It is taken back where it was written down for others to see.
+            Stage::Queued(_) if self.peers.is_some() => self.end(id, How::Stop, None, Then::Rest, now),
             Stage::Queued(_) => self.enter(id, Stage::Stopped, now),
             Stage::Starting(_) | Stage::Ready(_) => {
                 workspace.stopped = Some(StopReason::Asked);

@@ -5,7 +5,7 @@ use crate::testing::*;
 
 /// A state in which alice's instance 7 is ready, adopted at `now`.
 fn adopted(restored: Restored, now: Instant) -> State {
-    let mut state = State::new(settings(8, 8, idle()), restored);
+    let mut state = State::new(settings(8, 8, idle()), restored, false);
     state.fold(running(&id("alice"), 7), now);
     state.fold(Event::Synced, now);
     let reached = crate::state::Outcome::Reached { id: id("alice"), generation: generation(7) };
@@ -59,7 +59,7 @@ fn an_age_that_the_clock_cannot_hold_is_no_panic() {
                 kept_ms: Some(u64::MAX),
             },
         )]),
-        sessions: BTreeMap::new(),
+        ..Document::default()
     };
     let mut restored = workspaces_of(&document, Instant::now());
     assert_eq!(restored.take(&id("alice"), &generation(7)).unwrap().last.1, idle::STARTED);

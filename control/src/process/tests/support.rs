@@ -1,7 +1,7 @@
 //! What the tests of the driver share: installations, what a driver tells, and waiting.
 
 use super::super::*;
-use crate::{Address, Change, Generation, Identity, Kind, Record, StartSpec, Version};
+use crate::{Address, Change, Generation, Identity, Kind, Record, StartSpec, Stop, Version};
 use config::{Connect, Idle, Template};
 use futures_util::StreamExt;
 use proc::ProcessId;
@@ -161,7 +161,7 @@ impl Opened {
         loop {
             match self.next().await {
                 Event::Seen(observed) => return observed.phase,
-                Event::Synced => {}
+                Event::Synced | Event::Sighted(_) => {}
                 Event::Gone(id) => panic!("{id} is gone"),
             }
         }
@@ -172,7 +172,7 @@ impl Opened {
             match self.phase().await {
                 ObservedPhase::Failed { cause } => return cause,
                 ObservedPhase::Running { .. } | ObservedPhase::Stopping { .. } => {}
-                ObservedPhase::Stopped => panic!("stopped, not failed"),
+                other => panic!("{other:?}, not failed"),
             }
         }
     }
@@ -180,7 +180,7 @@ impl Opened {
     pub async fn start(&mut self, name: &str, template: Template) -> (Generation, Address) {
         self.driver.act(Action::Start(spec(name, template))).await.unwrap();
         match self.phase().await {
-            ObservedPhase::Running { generation, address } => (generation, address.unwrap()),
+            ObservedPhase::Running { generation, address, .. } => (generation.unwrap(), address.unwrap()),
             other => panic!("{other:?}"),
         }
     }
@@ -188,7 +188,7 @@ impl Opened {
     /// Stops a workspace and waits until it has.
     pub async fn stop(&mut self, name: &str, generation: Generation) {
         let stopping = ObservedPhase::Stopping { generation: generation.clone() };
-        self.driver.act(Action::Stop { id: id(name), generation }).await.unwrap();
+        self.driver.act(Action::Stop { id: id(name), generation: Some(generation), why: Stop::Asked }).await.unwrap();
         assert_eq!(self.phase().await, stopping);
         assert_eq!(self.phase().await, ObservedPhase::Stopped);
     }
