@@ -22,7 +22,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use std::any::Any;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long an HTTP/1.1 connection waits for its next request.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -146,7 +146,10 @@ impl ProxyHttp for Gateway {
         let link = exchange.link().ok_or_else(|| internal("the connection has no facts"))?;
         let request = Request::parse(session.req_header(), link.facts())
             .map_err(|_| internal("an admitted request does not parse"))?;
-        head::to_upstream(upstream, &request, forward);
+        let listener = &request.connection.listener;
+        let now = SystemTime::now();
+        let assertion = self.edge.assertions.header(&forward.permit, &exchange.config, listener, now);
+        head::to_upstream(upstream, &request, forward, assertion);
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 
 use crate::access::ensure::How;
 use crate::access::{self, Verdict};
+use crate::assertion::Assertions;
 use crate::connection::ConnectionFacts;
 use crate::edge::{Edge, ListenerFacts, Origins};
 use crate::keys::Keys;
@@ -105,13 +106,15 @@ impl Lab {
         let registry = prometheus::Registry::new();
         let control =
             Control::start(told, Arc::new(Nothing), records, &registry, shutdown.clone()).await.unwrap();
+        let keys = Keys::open_dir(state.path()).unwrap();
         let edge = Edge {
             config: ArcSwap::new(config),
             workspaces: control.workspaces,
             sessions: control.sessions,
             users: control.users,
             tickets: control.tickets,
-            keys: Keys::open_dir(state.path()).unwrap(),
+            assertions: Assertions::new(&keys),
+            keys,
             origins: Origins::default(),
             metrics: Metrics::new().unwrap(),
             draining: CancellationToken::new(),

@@ -4,6 +4,7 @@ pub mod accept;
 pub mod access;
 pub mod admin;
 pub mod answer;
+pub mod assertion;
 pub mod cli;
 pub mod connection;
 pub mod cookies;

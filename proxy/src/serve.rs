@@ -1,6 +1,7 @@
 //! `usher serve`: makes every part, joins them, and ends them in order.
 
 use crate::accept::{self, CoreFailed, Cores};
+use crate::assertion::Assertions;
 use crate::edge::Edge;
 use crate::keys::{Keys, KeysError};
 use crate::listen::{self, Bound, ListenError};
@@ -118,6 +119,7 @@ async fn run(config: Arc<Config>) -> Result<(), ServeError> {
         sessions: control.sessions,
         users: control.users,
         tickets: control.tickets,
+        assertions: Assertions::new(&keys),
         keys,
         origins: bound.origins(),
         metrics,

@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use proxy::accept::{self, Cores};
 use proxy::access::route::Place;
+use proxy::assertion::Assertions;
 use proxy::drain::Drain;
 use proxy::edge::Edge;
 use proxy::keys::Keys;
@@ -107,13 +108,15 @@ impl Floor {
             Control::start(configs, driver, records, &metrics.registry, shutdown.clone()).await.unwrap();
         let bound = listen::bind(&config.listeners, 2).unwrap();
         let address = bound.addresses()[0];
+        let keys = Keys::open_dir(state.path()).unwrap();
         let edge = Arc::new(Edge {
             config: arc_swap::ArcSwap::from(config),
             workspaces: control.workspaces,
             sessions: control.sessions,
             users: control.users,
             tickets: control.tickets,
-            keys: Keys::open_dir(state.path()).unwrap(),
+            assertions: Assertions::new(&keys),
+            keys,
             origins: bound.origins(),
             metrics,
             draining: CancellationToken::new(),
