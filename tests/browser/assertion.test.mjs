@@ -101,5 +101,6 @@ test('the demo shows the claims and not the token', { timeout: 120_000 }, async 
   const text = await row.innerText();
   assert.match(text, /"aud":"alice\.lab\.localhost"/);
   assert.doesNotMatch(await page.content(), /eyJ/);
+  await row.scrollIntoViewIfNeeded();
   await screenshot(page, 'assertion-1-demo');
 });

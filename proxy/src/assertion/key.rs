@@ -2,6 +2,8 @@
 //!
 //! `EdDSA` would need no search for a scalar and no public key to be computed, but several of the libraries that
 //! applications verify with do not have it (`jsonwebtoken` of npm, python-jose, .NET's own); all have `ES256`.
+//!
+//! ring signs, in a ninth of the time that p256 takes; it computes no public key, so p256 does that, once.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

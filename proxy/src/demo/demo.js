@@ -116,7 +116,7 @@ const SECRET = ([name, value]) => name === "authorization" || (name === "cookie"
 /** What an assertion claims; the token itself is nobody's to copy from a screen. */
 function claims(token) {
   const bytes = Uint8Array.from(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
-  return `signed by the portal: ${JSON.stringify(JSON.parse(new TextDecoder().decode(bytes)))}`;
+  return `signed claims: ${JSON.stringify(JSON.parse(new TextDecoder().decode(bytes)))}`;
 }
 async function showHeaders() {
   const fields = await (await fetch("/headers")).json();
