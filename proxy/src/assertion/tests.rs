@@ -148,6 +148,19 @@ async fn an_assertion_is_used_again_while_half_of_its_life_is_left() {
 }
 
 #[tokio::test]
+async fn a_renewed_session_gets_an_assertion_of_what_it_says_now() {
+    let lab = Lab::new().await;
+    let (id, before) = lab.edge.sessions.create(alice()).await.unwrap();
+    let (_, renewed) = lab.edge.sessions.create(alice()).await.unwrap();
+    let whose =
+        || Whose { session: id, workspace: WorkspaceId::parse("alice").unwrap(), listener: PLAIN.clone() };
+    let (mut kept, now) = (Kept::default(), Duration::from_secs(1_800_000_000));
+    kept.keep(whose(), &before, now, HeaderValue::from_static("a"));
+    assert!(kept.find(&whose(), &before, now).is_some());
+    assert!(kept.find(&whose(), &renewed, now).is_none());
+}
+
+#[tokio::test]
 async fn two_people_never_share_an_assertion() {
     let lab = Lab::new().await;
     let now = SystemTime::now();
