@@ -68,8 +68,13 @@ pub enum OpenError {
         error: io::Error,
     },
     /// Another Usher uses the state folder.
-    #[error("another usher uses this state folder: it holds {}", .0.display())]
-    InUse(PathBuf),
+    #[error("another usher uses this state folder: {} is held by {by}", path.display())]
+    InUse {
+        /// The lock.
+        path: PathBuf,
+        /// Who holds it.
+        by: String,
+    },
     /// Unix sockets in the state folder would have too long a path.
     #[error("the path of the state folder is {by} bytes too long for Unix sockets: {}", path.display())]
     PathTooLong {
