@@ -91,24 +91,25 @@ pub enum ServeError {
 /// # Errors
 /// It cannot start, or a part that must run for ever ended.
 pub fn serve(config: Config) -> Result<(), ServeError> {
-    raise_descriptor_limit();
+    let open_files = raise_descriptor_limit();
     prepare_state_dir(&config.state_dir)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("usher-control")
         .enable_all()
         .build()?;
-    runtime.block_on(run(Arc::new(config)))
+    runtime.block_on(run(Arc::new(config), open_files))
 }
 
-async fn run(config: Arc<Config>) -> Result<(), ServeError> {
+async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeError> {
     let shutdown = CancellationToken::new();
     // Whoever holds the records' file is the one usher of this state folder: before anything is bound or started.
     let records = Arc::new(RedbRecords::open(&config.state_dir.join("records.redb"))?);
     let keys = Keys::open_dir(&config.state_dir)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let bound = listen::bind(&config.listeners, cores)?;
-    let settings = ProcessSettings { state_dir: config.state_dir.clone(), usher: std::env::current_exe()? };
+    let usher = std::env::current_exe()?;
+    let settings = ProcessSettings { state_dir: config.state_dir.clone(), usher, open_files };
     let driver = Arc::new(ProcessDriver::open(settings, records.clone()).await?);
     let metrics = Metrics::new()?;
     let (_config, seen) = watch::channel(config.clone());
@@ -158,13 +159,15 @@ async fn watch_over(
     }
 }
 
-/// As many descriptors as the system lets this process have: every connection takes one or two.
-fn raise_descriptor_limit() {
+/// As many descriptors as the system lets this process have: every connection takes one or two. Tells how many it
+/// was started with, which is what its workspaces get.
+fn raise_descriptor_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
+    limit.current
 }
 
 /// Makes the state folder for its owner alone, or sees that it is so: it holds keys, sessions and users' files.
