@@ -40,8 +40,8 @@ pub async fn judge(edge: &Edge, session: &mut Session, exchange: &mut Exchange) 
     match next(edge, session, exchange, &link).await {
         Ok(next) => next,
         Err(refusal) => {
-            if refusal.code == Code::BadRequest {
-                // What broke a rule of framing may hide a second request.
+            if matches!(refusal.code, Code::BadRequest | Code::MethodNotAllowed) {
+                // What broke a rule of framing may hide a second request, and behind a CONNECT there is no HTTP.
                 session.set_keepalive(None);
             }
             Next::Answer(exchange.refuse(session.req_header(), &refusal))

@@ -148,7 +148,9 @@ impl Lab {
             server_name: None,
         };
         let intent = Intent::of(&head.headers);
-        let refused = |refusal| refusal::answer(&refusal, intent, &head.method, "r-1").map(Body::from);
+        let portal = Some(self.listener.origin(config.portal.as_str()));
+        let reader = refusal::Reader { intent, method: &head.method, request_id: "r-1", portal };
+        let refused = |refusal| refusal::answer(&refusal, &reader).map(Body::from);
         let response = match Request::parse(head, &connection) {
             Err(refusal) => refused(refusal),
             Ok(request) => match access::admit(&self.edge, &config, &request).await {

@@ -34,4 +34,5 @@ pub mod serve;
 pub mod session_cookie;
 pub mod tunnel;
 pub mod upstream;
+pub mod warnings;
 pub mod workspace_host;

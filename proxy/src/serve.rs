@@ -6,7 +6,7 @@ use crate::edge::Edge;
 use crate::keys::{Keys, KeysError};
 use crate::listen::{self, Bound, ListenError};
 use crate::metrics::Metrics;
-use crate::{admin, drain};
+use crate::{admin, drain, warnings};
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::serve::Listener;
@@ -81,6 +81,9 @@ pub enum ServeError {
     /// A thread that carries connections ended although nobody told it to.
     #[error("a thread that carries connections ended")]
     CoreEnded,
+    /// An admin listener ended although nobody told it to.
+    #[error("an admin listener ended")]
+    AdminEnded,
     /// As [`ServeError::CoreEnded`], by a panic, seen at the end.
     #[error(transparent)]
     CoreFailed(#[from] CoreFailed),
@@ -130,11 +133,13 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     });
     // Before anybody is told that it listens, and may want it to end.
     let signals = drain::Signals::new()?;
-    let _admin = serve_admin(&edge).await?;
+    let mut admin = serve_admin(&edge).await?;
     announce(&edge, &bound);
     let cores = accept::spawn(&edge, bound)?;
     let mut running = control.running;
-    watch_over(&edge, signals, &cores, &mut running).await?;
+    watch_over(&edge, signals, &cores, &mut running, &mut admin)
+        .await
+        .inspect_err(|error| tracing::error!(%error, "usher ends, since a part of it has"))?;
     tokio::task::spawn_blocking(|| cores.join()).await??;
     shutdown.cancel();
     Ok(running.await??)
@@ -146,16 +151,26 @@ async fn watch_over(
     signals: drain::Signals,
     cores: &Cores,
     control: &mut tokio::task::JoinHandle<Result<(), LoopError>>,
+    admin: &mut JoinSet<()>,
 ) -> Result<(), ServeError> {
     let drained = drain::on_signal(edge, signals);
     tokio::pin!(drained);
     tokio::select! {
         () = &mut drained => Ok(()),
         ended = control => Err(ended?.err().map_or(ServeError::CoreEnded, ServeError::from)),
+        error = admin_ended(admin) => Err(error),
         () = cores.ended() => {
             // In a drain the cores end one by one; before it that is a fault.
             if edge.draining.is_cancelled() { drained.await; Ok(()) } else { Err(ServeError::CoreEnded) }
         }
+    }
+}
+
+/// Completes when an admin listener has ended, which none does while its set lives.
+async fn admin_ended(serving: &mut JoinSet<()>) -> ServeError {
+    match serving.join_next().await {
+        Some(Err(panic)) => ServeError::Panicked(panic),
+        Some(Ok(())) | None => ServeError::AdminEnded,
     }
 }
 
@@ -235,6 +250,9 @@ fn announce(edge: &Edge, bound: &Bound) {
             "the development login is on: it believes whatever name is typed"
         );
     }
+    for warning in warnings::of(&config) {
+        tracing::warn!("{warning}");
+    }
     let Some(listener) = edge.origins.0.first() else { return };
     let mut text = format!("The portal is at {}/\n", listener.origin(config.portal.as_str()));
     if config.login.development {
@@ -268,6 +286,16 @@ mod tests {
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o750)).unwrap();
         let told = prepare_state_dir(folder.path()).unwrap_err().to_string();
         assert!(told.contains("mode 750") && told.contains("chmod 700"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn an_admin_listener_that_ends_or_panics_is_the_end_of_usher() {
+        let mut serving = JoinSet::new();
+        serving.spawn(std::future::pending());
+        serving.spawn(async {});
+        assert!(matches!(admin_ended(&mut serving).await, ServeError::AdminEnded));
+        serving.spawn(async { panic!("for a test") });
+        assert!(matches!(admin_ended(&mut serving).await, ServeError::Panicked(_)));
     }
 
     #[tokio::test]

@@ -78,6 +78,7 @@ pub struct Floor {
     pub cookie: String,
     cores: Option<Cores>,
     upstream: watch::Sender<Option<SocketAddr>>,
+    events: mpsc::UnboundedSender<Event>,
     shutdown: CancellationToken,
     _state: tempfile::TempDir,
 }
@@ -100,7 +101,8 @@ impl Floor {
         let (events, observed) = mpsc::unbounded_channel();
         let (upstream, seen) = watch::channel(None);
         let _ = events.send(Event::Synced);
-        let driver = Arc::new(Fake { events, observed: Mutex::new(Some(observed)), upstream: seen });
+        let driver =
+            Arc::new(Fake { events: events.clone(), observed: Mutex::new(Some(observed)), upstream: seen });
         let metrics = Metrics::new().unwrap();
         let shutdown = CancellationToken::new();
         let (_, configs) = watch::channel(config.clone());
@@ -125,7 +127,7 @@ impl Floor {
         });
         let cookie = log_in(&edge).await;
         let cores = Some(accept::spawn(&edge, bound).unwrap());
-        Self { edge, address, cookie, cores, upstream, shutdown, _state: state }
+        Self { edge, address, cookie, cores, upstream, events, shutdown, _state: state }
     }
 
     /// An edge in front of this upstream, which it has been told is ready.
@@ -140,6 +142,20 @@ impl Floor {
     /// Lets the workspace become ready.
     pub fn is_ready_at(&self, upstream: SocketAddr) {
         self.upstream.send_replace(Some(upstream));
+    }
+
+    /// Lets the driver tell that another instance, of another owner, has taken the workspace's place.
+    pub async fn is_somebody_elses(&self) {
+        let id = WorkspaceId::parse("alice").unwrap();
+        let owner = Identity { issuer: Identity::DEVELOPMENT.to_owned(), subject: "bob".to_owned() };
+        let phase = ObservedPhase::Running { generation: Generation("2".into()), address: None };
+        let template = config::TemplateName::parse("demo").unwrap();
+        let seen = Observed { id: id.clone(), owner: owner.clone(), template, phase };
+        self.events.send(Event::Seen(seen)).unwrap();
+        until("the table tells it", || {
+            self.edge.workspaces.lookup(&id).is_some_and(|entry| entry.owner == owner)
+        })
+        .await;
     }
 
     /// The head of a script's request, without its empty line.
