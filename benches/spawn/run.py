@@ -6,7 +6,7 @@
 Each user logs in without visiting, then asks as a script does: usher holds the request, starts the workspace and
 lets the request through. Measured is from the moment at which the workspace began to accept to the first byte at the
 client. Exits 1 when the goal is missed: p50 <= 50 ms, p99 <= 200 ms."""
-import argparse, json, pathlib, signal, statistics, subprocess, sys, tempfile, time
+import argparse, json, os, pathlib, signal, statistics, subprocess, sys, tempfile, time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -14,6 +14,7 @@ from road import Person  # noqa: E402
 
 GOAL_MS = {50: 50, 99: 200}
 DOMAIN = "lab.localhost"
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or HERE.parents[1] / "target")
 
 
 def start(usher, folder):
@@ -56,7 +57,7 @@ def once(folder, name, port):
 
 def main():
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--usher", default=str(HERE.parents[1] / "target/release/usher"))
+    arguments.add_argument("--usher", default=str(TARGET / "release/usher"))
     arguments.add_argument("--spawns", type=int, default=200)
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -28,6 +28,7 @@ fn in_any_order<const N: usize>(points: [&'static str; N]) -> Vec<&'static str> 
         std::env::var("USHER_CRASH_ROUNDS").map_or(1, |rounds| rounds.parse().expect("a number of rounds"));
     let mut all = points.repeat(rounds);
     chance().shuffle(&mut all);
+    eprintln!("{N} points, {} kills", all.len());
     all
 }
 
