@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every measurement, with usher as it is built now (`make bench`). Tables go to standard output.
+# Every measurement, with usher as it is built now (`make bench`). Tables go to standard output. Fails at its end when
+# a goal was missed.
 #
 # Environment: ROUNDS (3) and CELLS (see run.py) size the comparison with the peers, as do arguments (see run.py).
 set -euo pipefail
@@ -8,7 +9,8 @@ target=$(realpath --canonicalize-missing "${CARGO_TARGET_DIR:-$(dirname "$0")/..
 cd "$(dirname "$0")"
 
 export USHER=${USHER:-$target/release/usher}
-./spawn/run.py --usher "$USHER"
+missed=0
+./spawn/run.py --usher "$USHER" || missed=1
 
 cargo build --quiet --release --locked --target-dir "$target"
 export WSLOAD=$target/release/wsload RAWPINGORA=$target/release/rawpingora HOSTS=1
@@ -31,3 +33,4 @@ for _ in $(seq 120); do
   sleep 0.5
 done
 ./run.py --rounds "${ROUNDS:-3}" ${CELLS:+--cells "$CELLS"} "$@" "@$work/targets"
+exit "$missed"
