@@ -28,7 +28,7 @@ struct Held {
     descriptors: usize,
     /// KiB in memory: what a limit counts, and what `top` shows.
     resident: usize,
-    /// KiB of it that were allocated.
+    /// KiB of it that were allocated. The others are pages of the program, which come and go as the kernel likes.
     allocated: usize,
 }
 
@@ -107,7 +107,8 @@ impl Lab {
         eprintln!("{FORGOTTEN:?} after the cut: {after}");
         self.namespace.mend();
         assert!(is_as_before(after.descriptors, self.start.descriptors), "descriptors are left");
-        assert!(is_as_before(after.resident, self.start.resident), "memory is left");
+        let left = after.allocated.saturating_sub(self.start.allocated);
+        assert!(left <= self.start.resident / 10, "{left} KiB are left");
         after
     }
 }
@@ -116,9 +117,12 @@ impl Lab {
 #[ignore = "needs root and two minutes; `make test` runs it where it may"]
 async fn some_hundred_abandoned_sockets_are_forgotten() {
     let lab = Lab::new().await;
-    // So many that their memory is more than the tenth, and so few that the allocator's books on them are less.
+    // So many that their memory is more than a tenth, and so few that the allocator's books on them are less.
     let after = lab.after_abandoning(chance().usize(400..800)).await;
-    assert!(is_as_before(after.allocated, lab.start.allocated), "memory is left");
+    assert!(
+        is_as_before(after.allocated, lab.start.allocated),
+        "more is left than a tenth of what was allocated"
+    );
 }
 
 /// What a socket leaves for good adds up; what the allocator needs to keep book of its pages (a quarter of a MiB for
