@@ -311,7 +311,7 @@ fn fault(error: &Error) -> Option<String> {
     (*source != ErrorSource::Downstream).then(|| {
         let cause = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<io::Error>());
         let cause = cause.map_or(String::new(), |cause| format!(": {cause}"));
-        log::cut(format!("{} {}{cause}", source.as_str(), error.etype().as_str()).as_bytes())
+        log::cut(format!("{} {}{cause}", source.as_str(), error.etype().as_str()).trim_start().as_bytes())
     })
 }
 
