@@ -119,8 +119,8 @@ impl ProxyHttp for Gateway {
                 exchange.hand_over(Handover { upgrade: *upgrade, event });
                 session.set_keepalive(Some(KEEP_ALIVE.as_secs()));
             }
-            Next::Own(asked) => self.own(session, exchange, *asked).await?,
-            Next::Answer(response) => answer::send(session, response).await?,
+            Next::Own(asked) => self.own(session, exchange, *asked).await.map_err(of_client)?,
+            Next::Answer(response) => answer::send(session, response).await.map_err(of_client)?,
             Next::Hold(_) => return Err(internal("a hold ended in a hold")),
         }
         Ok(true)
@@ -307,6 +307,15 @@ fn refusal_of(error: &Error) -> Option<Refusal> {
     }
 }
 
+/// What fails while we ourselves answer is the client's connection, unless the error says otherwise; Pingora only
+/// marks what fails in its own phases.
+fn of_client(mut error: Box<Error>) -> Box<Error> {
+    if *error.esource() == ErrorSource::Unset {
+        error.as_down();
+    }
+    error
+}
+
 /// What failed, for the event; none where a client left, which is no fault. Pingora's own words may hold a part of
 /// what a peer sent.
 fn fault(error: &Error) -> Option<String> {
@@ -314,7 +323,7 @@ fn fault(error: &Error) -> Option<String> {
     (*source != ErrorSource::Downstream).then(|| {
         let cause = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<io::Error>());
         let cause = cause.map_or(String::new(), |cause| format!(": {cause}"));
-        log::cut(format!("{} {}{cause}", source.as_str(), error.etype().as_str()).as_bytes())
+        log::cut(format!("{} {}{cause}", source.as_str(), error.etype().as_str()).trim_start().as_bytes())
     })
 }
 

@@ -134,7 +134,7 @@ async fn stream(session: &mut Session, body: Body) -> Result<()> {
             biased;
             data = body.next() => match data {
                 Some(Ok(data)) => session.write_response_body(Some(data), false).await?,
-                Some(Err(error)) => return Err(Error::because(ErrorType::InternalError, "a body of ours failed", error)),
+                Some(Err(error)) => return Err(Error::because(ErrorType::InternalError, "a body of ours failed", error).into_in()),
                 None => return Ok(()),
             },
             gone = session.downstream_session.read_body_or_idle(true) => {

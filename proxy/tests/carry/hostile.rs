@@ -73,6 +73,19 @@ async fn what_our_own_endpoints_refuse_is_counted_like_the_rest() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_within_its_body_is_no_fault_of_ours() {
+    let floor = Floor::new(Setup::default()).await;
+    let accepting = floor.edge.drain.slots();
+    let counts = || counted(&floor, "usher_connections_total", "accepted");
+    for body in ["Content-Length: 5\r\n\r\na", "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"] {
+        let before = counts();
+        drop(floor.send(&format!("POST /login HTTP/1.1\r\nHost: lab.localhost\r\n{body}")).await);
+        until("it was served", || counts() > before && floor.edge.drain.slots() == accepting).await;
+    }
+    assert_eq!(counted(&floor, "usher_refusals_total", "internal"), 0.0);
+}
+
+#[tokio::test]
 async fn the_next_request_is_never_made_of_a_refused_ones_body() {
     let floor = Floor::new(Setup::default()).await;
     let inner = format!("{}\r\n", floor.head("GET /smuggled"));
