@@ -31,11 +31,12 @@ test: lint ## Runs everything: lints, Rust tests, real browsers; prints the tota
 	@PATH="$(call path,node):$$PATH" APPS="$(call path,apps)" NODE_MODULES="$(call path,modules)" \
 	  USHER_BIN="$(abspath $(target))/debug/usher" TEST_FEATURES="$(test_features)" .ci/test.sh
 
-soak: ## Runs the long tests: what takes minutes, or much of the machine.
+# With overflow checks and assertions, as `make test` builds; PROFILE=release proves what is shipped.
+soak: PROFILE := dev
+soak: ## Runs the long proofs: what takes minutes, or much of the machine.
 	@$(provision) build network
-	cargo build --locked --workspace --bins $(test_features)
-	cargo test --locked --workspace $(test_features) --test tunnel --test abandoned -- --ignored --test-threads=1
-	USHER_CRASH_ROUNDS=20 cargo test --locked --workspace $(test_features) --test crash
+	cargo build --locked --workspace --bins --profile $(PROFILE) $(test_features)
+	@PROFILE="$(PROFILE)" TEST_FEATURES="$(test_features)" .ci/soak.sh
 
 bench: ## Measures, on this machine: the time to the first byte, and Usher beside its peers.
 	@$(provision) build bench

@@ -1,15 +1,20 @@
 #!/usr/bin/env bash
-# Every measurement, with usher as it is built now (`make bench`). Tables go to standard output.
+# Every measurement, with usher as it is built now (`make bench`). Tables go to standard output. Fails at its end when
+# a goal was missed.
 #
-# Environment: ROUNDS (3) and CELLS (see run.py) size the comparison with the peers.
+# Environment: ROUNDS (3) and CELLS (see run.py) size the comparison with the peers, as do arguments (see run.py).
 set -euo pipefail
+# Where cargo puts what it builds: beside usher, so that what both need is built once.
+target=$(realpath --canonicalize-missing "${CARGO_TARGET_DIR:-$(dirname "$0")/../target}")
 cd "$(dirname "$0")"
 
-export USHER=${USHER:-$PWD/../target/release/usher}
-./spawn/run.py --usher "$USHER"
+export USHER=${USHER:-$target/release/usher}
+missed=0
+./spawn/run.py --usher "$USHER" || missed=1
 
-cargo build --quiet --release --locked
-export WSLOAD=$PWD/target/release/wsload RAWPINGORA=$PWD/target/release/rawpingora HOSTS=1
+cargo build --quiet --release --locked --target-dir "$target"
+export WSLOAD=$target/release/wsload RAWPINGORA=$target/release/rawpingora HOSTS=1
+"$target/release/rounds"
 
 # wrk and h2load take the address from the name.
 name=u0.${DOMAIN:-lab.test}
@@ -27,4 +32,5 @@ for _ in $(seq 120); do
   kill -0 "$peers" || exit 1
   sleep 0.5
 done
-./run.py --rounds "${ROUNDS:-3}" ${CELLS:+--cells "$CELLS"} "@$work/targets"
+./run.py --rounds "${ROUNDS:-3}" ${CELLS:+--cells "$CELLS"} "$@" "@$work/targets"
+exit "$missed"

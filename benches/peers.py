@@ -92,6 +92,7 @@ connect = "port"
 """)
     p = start("usher", [program("usher"), "serve", "--config", work / "usher.toml"], RUST_LOG="warn")
     person = road.Person(DOMAIN, "u0", port, cert)
+    person.await_listening()
     person.log_in()
     person.await_ready()
     with open(work / "cookie", "a") as out:

@@ -34,6 +34,16 @@ class Person:
                 self.jar.setdefault(host, {})[name] = value
         return answer
 
+    def await_listening(self, seconds=30):
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                return socket.create_connection(("127.0.0.1", self.port), timeout=seconds).close()
+            except ConnectionRefusedError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
+
     def origin(self, host):
         return f"{self.scheme}://{host}:{self.port}"
 

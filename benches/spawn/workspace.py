@@ -1,6 +1,7 @@
 """The workspace of the spawn benchmark: tells when it began to accept, then answers everything with 200.
 
-    workspace.py SOCKET STAMP      STAMP gets the time on the clock that all processes share (CLOCK_MONOTONIC, ns)"""
+    workspace.py SOCKET STAMP      STAMP gets the time on the clock that all processes share (CLOCK_MONOTONIC, ns),
+                                and the process that is to be ended afterwards"""
 import os, socket, sys, time
 
 path, stamp = sys.argv[1:]
@@ -9,7 +10,7 @@ listener.bind(path)
 listener.listen(64)
 accepting = time.monotonic_ns()
 with open(stamp + ".new", "w") as out:
-    out.write(str(accepting))
+    out.write(f"{accepting} {os.getpid()}")
 os.rename(stamp + ".new", stamp)
 while True:
     connection, _ = listener.accept()

@@ -5,19 +5,20 @@ mod reserved;
 pub use reserved::RESERVED_LABELS;
 
 use std::fmt;
+use std::sync::Arc;
 
 /// The label of a user's workspaces: the first part of their host name.
 ///
 /// 1–30 characters, a letter first; lower-case letters, digits and single inner hyphens; never `xn-…`;
 /// never a reserved name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Label(String);
+pub struct Label(Arc<str>);
 
 /// The name of a further workspace of a user: `gpu` in `gpu--alice`.
 ///
 /// 1–15 characters, a letter first; lower-case letters, digits and single inner hyphens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WorkspaceName(String);
+pub struct WorkspaceName(Arc<str>);
 
 /// Which workspace: a user's label, and the name for all but their first.
 ///
@@ -71,7 +72,7 @@ impl Label {
         if Self::is_reserved(text) {
             return refuse("it is reserved");
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
     /// The label as it stands in a host name.
     pub fn as_str(&self) -> &str {
@@ -93,7 +94,7 @@ impl WorkspaceName {
             // `xn--alice` would be read as an internationalised name.
             return refuse("`xn--` begins an internationalised name");
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
     /// The name as it stands in a host name.
     pub fn as_str(&self) -> &str {
@@ -255,7 +256,9 @@ mod tests {
 
     #[test]
     fn a_workspace_id_is_a_label_with_or_without_a_name() {
-        let parsed = |text: &str| WorkspaceId::parse(text).map(|id| (id.name.map(|n| n.0), id.label.0));
+        let parsed = |text: &str| {
+            WorkspaceId::parse(text).map(|id| (id.name.map(|n| n.to_string()), id.label.to_string()))
+        };
         assert_eq!(parsed("alice"), Ok((None, "alice".into())));
         assert_eq!(parsed("my-gpu--al-ice"), Ok((Some("my-gpu".into()), "al-ice".into())));
         for bad in

@@ -8,6 +8,7 @@ mod control_loop;
 pub mod crash;
 mod driver;
 mod hash;
+mod lock;
 mod metrics;
 mod peers;
 pub mod probe;

@@ -47,6 +47,9 @@ pub struct ProcessSettings {
     pub state_dir: PathBuf,
     /// The `usher` binary, for templates with `{usher}`.
     pub usher: PathBuf,
+    /// How many files a workspace may have open unless it raises the limit itself: what Usher was started with,
+    /// where it has raised its own. None = no limit.
+    pub open_files: Option<u64>,
 }
 
 /// Runs workspaces as child processes. Dropping it leaves them running.
@@ -68,8 +71,13 @@ pub enum OpenError {
         error: io::Error,
     },
     /// Another Usher uses the state folder.
-    #[error("another usher uses this state folder: it holds {}", .0.display())]
-    InUse(PathBuf),
+    #[error("another usher uses this state folder: {} is held by {by}", path.display())]
+    InUse {
+        /// The lock.
+        path: PathBuf,
+        /// Who holds it.
+        by: String,
+    },
     /// Unix sockets in the state folder would have too long a path.
     #[error("the path of the state folder is {by} bytes too long for Unix sockets: {}", path.display())]
     PathTooLong {
@@ -101,6 +109,7 @@ pub enum OpenError {
 struct Shared {
     folders: Folders,
     usher: String,
+    open_files: Option<u64>,
     boot: String,
     records: Arc<dyn Records>,
     looker: Looker,
@@ -135,7 +144,8 @@ impl ProcessDriver {
             known.push(know(ledger, recorded, &boot)?);
         }
         let (looker, ports, board) = (Looker::new(), Ports::default(), Board::new(Vec::new()));
-        let shared = Arc::new(Shared { folders, usher, boot, records, looker, ports, board });
+        let open_files = settings.open_files;
+        let shared = Arc::new(Shared { folders, usher, open_files, boot, records, looker, ports, board });
         end_strays(&shared, &known).await?;
         remove_old_sockets(&shared, &known)?;
         let driver = Self { shared, keepers: Mutex::default() };

@@ -19,7 +19,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// How many sessions one user may have: more than browsers that a person has, fewer than a script makes. The
-/// oldest leaves.
+/// oldest leaves, after the new one was made: whoever is last of many at once sees them all, and so it holds however
+/// many log in side by side. Until then there are as many more as logins are under way.
 const PER_USER: usize = 100;
 
 /// How long a change that this process wrote may take until its own watch tells it.
@@ -141,10 +142,10 @@ impl Sessions {
     /// # Errors
     /// The store fails.
     pub async fn create(&self, new: NewSession) -> Result<(SessionId, Arc<Session>), RecordError> {
-        self.make_room(&new.identity).await?;
         let id = SessionId::random()?;
         self.records.create(Kind::Session, &id.name().to_string(), document::write(&new)).await?;
         let session = self.await_known(&id, ECHO).await.ok_or_else(no_echo)?;
+        self.end_excess(&new.identity).await?;
         Ok((id, session))
     }
     /// Ends a session everywhere; here it is ended when this returns. Ending an unknown one is fine.
@@ -188,9 +189,9 @@ impl Sessions {
         names
     }
 
-    async fn make_room(&self, identity: &Identity) -> Result<(), RecordError> {
+    async fn end_excess(&self, identity: &Identity) -> Result<(), RecordError> {
         let theirs = self.of(identity);
-        let excess = (theirs.len() + 1).saturating_sub(PER_USER);
+        let excess = theirs.len().saturating_sub(PER_USER);
         let oldest: Vec<_> = theirs.into_iter().take(excess).map(|(_, name)| name).collect();
         self.end_named(&oldest).await
     }

@@ -141,7 +141,7 @@ async fn again(state: &Path) {
 }
 
 async fn open(state: &Path) -> (ProcessDriver, BoxStream<'static, Event>) {
-    let settings = ProcessSettings { state_dir: state.into(), usher: "/bin/true".into() };
+    let settings = ProcessSettings { state_dir: state.into(), usher: "/bin/true".into(), open_files: None };
     let driver = ProcessDriver::open(settings, Arc::new(Files(state.join("records")))).await.unwrap();
     let events = driver.observe();
     (driver, events)

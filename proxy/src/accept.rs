@@ -149,6 +149,8 @@ fn app(gateway: Gateway) -> HttpProxy<Gateway> {
     app.h2_options = Some(default_h2_options());
     let mut options = HttpServerOptions::default();
     options.h2_idle_timeout = Some(H2_IDLE);
+    // Else Pingora answers CONNECT by itself, without our headers and our event; `Request::parse` refuses it.
+    options.allow_connect_method_proxying = true;
     app.server_options = Some(options);
     app
 }

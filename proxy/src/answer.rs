@@ -1,7 +1,7 @@
 //! Answers that we make ourselves, whole: refusals and pages.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT};
 use http::{Method, Response, StatusCode};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -9,7 +9,7 @@ use pingora::proxy::Session;
 use std::time::Duration;
 
 /// How much of a request's body is read away, so that the connection can be kept or the answer be read.
-pub const DRAIN_MAX: usize = 64 * 1024;
+const DRAIN_MAX: usize = 64 * 1024;
 /// How long that may take.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
@@ -35,6 +35,23 @@ pub async fn send(session: &mut Session, response: Response<Bytes>) -> Result<()
         drain(session).await;
     }
     Ok(())
+}
+
+/// An answer that is written past Pingora and ends its connection, as head and body.
+pub fn last(response: Response<Bytes>) -> (ResponseHeader, Bytes) {
+    let (parts, body) = response.into_parts();
+    let mut head = ResponseHeader::from(parts);
+    head.insert_header(CONNECTION, "close").expect("a known name and value are valid");
+    (head, body)
+}
+
+/// A head as HTTP/1.1 writes it.
+pub fn to_wire(head: &ResponseHeader) -> Vec<u8> {
+    let reason = head.status.canonical_reason().unwrap_or_default();
+    let mut wire = format!("HTTP/1.1 {} {reason}\r\n", head.status.as_u16()).into_bytes();
+    head.header_to_h1_wire(&mut wire);
+    wire.extend_from_slice(b"\r\n");
+    wire
 }
 
 /// Whether the rest of the body may be small and is on its way without being asked for.

@@ -1,15 +1,19 @@
 //! Our own connection under Pingora: plain TCP or TLS, given back whole for the tunnel.
 //!
-//! It does three things that the bare stream does not: it gathers small writes until the flush, so that head and
+//! It does four things that the bare stream does not: it gathers small writes until the flush, so that head and
 //! body leave as one segment or TLS record; it holds a request's head to a deadline, which Pingora's timeouts
-//! (one per read) cannot; and it carries the facts of the connection to every request on it, HTTP/1.1 or HTTP/2.
+//! (one per read) cannot; it puts our answer in place of Pingora's own to a head that cannot be read; and it carries
+//! the facts of the connection to every request on it, HTTP/1.1 or HTTP/2.
 
+mod unread;
 mod wire;
 
 pub use wire::Wire;
 
 use crate::drain::Slot;
 use crate::edge::ListenerFacts;
+use crate::log::RequestEvent;
+use crate::refusal::Code;
 use async_trait::async_trait;
 use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -21,8 +25,8 @@ use pingora::protocols::{
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -34,9 +38,8 @@ pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 const GATHER: usize = 8 * 1024;
 /// How long a last answer may take to leave before the connection is dropped.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// What a client gets whose head was not complete in time.
-const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\
-    Cache-Control: no-store\r\nUsher-Error: request_timeout\r\n\r\n";
+/// What an HTTP/2 client sends first (RFC 9113 §3.4), in bytes.
+const PREFACE: u8 = 24;
 
 /// Facts of one connection, for its requests: Pingora hands them on in the `ProxyDigest`'s user data.
 #[derive(Debug, Clone)]
@@ -61,6 +64,8 @@ const BEGUN: u8 = 2;
 pub struct Link {
     facts: ConnectionFacts,
     head: AtomicU8,
+    /// The event of the request whose head never was a whole one: the last on its connection.
+    unread: OnceLock<Box<RequestEvent>>,
 }
 
 impl Link {
@@ -79,6 +84,11 @@ impl Link {
         self.head.store(NONE, Relaxed);
     }
 
+    /// The event of a request that was refused here, since its head could not be read.
+    pub fn unread(&self) -> Option<&RequestEvent> {
+        self.unread.get().map(Box::as_ref)
+    }
+
     /// The link of the connection that a Pingora session is on.
     pub fn of(session: &pingora::protocols::http::ServerSession) -> Option<Arc<Self>> {
         let digest = session.digest()?.proxy_digest.as_ref()?;
@@ -93,7 +103,9 @@ pub struct Conn {
     out: Vec<u8>,
     sent: usize,
     link: Arc<Link>,
-    /// Runs from the first byte of a head that did not come whole.
+    /// How much of the HTTP/2 preface is still to come.
+    preface: u8,
+    /// Runs from the first byte of a head that did not come whole, or until the preface did.
     deadline: Option<Pin<Box<Sleep>>>,
     proxy: Arc<ProxyDigest>,
     socket: Arc<SocketDigest>,
@@ -105,10 +117,11 @@ impl Conn {
     /// Wraps an accepted connection, after its TLS handshake if there is one.
     pub fn new(wire: Wire, listener: Arc<ListenerFacts>, client: SocketAddr, slot: Slot) -> Self {
         let facts = ConnectionFacts { listener, client, server_name: wire.server_name() };
-        let link = Arc::new(Link { facts, head: AtomicU8::new(NONE) });
+        let link = Arc::new(Link { facts, head: AtomicU8::new(NONE), unread: OnceLock::new() });
         let socket = SocketDigest::from_raw_fd(wire.id());
         // Known already: it saves Pingora a `getpeername` per connection.
         let _ = socket.peer_addr.set(Some(client.into()));
+        let preface = if wire.alpn() == Some(b"h2") { PREFACE } else { 0 };
         let response = Box::new(ResponseHeader::build(200, Some(0)).expect("200 is a status"));
         Self {
             proxy: Arc::new(ProxyDigest::new(response, Some(Box::new(link.clone())))),
@@ -117,6 +130,7 @@ impl Conn {
             out: Vec::new(),
             sent: 0,
             link,
+            preface,
             deadline: None,
             _slot: slot,
         }
@@ -130,6 +144,21 @@ impl Conn {
     /// Whether the client chose HTTP/2 in the TLS handshake.
     pub fn is_http2(&self) -> bool {
         self.wire.alpn() == Some(b"h2")
+    }
+
+    /// Completes when the client has ended its side or is gone, however much of what it sent is still unread.
+    pub async fn left(&self) -> io::Result<()> {
+        self.wire.peer_ended().await
+    }
+
+    /// Answers a head that will not be read: once, and in place of whatever Pingora would say.
+    fn refuse(&mut self, code: Code, waited: Duration) {
+        let Self { link, out, .. } = self;
+        link.unread.get_or_init(|| {
+            let (answer, event) = unread::refuse(code, &link.facts, waited);
+            out.extend_from_slice(&answer);
+            Box::new(event)
+        });
     }
 
     /// Writes out what was gathered.
@@ -170,14 +199,16 @@ impl Conn {
 
     /// Fails once a head that has begun takes too long; the clock starts when its rest has to be waited for.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.link.head.load(Relaxed) != BEGUN {
+        if self.preface == 0 && self.link.head.load(Relaxed) != BEGUN {
             self.deadline = None;
             return Ok(());
         }
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(HEAD_DEADLINE)));
         if deadline.as_mut().poll(cx).is_ready() {
-            // Pingora has no request to answer then: it shuts the connection down, and this leaves before.
-            self.out.extend_from_slice(TOO_SLOW);
+            if self.preface == 0 {
+                // Pingora has no request to answer then: it shuts the connection down, and this leaves before.
+                self.refuse(Code::RequestTimeout, HEAD_DEADLINE);
+            }
             return Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 "the request's head was not complete in time",
@@ -193,12 +224,14 @@ impl AsyncRead for Conn {
         this.poll_deadline(cx)?;
         let before = buf.filled().len();
         let read = Pin::new(&mut this.wire).poll_read(cx, buf);
+        let came = buf.filled().len() - before;
+        this.preface = this.preface.saturating_sub(u8::try_from(came).unwrap_or(u8::MAX));
         if read.is_pending() {
             // Whoever waits for the client has nothing to add now: what was gathered must not wait with them.
             if let Poll::Ready(Err(error)) = this.poll_gathered(cx) {
                 return Poll::Ready(Err(error));
             }
-        } else if buf.filled().len() > before && this.link.head.load(Relaxed) == AWAITED {
+        } else if came > 0 && this.link.head.load(Relaxed) == AWAITED {
             this.link.head.store(BEGUN, Relaxed);
         }
         read
@@ -208,6 +241,11 @@ impl AsyncRead for Conn {
 impl AsyncWrite for Conn {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.link.head.load(Relaxed) != NONE {
+            // Only Pingora itself answers before it has a head for us: to say that it cannot read it.
+            this.refuse(Code::BadRequest, Duration::ZERO);
+            return Poll::Ready(Ok(buf.len()));
+        }
         if this.out.len() + buf.len() <= GATHER {
             this.out.extend_from_slice(buf);
             return Poll::Ready(Ok(buf.len()));

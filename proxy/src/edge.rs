@@ -1,5 +1,6 @@
 //! What every request shares: one per process, read without locks.
 
+use crate::assertion::Assertions;
 use crate::drain::Drain;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
@@ -22,6 +23,8 @@ pub struct Edge {
     pub tickets: Tickets,
     /// What cookies and tickets are sealed with.
     pub keys: Keys,
+    /// What tells workspaces who asks.
+    pub assertions: Assertions,
     /// The origins that the listeners serve.
     pub origins: Origins,
     /// What is counted.
@@ -35,7 +38,7 @@ pub struct Edge {
 }
 
 /// What the accept loop knows of the listener that a connection came in by.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ListenerFacts {
     /// Whether browsers speak TLS to it.
     pub tls: bool,

@@ -6,7 +6,7 @@ use crate::connection::{ConnectionFacts, Link};
 use crate::log::{self, PendingEvent, RequestEvent};
 use crate::metrics::PlaceLabel;
 use crate::notice::Injector;
-use crate::refusal::{self, Code, Refusal};
+use crate::refusal::{self, Code, Reader, Refusal};
 use crate::request::Intent;
 use crate::tunnel::Upgrade;
 use bytes::Bytes;
@@ -34,6 +34,8 @@ pub struct Exchange {
     pub workspace: Option<WorkspaceId>,
     /// What it was refused with.
     pub refusal: Option<Code>,
+    /// What failed, by kind.
+    pub fault: Option<String>,
     /// The way to its workspace, once admitted.
     pub forward: Option<Forward>,
     /// How often its workspace was dialled in vain.
@@ -84,6 +86,7 @@ impl Exchange {
             place: PlaceLabel::None,
             workspace: None,
             refusal: None,
+            fault: None,
             forward: None,
             tries: 0,
             interim: 0,
@@ -115,7 +118,10 @@ impl Exchange {
     /// Notes a refusal, and makes the answer to it.
     pub fn refuse(&mut self, head: &RequestHeader, refusal: &Refusal) -> Response<Bytes> {
         self.refusal = Some(refusal.code);
-        refusal::answer(refusal, Intent::of(&head.headers), &head.method, &self.id)
+        let portal = self.facts().map(|facts| facts.listener.origin(self.config.portal.as_str()));
+        let reader =
+            Reader { intent: Intent::of(&head.headers), method: &head.method, request_id: &self.id, portal };
+        refusal::answer(refusal, &reader)
     }
 
     /// An error that ends the exchange with this refusal.
@@ -163,6 +169,7 @@ impl Exchange {
             workspace: self.workspace.clone(),
             status: session.response_written().map(|written| written.status),
             refusal: self.refusal,
+            fault: self.fault.clone(),
             bytes_sent: u64::try_from(session.body_bytes_sent()).unwrap_or(u64::MAX),
             tunnel_end: None,
         }
@@ -174,7 +181,7 @@ impl Exchange {
 }
 
 /// 16 hexadecimal digits: a count, scrambled by a key of this process. Ids need to differ, not to be secret.
-fn new_id() -> String {
+pub(crate) fn new_id() -> String {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     static COUNT: AtomicU64 = AtomicU64::new(0);
     format!("{:016x}", KEY.hash_one(COUNT.fetch_add(1, Relaxed)))

@@ -1,6 +1,7 @@
 //! Pingora's callbacks, translated to ours.
 
 use crate::access::Forward;
+use crate::access::ensure::is_theirs;
 use crate::access::route::Place;
 use crate::answer;
 use crate::connection::Link;
@@ -21,8 +22,9 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use std::any::Any;
+use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long an HTTP/1.1 connection waits for its next request.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -53,12 +55,27 @@ impl Gateway {
             Place::Workspace { .. } => &self.workspace_host,
         };
         match own::read_body(session).await? {
-            Ok(body) => own::answer(router, session, asked, body).await,
+            Ok(body) => own::answer(router, session, asked, body, &mut exchange.refusal).await,
             Err(code) => {
                 let refused = exchange.refuse(session.req_header(), &Refusal::new(code));
                 answer::send(session, refused).await
             }
         }
+    }
+
+    /// Lets no byte pass once the permit is worth nothing any more: the session has ended, or the workspace is
+    /// somebody else's. An answer may stream for hours.
+    fn check_permit(&self, exchange: &mut Exchange) -> Result<()> {
+        let Some(Forward { permit, route, .. }) = &exchange.forward else { return Ok(()) };
+        let entry = || self.edge.workspaces.lookup(permit.id());
+        let code = if permit.caller().session.ended.is_cancelled() {
+            Code::Unauthenticated
+        } else if route.ended.is_cancelled() && !is_theirs(permit.caller(), entry().as_deref()) {
+            Code::NotFound
+        } else {
+            return Ok(());
+        };
+        Err(exchange.give_up(Refusal::new(code)))
     }
 
     /// Whether a dial that failed may be tried again: the same instance still takes traffic.
@@ -102,8 +119,8 @@ impl ProxyHttp for Gateway {
                 exchange.hand_over(Handover { upgrade: *upgrade, event });
                 session.set_keepalive(Some(KEEP_ALIVE.as_secs()));
             }
-            Next::Own(asked) => self.own(session, exchange, *asked).await?,
-            Next::Answer(response) => answer::send(session, response).await?,
+            Next::Own(asked) => self.own(session, exchange, *asked).await.map_err(of_client)?,
+            Next::Answer(response) => answer::send(session, response).await.map_err(of_client)?,
             Next::Hold(_) => return Err(internal("a hold ended in a hold")),
         }
         Ok(true)
@@ -146,7 +163,10 @@ impl ProxyHttp for Gateway {
         let link = exchange.link().ok_or_else(|| internal("the connection has no facts"))?;
         let request = Request::parse(session.req_header(), link.facts())
             .map_err(|_| internal("an admitted request does not parse"))?;
-        head::to_upstream(upstream, &request, forward);
+        let listener = &request.connection.listener;
+        let now = SystemTime::now();
+        let assertion = self.edge.assertions.header(&forward.permit, &exchange.config, listener, now);
+        head::to_upstream(upstream, &request, forward, assertion);
         Ok(())
     }
 
@@ -157,7 +177,7 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        check_session(exchange)?;
+        self.check_permit(exchange)?;
         let is_empty = body.as_ref().is_some_and(Bytes::is_empty);
         if is_empty && end_of_stream {
             // Else Pingora writes the last chunk twice for an HTTP/2 client (cloudflare/pingora#935).
@@ -209,7 +229,7 @@ impl ProxyHttp for Gateway {
         _end_of_stream: bool,
         exchange: &mut Exchange,
     ) -> Result<Option<Duration>> {
-        check_session(exchange)?;
+        self.check_permit(exchange)?;
         if let Some(notice) = &mut exchange.notice {
             notice.chunk(body);
         }
@@ -235,6 +255,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
     ) -> FailToProxy {
         let refusal = exchange.given_up().or_else(|| refusal_of(error));
+        exchange.fault = fault(error);
         let error_code = match refusal {
             // After the head of an answer only its end can tell: the connection closes.
             Some(refusal) if session.response_written().is_none_or(|head| head.status.is_informational()) => {
@@ -255,9 +276,9 @@ impl ProxyHttp for Gateway {
         format!("request {}", exchange.id)
     }
 
-    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, error: &Error) -> bool {
-        // The request's event tells the refusal; that a client left is no error.
-        *error.esource() == ErrorSource::Downstream
+    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
+        // The request's event tells the refusal and the fault, at its own level.
+        true
     }
 
     fn suppress_proxy_warn_log(
@@ -286,18 +307,29 @@ fn refusal_of(error: &Error) -> Option<Refusal> {
     }
 }
 
+/// What fails while we ourselves answer is the client's connection, unless the error says otherwise; Pingora only
+/// marks what fails in its own phases.
+fn of_client(mut error: Box<Error>) -> Box<Error> {
+    if *error.esource() == ErrorSource::Unset {
+        error.as_down();
+    }
+    error
+}
+
+/// What failed, for the event; none where a client left, which is no fault. Pingora's own words may hold a part of
+/// what a peer sent.
+fn fault(error: &Error) -> Option<String> {
+    let source = error.esource();
+    (*source != ErrorSource::Downstream).then(|| {
+        let cause = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<io::Error>());
+        let cause = cause.map_or(String::new(), |cause| format!(": {cause}"));
+        log::cut(format!("{} {}{cause}", source.as_str(), error.etype().as_str()).trim_start().as_bytes())
+    })
+}
+
 /// The way of a request that phases let through: Pingora goes upstream with no other.
 fn admitted(forward: &Option<Forward>) -> Result<&Forward> {
     forward.as_ref().ok_or_else(|| internal("a request goes upstream that was not admitted"))
-}
-
-/// Lets no byte pass for a session that has ended while the request lasted: an answer may stream for hours.
-fn check_session(exchange: &mut Exchange) -> Result<()> {
-    let over = |forward: &Forward| forward.permit.caller().session.ended.is_cancelled();
-    if exchange.forward.as_ref().is_some_and(over) {
-        return Err(exchange.give_up(Refusal::new(Code::Unauthenticated)));
-    }
-    Ok(())
 }
 
 fn internal(what: &'static str) -> Box<Error> {

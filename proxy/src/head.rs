@@ -21,6 +21,8 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_USHER_USER: HeaderName = HeaderName::from_static("x-usher-user");
 /// The provider's name for the user.
 const X_USHER_SUBJECT: HeaderName = HeaderName::from_static("x-usher-subject");
+/// What proves who asks, to a workspace that checks it ([`crate::assertion`]).
+const X_USHER_ASSERTION: HeaderName = HeaderName::from_static("x-usher-assertion");
 /// Longest value of a header about the user, before encoding: a name, not a story.
 const USER_MAX: usize = 256;
 
@@ -30,19 +32,25 @@ const USER_MAX: usize = 256;
 ///
 /// Under Pingora it belongs in `upstream_request_filter`: what is set before can be named by the client's
 /// `Connection` and be taken away.
-pub fn to_upstream(head: &mut RequestHeader, request: &Request<'_>, forward: &Forward) {
+pub fn to_upstream(
+    head: &mut RequestHeader,
+    request: &Request<'_>,
+    forward: &Forward,
+    assertion: HeaderValue,
+) {
     let session = &forward.permit.caller().session;
-    let user = User { name: &session.display_name, subject: &session.identity.subject };
-    rewrite(head, request, &user, notice::wanted(request.head, &forward.route.template));
+    let user = User { name: &session.display_name, subject: &session.identity.subject, assertion };
+    rewrite(head, request, user, notice::wanted(request.head, &forward.route.template));
 }
 
 /// What a workspace is told of its user.
 struct User<'a> {
     name: &'a str,
     subject: &'a str,
+    assertion: HeaderValue,
 }
 
-fn rewrite(head: &mut RequestHeader, request: &Request<'_>, user: &User<'_>, uncompressed: bool) {
+fn rewrite(head: &mut RequestHeader, request: &Request<'_>, user: User<'_>, uncompressed: bool) {
     remove_hop_by_hop(head);
     remove_where(head, names::is_identity);
     cookies::strip(head);
@@ -59,6 +67,7 @@ fn rewrite(head: &mut RequestHeader, request: &Request<'_>, user: &User<'_>, unc
     set(head, X_FORWARDED_HOST, visible(authority));
     set(head, X_USHER_USER, visible(user.name));
     set(head, X_USHER_SUBJECT, visible(user.subject));
+    set(head, X_USHER_ASSERTION, user.assertion);
     if uncompressed {
         // The notice's script goes into the document, and what is compressed is never changed.
         set(head, header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));

@@ -1,23 +1,18 @@
 //! A request of a script whose workspace is on its way: held until it is ready, refused, or out of patience.
 
 use crate::access::ensure::{ASK_AGAIN, Waiting};
-use crate::answer::DRAIN_MAX;
+use crate::connection::Conn;
 use crate::edge::Edge;
 use crate::exchange::Exchange;
 use crate::judge::{Next, judge};
 use crate::refusal::{Code, Refusal};
 use config::WorkspaceId;
 use control::Phase;
-use http::header::CONTENT_LENGTH;
-use pingora::Result;
-use pingora::http::RequestHeader;
 use pingora::proxy::Session;
-use std::future::pending;
+use pingora::{Error, ErrorType, Result};
 use tokio::time::{Instant, sleep_until};
 
 /// Waits for the workspace to be ready, asking all phases anew whenever it stands somewhere else.
-///
-/// A small body is read meanwhile and replayed; a larger one waits in the socket, or Pingora would lose it.
 ///
 /// # Errors
 /// The client left.
@@ -29,12 +24,8 @@ pub async fn hold(
 ) -> Result<Next> {
     let deadline = Instant::now() + exchange.config.spawn.hold_timeout;
     let id = waiting.permit.id().clone();
-    let reads = body_fits(session.req_header());
     let mut changes = edge.workspaces.changes();
     let mut stood = None;
-    if reads {
-        session.enable_retry_buffering();
-    }
     loop {
         let stands = stands(edge, &id);
         if stood != Some(stands) {
@@ -52,31 +43,19 @@ pub async fn hold(
                 let refusal = out_of_patience(edge, &id);
                 return Ok(Next::Answer(exchange.refuse(session.req_header(), &refusal)));
             }
-            gone = left(session, reads) => return Err(gone),
+            gone = left(session) => return Err(gone),
         }
     }
 }
 
-/// Completes when the client left. Its body is read on the way if that is safe.
-async fn left(session: &mut Session, reads: bool) -> Box<pingora::Error> {
-    // Whether the client is still there shows only at the end of what it sent.
-    while reads || session.is_body_done() {
-        let done = session.is_body_done();
-        if let Err(gone) = session.downstream_session.read_body_or_idle(done).await {
-            return gone.into_down();
-        }
+/// Completes when the client left. Its body, of whatever size, waits meanwhile where it is.
+async fn left(session: &mut Session) -> Box<Error> {
+    if let Some(stream) = session.downstream_session.watch_h2_stream_close() {
+        drop(stream.await);
+    } else if let Some(conn) = session.stream().and_then(|stream| stream.as_any().downcast_ref::<Conn>()) {
+        drop(conn.left().await);
     }
-    pending().await
-}
-
-/// Whether the body is known to fit into Pingora's buffer for a replay, or there is none.
-fn body_fits(head: &RequestHeader) -> bool {
-    match head.headers.get(CONTENT_LENGTH) {
-        Some(length) => {
-            length.to_str().ok().and_then(|l| l.parse::<usize>().ok()).is_some_and(|l| l <= DRAIN_MAX)
-        }
-        None => false,
-    }
+    Error::explain(ErrorType::ConnectionClosed, "the client left while it was held").into_down()
 }
 
 fn stands(edge: &Edge, id: &WorkspaceId) -> &'static str {
@@ -92,22 +71,4 @@ fn out_of_patience(edge: &Edge, id: &WorkspaceId) -> Refusal {
     };
     let seconds = u32::try_from(ASK_AGAIN.as_secs()).unwrap_or(u32::MAX);
     Refusal { retry_after: Some(seconds), ..Refusal::with(Code::Starting, detail) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_body_of_known_and_small_length_is_read_while_it_waits() {
-        for (length, fits) in
-            [(Some("0"), true), (Some("65536"), true), (Some("65537"), false), (None, false)]
-        {
-            let mut head = RequestHeader::build("POST", b"/", None).unwrap();
-            if let Some(length) = length {
-                head.insert_header(CONTENT_LENGTH, length).unwrap();
-            }
-            assert_eq!(body_fits(&head), fits, "{length:?}");
-        }
-    }
 }

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::Response;
 use pingora::proxy::Session;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// What becomes of a request next.
 pub enum Next {
@@ -39,8 +40,8 @@ pub async fn judge(edge: &Edge, session: &mut Session, exchange: &mut Exchange) 
     match next(edge, session, exchange, &link).await {
         Ok(next) => next,
         Err(refusal) => {
-            if refusal.code == Code::BadRequest {
-                // What broke a rule of framing may hide a second request.
+            if matches!(refusal.code, Code::BadRequest | Code::MethodNotAllowed) {
+                // What broke a rule of framing may hide a second request, and behind a CONNECT there is no HTTP.
                 session.set_keepalive(None);
             }
             Next::Answer(exchange.refuse(session.req_header(), &refusal))
@@ -88,7 +89,7 @@ async fn next(
                 forward.activity.request();
             }
             if request.websocket {
-                Next::Tunnel(Box::new(upgrade(&request, forward, exchange.id.clone())))
+                Next::Tunnel(Box::new(upgrade(edge, exchange, &request, forward)))
             } else {
                 Next::Forward(Box::new(forward))
             }
@@ -96,8 +97,10 @@ async fn next(
     })
 }
 
-fn upgrade(request: &Request<'_>, forward: Forward, request_id: String) -> Upgrade {
+fn upgrade(edge: &Edge, exchange: &Exchange, request: &Request<'_>, forward: Forward) -> Upgrade {
+    let listener = &request.connection.listener;
+    let assertion = edge.assertions.header(&forward.permit, &exchange.config, listener, SystemTime::now());
     let mut head = request.head.clone();
-    head::to_upstream(&mut head, request, &forward);
-    Upgrade { head, forward, request_id }
+    head::to_upstream(&mut head, request, &forward, assertion);
+    Upgrade { head, forward, request_id: exchange.id.clone() }
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// What something is sealed for: a value sealed for one purpose opens for no other.
+/// What a key is derived for: a value sealed for one purpose opens for no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// The portal's session cookie.
@@ -27,6 +27,8 @@ pub enum Purpose {
     Ticket,
     /// A CSRF token of the portal.
     Csrf,
+    /// The key pair that assertions are signed with.
+    Assertion,
 }
 
 impl Purpose {
@@ -38,6 +40,7 @@ impl Purpose {
             Self::Login => b"login",
             Self::Ticket => b"ticket",
             Self::Csrf => b"csrf",
+            Self::Assertion => b"assertion",
         }
     }
 }
@@ -52,6 +55,14 @@ impl Purpose {
 #[derive(Clone)]
 pub struct Keys {
     ring: Arc<[RingKey]>,
+}
+
+/// What a key of the ring is worth where more than sealing is needed: the same on every replica that holds the ring.
+pub(crate) struct Seed {
+    /// As good as random, and secret.
+    pub(crate) bytes: [u8; file::SECRET_LEN],
+    /// When the ring's key stops to open; the newest never does.
+    pub(crate) opens_until: Option<SystemTime>,
 }
 
 /// How long a key still opens after a newer one began to seal: the longest life of a session by default.
@@ -129,6 +140,11 @@ impl Keys {
             .map_err(|_| NotOurs)
     }
 
+    /// A seed of each key of the ring for a purpose, newest first and at least one.
+    pub(crate) fn seeds(&self, purpose: Purpose) -> impl Iterator<Item = Seed> {
+        self.ring.iter().map(move |key| Seed { bytes: key.seed(purpose), opens_until: key.opens_until })
+    }
+
     /// The key of this id, if it opens; the clock is read only for a key that will stop to.
     fn find(&self, id: [u8; ID_LEN], now: impl Fn() -> SystemTime) -> Option<&RingKey> {
         let key = self.ring.iter().find(|key| key.id == id)?;
@@ -155,11 +171,25 @@ impl RingKey {
     }
 
     fn derive(&self, purpose: Purpose, host: &str) -> LessSafeKey {
-        // Neither a purpose nor a host contains a NUL, so no two pairs make the same text; and "key id" has none.
-        let info = [purpose.label(), b"\0", host.as_bytes()];
+        let info = info(purpose, host);
         let derived = self.secret.expand(&info, &AES_256_GCM).expect("an AES key is within HKDF's limit");
         LessSafeKey::new(UnboundKey::from(derived))
     }
+
+    /// Of no host: what is made of it stands for the whole installation.
+    fn seed(&self, purpose: Purpose) -> [u8; file::SECRET_LEN] {
+        let mut seed = [0; file::SECRET_LEN];
+        self.secret
+            .expand(&info(purpose, ""), hkdf::HKDF_SHA256)
+            .and_then(|okm| okm.fill(&mut seed))
+            .expect("a SHA-256 block is within HKDF's limit");
+        seed
+    }
+}
+
+/// Neither a purpose nor a host contains a NUL, so no two pairs make the same text; and "key id" has none.
+fn info(purpose: Purpose, host: &str) -> [&[u8]; 3] {
+    [purpose.label(), b"\0", host.as_bytes()]
 }
 
 struct IdLen;
@@ -238,6 +268,21 @@ mod tests {
         assert_eq!(expired.open(Purpose::PortalSession, HOST, sealed.as_bytes()), Err(NotOurs));
         let fresh = rotated.seal(Purpose::PortalSession, HOST, b"v");
         assert_eq!(old.open(Purpose::PortalSession, HOST, fresh.as_bytes()), Err(NotOurs));
+    }
+
+    #[test]
+    fn the_seeds_of_a_ring_are_the_same_wherever_it_is_held_and_differ_by_key_and_purpose() {
+        let until = Some(SystemTime::now());
+        let keys = ring(&[([2; 32], None), ([1; 32], until)]);
+        let seeds = |purpose| keys.seeds(purpose).map(|seed| seed.bytes).collect::<Vec<_>>();
+        let [newest, older] = seeds(Purpose::Assertion).try_into().unwrap();
+        assert_eq!(
+            keys.seeds(Purpose::Assertion).map(|seed| seed.opens_until).collect::<Vec<_>>(),
+            [None, until]
+        );
+        assert_ne!(newest, older);
+        assert!(!seeds(Purpose::Csrf).contains(&newest));
+        assert_eq!(ring(&[([2; 32], None)]).seeds(Purpose::Assertion).next().unwrap().bytes, newest);
     }
 
     #[test]

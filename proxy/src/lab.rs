@@ -6,6 +6,7 @@
 
 use crate::access::ensure::How;
 use crate::access::{self, Verdict};
+use crate::assertion::Assertions;
 use crate::connection::ConnectionFacts;
 use crate::edge::{Edge, ListenerFacts, Origins};
 use crate::keys::Keys;
@@ -105,13 +106,15 @@ impl Lab {
         let registry = prometheus::Registry::new();
         let control =
             Control::start(told, Arc::new(Nothing), records, &registry, shutdown.clone()).await.unwrap();
+        let keys = Keys::open_dir(state.path()).unwrap();
         let edge = Edge {
             config: ArcSwap::new(config),
             workspaces: control.workspaces,
             sessions: control.sessions,
             users: control.users,
             tickets: control.tickets,
-            keys: Keys::open_dir(state.path()).unwrap(),
+            assertions: Assertions::new(&keys),
+            keys,
             origins: Origins::default(),
             metrics: Metrics::new().unwrap(),
             draining: CancellationToken::new(),
@@ -145,7 +148,9 @@ impl Lab {
             server_name: None,
         };
         let intent = Intent::of(&head.headers);
-        let refused = |refusal| refusal::answer(&refusal, intent, &head.method, "r-1").map(Body::from);
+        let portal = Some(self.listener.origin(config.portal.as_str()));
+        let reader = refusal::Reader { intent, method: &head.method, request_id: "r-1", portal };
+        let refused = |refusal| refusal::answer(&refusal, &reader).map(Body::from);
         let response = match Request::parse(head, &connection) {
             Err(refusal) => refused(refusal),
             Ok(request) => match access::admit(&self.edge, &config, &request).await {

@@ -9,6 +9,7 @@ use http::StatusCode;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tracing::Level;
 
 /// The longest text of a client's that stands in an event, in bytes.
 const TEXT_MAX: usize = 256;
@@ -36,6 +37,8 @@ pub struct RequestEvent {
     pub status: Option<StatusCode>,
     /// What it was refused with.
     pub refusal: Option<Code>,
+    /// What failed, where the refusal does not tell: by kind, never in a peer's words.
+    pub fault: Option<String>,
     /// Bytes of bodies, or of a tunnel, to the client.
     pub bytes_sent: u64,
     /// Why its tunnel ended, if it became one.
@@ -85,22 +88,35 @@ impl Drop for PendingEvent {
     }
 }
 
+/// The event at a level, which tracing must know when it is compiled.
+macro_rules! emit_at {
+    ($level:ident, $event:ident, $took:ident) => {
+        tracing::$level!(
+            request.id = $event.id,
+            client.ip = %$event.client,
+            http.method = $event.method,
+            http.host = $event.host,
+            http.path = $event.path,
+            http.status = $event.status.map(|status| status.as_u16()),
+            http.bytes_sent = $event.bytes_sent,
+            request.place = $event.place.as_str(),
+            workspace.id = $event.workspace.as_ref().map(ToString::to_string),
+            refusal.code = $event.refusal.map(|code| code.row().code),
+            refusal.fault = $event.fault,
+            tunnel.end = $event.tunnel_end.map(tracing::field::debug),
+            elapsed_ms = $took.as_secs_f64() * 1000.0,
+            "request"
+        )
+    };
+}
+
+/// At the level of the refusal, if there is one.
 fn emit(event: &RequestEvent, took: Duration) {
-    tracing::info!(
-        request.id = event.id,
-        client.ip = %event.client,
-        http.method = event.method,
-        http.host = event.host,
-        http.path = event.path,
-        http.status = event.status.map(|status| status.as_u16()),
-        http.bytes_sent = event.bytes_sent,
-        request.place = event.place.as_str(),
-        workspace.id = event.workspace.as_ref().map(ToString::to_string),
-        refusal.code = event.refusal.map(|code| code.row().code),
-        tunnel.end = event.tunnel_end.map(tracing::field::debug),
-        elapsed_ms = took.as_secs_f64() * 1000.0,
-        "request"
-    );
+    match event.refusal.map_or(Level::INFO, |code| code.row().level) {
+        Level::ERROR => emit_at!(error, event, took),
+        Level::WARN => emit_at!(warn, event, took),
+        _ => emit_at!(info, event, took),
+    }
 }
 
 /// A client's text as it may stand in an event: lossily decoded, cut at a character.

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::Parser;
 use proxy::cli::{Cli, Command, Demo};
-use proxy::{demo, remote, serve};
+use proxy::{demo, remote, serve, warnings};
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -37,8 +37,10 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(serve::serve(config)?)
         }
         Command::Check { file } => {
-            config::Config::load(&file)?;
-            print(&format!("{}: ok\n", file.display()))
+            let config = config::Config::load(&file)?;
+            let warnings: String =
+                warnings::of(&config).iter().map(|warning| format!("warning: {warning}\n")).collect();
+            print(&format!("{warnings}{}: ok\n", file.display()))
         }
         Command::Status { running, json } => print(&wait_for(remote::status(&running.socket()?, json))??),
         Command::Stop { name, running } => print(&wait_for(remote::stop(&running.socket()?, &name))??),
@@ -71,9 +73,13 @@ fn run_demo(options: &Demo) -> anyhow::Result<()> {
     Ok(wait_for(demo::run(options, home))??)
 }
 
+/// What is logged unless `RUST_LOG` says otherwise. What Pingora calls an error is mostly a client that broke off;
+/// what matters of it stands in our own events.
+const LOGGED: &str = "info,pingora=off";
+
 /// One event a line: JSON where a machine reads, plain where a person does.
 fn start_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
         log.with_target(false).init();

@@ -65,6 +65,8 @@ pub enum TunnelEnd {
     Session,
     /// The workspace was stopped (4503).
     Stopped,
+    /// The workspace became somebody else's (4403).
+    NotAllowed,
     /// Usher drained (1012).
     Drained,
     /// The connection failed or stalled.
@@ -79,7 +81,7 @@ pub struct Metrics {
     durations: [Histogram; 4],
     refusals: HashMap<Code, IntCounter>,
     logins: [IntCounter; 3],
-    tunnel_ends: [IntCounter; 7],
+    tunnel_ends: [IntCounter; TUNNEL_ENDS.len()],
     /// Tunnels that are open now.
     pub tunnels_open: IntGauge,
     /// Data frames carried, from the client and from the workspace.
@@ -188,8 +190,8 @@ impl Metrics {
 
 const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// In the order of [`TunnelEnd`].
-const TUNNEL_ENDS: [&str; 7] =
-    ["not_opened", "closed", "violation", "session", "stopped", "drained", "failed"];
+const TUNNEL_ENDS: [&str; 8] =
+    ["not_opened", "closed", "violation", "session", "stopped", "not_allowed", "drained", "failed"];
 
 /// Makes metrics and registers them.
 struct Maker<'a>(&'a Registry);
@@ -232,6 +234,35 @@ mod tests {
             assert!(family.name().starts_with("usher_"), "{}", family.name());
             assert!(family.help().ends_with('.'), "{}", family.name());
         }
+    }
+
+    #[test]
+    fn every_labelled_metric_is_there_at_zero_before_anything_happens() {
+        let families = Metrics::new().unwrap().registry.gather();
+        let children =
+            |name: &str| families.iter().find(|family| family.name() == name).unwrap().get_metric();
+        for (name, count) in [
+            ("usher_requests_total", 4 * STATUS_CLASSES.len()),
+            ("usher_refusals_total", crate::refusal::all().len()),
+            ("usher_logins_total", 3),
+            ("usher_tunnels_total", TUNNEL_ENDS.len()),
+            ("usher_tunnel_frames_total", 2),
+            ("usher_connections_total", 3),
+        ] {
+            assert_eq!(children(name).len(), count, "{name}");
+            assert!(children(name).iter().all(|child| child.get_counter().get_value() == 0.0), "{name}");
+        }
+        assert_eq!(children("usher_request_duration_seconds").len(), 4);
+    }
+
+    #[test]
+    fn every_end_of_a_tunnel_is_counted_under_its_own_name() {
+        let metrics = Metrics::new().unwrap();
+        metrics.tunnel_ended(TunnelEnd::NotAllowed);
+        metrics.tunnel_ended(TunnelEnd::Failed);
+        let counted: Vec<_> =
+            TUNNEL_ENDS.iter().zip(&metrics.tunnel_ends).filter(|(_, n)| n.get() == 1).collect();
+        assert_eq!(counted.iter().map(|(name, _)| **name).collect::<Vec<_>>(), ["not_allowed", "failed"]);
     }
 
     #[test]

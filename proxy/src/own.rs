@@ -2,7 +2,7 @@
 
 use crate::access::Own;
 use crate::connection::ConnectionFacts;
-use crate::refusal::Code;
+use crate::refusal::{Code, Reader};
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
@@ -40,6 +40,14 @@ pub struct Asked {
     pub request_id: String,
 }
 
+impl Asked {
+    /// Who reads a refusal of this request.
+    pub fn reader<'a>(&'a self, method: &'a Method) -> Reader<'a> {
+        let portal = Some(self.connection.listener.origin(self.config.portal.as_str()));
+        Reader { intent: self.intent, method, request_id: &self.request_id, portal }
+    }
+}
+
 /// Reads the whole body of a request to one of our own endpoints.
 ///
 /// The inner error is what it is to be refused with.
@@ -69,14 +77,21 @@ pub async fn read_body(session: &mut Session) -> Result<std::result::Result<Byte
     tokio::time::timeout(BODY_TIME, read).await.unwrap_or(Ok(Err(Code::RequestTimeout)))
 }
 
-/// Lets a router answer, and streams what it says.
+/// Lets a router answer, and streams what it says. `refused` is told a refusal's code before a byte of it leaves.
 ///
 /// # Errors
 /// The client left, or the router's body failed.
-pub async fn answer(router: &Router, session: &mut Session, asked: Asked, body: Bytes) -> Result<()> {
+pub async fn answer(
+    router: &Router,
+    session: &mut Session,
+    asked: Asked,
+    body: Bytes,
+    refused: &mut Option<Code>,
+) -> Result<()> {
     let request = request(session.req_header(), asked, body)?;
     let Ok(response) = router.clone().oneshot(request).await;
     let (parts, body) = response.into_parts();
+    *refused = parts.extensions.get().copied();
     let has_body = session.req_header().method != Method::HEAD && !is_bodiless(parts.status);
     let mut head = ResponseHeader::from(parts);
     frame(&mut head, &body)?;
@@ -119,7 +134,7 @@ async fn stream(session: &mut Session, body: Body) -> Result<()> {
             biased;
             data = body.next() => match data {
                 Some(Ok(data)) => session.write_response_body(Some(data), false).await?,
-                Some(Err(error)) => return Err(Error::because(ErrorType::InternalError, "a body of ours failed", error)),
+                Some(Err(error)) => return Err(Error::because(ErrorType::InternalError, "a body of ours failed", error).into_in()),
                 None => return Ok(()),
             },
             gone = session.downstream_session.read_body_or_idle(true) => {

@@ -7,6 +7,7 @@ mod answer;
 mod api;
 mod dashboard;
 mod fields;
+mod jwks;
 mod login;
 mod logout;
 mod onward;
@@ -39,6 +40,7 @@ pub fn router(edge: Arc<Edge>) -> Router {
         )
         .route("/api/v1/workspaces", get(api::list))
         .route("/api/v1/workspaces/{id}/{action}", post(api::change))
+        .route("/.well-known/jwks.json", get(jwks::show))
         .fallback(|Extension(asked): Extension<Asked>| refuse(asked, Code::NotFound))
         .method_not_allowed_fallback(|Extension(asked): Extension<Asked>| {
             refuse(asked, Code::MethodNotAllowed)

@@ -3,7 +3,7 @@
 mod answer;
 mod table;
 
-pub use answer::answer;
+pub use answer::{Reader, answer};
 pub use table::all;
 
 use http::StatusCode;
@@ -92,6 +92,6 @@ pub struct Row {
     pub detail: &'static str,
     /// One hint for the operator.
     pub hint: &'static str,
-    /// Its log level.
+    /// The level of the event of a request that is refused so.
     pub level: tracing::Level,
 }

@@ -1,11 +1,12 @@
 //! `usher serve`: makes every part, joins them, and ends them in order.
 
 use crate::accept::{self, CoreFailed, Cores};
+use crate::assertion::Assertions;
 use crate::edge::Edge;
 use crate::keys::{Keys, KeysError};
 use crate::listen::{self, Bound, ListenError};
 use crate::metrics::Metrics;
-use crate::{admin, drain};
+use crate::{admin, drain, warnings};
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::serve::Listener;
@@ -80,6 +81,9 @@ pub enum ServeError {
     /// A thread that carries connections ended although nobody told it to.
     #[error("a thread that carries connections ended")]
     CoreEnded,
+    /// An admin listener ended although nobody told it to.
+    #[error("an admin listener ended")]
+    AdminEnded,
     /// As [`ServeError::CoreEnded`], by a panic, seen at the end.
     #[error(transparent)]
     CoreFailed(#[from] CoreFailed),
@@ -90,24 +94,25 @@ pub enum ServeError {
 /// # Errors
 /// It cannot start, or a part that must run for ever ended.
 pub fn serve(config: Config) -> Result<(), ServeError> {
-    raise_descriptor_limit();
+    let open_files = raise_descriptor_limit();
     prepare_state_dir(&config.state_dir)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("usher-control")
         .enable_all()
         .build()?;
-    runtime.block_on(run(Arc::new(config)))
+    runtime.block_on(run(Arc::new(config), open_files))
 }
 
-async fn run(config: Arc<Config>) -> Result<(), ServeError> {
+async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeError> {
     let shutdown = CancellationToken::new();
     // Whoever holds the records' file is the one usher of this state folder: before anything is bound or started.
     let records = Arc::new(RedbRecords::open(&config.state_dir.join("records.redb"))?);
     let keys = Keys::open_dir(&config.state_dir)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let bound = listen::bind(&config.listeners, cores)?;
-    let settings = ProcessSettings { state_dir: config.state_dir.clone(), usher: std::env::current_exe()? };
+    let usher = std::env::current_exe()?;
+    let settings = ProcessSettings { state_dir: config.state_dir.clone(), usher, open_files };
     let driver = Arc::new(ProcessDriver::open(settings, records.clone()).await?);
     let metrics = Metrics::new()?;
     let (_config, seen) = watch::channel(config.clone());
@@ -118,6 +123,7 @@ async fn run(config: Arc<Config>) -> Result<(), ServeError> {
         sessions: control.sessions,
         users: control.users,
         tickets: control.tickets,
+        assertions: Assertions::new(&keys),
         keys,
         origins: bound.origins(),
         metrics,
@@ -127,11 +133,13 @@ async fn run(config: Arc<Config>) -> Result<(), ServeError> {
     });
     // Before anybody is told that it listens, and may want it to end.
     let signals = drain::Signals::new()?;
-    let _admin = serve_admin(&edge).await?;
+    let mut admin = serve_admin(&edge).await?;
     announce(&edge, &bound);
     let cores = accept::spawn(&edge, bound)?;
     let mut running = control.running;
-    watch_over(&edge, signals, &cores, &mut running).await?;
+    watch_over(&edge, signals, &cores, &mut running, &mut admin)
+        .await
+        .inspect_err(|error| tracing::error!(%error, "usher ends, since a part of it has"))?;
     tokio::task::spawn_blocking(|| cores.join()).await??;
     shutdown.cancel();
     Ok(running.await??)
@@ -143,12 +151,14 @@ async fn watch_over(
     signals: drain::Signals,
     cores: &Cores,
     control: &mut tokio::task::JoinHandle<Result<(), LoopError>>,
+    admin: &mut JoinSet<()>,
 ) -> Result<(), ServeError> {
     let drained = drain::on_signal(edge, signals);
     tokio::pin!(drained);
     tokio::select! {
         () = &mut drained => Ok(()),
         ended = control => Err(ended?.err().map_or(ServeError::CoreEnded, ServeError::from)),
+        error = admin_ended(admin) => Err(error),
         () = cores.ended() => {
             // In a drain the cores end one by one; before it that is a fault.
             if edge.draining.is_cancelled() { drained.await; Ok(()) } else { Err(ServeError::CoreEnded) }
@@ -156,13 +166,23 @@ async fn watch_over(
     }
 }
 
-/// As many descriptors as the system lets this process have: every connection takes one or two.
-fn raise_descriptor_limit() {
+/// Completes when an admin listener has ended, which none does while its set lives.
+async fn admin_ended(serving: &mut JoinSet<()>) -> ServeError {
+    match serving.join_next().await {
+        Some(Err(panic)) => ServeError::Panicked(panic),
+        Some(Ok(())) | None => ServeError::AdminEnded,
+    }
+}
+
+/// As many descriptors as the system lets this process have: every connection takes one or two. Tells how many it
+/// was started with, which is what its workspaces get.
+fn raise_descriptor_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
+    limit.current
 }
 
 /// Makes the state folder for its owner alone, or sees that it is so: it holds keys, sessions and users' files.
@@ -230,6 +250,9 @@ fn announce(edge: &Edge, bound: &Bound) {
             "the development login is on: it believes whatever name is typed"
         );
     }
+    for warning in warnings::of(&config) {
+        tracing::warn!("{warning}");
+    }
     let Some(listener) = edge.origins.0.first() else { return };
     let mut text = format!("The portal is at {}/\n", listener.origin(config.portal.as_str()));
     if config.login.development {
@@ -263,6 +286,16 @@ mod tests {
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o750)).unwrap();
         let told = prepare_state_dir(folder.path()).unwrap_err().to_string();
         assert!(told.contains("mode 750") && told.contains("chmod 700"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn an_admin_listener_that_ends_or_panics_is_the_end_of_usher() {
+        let mut serving = JoinSet::new();
+        serving.spawn(std::future::pending());
+        serving.spawn(async {});
+        assert!(matches!(admin_ended(&mut serving).await, ServeError::AdminEnded));
+        serving.spawn(async { panic!("for a test") });
+        assert!(matches!(admin_ended(&mut serving).await, ServeError::Panicked(_)));
     }
 
     #[tokio::test]

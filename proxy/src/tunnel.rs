@@ -20,16 +20,14 @@ use crate::access::Forward;
 use crate::connection::Conn;
 use crate::edge::Edge;
 use crate::metrics::TunnelEnd;
-use crate::refusal::{self, Code, Refusal};
-use crate::request::Intent;
-use crate::upstream;
+use crate::refusal::{self, Code, Reader, Refusal};
+use crate::{answer, upstream};
 use bytes::Bytes;
 use config::{HostName, WorkspaceId};
-use control::{Activity, Address, Entry, Phase};
+use control::{Activity, Address, Entry, Identity, Phase, Session};
 use dial::Stream;
 use handshake::{Answer, Opened, unusable};
-use http::header::CONNECTION;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use pingora::http::{RequestHeader, ResponseHeader};
 use prometheus::IntGauge;
 use relay::{Relay, Tally};
@@ -75,13 +73,14 @@ pub struct Outcome {
 
 /// Carries an admitted upgrade to its end: dials, checks the 101, then bytes both ways.
 ///
-/// The end of the instance (4503), of the session (4401) and a drain (1012) close it at a frame boundary.
+/// The end of the instance (4503, or 4403 where it is somebody else's now), of the session (4401) and a drain (1012)
+/// close it at a frame boundary.
 /// Dropped, it closes both connections at once.
 pub fn run(conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> impl Future<Output = Outcome> + Send {
     // Boxed before the future exists, so that a tunnel of many hours does not keep the space of its beginning.
     let beginning = Box::pin(begin(conn, upgrade, edge.clone()));
     async move {
-        let Begun { mut relay, greeting, early, endings, _open } = match beginning.await {
+        let Begun { mut relay, greeting, early, endings, session, _open } = match beginning.await {
             Ok(begun) => *begun,
             Err(outcome) => {
                 edge.metrics.tunnel_ended(TunnelEnd::NotOpened);
@@ -89,8 +88,8 @@ pub fn run(conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> impl Future<Output 
             }
         };
         relay.greet(greeting);
-        let why = || why_stopped(edge.workspaces.lookup(&endings.id).as_deref());
-        let end = carry(&mut relay, early, &endings, Box::pin(edge.tunnel_turn()), why).await;
+        let stopped = || how_stopped(edge.workspaces.lookup(&endings.id).as_deref(), &session.identity);
+        let end = carry(&mut relay, early, &endings, Box::pin(edge.tunnel_turn()), stopped).await;
         edge.metrics.tunnel_ended(label(end));
         Outcome {
             status: Some(StatusCode::SWITCHING_PROTOCOLS),
@@ -107,6 +106,7 @@ struct Begun {
     greeting: Vec<u8>,
     early: Vec<u8>,
     endings: Endings,
+    session: Arc<Session>,
     _open: OpenTunnel,
 }
 
@@ -118,17 +118,18 @@ async fn begin(mut conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> Result<Box<
     let opening = open(&mut conn, &address, &head, &base, &endings).await;
     let (workspace, opened) = settle(&mut conn, opening, &request_id).await?;
     let activity = forward.counts.then_some(forward.activity);
-    let session = forward.permit.caller().session.last_use();
+    let session = forward.permit.caller().session.clone();
     let tally = Tally {
-        uses: activity.clone().map(|activity| (activity, session)),
+        uses: activity.clone().map(|activity| (activity, session.last_use())),
         client_frames: edge.metrics.client_frames.clone(),
         workspace_frames: edge.metrics.workspace_frames.clone(),
     };
     Ok(Box::new(Begun {
         relay: Relay::new(conn, workspace, opened.reserved, tally),
-        greeting: to_wire(&opened.head),
+        greeting: answer::to_wire(&opened.head),
         early: opened.early,
         endings,
+        session,
         _open: OpenTunnel::new(activity, &edge.metrics.tunnels_open),
     }))
 }
@@ -137,8 +138,8 @@ async fn begin(mut conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> Result<Box<
 struct Endings {
     route: CancellationToken,
     session: CancellationToken,
-    /// Whose table entry says why the route ended.
-    id: WorkspaceId,
+    /// Whose table entry says why the route ended. Boxed: a tunnel is small, and there are many.
+    id: Box<WorkspaceId>,
 }
 
 impl Endings {
@@ -146,19 +147,23 @@ impl Endings {
         Self {
             route: forward.route.ended.clone(),
             session: forward.permit.caller().session.ended.clone(),
-            id: forward.permit.id().clone(),
+            id: Box::new(forward.permit.id().clone()),
         }
     }
 }
 
-/// The reason that goes with 4503, by the table as it is once the route has ended.
-fn why_stopped(entry: Option<&Entry>) -> String {
-    match entry {
+/// What the end of the route means and the reason that the client is told, by the table as it is then.
+fn how_stopped(entry: Option<&Entry>, user: &Identity) -> (End, String) {
+    let reason = match entry {
+        Some(Entry { owner, .. }) if owner != user => {
+            return (End::NotAllowed, "This workspace is somebody else's now.".to_owned());
+        }
         Some(Entry { phase: Phase::Failed { cause, .. }, .. }) => cause.detail.clone(),
         Some(Entry { stopped: Some(reason), .. }) => reason.sentence().to_owned(),
         // It ended by itself, or was ended by another hand than ours.
         _ => "The workspace has ended.".to_owned(),
-    }
+    };
+    (End::Stopped, reason)
 }
 
 /// Counts an open tunnel for as long as it lives.
@@ -190,6 +195,7 @@ fn label(end: End) -> TunnelEnd {
         End::Stalled | End::Failed => TunnelEnd::Failed,
         End::SessionEnded => TunnelEnd::Session,
         End::Stopped => TunnelEnd::Stopped,
+        End::NotAllowed => TunnelEnd::NotAllowed,
         End::Drained => TunnelEnd::Drained,
     }
 }
@@ -248,10 +254,8 @@ where
         Opening::Answered(stream, Answer::Open(opened)) => return Ok((stream, opened)),
         Opening::Answered(_, Answer::Other(head, body)) => (*head, body, None),
         Opening::Refused(refusal) => {
-            let response = refusal::answer(&refusal, Intent::Background, &Method::GET, request_id);
-            let (parts, body) = response.into_parts();
-            let mut head = ResponseHeader::from(parts);
-            head.insert_header(CONNECTION, "close").expect("a known name and value are valid");
+            let reader = Reader::program(request_id);
+            let (head, body) = answer::last(refusal::answer(&refusal, &reader));
             (head, body, Some(refusal.code))
         }
         Opening::Abandoned => {
@@ -267,18 +271,10 @@ async fn send_once<C>(client: &mut C, head: &ResponseHeader, body: &Bytes) -> io
 where
     C: AsyncWrite + Unpin,
 {
-    client.write_all(&to_wire(head)).await?;
+    client.write_all(&answer::to_wire(head)).await?;
     client.write_all(body).await?;
     client.flush().await?;
     client.shutdown().await
-}
-
-fn to_wire(head: &ResponseHeader) -> Vec<u8> {
-    let reason = head.status.canonical_reason().unwrap_or_default();
-    let mut wire = format!("HTTP/1.1 {} {reason}\r\n", head.status.as_u16()).into_bytes();
-    head.header_to_h1_wire(&mut wire);
-    wire.extend_from_slice(b"\r\n");
-    wire
 }
 
 /// Carries frames until one side ends or the edge has a reason to, and says goodbye.
@@ -287,7 +283,7 @@ async fn carry<C, W>(
     early: Vec<u8>,
     endings: &Endings,
     drained: impl Future<Output = ()>,
-    why: impl Fn() -> String,
+    stopped: impl Fn() -> (End, String),
 ) -> End
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -304,8 +300,9 @@ where
         End::Vanished if timeout(NEWS_PATIENCE, endings.route.cancelled()).await.is_ok() => End::Stopped,
         end => end,
     };
+    let (end, why) = if end == End::Stopped { stopped() } else { (end, String::new()) };
     if end != End::Failed {
-        relay.close(end, &why()).await;
+        relay.close(end, &why).await;
     }
     end
 }

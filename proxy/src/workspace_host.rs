@@ -149,7 +149,7 @@ fn script(text: &'static str, headers: &HeaderMap) -> Response<Body> {
 
 /// A refusal, as this client understands it.
 fn refused(asked: &crate::own::Asked, method: &Method, refusal: &Refusal) -> Response<Body> {
-    refusal::answer(refusal, asked.intent, method, &asked.request_id).map(Body::from)
+    refusal::answer(refusal, &asked.reader(method)).map(Body::from)
 }
 
 /// Without what every request carries there is nobody to answer to: the edge did not send it.

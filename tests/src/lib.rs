@@ -4,6 +4,7 @@
 //! hands, [`Person`] is somebody with a browser's cookie jar, [`Socket`] a WebSocket. All of them panic with what
 //! they saw when the world is not as a test needs it.
 
+mod chance;
 pub mod html;
 mod http_client;
 mod logs;
@@ -15,6 +16,7 @@ mod tls;
 mod usher;
 mod wait;
 
+pub use chance::chance;
 pub use http_client::{Answer, Ask, Client, h2_answer};
 pub use logs::Logs;
 pub use namespace::Namespace;

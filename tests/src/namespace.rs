@@ -41,6 +41,11 @@ impl Namespace {
     pub fn cut(&self) {
         ip(&format!("-n {} link set far down", self.name));
     }
+
+    /// Plugs it in again.
+    pub fn mend(&self) {
+        ip(&format!("-n {} link set far up", self.name));
+    }
 }
 
 impl Default for Namespace {

@@ -93,6 +93,12 @@ impl Socket {
         matches!(tokio::time::timeout(SOON, exchange).await, Ok(Some(got)) if got.as_str() == text)
     }
 
+    /// Ends it with a Close frame, as a page does that is left.
+    pub async fn close(mut self) {
+        // Fails only when the other side was quicker.
+        let _ended = self.inner.close(None).await;
+    }
+
     /// Reads on until the socket ends, answering pings.
     pub async fn closed(&mut self) -> Closed {
         loop {

@@ -219,13 +219,13 @@ impl Usher {
         std::fs::read_dir(folder).expect("usher runs").count()
     }
 
-    /// The memory that it allocated, in KiB; the pages of its own program, which are read as they are needed, apart.
-    pub fn memory(&self) -> usize {
+    /// Its memory in KiB, by the kernel's word for a part of it: `Rss` for all, `Anonymous` for what it allocated.
+    pub fn memory(&self, part: &str) -> usize {
         let file = format!("/proc/{}/smaps_rollup", self.pid().as_raw_pid());
         let text = std::fs::read_to_string(file).expect("usher runs");
-        let line =
-            text.lines().find_map(|line| line.strip_prefix("Pss_Anon:")).expect("the kernel counts pages");
-        line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
+        let line = text.lines().find_map(|line| line.strip_prefix(part)?.strip_prefix(':'));
+        let kib = line.expect("the kernel counts pages").trim().trim_end_matches(" kB");
+        kib.parse().expect("a number of KiB")
     }
 
     /// Sends it a signal.

@@ -1,11 +1,11 @@
 //! Usher is killed at each named point of a start and a stop: no orphan, no lost file, no second process.
 //!
 //! Needs a binary built with `usher-control/crash-points`; `USHER_CRASH_ROUNDS` says how often each point is
-//! visited, once by default.
+//! visited, once by default. The order is left to chance, so that each point meets what the others leave.
 
 use http::Method;
 use std::time::Duration;
-use tests::{Person, Setup, Usher, wait_for};
+use tests::{Person, Setup, Usher, chance, wait_for};
 
 /// The points of `control::crash::POINTS` that a visit and a stop pass.
 const SPAWN: [&str; 5] =
@@ -22,8 +22,14 @@ const STOP: [&str; 6] = [
 /// Past this an usher that should have died did not.
 const DEATH: Duration = Duration::from_secs(20);
 
-fn rounds() -> usize {
-    std::env::var("USHER_CRASH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(1)
+/// Each point as often as there are rounds.
+fn in_any_order<const N: usize>(points: [&'static str; N]) -> Vec<&'static str> {
+    let rounds: usize =
+        std::env::var("USHER_CRASH_ROUNDS").map_or(1, |rounds| rounds.parse().expect("a number of rounds"));
+    let mut all = points.repeat(rounds);
+    chance().shuffle(&mut all);
+    eprintln!("{N} points, {} kills", all.len());
+    all
 }
 
 fn dying_at(point: &str) -> Setup {
@@ -61,7 +67,7 @@ async fn alice_with_a_note() -> (Usher, Person) {
 #[tokio::test]
 async fn killed_at_any_point_of_a_start_it_leaves_no_orphan_and_loses_no_file() {
     let (mut usher, mut alice) = alice_with_a_note().await;
-    for point in SPAWN.iter().cycle().take(SPAWN.len() * rounds()) {
+    for point in &in_any_order(SPAWN) {
         usher = usher.replaced_by(dying_at(point)).await;
         alice.moved_to(&usher);
         alice.try_visit("/").await;
@@ -75,7 +81,7 @@ async fn killed_at_any_point_of_a_start_it_leaves_no_orphan_and_loses_no_file() 
 #[tokio::test]
 async fn killed_at_any_point_of_a_stop_it_leaves_no_orphan_and_loses_no_file() {
     let (mut usher, mut alice) = alice_with_a_note().await;
-    for point in STOP.iter().cycle().take(STOP.len() * rounds()) {
+    for point in &in_any_order(STOP) {
         usher = usher.replaced_by(dying_at(point).stubborn(*point == "stop.killed")).await;
         alice.moved_to(&usher);
         alice.visit("/").await;

@@ -200,3 +200,25 @@ async fn a_service_worker_is_replaced_by_one_that_leaves() {
     assert!(answer.field("content-type").contains("javascript"), "{:?}", answer.headers);
     assert!(answer.text().contains("unregister"), "{}", answer.text());
 }
+
+#[tokio::test]
+async fn a_label_is_handed_to_nobody_else_after_its_workspace_was_deleted() {
+    let rules = "[access]\nallow = \"true\"\ntemplate = \"'demo'\"\nlabel = \"'team'\"\n";
+    let usher = Usher::start(rules).await;
+    let mut first = Person::at_work(&usher, "team").await;
+    first.fetch(Method::PUT, "/note").body("theirs").send().await;
+    let (deleted, text) = usher.command(&["delete", "team"]);
+    assert!(deleted, "{text}");
+
+    let mut second = Person::new(&usher, "somebody-else");
+    let team = format!("{}/", usher.client().origin(&first.host()));
+    let (_, answer) = second.follow(team.parse().unwrap()).await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND, "{}", answer.text());
+    let portal = format!("{}/", usher.client().origin(DOMAIN));
+    let (_, dashboard) = second.follow(portal.parse().unwrap()).await;
+    assert!(dashboard.text().contains("team-"), "no label of their own: {}", dashboard.text());
+
+    first.visit("/").await;
+    first.await_phase("ready").await;
+    assert_eq!(first.fetch(Method::GET, "/note").send().await.text(), "theirs");
+}

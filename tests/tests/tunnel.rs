@@ -2,27 +2,45 @@
 
 use futures_util::future::join_all;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tests::{Answer, Person, Usher, handshake};
+use std::time::Instant;
+use tests::{Answer, Person, Usher, chance, handshake};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::Message;
 
 /// How many clients open sockets at the same time.
 const CLIENTS: usize = 16;
 
+/// What surely arrives in one piece.
+const SHORT: usize = 20;
+/// More than a frame's 16-bit length can say, and than one read takes.
+const LONGEST: usize = 70_000;
+
 /// Opens so many sockets, one after the other on each client, and uses each once.
+///
+/// Half of the messages are short, the others of any length; half of the sockets end with a Close
+/// frame, the others without a word.
 async fn open_and_echo(alice: &Person, sockets: usize) {
     let left = AtomicUsize::new(sockets);
     let dead = AtomicUsize::new(0);
-    let client = async || {
+    let client = async |mut chance: fastrand::Rng| {
         while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() {
             let mut socket = alice.socket("/ws").await.unwrap_or_else(|answer| panic!("{}", answer.text()));
-            if !socket.answers("alive").await {
+            let longest = if chance.bool() { SHORT } else { LONGEST };
+            let message = "alive".repeat(chance.usize(1..=longest / 5));
+            if !socket.answers(&message).await {
                 dead.fetch_add(1, Ordering::Relaxed);
+            }
+            if chance.bool() {
+                socket.close().await;
             }
         }
     };
-    join_all((0..CLIENTS).map(|_| client())).await;
-    assert_eq!(dead.into_inner(), 0, "of {sockets} sockets so many were dead after the 101");
+    let mut chance = chance();
+    let begun = Instant::now();
+    join_all((0..CLIENTS).map(|_| client(chance.fork()))).await;
+    let dead = dead.into_inner();
+    eprintln!("{sockets} sockets in {:.0?}, {dead} dead after the 101", begun.elapsed());
+    assert_eq!(dead, 0);
 }
 
 #[tokio::test]

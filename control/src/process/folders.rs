@@ -2,19 +2,17 @@
 
 use super::OpenError;
 use super::log::{Log, remove_file};
+use crate::lock;
 use config::WorkspaceId;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// What fits into `sockaddr_un` with its final zero (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
-/// How long the lock may be held by what is ending: a killed Usher's child between `fork` and `exec` holds it.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The folders of one installation. Its paths are absolute and UTF-8.
 pub(super) struct Folders {
@@ -33,7 +31,7 @@ impl Folders {
         make_private(state).map_err(failed)?;
         let state = state.canonicalize().map_err(failed)?;
         utf8(&state)?;
-        let lock = lock(&state.join("processes.lock")).await?;
+        let held = take_lock(&state.join("processes.lock")).await?;
         for folder in ["homes", "run", "logs"] {
             let path = state.join(folder);
             make_private(&path).map_err(|error| OpenError::Folder { path, error })?;
@@ -41,7 +39,7 @@ impl Folders {
         let id_file = state.join("installation");
         let installation =
             installation_id(&id_file).map_err(|error| OpenError::Folder { path: id_file, error })?;
-        let folders = Self { state, installation, _lock: lock };
+        let folders = Self { state, installation, _lock: held };
         let length = folders.socket(&random_id()).as_os_str().len();
         if length > SOCKET_PATH_MAX {
             return Err(OpenError::PathTooLong { path: folders.state, by: length - SOCKET_PATH_MAX });
@@ -132,19 +130,19 @@ fn make_private(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-async fn lock(path: &Path) -> Result<File, OpenError> {
+async fn take_lock(path: &Path) -> Result<File, OpenError> {
     let failed = |error| OpenError::Folder { path: path.to_owned(), error };
     let file =
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(failed)?;
-    let deadline = Instant::now() + LOCK_TIMEOUT;
+    let deadline = Instant::now() + lock::PATIENCE;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
             Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                return Err(OpenError::InUse(path.to_owned()));
+                return Err(OpenError::InUse { path: path.to_owned(), by: lock::holders(path) });
             }
-            Err(TryLockError::WouldBlock) => sleep(Duration::from_millis(10)).await,
+            Err(TryLockError::WouldBlock) => sleep(lock::PAUSE).await,
         }
     }
 }
@@ -217,7 +215,7 @@ mod tests {
     async fn a_folder_has_one_usher_at_a_time() {
         let state = tempfile::tempdir().unwrap();
         let _first = Folders::open(state.path()).await.unwrap();
-        assert!(matches!(Folders::open(state.path()).await, Err(OpenError::InUse(_))));
+        assert!(matches!(Folders::open(state.path()).await, Err(OpenError::InUse { .. })));
     }
 
     #[tokio::test]

@@ -8,6 +8,8 @@ use super::recorded::{Place, Run};
 use super::{Shared, mark};
 use crate::{Address, Cause, StartSpec};
 use process_wrap::tokio::{ChildWrapper, CommandWrap, ProcessSession};
+use rustix::io::Errno;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{ExitStatus, Stdio};
@@ -77,8 +79,27 @@ pub(super) fn launch(shared: &Shared, spec: &StartSpec, run: &Run) -> Result<(Ma
     // Not waited for yet, so it has its pid for itself, even if it has ended.
     let process = child.id().and_then(|pid| process_of(pid.try_into().ok()?));
     match process {
-        Some(process) => Ok((Main::Own(child), process)),
+        Some(process) => {
+            limit_open_files(process, shared.open_files);
+            Ok((Main::Own(child), process))
+        }
         None => Err(causes::no_resources("read the process's start time", &io::ErrorKind::NotFound.into())),
+    }
+}
+
+/// Takes Usher's own raised limit of open files from a child: programs that loop over all descriptors they may
+/// have, or size tables by them, take that many for granted.
+///
+/// Done from outside, microseconds after it began to execute: std has no way to do it between fork and exec that
+/// is not `unsafe`. What it starts has the limit in any case. The hard limit stays, so whoever needs more may
+/// take it.
+fn limit_open_files(process: ProcessId, most: Option<u64>) {
+    let limit = Rlimit { current: most, maximum: getrlimit(Resource::Nofile).maximum };
+    match prlimit(Pid::from_raw(process.pid), Resource::Nofile, limit) {
+        Ok(_) | Err(Errno::SRCH) => {}
+        Err(error) => {
+            tracing::warn!(pid = process.pid, %error, "a workspace keeps Usher's limit of open files")
+        }
     }
 }
 

@@ -66,6 +66,21 @@ async fn a_workspace_has_an_environment_of_its_own_and_no_descriptor_of_ushers()
 }
 
 #[tokio::test]
+async fn a_workspace_has_the_limit_of_open_files_that_it_is_given_and_may_raise_it() {
+    let installation = Installation::new();
+    let mut opened = installation.open().await;
+    let script =
+        "until [ -e go ]; do sleep 0.01; done; echo $(ulimit -Sn) $(ulimit -Hn) >limits; exec sleep 60";
+    let (generation, _) = opened.start("alice", shell(script)).await;
+    std::fs::write(installation.home("alice").join("go"), "").unwrap();
+    let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let hard = hard.map_or("unlimited".to_owned(), |most| most.to_string());
+    let limits = written(&installation.home("alice").join("limits")).await;
+    assert_eq!(limits, format!("{OPEN_FILES} {hard}\n"));
+    opened.stop("alice", generation).await;
+}
+
+#[tokio::test]
 async fn a_stop_ends_grandchildren_in_sessions_of_their_own() {
     let installation = Installation::new();
     let mut opened = installation.open().await;

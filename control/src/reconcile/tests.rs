@@ -103,6 +103,34 @@ fn a_visit_to_somebody_elses_workspace_that_was_not_known_yet_gets_nothing() {
     assert_eq!(reconcile(&state, now), []);
 }
 
+#[test]
+fn every_wait_ends_at_its_very_end_and_not_before() {
+    let now = Instant::now();
+    let (a, moment) = (id("a"), Duration::from_millis(1));
+    let ends = |state: &State, at: Instant, expected: Decision| {
+        assert_eq!(reconcile(state, at - moment), [], "before {expected:?}");
+        assert_eq!(reconcile(state, at), [expected]);
+    };
+    let mut starting = woken(settings(8, 8, idle()), &["a"], now);
+    settle(&mut starting, now);
+    ends(&starting, now + secs(30), Decision::TimeOut(a.clone()));
+
+    let old = config::Idle { max_age: Some(secs(300)), ..idle() };
+    let cases = [(idle(), secs(600), StopReason::Idle), (old, secs(300), StopReason::MaxAge)];
+    for (rules, lives, reason) in cases {
+        let mut ready = woken(settings(8, 8, rules), &["a"], now);
+        settle(&mut ready, now);
+        ready.fold(running(&a, 1), now);
+        reach(&mut ready, "a", 1, now);
+        let over = now + lives;
+        ends(&ready, over, Decision::Mark(a.clone()));
+        settle(&mut ready, over);
+        ends(&ready, over + LOOK_AGAIN, Decision::Reap(a.clone(), reason));
+        settle(&mut ready, over + LOOK_AGAIN);
+        ends(&ready, over + LOOK_AGAIN + ASK_AGAIN, Decision::End(a.clone()));
+    }
+}
+
 /// What the driver tells of alice's workspace when it turns out to be somebody else's.
 fn foreign(phase: ObservedPhase) -> Event {
     let mut event = seen(&id("a"), phase);

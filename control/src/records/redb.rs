@@ -4,9 +4,11 @@ mod store;
 mod watcher;
 
 use super::{Change, Kind, Record, RecordError, Records, Version};
+use crate::lock;
 use futures_util::stream::BoxStream;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use store::Store;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -19,8 +21,13 @@ const BATCH: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreOpenError {
     /// Another process has it open.
-    #[error("{} is in use: another usher runs on this state folder", .0.display())]
-    InUse(PathBuf),
+    #[error("{} is in use by {by}: another usher runs on this state folder", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+        /// Who has it open.
+        by: String,
+    },
     /// Others than its owner may use it.
     #[error("others than its owner may use {} (mode {mode:o}): it holds keys and sessions, `chmod 600` it", path.display())]
     TooOpen {
@@ -66,12 +73,16 @@ enum Write {
 }
 
 impl RedbRecords {
-    /// Opens the file, or makes it.
+    /// Opens the file, or makes it. Blocks, for up to 5 s where another usher that is ending still has it.
     ///
     /// # Errors
     /// Why it cannot be used, with its name.
     pub fn open(path: &Path) -> Result<Self, StoreOpenError> {
-        let store = Store::open(path)?;
+        Self::open_within(path, lock::PATIENCE)
+    }
+
+    fn open_within(path: &Path, patience: Duration) -> Result<Self, StoreOpenError> {
+        let store = Store::open(path, patience)?;
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let thread = std::thread::Builder::new()
             .name("records".to_owned())

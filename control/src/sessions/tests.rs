@@ -111,6 +111,19 @@ async fn a_user_with_too_many_sessions_loses_the_oldest() {
 }
 
 #[tokio::test]
+async fn many_logins_at_once_leave_no_more_sessions_than_one_user_may_have() {
+    let (_dir, sessions) = fresh().await;
+    for _ in 0..PER_USER - 1 {
+        sessions.create(new("alice")).await.unwrap();
+    }
+    let logins = (0..8).map(|_| sessions.create(new("alice")));
+    for made in futures_util::future::join_all(logins).await {
+        made.unwrap();
+    }
+    assert_eq!(sessions.count(), PER_USER);
+}
+
+#[tokio::test]
 async fn a_session_that_another_replica_made_is_awaited() {
     let (_dir, sessions) = fresh().await;
     let id = SessionId([9; 16]);

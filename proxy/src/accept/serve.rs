@@ -6,14 +6,14 @@ use crate::edge::{Edge, ListenerFacts};
 use crate::exchange::Handover;
 use crate::gateway::{Gateway, KEEP_ALIVE};
 use crate::listen::Door;
-use crate::tunnel;
+use crate::{log, tunnel};
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::HttpProxy;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -87,8 +87,11 @@ impl Entrance {
         link: &Link,
     ) -> Option<(Stream, Option<HttpPersistentSettings>)> {
         link.await_head();
-        let reused = self.app.process_new_http(session, &self.closing).await?;
-        Some(reused.consume())
+        let reused = self.app.process_new_http(session, &self.closing).await;
+        if let Some(event) = link.unread() {
+            log::request_event(event, &self.edge.metrics, Instant::now());
+        }
+        Some(reused?.consume())
     }
 
     /// Runs a tunnel in a task of its own: that of the HTTP session, several times as large, is freed.

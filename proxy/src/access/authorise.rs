@@ -36,6 +36,11 @@ impl Permit {
         &self.caller
     }
 
+    /// The workspace's host name, as `{host}` in its template.
+    pub fn host(&self, config: &Config) -> String {
+        format!("{}.{}", self.id, config.domain)
+    }
+
     /// What to ask the control loop for, to have this workspace started. `retry`: a person asked again.
     ///
     /// # Errors
@@ -49,7 +54,7 @@ impl Permit {
             id: self.id.clone(),
             owner: self.caller.session.identity.clone(),
             template: template_by_rule(config, &self.id, &self.caller, facts)?,
-            host: format!("{}.{}", self.id, config.domain),
+            host: self.host(config),
             // A negative number allows as little as 0 does.
             running_max: usize::try_from(limit).unwrap_or(0),
             retry,

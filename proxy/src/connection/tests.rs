@@ -129,7 +129,12 @@ async fn a_head_that_drips_gets_408_within_its_deadline() {
     let mut answer = Vec::new();
     let answered = tokio::time::timeout(HEAD_DEADLINE * 6, read.read_to_end(&mut answer)).await;
     answered.expect("it is not waited for the drip").unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", answer.escape_ascii());
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 408 ")
+            && answer.to_ascii_lowercase().contains("\r\nusher-error: request_timeout\r\n"),
+        "{answer}"
+    );
     assert!(server.await.unwrap().is_err());
     assert!(begun.elapsed() < HEAD_DEADLINE + Duration::from_secs(2), "{:?}", begun.elapsed());
     drip.abort();
@@ -185,16 +190,9 @@ async fn a_dropped_connection_gives_its_slot_back() {
 
 #[tokio::test]
 async fn over_tls_head_and_body_are_one_record_and_the_server_name_is_known() {
-    let made = rcgen::generate_simple_self_signed(vec!["alice.lab.test".to_owned()]).unwrap();
-    let certificate = CertificateDer::from_pem_slice(made.cert.pem().as_bytes()).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
-    let (client, server, address) = sockets().await;
-    let (shaken, mut tls_client) =
-        tokio::join!(acceptor(certificate.clone(), key).accept(server), connect(certificate, client));
-    let mut conn = wrap(Wire::Tls(Box::new(shaken.unwrap())), address, &Drain::default());
+    let (mut tls_client, mut conn) = over_tls().await;
     assert_eq!(conn.link().facts().server_name.as_deref(), Some("alice.lab.test"));
     assert!(conn.is_http2());
-
     // Session tickets came with the handshake.
     let before = records(&arrived(tls_client.get_ref().0));
     conn.write_all(b"head ").await.unwrap();
@@ -204,6 +202,34 @@ async fn over_tls_head_and_body_are_one_record_and_the_server_name_is_known() {
     let mut buf = [0; 64];
     let read = tls_client.read(&mut buf).await.unwrap();
     assert_eq!(&buf[..read], b"head body");
+}
+
+/// A client that chose HTTP/2, and our connection to it.
+async fn over_tls() -> (tokio_rustls::client::TlsStream<TcpStream>, Conn) {
+    let made = rcgen::generate_simple_self_signed(vec!["alice.lab.test".to_owned()]).unwrap();
+    let certificate = CertificateDer::from_pem_slice(made.cert.pem().as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
+    let (client, server, address) = sockets().await;
+    let (shaken, client) =
+        tokio::join!(acceptor(certificate.clone(), key).accept(server), connect(certificate, client));
+    (client, wrap(Wire::Tls(Box::new(shaken.unwrap())), address, &Drain::default()))
+}
+
+#[tokio::test]
+async fn an_http2_client_that_never_sends_its_preface_is_dropped_and_a_quiet_one_is_not() {
+    for (sent, ends) in [(0, true), (23, true), (24, false)] {
+        let (mut client, mut conn) = over_tls().await;
+        client.write_all(&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..sent]).await.unwrap();
+        client.flush().await.unwrap();
+        let mut buf = [0; 64];
+        if sent > 0 {
+            assert_eq!(conn.read(&mut buf).await.unwrap(), sent);
+        }
+        tokio::time::pause();
+        let read = tokio::time::timeout(HEAD_DEADLINE * 2, conn.read(&mut buf)).await;
+        tokio::time::resume();
+        assert_eq!(read.is_ok_and(|read| read.is_err()), ends, "{sent} bytes");
+    }
 }
 
 fn acceptor(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> tokio_rustls::TlsAcceptor {

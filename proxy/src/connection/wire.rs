@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -40,9 +40,21 @@ impl Wire {
 
     /// The descriptor of the socket.
     pub fn id(&self) -> i32 {
+        self.tcp().as_raw_fd()
+    }
+
+    /// Completes when the peer has ended its side or the connection broke. Nothing is read for it, so what stands in
+    /// the socket stays there; a peer that ends while it is still waiting to send is not seen to end before.
+    pub async fn peer_ended(&self) -> io::Result<()> {
+        // For tokio the end of reading belongs to this interest as well, and what may be read does not; sockets are
+        // not registered for what the interest is named after.
+        self.tcp().ready(Interest::PRIORITY).await.map(drop)
+    }
+
+    fn tcp(&self) -> &TcpStream {
         match self {
-            Self::Plain(tcp) => tcp.as_raw_fd(),
-            Self::Tls(tls) => tls.get_ref().0.as_raw_fd(),
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
         }
     }
 }

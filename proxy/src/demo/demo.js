@@ -113,6 +113,11 @@ loadNote().catch(() => { at("note-state").textContent = "could not be read"; });
 // What the workspace was told. A secret here would be a fault of the edge.
 const OURS = /^(x-usher-|x-forwarded-|forwarded$)/;
 const SECRET = ([name, value]) => name === "authorization" || (name === "cookie" && value.includes("__Host-usher"));
+/** What an assertion claims; the token itself is nobody's to copy from a screen. */
+function claims(token) {
+  const bytes = Uint8Array.from(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
+  return `signed claims: ${JSON.stringify(JSON.parse(new TextDecoder().decode(bytes)))}`;
+}
 async function showHeaders() {
   const fields = await (await fetch("/headers")).json();
   at("fields").replaceChildren(...fields.map(([name, value]) => {
@@ -121,7 +126,7 @@ async function showHeaders() {
     field.scope = "row";
     field.textContent = name;
     const text = document.createElement("td");
-    text.textContent = value;
+    text.textContent = name === "x-usher-assertion" ? claims(value) : value;
     if (OURS.test(name)) row.dataset.ours = "";
     row.append(field, text);
     return row;

@@ -36,6 +36,7 @@ pub(super) fn router(note: Note) -> Router {
         .route("/big", get(big))
         .route("/ws", any(sockets::echo))
         .route("/clock", any(sockets::clock))
+        .route("/told", any(sockets::told))
         // A deep link leads to the page, too, and the page says which it was.
         .fallback(get(async || page()))
         .with_state(note)
@@ -58,7 +59,7 @@ fn file(kind: &'static str, text: &'static str) -> Response<Body> {
 }
 
 /// The header fields as they came, in their order: `[["host", "…"], …]`. What is no UTF-8 is shown lossily.
-fn received(headers: &HeaderMap) -> Value {
+pub(super) fn received(headers: &HeaderMap) -> Value {
     let fields =
         headers.iter().map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())]));
     Value::Array(fields.collect())

@@ -1,5 +1,6 @@
-//! The demo's WebSockets: an echo, and a clock that ticks whether anybody listens or not.
+//! The demo's WebSockets: an echo, a clock that ticks whether anybody listens or not, and what the handshake told.
 
+use super::routes;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{
@@ -52,6 +53,15 @@ pub(super) async fn clock(request: Request) -> Response<Body> {
                 },
             }
         }
+    })
+}
+
+/// Sends the header fields of its handshake, as `/headers` does those of a request, and closes.
+pub(super) async fn told(request: Request) -> Response<Body> {
+    let fields = routes::received(request.headers()).to_string();
+    upgrade(request, async |mut socket| {
+        socket.send(Message::text(fields)).await?;
+        socket.close(None).await
     })
 }
 

@@ -149,6 +149,17 @@ async fn it_tells_the_headers_that_it_was_sent() {
 }
 
 #[tokio::test]
+async fn it_tells_the_headers_of_a_handshake_over_its_socket() {
+    let home = tempfile::tempdir().unwrap();
+    let demo = Demo::start(home.path()).await;
+    let mut socket = demo.open("/told").await;
+    let told = timeout(DEADLINE, socket.next()).await.unwrap().unwrap().unwrap();
+    let fields: Vec<(String, String)> = serde_json::from_str(told.to_text().unwrap()).unwrap();
+    assert!(fields.contains(&("upgrade".into(), "websocket".into())), "{fields:?}");
+    assert!(matches!(timeout(DEADLINE, socket.next()).await.unwrap(), Some(Ok(Message::Close(_)))));
+}
+
+#[tokio::test]
 async fn a_download_has_the_size_asked_for() {
     let home = tempfile::tempdir().unwrap();
     let demo = Demo::start(home.path()).await;

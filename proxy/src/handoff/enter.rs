@@ -50,8 +50,7 @@ impl Step {
 }
 
 async fn not_allowed(method: Method, Extension(asked): Extension<Asked>) -> Response {
-    let refusal = Refusal::new(Code::MethodNotAllowed);
-    refusal::answer(&refusal, asked.intent, &method, &asked.request_id).map(axum::body::Body::from)
+    refusal::answer(&Refusal::new(Code::MethodNotAllowed), &asked.reader(&method)).map(axum::body::Body::from)
 }
 
 async fn enter(

@@ -2,14 +2,15 @@ use super::*;
 use crate::request::tests::{Client, head};
 use proptest::prelude::*;
 
-const ALICE: User<'_> = User { name: "Alice Å", subject: "a-1" };
+const ALICE: User<'_> =
+    User { name: "Alice Å", subject: "a-1", assertion: HeaderValue::from_static("ours") };
 
 fn sent_upstream(host: &str, headers: &[(&str, &str)]) -> RequestHeader {
     let came = head("GET", host, "/x?y=1", headers);
     let client = Client::plain();
     let request = Request::parse(&came, &client.0).unwrap();
     let mut sent = came.clone();
-    rewrite(&mut sent, &request, &ALICE, false);
+    rewrite(&mut sent, &request, ALICE, false);
     sent
 }
 
@@ -25,6 +26,8 @@ fn a_workspace_is_told_who_asks_by_us_alone() {
             ("x-forwarded-for", "6.6.6.6"),
             ("x-forwarded-for", "7.7.7.7"),
             ("X-Usher-User", "root"),
+            ("X-Usher-Assertion", "forged"),
+            ("x-usher-assertion", "forged too"),
             ("forwarded", "for=6.6.6.6"),
             ("remote-user", "root"),
             ("x-client-cert-dn", "CN=root"),
@@ -35,6 +38,7 @@ fn a_workspace_is_told_who_asks_by_us_alone() {
     assert_eq!(value(&sent, "x-forwarded-host"), ["alice.lab.test:8080"]);
     assert_eq!(value(&sent, "x-usher-user"), ["Alice %C3%85"]);
     assert_eq!(value(&sent, "x-usher-subject"), ["a-1"]);
+    assert_eq!(value(&sent, "x-usher-assertion"), ["ours"]);
     for gone in ["forwarded", "remote-user", "x-client-cert-dn"] {
         assert!(!sent.headers.contains_key(gone), "{gone}");
     }
@@ -94,7 +98,7 @@ fn a_document_that_may_get_the_notice_is_asked_for_uncompressed() {
     let request = Request::parse(&came, &client.0).unwrap();
     for (uncompressed, expected) in [(true, "identity"), (false, "gzip")] {
         let mut sent = came.clone();
-        rewrite(&mut sent, &request, &ALICE, uncompressed);
+        rewrite(&mut sent, &request, ALICE, uncompressed);
         assert_eq!(value(&sent, "accept-encoding"), [expected]);
     }
 }
@@ -107,7 +111,7 @@ fn an_absolute_target_goes_on_as_the_path_that_was_judged() {
     let request = Request::parse(&came, &client.0).unwrap();
     assert_eq!((request.path, request.query), ("/x", Some("y=1")));
     let mut sent = came.clone();
-    rewrite(&mut sent, &request, &ALICE, false);
+    rewrite(&mut sent, &request, ALICE, false);
     assert_eq!(sent.raw_path(), b"/x?y=1");
 }
 
@@ -193,6 +197,7 @@ fn the_wire_form_of_a_rewritten_head_still_holds_together() {
 fn spelling() -> impl Strategy<Value = String> {
     let name = prop::sample::select(vec![
         "x-usher-user",
+        "x-usher-assertion",
         "x-usher-",
         "x-forwarded-for",
         "x-forwarded-anything",
@@ -233,7 +238,7 @@ proptest! {
         }
         let clean = head("GET", "alice.lab.test", "/", &[]);
         let request = Request::parse(&clean, &client.0).unwrap();
-        rewrite(&mut came, &request, &ALICE, false);
+        rewrite(&mut came, &request, ALICE, false);
         prop_assert!(came.headers.values().all(|value| value != "evil"), "{:?}", came.headers);
     }
 }

@@ -41,7 +41,7 @@ async fn serve(router: Router, mut session: Session) -> (Result<()>, bool) {
         Ok(body) => body,
         Err(code) => panic!("{code:?}"),
     };
-    let answered = answer(&router, &mut session, asked, body).await;
+    let answered = answer(&router, &mut session, asked, body, &mut None).await;
     let reused = answered.is_ok() && finish(session).await;
     (answered, reused)
 }

@@ -47,7 +47,7 @@ pub(super) fn no_such_workspace(asked: &Asked) -> Response {
 /// A refusal, as a page or as a problem document, by who asks.
 pub(super) fn refuse(asked: &Asked, refusal: &Refusal) -> Response {
     // To a HEAD, axum takes the body away.
-    refusal::answer(refusal, asked.intent, &Method::GET, &asked.request_id).map(Body::from)
+    refusal::answer(refusal, &asked.reader(&Method::GET)).map(Body::from)
 }
 
 /// A JSON document.

@@ -184,6 +184,36 @@ async fn the_api_lists_the_callers_workspaces_and_starts_them() {
 }
 
 #[tokio::test]
+async fn without_a_session_only_the_open_endpoints_of_the_readme_answer() {
+    let lab = Lab::new().await;
+    for (url, status) in [
+        ("http://lab.localhost:8080/.well-known/jwks.json", 200),
+        ("http://lab.localhost:8080/login", 200),
+        ("http://lab.localhost:8080/assets/login.js", 200),
+        ("http://lab.localhost:8080/assets/dashboard.js", 200),
+        ("http://lab.localhost:8080/", 303),
+        ("http://lab.localhost:8080/logout", 303),
+        ("http://lab.localhost:8080/api/v1/workspaces", 401),
+        ("http://lab.localhost:8080/.well-known/other", 404),
+        ("http://alice.lab.localhost:8080/.usher/enter", 303),
+        ("http://alice.lab.localhost:8080/.usher/reset", 403),
+        ("http://alice.lab.localhost:8080/.usher/status", 401),
+        ("http://alice.lab.localhost:8080/.usher/events", 401),
+        ("http://alice.lab.localhost:8080/.usher/notice.js", 401),
+        ("http://alice.lab.localhost:8080/.well-known/jwks.json", 401),
+        ("http://alice.lab.localhost:8080/", 401),
+    ] {
+        let answer = lab.browser().send(Method::GET, url, &[], "").await;
+        assert_eq!(answer.status.as_u16(), status, "{url}: {answer:?}");
+        let leads = answer.header("location").filter(|_| status == 303);
+        assert!(
+            leads.is_none_or(|to| to.starts_with("/login") || to.starts_with(LOGIN)),
+            "{url}: {answer:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn two_session_cookies_are_healed_and_not_sent_round() {
     let lab = Lab::new().await;
     let mut browser = lab.browser();

@@ -14,10 +14,30 @@ const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 /// What [`Code::MethodNotAllowed`] names as allowed (RFC 9110 §15.5.6).
 const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
-/// The whole answer to a refused request.
+/// Who reads the answer to a refused request.
+#[derive(Debug, Clone)]
+pub struct Reader<'a> {
+    /// What kind of client it is.
+    pub intent: Intent,
+    /// Its method.
+    pub method: &'a Method,
+    /// The id of its request.
+    pub request_id: &'a str,
+    /// The portal's origin as it sees it: where a page leads that has no other way on.
+    pub portal: Option<String>,
+}
+
+impl<'a> Reader<'a> {
+    /// A program, by a request that has a body in its answer: it gets a problem document.
+    pub fn program(request_id: &'a str) -> Self {
+        Self { intent: Intent::Script, method: &Method::GET, request_id, portal: None }
+    }
+}
+
+/// The whole answer to a refused request. Its code stands among the extensions, for the request's event.
 ///
 /// It has a `Content-Length`; to a HEAD it has no body.
-pub fn answer(refusal: &Refusal, intent: Intent, method: &Method, request_id: &str) -> Response<Bytes> {
+pub fn answer(refusal: &Refusal, reader: &Reader<'_>) -> Response<Bytes> {
     let code = match refusal {
         // Without a place to go to, a redirect leads nowhere.
         Refusal { code: Code::LoginNeeded, location: None, .. } => Code::Unauthenticated,
@@ -26,10 +46,11 @@ pub fn answer(refusal: &Refusal, intent: Intent, method: &Method, request_id: &s
     let row = code.row();
     let mut response = match (&refusal.location, code) {
         (Some(location), Code::LoginNeeded) => redirect(location),
-        _ if intent.wants_page() => as_page(refusal, &row, request_id),
-        _ => as_problem(refusal, &row, request_id),
+        _ if reader.intent.wants_page() => as_page(refusal, &row, reader),
+        _ => as_problem(refusal, &row, reader.request_id),
     };
     *response.status_mut() = row.status;
+    response.extensions_mut().insert(code);
     let headers = response.headers_mut();
     headers.insert(USHER_ERROR, HeaderValue::from_static(row.code));
     if let Some(seconds) = refusal.retry_after {
@@ -40,7 +61,7 @@ pub fn answer(refusal: &Refusal, intent: Intent, method: &Method, request_id: &s
     }
     let length = HeaderValue::from(response.body().len());
     response.headers_mut().insert(header::CONTENT_LENGTH, length);
-    if *method == Method::HEAD {
+    if *reader.method == Method::HEAD {
         *response.body_mut() = Bytes::new();
     }
     response
@@ -57,6 +78,11 @@ impl Code {
     /// Whether the cookies of the site are what is wrong, so that a page should have them cleared.
     fn is_healed_by_clearing_cookies(self) -> bool {
         matches!(self, Self::CookiesTooLarge | Self::CookieTwice)
+    }
+
+    /// Whether the portal is where somebody can go on, or do something about it.
+    fn leads_to_portal(self) -> bool {
+        matches!(self, Self::NotFound | Self::MisdirectedRequest | Self::NotAllowed | Self::TooMany)
     }
 }
 
@@ -104,7 +130,7 @@ fn as_problem(refusal: &Refusal, row: &Row, request_id: &str) -> Response<Bytes>
     response
 }
 
-fn as_page(refusal: &Refusal, row: &Row, request_id: &str) -> Response<Bytes> {
+fn as_page(refusal: &Refusal, row: &Row, reader: &Reader<'_>) -> Response<Bytes> {
     let heals = refusal.code.is_healed_by_clearing_cookies();
     let healing = if heals {
         "<p>Your browser has been asked to delete the cookies of this site, so you will have to log in again. \
@@ -113,22 +139,16 @@ fn as_page(refusal: &Refusal, row: &Row, request_id: &str) -> Response<Bytes> {
     } else {
         ""
     };
-    let login = match &refusal.location {
-        Some(address) => format!(
-            "<div class=\"actions\"><a class=\"button\" href=\"{}\">Log in</a></div>",
-            escape(address)
-        ),
-        None => String::new(),
-    };
     let body = format!(
-        "<h1>{}</h1>\n<p class=\"lead\">{}</p>\n{healing}{login}\n<dl class=\"soft small\">\
+        "<h1>{}</h1>\n<p class=\"lead\">{}</p>\n{healing}{}\n<dl class=\"soft small\">\
          <dt>Code</dt><dd><code>{}</code></dd><dt>For the operator</dt><dd>{}</dd>\
          <dt>Request</dt><dd><code>{}</code></dd></dl>",
         escape(row.title),
         escape(refusal.sentence()),
+        onward(refusal, reader.portal.as_deref()),
         row.code,
         escape(row.hint),
-        escape(request_id),
+        escape(reader.request_id),
     );
     let page = Page { title: row.title, body: &body, ..Page::default() };
     let mut response = page.response(row.status, Reach::default());
@@ -136,6 +156,20 @@ fn as_page(refusal: &Refusal, row: &Row, request_id: &str) -> Response<Bytes> {
         response.headers_mut().insert(CLEAR_SITE_DATA, HeaderValue::from_static("\"cookies\""));
     }
     response
+}
+
+/// The link of a page to where its reader can go on.
+fn onward(refusal: &Refusal, portal: Option<&str>) -> String {
+    let link = |address: &str, words: &str| {
+        format!("<div class=\"actions\"><a class=\"button\" href=\"{}\">{words}</a></div>", escape(address))
+    };
+    match (&refusal.location, portal) {
+        (Some(login), _) => link(login, "Log in"),
+        (None, Some(portal)) if refusal.code.leads_to_portal() => {
+            link(&format!("{portal}/"), "To the portal")
+        }
+        _ => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -148,10 +182,28 @@ mod tests {
         response.headers().get(name).map(|value| value.to_str().unwrap())
     }
 
+    fn reader<'a>(intent: Intent, method: &'a Method, request_id: &'a str) -> Reader<'a> {
+        Reader { intent, method, request_id, portal: Some("http://lab.test".to_owned()) }
+    }
+
+    #[test]
+    fn a_page_that_leads_nowhere_else_leads_to_the_portal() {
+        let page = |refusal| answer(&refusal, &reader(Intent::Page, &Method::GET, "r"));
+        let link = "<a class=\"button\" href=\"http://lab.test/\">To the portal</a>";
+        for code in super::super::all() {
+            let html = String::from_utf8(page(Refusal::new(*code)).body().to_vec()).unwrap();
+            let expected =
+                matches!(code, Code::NotFound | Code::MisdirectedRequest | Code::NotAllowed | Code::TooMany);
+            assert_eq!(html.contains(link), expected, "{code:?}");
+        }
+        let answered = page(Refusal::new(Code::NotFound));
+        assert_eq!(answered.extensions().get(), Some(&Code::NotFound), "the event is told");
+    }
+
     #[test]
     fn a_program_gets_a_problem_document() {
         let refusal = Refusal { retry_after: Some(2), ..Refusal::with(Code::QueueFull, "200 are waiting.") };
-        let response = answer(&refusal, Intent::Script, &Method::GET, "r-1");
+        let response = answer(&refusal, &reader(Intent::Script, &Method::GET, "r-1"));
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(header(&response, "content-type"), Some("application/problem+json"));
         assert_eq!(header(&response, "usher-error"), Some("queue_full"));
@@ -174,7 +226,7 @@ mod tests {
     #[test]
     fn a_navigation_gets_a_page_without_a_way_for_foreign_markup() {
         let refusal = Refusal::with(Code::BadRequest, "<script>alert(1)</script>");
-        let response = answer(&refusal, Intent::Navigation, &Method::GET, "\"><img src=x>");
+        let response = answer(&refusal, &reader(Intent::Navigation, &Method::GET, "\"><img src=x>"));
         let html = std::str::from_utf8(response.body()).unwrap();
         assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
         assert!(!html.contains("<script>") && !html.contains("<img"));
@@ -188,7 +240,7 @@ mod tests {
             location: Some("http://lab.test/login?to=x".into()),
             ..Refusal::new(Code::LoginNeeded)
         };
-        let response = answer(&refusal, Intent::Navigation, &Method::GET, "r");
+        let response = answer(&refusal, &reader(Intent::Navigation, &Method::GET, "r"));
         assert_eq!(response.status(), StatusCode::FOUND);
         assert_eq!(header(&response, "location"), Some("http://lab.test/login?to=x"));
         assert_eq!(header(&response, "referrer-policy"), Some("no-referrer"));
@@ -200,7 +252,7 @@ mod tests {
     fn a_fetch_without_a_session_is_told_where_the_login_is() {
         let refusal =
             Refusal { location: Some("http://lab.test/login".into()), ..Refusal::new(Code::Unauthenticated) };
-        let response = answer(&refusal, Intent::Background, &Method::POST, "r");
+        let response = answer(&refusal, &reader(Intent::Background, &Method::POST, "r"));
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert_eq!(header(&response, "location"), None);
         let problem: Value = serde_json::from_slice(response.body()).unwrap();
@@ -210,7 +262,9 @@ mod tests {
     #[test]
     fn only_pages_about_cookies_clear_them() {
         let clears = |code, intent| {
-            answer(&Refusal::new(code), intent, &Method::GET, "r").headers().contains_key(CLEAR_SITE_DATA)
+            answer(&Refusal::new(code), &reader(intent, &Method::GET, "r"))
+                .headers()
+                .contains_key(CLEAR_SITE_DATA)
         };
         for code in super::super::all() {
             let expected = matches!(code, Code::CookiesTooLarge | Code::CookieTwice);
@@ -222,8 +276,8 @@ mod tests {
     #[test]
     fn a_head_request_gets_the_length_of_a_body_and_none() {
         let refusal = Refusal::new(Code::NotFound);
-        let full = answer(&refusal, Intent::Navigation, &Method::GET, "r");
-        let bare = answer(&refusal, Intent::Navigation, &Method::HEAD, "r");
+        let full = answer(&refusal, &reader(Intent::Navigation, &Method::GET, "r"));
+        let bare = answer(&refusal, &reader(Intent::Navigation, &Method::HEAD, "r"));
         assert!(bare.body().is_empty());
         assert_eq!(header(&bare, "content-length"), header(&full, "content-length"));
         assert_ne!(header(&bare, "content-length"), Some("0"));
@@ -231,7 +285,8 @@ mod tests {
 
     #[test]
     fn a_method_that_is_not_allowed_is_answered_with_those_that_are() {
-        let response = answer(&Refusal::new(Code::MethodNotAllowed), Intent::Script, &Method::TRACE, "r");
+        let response =
+            answer(&Refusal::new(Code::MethodNotAllowed), &reader(Intent::Script, &Method::TRACE, "r"));
         assert!(header(&response, "allow").unwrap().contains("GET"));
     }
 }

@@ -56,20 +56,20 @@ impl Code {
                 "a browser does not send a __Host- cookie twice by itself: look at proxies in between",
             ),
             Self::NotFound => row(
-                (S::NOT_FOUND, "not_found", Level::DEBUG),
+                (S::NOT_FOUND, "not_found", Level::INFO),
                 "There is nothing here",
                 "This address leads nowhere, or it is not yours.",
                 "the same answer stands for unknown hosts, undeclared names, ports that are not allowed and \
                  workspaces of others",
             ),
             Self::MethodNotAllowed => row(
-                (S::METHOD_NOT_ALLOWED, "method_not_allowed", Level::DEBUG),
+                (S::METHOD_NOT_ALLOWED, "method_not_allowed", Level::INFO),
                 "That cannot be done here",
                 "This address does not take requests of that method.",
                 "TRACE and CONNECT are served nowhere",
             ),
             Self::RequestTimeout => row(
-                (S::REQUEST_TIMEOUT, "request_timeout", Level::DEBUG),
+                (S::REQUEST_TIMEOUT, "request_timeout", Level::INFO),
                 "The request took too long",
                 "The request did not come in whole in time.",
                 "a head must be complete in 10 s, a body to the portal in 30 s",
@@ -81,7 +81,7 @@ impl Code {
                 "only endpoints of ours have this limit; workspaces set their own",
             ),
             Self::MisdirectedRequest => row(
-                (S::MISDIRECTED_REQUEST, "misdirected_request", Level::DEBUG),
+                (S::MISDIRECTED_REQUEST, "misdirected_request", Level::INFO),
                 "The request came to the wrong server",
                 "The connection was opened for another host.",
                 "the certificate of the connection does not cover the host of the request",
@@ -112,13 +112,13 @@ impl Code {
     fn access(self) -> Row {
         match self {
             Self::LoginNeeded => row(
-                (S::FOUND, "login_needed", Level::DEBUG),
+                (S::FOUND, "login_needed", Level::INFO),
                 "Please log in",
                 "You are not logged in.",
                 "a navigation without a session is sent to the portal's login",
             ),
             Self::Unauthenticated => row(
-                (S::UNAUTHORIZED, "unauthenticated", Level::DEBUG),
+                (S::UNAUTHORIZED, "unauthenticated", Level::INFO),
                 "Please log in",
                 "You are not logged in, or your session has ended.",
                 "only navigations are sent to the login; others get this, CORS preflights always",
@@ -143,7 +143,7 @@ impl Code {
     fn workspace(self) -> Row {
         match self {
             Self::WorkspaceStopped => row(
-                (S::FAILED_DEPENDENCY, "workspace_stopped", Level::DEBUG),
+                (S::FAILED_DEPENDENCY, "workspace_stopped", Level::INFO),
                 "The workspace is stopped",
                 "The workspace is stopped. Open its page to start it.",
                 "a browser's background requests start nothing",
@@ -155,7 +155,7 @@ impl Code {
                 "detail tells what was wrong; see the workspace's log",
             ),
             Self::Starting => row(
-                (S::SERVICE_UNAVAILABLE, "starting", Level::DEBUG),
+                (S::SERVICE_UNAVAILABLE, "starting", Level::INFO),
                 "The workspace is starting",
                 "The workspace is starting.",
                 "a script is held up to spawn.hold_timeout before it gets this",

@@ -2,7 +2,7 @@
 
 use super::single;
 use http::HeaderMap;
-use http::header::{ACCEPT, HeaderName, ORIGIN};
+use http::header::{ACCEPT, ACCEPT_LANGUAGE, HeaderName, ORIGIN, REFERER, USER_AGENT};
 
 /// What kind of client asks for what, as told by `Sec-Fetch-*`, `Origin`, `Accept`, `Sec-Purpose`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,8 @@ pub enum Intent {
     Page,
     /// A browser's fetch, WebSocket, image, …
     Background,
-    /// No browser: no `Sec-Fetch-*`, no `Origin`, no `Sec-Purpose`, no `Accept: text/html`. May spawn, is held.
+    /// No browser, by any sign of one: no `Sec-Fetch-*`, no `Origin`, no `Sec-Purpose`, no `Accept: text/html`, and
+    /// nothing of what browsers too old for the first of these send with every request. May spawn, is held.
     Script,
 }
 
@@ -37,7 +38,7 @@ impl Intent {
         }
         if accepts_html(headers) {
             Self::Page
-        } else if headers.contains_key(ORIGIN) || is_speculative(headers) {
+        } else if headers.contains_key(ORIGIN) || is_speculative(headers) || looks_like_browser(headers) {
             Self::Background
         } else {
             Self::Script
@@ -77,6 +78,16 @@ fn navigates(headers: &HeaderMap) -> bool {
 
 fn is_document(headers: &HeaderMap) -> bool {
     single(headers, &SEC_FETCH_DEST) == Some(b"document")
+}
+
+/// Whether this is a browser that tells nothing of its request. A sibling's page could make it load an image from
+/// here, cookie and all, and what is no script starts nothing. A page cannot take these fields away from a request
+/// that the browser sends without asking (a CORS preflight) first.
+fn looks_like_browser(headers: &HeaderMap) -> bool {
+    let agent = headers.get(USER_AGENT).map(|agent| agent.as_bytes());
+    agent.is_some_and(|agent| agent.trim_ascii_start().starts_with(b"Mozilla/"))
+        || headers.contains_key(ACCEPT_LANGUAGE)
+        || headers.contains_key(REFERER)
 }
 
 fn accepts_html(headers: &HeaderMap) -> bool {

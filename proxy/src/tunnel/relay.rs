@@ -38,13 +38,15 @@ pub enum End {
     SessionEnded,
     /// The workspace was stopped.
     Stopped,
+    /// The workspace is somebody else's now.
+    NotAllowed,
     /// Usher drains.
     Drained,
 }
 
 impl End {
     /// The Close frame by which the client is told; none where there is nothing to tell, or nobody to listen.
-    /// `why` is the reason of [`End::Stopped`].
+    /// `why` is the reason of [`End::Stopped`] and [`End::NotAllowed`].
     fn close(self, why: &str) -> Option<Vec<u8>> {
         let (code, reason) = match self {
             Self::ClientViolation(rule) => (1002, rule),
@@ -52,6 +54,7 @@ impl End {
             Self::Stalled => (1008, "no bytes were taken for too long"),
             Self::SessionEnded => (4401, "the session has ended"),
             Self::Stopped => (4503, why),
+            Self::NotAllowed => (4403, why),
             Self::Drained => (1012, "usher is restarting"),
             Self::Closed | Self::Vanished | Self::Failed => return None,
         };

@@ -47,7 +47,7 @@ fn rig_with(room: usize, early: &[u8]) -> Rig {
     let (early, draining) = (early.to_vec(), drain.clone());
     let tunnel = tokio::spawn(async move {
         let mut relay = Relay::new(client_side, workspace_side, 0, tally);
-        carry(&mut relay, early, &endings, draining.cancelled(), || WHY.to_owned()).await
+        carry(&mut relay, early, &endings, draining.cancelled(), || (End::Stopped, WHY.to_owned())).await
     });
     Rig {
         client,
@@ -274,9 +274,10 @@ async fn a_client_that_left_still_lets_the_workspace_finish_for_a_while() {
 
 #[test]
 fn a_crash_is_told_by_its_cause_and_a_stop_by_its_reason() {
+    let alice = Identity { issuer: "i".into(), subject: "alice".into() };
     let entry = |phase, stopped| Entry {
         id: WorkspaceId::parse("alice").unwrap(),
-        owner: control::Identity { issuer: "i".into(), subject: "s".into() },
+        owner: alice.clone(),
         template: config::TemplateName::parse("demo").unwrap(),
         phase,
         since: std::time::Instant::now(),
@@ -290,11 +291,17 @@ fn a_crash_is_told_by_its_cause_and_a_stop_by_its_reason() {
         hint: String::new(),
     };
     let failed = entry(Phase::Failed { cause: cause.clone(), retry_at: std::time::Instant::now() }, None);
-    assert_eq!(why_stopped(Some(&failed)), cause.detail);
+    assert_eq!(how_stopped(Some(&failed), &alice), (End::Stopped, cause.detail));
     let idle = control::StopReason::Idle;
-    assert_eq!(why_stopped(Some(&entry(Phase::Stopping, Some(idle)))), idle.sentence());
+    let stopping = entry(Phase::Stopping, Some(idle));
+    assert_eq!(how_stopped(Some(&stopping), &alice), (End::Stopped, idle.sentence().to_owned()));
+    let bob = Identity { subject: "bob".into(), ..alice.clone() };
+    assert_eq!(how_stopped(Some(&stopping), &bob).0, End::NotAllowed, "whatever else it is told of it");
     for other in [Some(entry(Phase::Stopping, None)), Some(entry(Phase::Stopped, None)), None] {
-        assert_eq!(why_stopped(other.as_ref()), "The workspace has ended.");
+        assert_eq!(
+            how_stopped(other.as_ref(), &alice),
+            (End::Stopped, "The workspace has ended.".to_owned())
+        );
     }
 }
 
@@ -344,7 +351,7 @@ async fn workspace_that_says(answer: Vec<u8>) -> SocketAddr {
 }
 
 fn never() -> Endings {
-    let id = WorkspaceId::parse("alice").unwrap();
+    let id = Box::new(WorkspaceId::parse("alice").unwrap());
     Endings { route: CancellationToken::new(), session: CancellationToken::new(), id }
 }
 
@@ -361,8 +368,8 @@ async fn tunnel_to(workspace: SocketAddr) -> (TcpStream, JoinHandle<Result<End, 
         let tally = Tally { uses: None, client_frames: count(), workspace_frames: count() };
         let mut relay = Relay::new(conn, stream, opened.reserved, tally);
         let never_drained = std::future::pending();
-        relay.greet(to_wire(&opened.head));
-        Ok(carry(&mut relay, opened.early, &endings, never_drained, String::new).await)
+        relay.greet(answer::to_wire(&opened.head));
+        Ok(carry(&mut relay, opened.early, &endings, never_drained, || (End::Stopped, String::new())).await)
     });
     (client, tunnel)
 }

@@ -7,7 +7,7 @@ use crate::access::ensure::not_woken;
 use crate::refusal::Refusal;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION};
+use axum::http::header::{HeaderValue, LOCATION};
 use axum::http::{Response, StatusCode};
 
 /// What a form says. Fields that are missing or make no sense count as not given.
@@ -37,12 +37,11 @@ impl Form {
 pub(super) async fn start(
     State(host): State<Host>,
     SameOrigin(owner): SameOrigin,
-    headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
     let form = Form::parse(&body);
     match wake(&host, &owner, form.retry).await {
-        Ok(()) => done(&host, &owner, &headers, form).await,
+        Ok(()) => done(&host, &owner, form).await,
         Err(refusal) => owner.refused(&refusal),
     }
 }
@@ -56,27 +55,25 @@ async fn wake(host: &Host, owner: &Owner, retry: bool) -> Result<(), Refusal> {
 pub(super) async fn stop(
     State(host): State<Host>,
     SameOrigin(owner): SameOrigin,
-    headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
     host.edge.workspaces.stop(owner.permit.id()).await;
-    done(&host, &owner, &headers, Form::parse(&body)).await
+    done(&host, &owner, Form::parse(&body)).await
 }
 
 /// Moves the stop by idleness ahead, never beyond `max_age`: that is held by the control loop.
 pub(super) async fn extend(
     State(host): State<Host>,
     SameOrigin(owner): SameOrigin,
-    headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
     host.edge.workspaces.extend(owner.permit.id()).await;
-    done(&host, &owner, &headers, Form::parse(&body)).await
+    done(&host, &owner, Form::parse(&body)).await
 }
 
 /// 202 and the status for a script; 303 for a form, to this host whatever the form says.
-async fn done(host: &Host, owner: &Owner, headers: &HeaderMap, form: Form) -> Response<Body> {
-    if wants_page(headers) {
+async fn done(host: &Host, owner: &Owner, form: Form) -> Response<Body> {
+    if owner.asked.intent.wants_page() {
         let back = form.back.as_deref().unwrap_or("/");
         // Absolute, so that a path like `//elsewhere/` names no other host.
         let location = HeaderValue::try_from(format!("{}{back}", owner.origin()))
@@ -87,14 +84,6 @@ async fn done(host: &Host, owner: &Owner, headers: &HeaderMap, form: Form) -> Re
     }
     let status = read_status(&host.edge.workspaces, owner.permit.id()).await;
     answer(StatusCode::ACCEPTED, axum::Json(status))
-}
-
-fn wants_page(headers: &HeaderMap) -> bool {
-    headers.get_all(ACCEPT).iter().any(|accept| {
-        accept.to_str().is_ok_and(|accept| {
-            accept.split([',', ';']).any(|kind| kind.trim_ascii().eq_ignore_ascii_case("text/html"))
-        })
-    })
 }
 
 #[cfg(test)]
@@ -116,19 +105,5 @@ mod tests {
             assert_eq!(Form::parse(body.as_bytes()), wanted, "{body}");
         }
         assert_eq!(Form::parse(&[0xff, b'=', 0xff]), Form::default());
-    }
-
-    #[test]
-    fn only_who_asks_for_a_page_is_sent_back_to_one() {
-        for (accept, wanted) in [
-            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", true),
-            ("application/json, Text/HTML;q=0.1", true),
-            ("application/json", false),
-            ("*/*", false),
-        ] {
-            let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
-            assert_eq!(wants_page(&headers), wanted, "{accept}");
-        }
-        assert!(!wants_page(&HeaderMap::new()));
     }
 }

@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use proxy::accept::{self, Cores};
 use proxy::access::route::Place;
+use proxy::assertion::Assertions;
 use proxy::drain::Drain;
 use proxy::edge::Edge;
 use proxy::keys::Keys;
@@ -77,6 +78,7 @@ pub struct Floor {
     pub cookie: String,
     cores: Option<Cores>,
     upstream: watch::Sender<Option<SocketAddr>>,
+    events: mpsc::UnboundedSender<Event>,
     shutdown: CancellationToken,
     _state: tempfile::TempDir,
 }
@@ -99,7 +101,8 @@ impl Floor {
         let (events, observed) = mpsc::unbounded_channel();
         let (upstream, seen) = watch::channel(None);
         let _ = events.send(Event::Synced);
-        let driver = Arc::new(Fake { events, observed: Mutex::new(Some(observed)), upstream: seen });
+        let driver =
+            Arc::new(Fake { events: events.clone(), observed: Mutex::new(Some(observed)), upstream: seen });
         let metrics = Metrics::new().unwrap();
         let shutdown = CancellationToken::new();
         let (_, configs) = watch::channel(config.clone());
@@ -107,13 +110,15 @@ impl Floor {
             Control::start(configs, driver, records, &metrics.registry, shutdown.clone()).await.unwrap();
         let bound = listen::bind(&config.listeners, 2).unwrap();
         let address = bound.addresses()[0];
+        let keys = Keys::open_dir(state.path()).unwrap();
         let edge = Arc::new(Edge {
             config: arc_swap::ArcSwap::from(config),
             workspaces: control.workspaces,
             sessions: control.sessions,
             users: control.users,
             tickets: control.tickets,
-            keys: Keys::open_dir(state.path()).unwrap(),
+            assertions: Assertions::new(&keys),
+            keys,
             origins: bound.origins(),
             metrics,
             draining: CancellationToken::new(),
@@ -122,7 +127,7 @@ impl Floor {
         });
         let cookie = log_in(&edge).await;
         let cores = Some(accept::spawn(&edge, bound).unwrap());
-        Self { edge, address, cookie, cores, upstream, shutdown, _state: state }
+        Self { edge, address, cookie, cores, upstream, events, shutdown, _state: state }
     }
 
     /// An edge in front of this upstream, which it has been told is ready.
@@ -137,6 +142,20 @@ impl Floor {
     /// Lets the workspace become ready.
     pub fn is_ready_at(&self, upstream: SocketAddr) {
         self.upstream.send_replace(Some(upstream));
+    }
+
+    /// Lets the driver tell that another instance, of another owner, has taken the workspace's place.
+    pub async fn is_somebody_elses(&self) {
+        let id = WorkspaceId::parse("alice").unwrap();
+        let owner = Identity { issuer: Identity::DEVELOPMENT.to_owned(), subject: "bob".to_owned() };
+        let phase = ObservedPhase::Running { generation: Generation("2".into()), address: None };
+        let template = config::TemplateName::parse("demo").unwrap();
+        let seen = Observed { id: id.clone(), owner: owner.clone(), template, phase };
+        self.events.send(Event::Seen(seen)).unwrap();
+        until("the table tells it", || {
+            self.edge.workspaces.lookup(&id).is_some_and(|entry| entry.owner == owner)
+        })
+        .await;
     }
 
     /// The head of a script's request, without its empty line.

@@ -100,6 +100,35 @@ async fn recorder() -> (std::net::SocketAddr, Arc<Mutex<Vec<u8>>>) {
 }
 
 #[tokio::test]
+async fn a_held_request_waits_with_its_body_and_both_reach_the_workspace_whole() {
+    let made = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).unwrap();
+    let root = CertificateDer::from_pem_slice(made.cert.pem().as_bytes()).unwrap();
+    let tls = Some((made.cert.pem(), made.signing_key.serialize_pem()));
+    let floor = Floor::new(Setup { tls, more: "" }).await;
+    let (mut send, _connection) = connect(&floor, root).await;
+    let body = Bytes::from(vec![b'x'; 200 * 1024]);
+    let mut held = request(&floor, "GET", "/held", Full::new(body.clone()));
+    // With an origin it would be a browser's.
+    held.headers_mut().remove("origin");
+    let answered = tokio::spawn(send.send_request(held));
+    crate::is_starting(&floor).await;
+    floor.is_ready_at(upstream(crate::echo).await);
+    assert_eq!(whole(answered.await.unwrap().unwrap()).await, (StatusCode::OK, body));
+}
+
+#[tokio::test]
+async fn connect_is_refused_by_us() {
+    let (to, _) = recorder().await;
+    let (floor, root) = floor("", to).await;
+    let (mut send, _connection) = connect(&floor, root).await;
+    let connect = Request::connect(format!("{HOST}:443")).body(Full::new(Bytes::new()).boxed()).unwrap();
+    let refused = send.send_request(connect).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(refused.headers()["usher-error"], "method_not_allowed");
+    assert!(!refused.headers().contains_key("server"));
+}
+
+#[tokio::test]
 async fn a_body_without_a_length_ends_once() {
     let (to, record) = recorder().await;
     let (floor, root) = floor("", to).await;

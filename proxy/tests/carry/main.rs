@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod floor;
+mod hostile;
 mod http2;
 mod sockets;
 
@@ -169,6 +170,17 @@ async fn an_answer_that_streams_on_ends_with_its_session() {
 }
 
 #[tokio::test]
+async fn an_answer_that_streams_on_ends_when_its_workspace_is_somebody_elses() {
+    let (to, go_on) = halves().await;
+    let floor = Floor::before(to).await;
+    let mut client = floor.send(&format!("{}\r\n", floor.head("GET /long"))).await;
+    read_until(&mut client, "first ").await;
+    floor.is_somebody_elses().await;
+    go_on.notify_one();
+    assert_eq!(read_all(&mut client).await, "", "nothing of another's workspace");
+}
+
+#[tokio::test]
 async fn an_open_answer_is_counted_until_its_client_leaves() {
     let (to, _rest) = halves().await;
     let floor = Floor::before(to).await;
@@ -207,7 +219,7 @@ async fn is_starting(floor: &Floor) {
 
 #[tokio::test]
 async fn a_script_is_held_while_its_workspace_starts_and_its_body_reaches_it_whole() {
-    // Up to 64 KiB are read meanwhile and replayed; what is larger waits in the socket.
+    // What does not fit into the socket waits at the client.
     for length in [0, 5, 64 * 1024, 200 * 1024] {
         let floor = Floor::new(Setup::default()).await;
         let body = "x".repeat(length);
@@ -234,14 +246,24 @@ async fn a_script_is_held_while_its_workspace_starts_and_its_body_reaches_it_who
 }
 
 #[tokio::test]
-async fn a_held_client_that_leaves_is_noticed() {
-    let floor = Floor::new(Setup::default()).await;
-    let accepting = floor.edge.drain.slots();
-    let client = floor.send(&format!("{}\r\n", floor.head("GET /held"))).await;
-    is_starting(&floor).await;
-    assert_eq!(floor.edge.drain.slots(), accepting + 1);
-    drop(client);
-    until("its connection ended", || floor.edge.drain.slots() == accepting).await;
+async fn a_held_client_that_leaves_is_noticed_however_much_of_its_body_is_unread() {
+    let large = format!("Content-Length: 1048576\r\n\r\n{}", "x".repeat(100 * 1024));
+    for rest in [
+        "\r\n",
+        "Content-Length: 5\r\n\r\nab",
+        "Content-Length: 5\r\n\r\nabcde",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
+        &large,
+    ] {
+        let floor = Floor::new(Setup::default()).await;
+        let accepting = floor.edge.drain.slots();
+        let client = floor.send(&format!("{}{rest}", floor.head("GET /held"))).await;
+        is_starting(&floor).await;
+        assert_eq!(floor.edge.drain.slots(), accepting + 1);
+        drop(client);
+        until("its connection ended", || floor.edge.drain.slots() == accepting).await;
+    }
 }
 
 #[tokio::test]

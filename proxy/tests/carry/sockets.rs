@@ -70,6 +70,18 @@ async fn of_many_upgrades_before_a_fast_workspace_none_is_dead_after_its_101() {
 }
 
 #[tokio::test]
+async fn a_tunnel_to_what_is_somebody_elses_now_is_closed_with_4403() {
+    let floor = Floor::before(upstream(fast).await).await;
+    let mut client = floor.send(&upgrade(&floor)).await;
+    read_until(&mut client, "\r\n\r\n").await;
+    hello_back(&mut client).await;
+    floor.is_somebody_elses().await;
+    let mut close = [0; 4];
+    tokio::time::timeout(SOON, client.read_exact(&mut close)).await.expect("a Close comes").unwrap();
+    assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, 4403));
+}
+
+#[tokio::test]
 async fn bytes_before_the_101_are_never_carried() {
     let floor = Floor::before(upstream(fast).await).await;
     let mut client = floor.send(&format!("{}early bytes", upgrade(&floor))).await;

@@ -84,6 +84,9 @@ impl Records for InMemory {
     }
 }
 
+/// How many files the tests' workspaces may have open.
+pub const OPEN_FILES: u64 = 123;
+
 /// One state folder with its records. Ends the processes that a failed test leaves.
 pub struct Installation {
     pub state: TempDir,
@@ -105,7 +108,11 @@ impl Installation {
     }
 
     pub async fn open(&self) -> Opened {
-        let settings = ProcessSettings { state_dir: self.state.path().into(), usher: "/bin/true".into() };
+        let settings = ProcessSettings {
+            state_dir: self.state.path().into(),
+            usher: "/bin/true".into(),
+            open_files: Some(OPEN_FILES),
+        };
         let driver = ProcessDriver::open(settings, self.records.clone()).await.unwrap();
         let events = driver.observe();
         Opened { driver, events }

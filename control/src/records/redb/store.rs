@@ -1,12 +1,13 @@
 //! The file itself, as its one thread uses it.
 
 use super::{Answer, StoreOpenError, Write};
-use crate::{Change, Kind, Record, RecordError, Version};
+use crate::{Change, Kind, Record, RecordError, Version, lock};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 
 /// Version and value, by name.
@@ -52,8 +53,16 @@ enum Written {
 }
 
 impl Store {
-    pub(super) fn open(path: &Path) -> Result<Self, StoreOpenError> {
-        let database = open(path)?;
+    /// Opens the file, or makes it; tries again for so long while somebody else has it.
+    pub(super) fn open(path: &Path, patience: Duration) -> Result<Self, StoreOpenError> {
+        let deadline = Instant::now() + patience;
+        let database = loop {
+            match try_open(path)? {
+                Some(database) => break database,
+                None if Instant::now() < deadline => std::thread::sleep(lock::PAUSE),
+                None => return Err(in_use(path)),
+            }
+        };
         Ok(Self { path: path.to_owned(), database: Some(database), watchers: HashMap::new() })
     }
 
@@ -133,7 +142,9 @@ impl Store {
     fn using<T>(&mut self, f: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, RecordError> {
         let database = match self.database.take() {
             Some(database) => database,
-            None => open(&self.path).map_err(|error| RecordError::Store(error.to_string()))?,
+            None => try_open(&self.path)
+                .and_then(|opened| opened.ok_or_else(|| in_use(&self.path)))
+                .map_err(|error| RecordError::Store(error.to_string()))?,
         };
         match f(&database) {
             Ok(value) => {
@@ -145,20 +156,24 @@ impl Store {
     }
 }
 
-fn open(path: &Path) -> Result<Database, StoreOpenError> {
+fn in_use(path: &Path) -> StoreOpenError {
+    StoreOpenError::InUse { path: path.to_owned(), by: lock::holders(path) }
+}
+
+/// `None` while somebody else has it open.
+fn try_open(path: &Path) -> Result<Option<Database>, StoreOpenError> {
     let unusable = |reason: String| StoreOpenError::Unusable { path: path.to_owned(), reason };
     let file = open_file(path).map_err(|error| unusable(error.to_string()))?;
     let mode = file.metadata().map_err(|error| unusable(error.to_string()))?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(StoreOpenError::TooOpen { path: path.to_owned(), mode });
     }
-    let database =
-        Database::builder().set_cache_size(CACHE).create_file(file).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => StoreOpenError::InUse(path.to_owned()),
-            error => unusable(error.to_string()),
-        })?;
+    let database = match Database::builder().set_cache_size(CACHE).create_file(file) {
+        Err(DatabaseError::DatabaseAlreadyOpen) => return Ok(None),
+        opened => opened.map_err(|error| unusable(error.to_string()))?,
+    };
     make_tables(&database).map_err(|error| unusable(error.to_string()))?;
-    Ok(database)
+    Ok(Some(database))
 }
 
 fn open_file(path: &Path) -> std::io::Result<File> {

@@ -61,11 +61,43 @@ async fn what_was_written_is_there_after_a_restart_and_versions_go_on() {
     assert!(put(&records, "b", "2").await > first);
 }
 
+/// Another process that holds the file's lock, for as long as the rest of its command runs.
+fn holder(path: &Path, then: &str) -> std::process::Child {
+    let mut holder = std::process::Command::new("flock")
+        .arg(path)
+        .args(["sh", "-c", &format!("echo; exec {then}")])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = [0];
+    std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut line).unwrap();
+    holder
+}
+
 #[test]
-fn a_second_opener_is_told_that_another_usher_runs() {
-    let (_dir, path, _records) = fresh();
-    let error = RedbRecords::open(&path).err().unwrap().to_string();
+fn a_second_opener_is_told_which_process_has_the_file() {
+    let (_dir, path, records) = fresh();
+    drop(records);
+    let mut other = holder(&path, "sleep 600");
+    let error = RedbRecords::open_within(&path, Duration::from_millis(50)).err().unwrap().to_string();
     assert!(error.contains(path.to_str().unwrap()) && error.contains("another usher"), "{error}");
+    let named = format!("process {} (flock)", other.id());
+    // `flock` waits for its command, which has the file open, too.
+    assert!(error.contains(&named) && error.contains("(sleep)"), "{named} is missing in: {error}");
+    let descendants = error.split("process ").skip(1).filter_map(|text| text.split(' ').next());
+    for pid in descendants.filter_map(|pid| pid.parse().ok()).filter_map(rustix::process::Pid::from_raw) {
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+    other.wait().unwrap();
+}
+
+#[test]
+fn a_file_that_is_held_by_what_is_ending_is_waited_for() {
+    let (_dir, path, records) = fresh();
+    drop(records);
+    let mut ending = holder(&path, "sleep 0.2");
+    RedbRecords::open(&path).unwrap();
+    ending.wait().unwrap();
 }
 
 #[test]
@@ -132,7 +164,7 @@ async fn a_watcher_that_fell_behind_ends_up_with_the_truth() {
     futures_util::future::try_join_all(writes).await.unwrap();
     let mut known = BTreeSet::from(["deleted meanwhile".to_owned()]);
     while known.len() < 1500 || known.contains("deleted meanwhile") {
-        let change = tokio::time::timeout(std::time::Duration::from_secs(10), watch.next()).await;
+        let change = tokio::time::timeout(Duration::from_secs(10), watch.next()).await;
         match change.expect("a watcher learns the truth").unwrap() {
             Change::Put(record) => known.insert(record.name),
             Change::Deleted(name) => known.remove(&name),
