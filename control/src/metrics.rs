@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn the_phases_that_are_counted_are_those_that_are_published() {
         let queued = Phase::Queued { position: 1 };
-        let starting = Phase::Starting { step: Step::Asked, trouble: None };
+        let starting = Phase::starting(Step::Asked);
         for phase in [Phase::Stopped, queued, starting, Phase::Stopping] {
             assert!(PHASES.contains(&phase.as_str()), "{phase:?}");
         }

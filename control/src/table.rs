@@ -120,6 +120,11 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// On its way, and nothing is known to hinder it.
+    pub fn starting(step: Step) -> Self {
+        Self::Starting { step, trouble: None }
+    }
+
     /// The stable text: `stopped`, `queued`, `starting`, `ready`, `stopping`, `failed`.
     pub fn as_str(&self) -> &'static str {
         match self {

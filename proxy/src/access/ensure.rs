@@ -154,7 +154,7 @@ impl Stands {
     fn of(entry: Option<&Entry>, synced: bool, now: Instant) -> Self {
         match entry.map(|entry| &entry.phase) {
             Some(Phase::Ready(_)) => Self::Ready,
-            Some(Phase::Queued { .. } | Phase::Starting) => Self::Coming,
+            Some(Phase::Queued { .. } | Phase::Starting { .. }) => Self::Coming,
             Some(Phase::Stopping) => Self::Stopping,
             Some(Phase::Failed { cause, retry_at }) if now < *retry_at => {
                 Self::BackingOff { cause: cause.clone(), left: *retry_at - now }

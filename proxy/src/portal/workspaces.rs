@@ -95,7 +95,7 @@ fn says(phase: &Phase, alive: Option<&WhyAlive>, now: Instant) -> String {
     match phase {
         Phase::Stopped => "Stopped. It starts when you open it.".to_owned(),
         Phase::Queued { position } => format!("Waits for its turn: number {position}."),
-        Phase::Starting => "Starting.".to_owned(),
+        Phase::Starting { .. } => "Starting.".to_owned(),
         Phase::Ready(_) => match alive.and_then(|alive| left(alive, now)) {
             Some(left) => format!("Runs. It stops in {} if nothing happens.", in_words(left)),
             None => "Runs.".to_owned(),
@@ -145,7 +145,7 @@ mod tests {
         for (phase, sentence) in [
             (Phase::Stopped, "Stopped. It starts when you open it."),
             (Phase::Queued { position: 3 }, "Waits for its turn: number 3."),
-            (Phase::Starting, "Starting."),
+            (Phase::starting(control::Step::Asked), "Starting."),
             (Phase::Stopping, "Stopping."),
         ] {
             assert_eq!(says(&phase, None, now), sentence);

@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(told(Some(first))["phase"], "stopped");
         fixture.publish(Phase::Queued { position: 2 });
         assert_eq!(told(stream.next().await)["position"], 2);
-        fixture.publish(Phase::Starting);
+        fixture.publish(Phase::starting(control::Step::Asked));
         assert_eq!(told(stream.next().await)["phase"], "starting");
         *fixture.log.lock().unwrap() = "one\ntwo".into();
         assert_eq!(told(stream.next().await)["log"], "one\ntwo", "new output is news, though no table came");

@@ -61,7 +61,7 @@ pub(super) struct Status {
     pub(super) log: Option<String>,
 }
 
-/// Why it failed.
+/// Why it failed, or what hinders its start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Cause {
     pub(super) code: &'static str,
@@ -107,11 +107,13 @@ impl Status {
             since_s: age.map(|age| age.as_secs()),
             template: entry.map(|entry| entry.template.to_string()),
             cause: match phase {
-                Some(Phase::Failed { cause, .. }) => Some(Cause {
-                    code: cause.code.as_str(),
-                    detail: cause.detail.clone(),
-                    hint: cause.hint.clone(),
-                }),
+                Some(Phase::Failed { cause, .. } | Phase::Starting { trouble: Some(cause), .. }) => {
+                    Some(Cause {
+                        code: cause.code.as_str(),
+                        detail: cause.detail.clone(),
+                        hint: cause.hint.clone(),
+                    })
+                }
                 _ => None,
             },
             stopped: entry
@@ -153,7 +155,7 @@ impl Alive {
 
 /// Whether the tail of the output helps somebody who waits.
 pub(super) fn shows_log(phase: &Phase) -> bool {
-    matches!(phase, Phase::Starting | Phase::Failed { .. })
+    matches!(phase, Phase::Starting { .. } | Phase::Failed { .. })
 }
 
 fn whole_second<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
@@ -267,7 +269,7 @@ pub(super) mod tests {
         assert_eq!(document(Some(&entry(Phase::Queued { position: 3 }, since)), Some("noise"), now), wanted);
         let mut wanted = base("starting");
         wanted["log"] = json!("line");
-        assert_eq!(document(Some(&entry(Phase::Starting, since)), Some("line"), now), wanted);
+        assert_eq!(document(Some(&entry(Phase::starting(control::Step::Asked), since)), Some("line"), now), wanted);
         let mut wanted = base("failed");
         wanted["log"] = json!("line");
         wanted["cause"] =
@@ -302,7 +304,7 @@ pub(super) mod tests {
         let id = WorkspaceId::parse("alice").unwrap();
         let first = now();
         let later = Now { instant: first.instant + Duration::from_secs(5), ..first };
-        let starting = entry(Phase::Starting, ago(first, 10));
+        let starting = entry(Phase::starting(control::Step::Asked), ago(first, 10));
         let before = Status::of(&id, Some(&starting), Some("a"), first);
         assert!(!Status::of(&id, Some(&starting), Some("a"), later).is_news_after(&before));
         assert!(Status::of(&id, Some(&starting), Some("a\nb"), later).is_news_after(&before));

@@ -283,7 +283,7 @@ mod tests {
             (Some(Phase::Stopped), true, "starting", true),
             (Some(Phase::Stopped), false, "stopped", false),
             (Some(Phase::Queued { position: 3 }), false, "queued", true),
-            (Some(Phase::Starting), false, "starting", true),
+            (Some(Phase::starting(control::Step::Asked)), false, "starting", true),
             (Some(Phase::Stopping), true, "restarting", true),
             (Some(Phase::Stopping), false, "stopping", false),
             (Some(failed(now)), false, "failed", false),
@@ -305,14 +305,14 @@ mod tests {
     fn the_deep_link_survives_without_a_script() {
         let page = "/lab/tree/a.ipynb?x=1&y=<b>'\"";
         let escaped = "/lab/tree/a.ipynb?x=1&amp;y=&lt;b&gt;&#39;&quot;";
-        let html = shown(&status(Some(Phase::Starting), None), false, page);
+        let html = shown(&status(Some(Phase::starting(control::Step::Asked)), None), false, page);
         has(&html, &[&format!("content=\"2;url=http://alice.lab.localhost:8080{escaped}\"")]);
         has(&html, &[&format!("name=\"return\" value=\"{escaped}\"")]);
     }
 
     #[test]
     fn a_path_that_looks_like_another_host_leads_to_this_one() {
-        let html = shown(&status(Some(Phase::Starting), None), false, "//evil.example/");
+        let html = shown(&status(Some(Phase::starting(control::Step::Asked)), None), false, "//evil.example/");
         has(&html, &["content=\"2;url=http://alice.lab.localhost:8080//evil.example/\""]);
     }
 
