@@ -8,6 +8,7 @@
 #   cluster.sh image RUN box               brings an image in unless it is there, and prints its name
 #   cluster.sh image RUN usher BINARY
 #   cluster.sh image RUN jupyterlab APPS
+#   cluster.sh nodes RUN COUNT             sees to it that there are this many simulated nodes
 #   cluster.sh kill|pause|resume|start RUN PART    does so to a process: one of the names in RUN/parts
 #   cluster.sh sweep                       removes what killed ones left behind
 #
@@ -79,6 +80,14 @@ down() {
   remove "$run"
 }
 
+# Writes its process id (of this namespace) down for all who want to enter; unshare has just one child.
+await_first_process() {
+  until [ -s "$run/pid" ] || ! kill -0 "$outer" 2>/dev/null; do
+    tr -d ' ' <"/proc/$outer/task/$outer/children" >"$run/pid" 2>/dev/null || true
+    sleep 0.02
+  done
+}
+
 await_ready() {
   local end=$((SECONDS + 120))
   until [ -e "$run/ready" ]; do
@@ -98,6 +107,7 @@ up() {
   new_run
   make_cgroups
   mkdir "$run/logs"
+  ln -s "$CLUSTER_PROGRAMS" "$run/programs"
   trap down EXIT
   trap 'exit 0' TERM INT HUP
   # Whatever kills this script kills unshare, which kills the first process inside and so all the others.
@@ -108,9 +118,9 @@ up() {
     exec 7<&0
     { cat <&7 >/dev/null; kill -TERM $$ 2>/dev/null; } 8>&- &
   fi
+  await_first_process
   await_ready
-  tr -d ' ' <"/proc/$outer/task/$outer/children" >"$run/pid"
-  printf '%s\n' "$run" >"$run/told"
+  nodes "${CLUSTER_SIMULATED_NODES:-2}"
   printf 'cluster %s ready in %d ms\n' "$run" $(((${EPOCHREALTIME/./} - begun) / 1000))
   wait "$outer"
 }
@@ -134,15 +144,25 @@ start_part() {
   setsid nsenter --target "$(cat "$run/pid")" --all -- "$run/parts/$1" </dev/null >/dev/null 2>&1 &
 }
 
+kubectl_inside() { nsenter --target "$(cat "$run/pid")" --net -- kubectl --kubeconfig "$run/admin.kubeconfig" "$@"; }
+
+nodes() {
+  local index
+  for index in $(seq "$1"); do
+    printf -- '---\n'
+    sed "s|@NODE@|simulated$index|g" "$here/config/node.yaml"
+  done | kubectl_inside apply --filename - >/dev/null
+}
+
 in_containerd() { ctr --address "$run/containerd.sock" --namespace k8s.io "$@"; }
 
 # Brings an image in under a name that tells its content: `import KIND WHAT-MAKES-IT ARGUMENTS-FOR-image.py...`.
 import() {
-  local name=$1
+  local name=$1 said
   shift
-  if [ -z "$(in_containerd image ls --quiet "name==$name")" ]; then
+  if [ -z "$(in_containerd image ls --quiet "name==$name" 2>/dev/null)" ]; then
     "$here/image.py" "$run/image.tar" "$name" "$@"
-    in_containerd image import --discard-unpacked-layers "$run/image.tar" >&2
+    said=$(in_containerd image import --local --discard-unpacked-layers "$run/image.tar" 2>&1) || fail "$name: $said"
     rm "$run/image.tar"
   fi
   printf '%s\n' "$name"
@@ -177,13 +197,14 @@ shift || true
 case "$word" in
   up) up "$@" ;;
   sweep) sweep ;;
-  enter | kubectl | image | kill | pause | resume | start)
+  enter | kubectl | image | nodes | kill | pause | resume | start)
     run=${1:?which cluster}
     shift
     case "$word" in
-      enter) exec nsenter --target "$(cat "$run/pid")" --net --wdns="$PWD" -- "$@" ;;
-      kubectl) exec nsenter --target "$(cat "$run/pid")" --net -- kubectl --kubeconfig "$run/admin.kubeconfig" "$@" ;;
+      enter) exec nsenter --target "$(cat "$run/pid")" --net -- "$@" ;;
+      kubectl) kubectl_inside "$@" ;;
       image) image "$@" ;;
+      nodes) nodes "$1" ;;
       kill) kill_part "$1" ;;
       pause) signal STOP "$1" ;;
       resume) signal CONT "$1" ;;

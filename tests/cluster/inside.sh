@@ -10,7 +10,7 @@ set -euo pipefail
 run=$1 name=$2
 here=$(cd "$(dirname "$0")" && pwd)
 programs=$CLUSTER_PROGRAMS
-PATH=$programs:/usr/sbin:/sbin:$PATH
+PATH=$programs:$here:/usr/sbin:/sbin:$PATH
 node=10.200.0.1 api=https://10.200.0.1:6443
 pods=10.244.0.0/22 simulated_pods=10.245.0.0/16 services=10.96.0.0/16
 
@@ -31,7 +31,7 @@ filled() {
 # Starts a part: `part NAME ARGUMENTS...`.
 part() {
   {
-    printf '#!/usr/bin/env bash\necho $$ >%q\numask 0\ncd %q\n' "$run/pids/$1" "$run"
+    printf '#!/usr/bin/env bash\necho $$ >%q\ncd %q\n' "$run/pids/$1" "$run"
     printf 'export PATH=%q\nexec' "$PATH"
     printf ' %q' "$@"
     printf ' >>%q 2>&1\n' "$run/logs/$1.log"
@@ -45,7 +45,7 @@ private_folders() {
   # Sockets and locks of containerd, CNI and kube-proxy have fixed places here.
   mount -t tmpfs tmpfs /run
   local place
-  for place in /var/log /var/lib/cni /var/lib/kubelet /tmp/hostpath_pv; do
+  for place in /var/log /var/lib/cni /var/lib/kubelet; do
     mkdir -p "$run/private$place" "$place"
     mount --bind "$run/private$place" "$place"
   done
@@ -100,15 +100,15 @@ control_plane() {
 }
 
 controllers() {
-  # The grace period is short for the tests of lost nodes. Volumes are folders made under umask 0, since this
-  # provisioner takes no notice of fsGroup.
+  # The grace period is short for the tests of lost nodes.
   part kube-controller-manager --kubeconfig "$run/manager.kubeconfig" --leader-elect=false \
     --use-service-account-credentials --service-account-private-key-file "$run/accounts.key" \
-    --root-ca-file "$run/certs/apiserver.crt" --enable-hostpath-provisioner \
+    --root-ca-file "$run/certs/apiserver.crt" \
     --node-monitor-period 1s --node-monitor-grace-period 8s \
     --kube-api-qps 2000 --kube-api-burst 2000 --concurrent-statefulset-syncs 50
   part kube-scheduler --kubeconfig "$run/scheduler.kubeconfig" --leader-elect=false \
     --kube-api-qps 2000 --kube-api-burst 2000
+  part volumes.py "$run/admin.kubeconfig" "$run/volumes"
 }
 
 container_runtime() {
@@ -128,14 +128,9 @@ real_node() {
     --conntrack-tcp-timeout-close-wait=0
 }
 
-simulated_nodes() {
+node_player() {
   part kwok --kubeconfig "$run/admin.kubeconfig" --config "$programs/stages.yaml" --cidr 10.245.0.1/16 \
     --manage-nodes-with-annotation-selector kwok.x-k8s.io/node=fake --node-lease-duration-seconds 4
-  local index
-  for index in $(seq "${CLUSTER_SIMULATED_NODES:-2}"); do
-    printf -- '---\n'
-    sed "s|@NODE@|simulated$index|g" "$here/config/node.yaml"
-  done | kubectl create --filename - >/dev/null
 }
 
 node_is_ready() { [ "$(kubectl get node node1 -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')" = True ]; }
@@ -151,7 +146,7 @@ await kubectl get --raw /readyz
 controllers
 real_node
 kubectl create --filename "$here/config/objects.yaml" >/dev/null
-simulated_nodes
+node_player
 await node_is_ready
 await kubectl get serviceaccount default
 touch "$run/ready"
