@@ -62,7 +62,7 @@ pub enum Image {
     Busybox,
     /// This build of Usher, for itself and for its demo: `usher demo --address 0.0.0.0:8888`.
     Usher,
-    /// JupyterLab, from the folder of programs that `APPS` names.
+    /// JupyterLab: `jupyter lab`.
     JupyterLab,
 }
 
@@ -194,10 +194,7 @@ impl Cluster {
         match image {
             Image::Busybox => self.script("image", &["box".as_ref()]),
             Image::Usher => self.script("image", &["usher".as_ref(), &Usher::binary()]),
-            Image::JupyterLab => {
-                let apps = std::env::var_os("APPS").expect("APPS names the folder of JupyterLab's programs");
-                self.script("image", &["jupyterlab".as_ref(), apps.as_ref()])
-            }
+            Image::JupyterLab => self.script("image", &["jupyterlab".as_ref()]),
         }
     }
 
