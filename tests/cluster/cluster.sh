@@ -118,7 +118,7 @@ up() {
   outer=$!
   if [ "${1:-}" = --until-eof ]; then
     exec 7<&0
-    { cat <&7 >/dev/null; kill -TERM $$ 2>/dev/null; } 8>&- &
+    { cat <&7; kill -TERM $$; } >/dev/null 2>&1 8>&- &
   fi
   await_first_process
   await_ready
