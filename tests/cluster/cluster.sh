@@ -82,14 +82,6 @@ down() {
   remove "$run"
 }
 
-# Writes its process id (of this namespace) down for all who want to enter; unshare has just one child.
-await_first_process() {
-  until [ -s "$run/pid" ] || ! kill -0 "$outer" 2>/dev/null; do
-    tr -d ' ' <"/proc/$outer/task/$outer/children" >"$run/pid" 2>/dev/null || true
-    sleep 0.02
-  done
-}
-
 await_ready() {
   local end=$((SECONDS + 120))
   until [ -e "$run/ready" ]; do
@@ -120,8 +112,9 @@ up() {
     exec 7<&0
     { cat <&7; kill -TERM $$; } >/dev/null 2>&1 8>&- &
   fi
-  await_first_process
   await_ready
+  # Only now: on its way there unshare has other children for moments.
+  tr -d ' ' <"/proc/$outer/task/$outer/children" >"$run/pid"
   nodes "${CLUSTER_SIMULATED_NODES:-2}"
   printf 'cluster %s ready in %d ms\n' "$run" $(((${EPOCHREALTIME/./} - begun) / 1000))
   cat <<T
