@@ -13,7 +13,8 @@ const STARTED: Duration = Duration::from_secs(60);
 /// A StatefulSet of none, as the restricted profile wants it, of a container and its volume.
 fn stateful_set(name: &str, container: &Value) -> Value {
     let labels = json!({ "app": name });
-    let claim = json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } });
+    let claim =
+        json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } });
     json!({
         "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": { "name": name },
         "spec": {
@@ -103,7 +104,8 @@ async fn jupyterlab_answers_from_its_pod() {
     let cluster = Cluster::shared();
     let realm = Realm::new(&cluster).await;
     let image = cluster.image(&Image::JupyterLab);
-    let command = ["jupyter", "lab", "--no-browser", "--ip=0.0.0.0", "--port=8888", "--IdentityProvider.token="];
+    let command =
+        ["jupyter", "lab", "--no-browser", "--ip=0.0.0.0", "--port=8888", "--IdentityProvider.token="];
     create(&realm, stateful_set("alice", &container(&image, &command))).await;
     scale(&realm, "alice", 1).await;
     let client = Client { address: address(&realm, "alice-0", 8888).await, certificate: None };
