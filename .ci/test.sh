@@ -6,7 +6,27 @@
 # USHER_SEED (see suites.sh).
 cd "$(dirname "$0")/.."
 . .ci/suites.sh
+trap 'kill "${cluster:-}" 2>/dev/null; wait; rm -rf "$log"' EXIT
 
+# Starts the cluster that all suites share. It ends with this script, however that ends.
+start_cluster() {
+  setpriv --pdeathsig TERM tests/cluster/cluster.sh up >"$log/cluster" 2>&1 &
+  cluster=$!
+  until USHER_TEST_CLUSTER=$(awk '/^cluster .* ready/ { print $2; found = 1 } END { exit !found }' "$log/cluster"); do
+    if ! kill -0 "$cluster" 2>/dev/null; then
+      cat "$log/cluster"
+      echo "there is no cluster: its tests will say so"
+      return
+    fi
+    sleep 0.1
+  done
+  head -n 1 "$log/cluster"
+  export USHER_TEST_CLUSTER
+}
+
+# Before the cluster, which would only wait for it.
+cargo test --locked --workspace ${TEST_FEATURES:-} --no-run
+start_cluster
 suite rust cargo test --locked --workspace ${TEST_FEATURES:-} --no-fail-fast
 # Of the long proofs that `make soak` runs whole, `rust` has a sample; this one needs the rights to cut a cable.
 if [ "$(id -u)" = 0 ]; then

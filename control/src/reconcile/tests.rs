@@ -123,9 +123,9 @@ fn every_wait_ends_at_its_very_end_and_not_before() {
         ready.fold(running(&a, 1), now);
         reach(&mut ready, "a", 1, now);
         let over = now + lives;
-        ends(&ready, over, Decision::Mark(a.clone()));
+        ends(&ready, over, Decision::Mark(a.clone(), reason));
         settle(&mut ready, over);
-        ends(&ready, over + LOOK_AGAIN, Decision::Reap(a.clone(), reason));
+        ends(&ready, over + LOOK_AGAIN, Decision::Reap(a.clone()));
         settle(&mut ready, over + LOOK_AGAIN);
         ends(&ready, over + LOOK_AGAIN + ASK_AGAIN, Decision::End(a.clone()));
     }
