@@ -18,6 +18,7 @@ mod state;
 mod table;
 #[cfg(test)]
 mod testing;
+mod text;
 mod tickets;
 mod usage;
 mod users;
