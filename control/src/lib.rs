@@ -25,7 +25,7 @@ mod users;
 mod work;
 
 pub use activity::Activity;
-pub use cause::{Cause, CauseCode};
+pub use cause::{Cause, CauseCode, CauseWords};
 pub use control::{Control, StartError};
 pub use control_loop::LoopError;
 pub use driver::{Action, Address, Driver, Event, Generation, Observed, ObservedPhase, StartSpec};
