@@ -8,6 +8,7 @@ mod control_loop;
 pub mod crash;
 mod driver;
 mod hash;
+mod kubernetes;
 mod metrics;
 pub mod probe;
 mod process;
