@@ -1,9 +1,9 @@
 //! What the objects of a workspace say: how far it is, and in plain words what hinders it.
 //!
-//! A pure function of what was received. Statuses come before events, since an event may be of any age; the time
-//! of receipt is the only time that is read. Which reason leads to what stands in the table of [`sign`].
+//! A pure function of what was received. Statuses come before events, since an event may be of any age; the
+//! time of receipt is the only time that is read. Which reason leads to what stands in the table of [`sign`].
 
-mod answer;
+pub(crate) mod answer;
 mod container;
 mod happening;
 mod pod;
@@ -13,7 +13,6 @@ mod scheduler;
 mod sign;
 mod view;
 
-pub(crate) use answer::{Call, answered, silent};
 pub(crate) use happening::Happening;
 pub(crate) use sign::Weight;
 pub(crate) use view::{Sight, View};
@@ -24,16 +23,17 @@ use sign::{Finding, Sign};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-/// How long a reason that often passes must stand before it is shown. Each cause is to be shown within 5 s of its
-/// first sign, and the control loop looks at the time once a second.
+/// How long a reason that often passes must stand before it is shown. Each cause is to be shown within 5 s of
+/// its first sign, and the control loop looks at the time once a second.
 pub(crate) const SETTLES: Duration = Duration::from_secs(3);
-/// How long after an outage the cluster's own controllers may still be the reason for a start that does not go on.
-/// Their back-off grows to 30 s, and a start needs several of them; 22 s were measured after an outage of 20 s.
+/// How long after an outage the cluster's own controllers may still be why a start does not go on. Their back-off
+/// grows to 30 s, and a start needs several of them; 22 s after an outage of 20 s (measured 2026-11-21).
 const RECOVERY: Duration = Duration::from_secs(60);
-/// How long nothing at all may come of a start before that is told as a cause: ten times what it takes otherwise,
-/// the back-off of a controller included.
+/// How long nothing at all may come of a start before that is told as a cause. A controller makes the pod within
+/// 0.1 s, or says why not within the same time.
 const SILENCE: Duration = Duration::from_secs(10);
-/// How often a start may be interrupted before it is given up: a node that refuses it each time is asked for ever.
+/// How often a start may be interrupted before it is given up: a node that refuses it each time is asked again
+/// for ever.
 const INTERRUPTIONS: u32 = 5;
 
 /// What was read, and what the next reading has to know of it.
@@ -207,8 +207,8 @@ impl Start<'_> {
         Stands::Running { generation, address, step, trouble: trouble.or(notice) }
     }
 
-    /// A reason as trouble, unless it has to stand for a while first. One that may be of an earlier start is never
-    /// the end, and has to stand in any case.
+    /// A reason as trouble, unless it has to stand for a while first. One that may be of an earlier start is
+    /// never the end, and has to stand in any case.
     fn shown(&mut self, finding: Finding, of_now: bool) -> Option<Trouble> {
         let code = finding.sign.code();
         let weight = match finding.sign.weight() {

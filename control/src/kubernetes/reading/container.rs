@@ -6,8 +6,8 @@ use super::sign::{Finding, Sign};
 use super::view::View;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStateWaiting, ContainerStatus};
 
-/// After how many restarts a container that fails again is given up: the node tries at once, after 10 s and after
-/// 20 s more, so that this is some 14 s after the first failure.
+/// After how many restarts a container that fails again is given up. The node tries at once, after 10 s and after
+/// 20 s more: this is some 14 s after the first failure.
 const RESTARTS: i32 = 2;
 
 /// What the container is to the workspace.
@@ -45,7 +45,8 @@ pub(super) fn runs(view: &View<'_>) -> bool {
     view.main().and_then(|status| status.state.as_ref()).is_some_and(|state| state.running.is_some())
 }
 
-/// The last words of the workspace's program in this pod, or of what was to prepare it; empty if there are none.
+/// The last words of the workspace's program in this pod, or of what was to prepare it; empty if there are
+/// none.
 pub(super) fn last_words(view: &View<'_>) -> String {
     let of = |status: &ContainerStatus| last_end(status).and_then(|end| end.message.clone());
     let failed = |status: &&ContainerStatus| last_end(status).is_some_and(|end| end.exit_code != 0);

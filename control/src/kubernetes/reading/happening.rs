@@ -25,8 +25,8 @@ pub(crate) struct Happening {
 }
 
 impl Happening {
-    /// An event as received at `heard`; one that came in a list (all of one list at one instant), and not as a
-    /// change, may be of any age.
+    /// An event as received at `heard`; one that came in a list (all of one list at one instant) and not as a
+    /// change may be of any age.
     ///
     /// Takes the series that newer writers keep instead of a count.
     pub(crate) fn of(event: &Event, heard: Instant, listed: bool) -> Self {
@@ -53,11 +53,6 @@ impl Happening {
             heard,
             listed,
         }
-    }
-
-    /// The UID of the object that it is about.
-    pub(crate) fn about(&self) -> &str {
-        &self.about
     }
 
     fn is_about(&self, uid: Option<&str>) -> bool {

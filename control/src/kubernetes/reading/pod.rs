@@ -6,8 +6,8 @@ use super::view::View;
 
 /// Whether and how the node of the pod is lost.
 ///
-/// A node that answers gives a reason whenever its pod is not ready. The cluster, which takes the readiness away
-/// when the node falls silent, gives none.
+/// A node that answers gives a reason whenever its pod is not ready. The cluster, which takes the readiness
+/// away when the node falls silent, gives none.
 pub(super) fn node_lost(view: &View<'_>) -> Option<Finding> {
     let node = name(view.node()?);
     let ready = view.condition("Ready")?;

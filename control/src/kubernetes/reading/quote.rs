@@ -1,7 +1,7 @@
 //! Words of others in our sentences: bounded, on one line, and without what could be a password.
 //!
-//! The node, the scheduler, policies and the workspace's own program write these texts. A pull that fails names
-//! addresses, and an address may carry a password or a signature.
+//! The node, the scheduler, policies and the workspace's own program write these texts. A pull that fails
+//! names addresses, and an address may carry a password or a signature.
 
 use crate::text::{clean_line, last_lines};
 

@@ -118,100 +118,101 @@ impl Finding {
 
 #[cfg(test)]
 mod tests {
+    use super::Sign::*;
     use super::*;
+
+    const TABLE: &[(&str, Sign, &str, &str)] = &[
+        (
+            r#"pods "w-0" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0"#,
+            QuotaExceeded,
+            "No more may run now: the cluster's quota of workspaces is used up.",
+            "raise the quota, or run fewer: q, requested: pods=1, used: pods=0, limited: pods=0",
+        ),
+        (
+            r#"statefulsets.apps "w" is forbidden: exceeded quota: q, requested: count/statefulsets.apps=1, used: count/statefulsets.apps=9, limited: count/statefulsets.apps=9"#,
+            QuotaExceeded,
+            "No more may run now: the cluster's quota of workspaces is used up.",
+            "raise the quota, or run fewer: q, requested: count/statefulsets.apps=1, used: count/statefulsets.apps=9, limited: count/statefulsets.apps=9",
+        ),
+        (
+            r#"pods "w-0" is forbidden: exceeded quota: q, requested: limits.memory=2Gi, used: limits.memory=8Gi, limited: limits.memory=8Gi"#,
+            QuotaExceeded,
+            "No more may run now: the cluster's quota of memory is used up.",
+            "raise the quota, or run fewer: q, requested: limits.memory=2Gi, used: limits.memory=8Gi, limited: limits.memory=8Gi",
+        ),
+        (
+            r#"pods "w-0" is forbidden: failed quota: q: must specify limits.cpu for: c"#,
+            LimitsRequired,
+            "This workspace is not allowed to run without limits.",
+            "set the template's resources: quota q: must specify limits.cpu for: c",
+        ),
+        (
+            r#"pods "w-0" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false (container "c" must set securityContext.allowPrivilegeEscalation=false)"#,
+            PodSecurity,
+            "This workspace breaks the security rules of the cluster.",
+            r#"profile "restricted:latest": allowPrivilegeEscalation != false (container "c" must set securityContext.allowPrivilegeEscalation=false)"#,
+        ),
+        (
+            r#"pods "w-0" is forbidden: error looking up service account f-sa/ghost: serviceaccount "ghost" not found"#,
+            ServiceAccountMissing,
+            "The account that this workspace runs under is missing.",
+            r#"make service account "ghost" in namespace ws, or correct the template"#,
+        ),
+        (
+            r#"pods "w-0" is forbidden: no PriorityClass with name ghost was found"#,
+            PriorityClassMissing,
+            "The priority that this workspace asks for does not exist.",
+            r#"make priority class "ghost", or correct the template's pod overlay"#,
+        ),
+        (
+            r#"pods "w-0" is forbidden: ValidatingAdmissionPolicy 'no-big' with binding 'no-big' denied request: workspaces must carry a cost centre"#,
+            AdmissionRefused,
+            "A rule of the cluster refuses this workspace: workspaces must carry a cost centre",
+            "refused by ValidatingAdmissionPolicy 'no-big' with binding 'no-big'",
+        ),
+        (
+            r#"admission webhook "check.example.org" denied the request: no label"#,
+            AdmissionRefused,
+            "A rule of the cluster refuses this workspace: no label",
+            r#"refused by admission webhook "check.example.org""#,
+        ),
+        (
+            r#"Internal error occurred: failed calling webhook "check.example.org": failed to call webhook: Post "https://u:p@hook/": dial tcp: connect: connection refused"#,
+            AdmissionUnavailable,
+            "The cluster could not check this workspace against its rules.",
+            r#"admission webhook "check.example.org" does not answer: Internal error occurred: failed calling webhook "check.example.org": failed to call webhook: Post "https://***@hook/": dial tcp: connect: connection refused"#,
+        ),
+        (
+            r#"Pod "w-0" is invalid: metadata.labels: Invalid value: "w-546fd89b9b": must be no more than 63 bytes"#,
+            SpecInvalid,
+            "The cluster does not accept what the template of this workspace asks for.",
+            r#"metadata.labels: Invalid value: "w-546fd89b9b": must be no more than 63 bytes"#,
+        ),
+        (
+            r#"pods "w-0" is forbidden: unable to create new content in namespace ws because it is being terminated"#,
+            NamespaceMissing,
+            "The place for workspaces in the cluster does not exist.",
+            "namespace ws is being deleted",
+        ),
+        (
+            r#"pods "w-0" is forbidden: maximum memory usage per Container is 1Gi, but limit is 2Gi"#,
+            AdmissionRefused,
+            "A rule of the cluster refuses this workspace. It says: maximum memory usage per Container is 1Gi, but limit is 2Gi",
+            "maximum memory usage per Container is 1Gi, but limit is 2Gi",
+        ),
+        (
+            "etcdserver: request timed out",
+            StartRefused,
+            "The cluster could not make this workspace. It says: etcdserver: request timed out",
+            "etcdserver: request timed out",
+        ),
+    ];
 
     #[test]
     fn every_refusal_is_told_by_its_kind() {
-        use Sign::*;
-        let table = [
-            (
-                r#"pods "w-0" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0"#,
-                QuotaExceeded,
-                "No more may run now: the cluster's quota of workspaces is used up.",
-                "raise the quota, or run fewer: q, requested: pods=1, used: pods=0, limited: pods=0",
-            ),
-            (
-                r#"statefulsets.apps "w" is forbidden: exceeded quota: q, requested: count/statefulsets.apps=1, used: count/statefulsets.apps=9, limited: count/statefulsets.apps=9"#,
-                QuotaExceeded,
-                "No more may run now: the cluster's quota of workspaces is used up.",
-                "raise the quota, or run fewer: q, requested: count/statefulsets.apps=1, used: count/statefulsets.apps=9, limited: count/statefulsets.apps=9",
-            ),
-            (
-                r#"pods "w-0" is forbidden: exceeded quota: q, requested: limits.memory=2Gi, used: limits.memory=8Gi, limited: limits.memory=8Gi"#,
-                QuotaExceeded,
-                "No more may run now: the cluster's quota of memory is used up.",
-                "raise the quota, or run fewer: q, requested: limits.memory=2Gi, used: limits.memory=8Gi, limited: limits.memory=8Gi",
-            ),
-            (
-                r#"pods "w-0" is forbidden: failed quota: q: must specify limits.cpu for: c"#,
-                LimitsRequired,
-                "This workspace is not allowed to run without limits.",
-                "set the template's resources: quota q: must specify limits.cpu for: c",
-            ),
-            (
-                r#"pods "w-0" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false (container "c" must set securityContext.allowPrivilegeEscalation=false)"#,
-                PodSecurity,
-                "This workspace breaks the security rules of the cluster.",
-                r#"profile "restricted:latest": allowPrivilegeEscalation != false (container "c" must set securityContext.allowPrivilegeEscalation=false)"#,
-            ),
-            (
-                r#"pods "w-0" is forbidden: error looking up service account f-sa/ghost: serviceaccount "ghost" not found"#,
-                ServiceAccountMissing,
-                "The account that this workspace runs under is missing.",
-                r#"make service account "ghost" in namespace ws, or correct the template"#,
-            ),
-            (
-                r#"pods "w-0" is forbidden: no PriorityClass with name ghost was found"#,
-                PriorityClassMissing,
-                "The priority that this workspace asks for does not exist.",
-                r#"make priority class "ghost", or correct the template's pod overlay"#,
-            ),
-            (
-                r#"pods "w-0" is forbidden: ValidatingAdmissionPolicy 'no-big' with binding 'no-big' denied request: workspaces must carry a cost centre"#,
-                AdmissionRefused,
-                "A rule of the cluster refuses this workspace: workspaces must carry a cost centre",
-                "refused by ValidatingAdmissionPolicy 'no-big' with binding 'no-big'",
-            ),
-            (
-                r#"admission webhook "check.example.org" denied the request: no label"#,
-                AdmissionRefused,
-                "A rule of the cluster refuses this workspace: no label",
-                r#"refused by admission webhook "check.example.org""#,
-            ),
-            (
-                r#"Internal error occurred: failed calling webhook "check.example.org": failed to call webhook: Post "https://u:p@hook/": dial tcp: connect: connection refused"#,
-                AdmissionUnavailable,
-                "The cluster could not check this workspace against its rules.",
-                r#"admission webhook "check.example.org" does not answer: Internal error occurred: failed calling webhook "check.example.org": failed to call webhook: Post "https://***@hook/": dial tcp: connect: connection refused"#,
-            ),
-            (
-                r#"Pod "w-0" is invalid: metadata.labels: Invalid value: "w-546fd89b9b": must be no more than 63 bytes"#,
-                SpecInvalid,
-                "The cluster does not accept what the template of this workspace asks for.",
-                r#"metadata.labels: Invalid value: "w-546fd89b9b": must be no more than 63 bytes"#,
-            ),
-            (
-                r#"pods "w-0" is forbidden: unable to create new content in namespace ws because it is being terminated"#,
-                NamespaceMissing,
-                "The place for workspaces in the cluster does not exist.",
-                "namespace ws is being deleted",
-            ),
-            (
-                r#"pods "w-0" is forbidden: maximum memory usage per Container is 1Gi, but limit is 2Gi"#,
-                AdmissionRefused,
-                "A rule of the cluster refuses this workspace. It says: maximum memory usage per Container is 1Gi, but limit is 2Gi",
-                "maximum memory usage per Container is 1Gi, but limit is 2Gi",
-            ),
-            (
-                "etcdserver: request timed out",
-                StartRefused,
-                "The cluster could not make this workspace. It says: etcdserver: request timed out",
-                "etcdserver: request timed out",
-            ),
-        ];
-        for (said, sign, detail, hint) in table {
+        for (said, sign, detail, hint) in TABLE {
             let hint = format!("{hint}; look");
-            assert_eq!(of(said, "ws", "look"), Some(Finding::new(sign, detail, hint)), "{said}");
+            assert_eq!(of(said, "ws", "look"), Some(Finding::new(*sign, *detail, hint)), "{said}");
         }
     }
 

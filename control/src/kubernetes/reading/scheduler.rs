@@ -246,100 +246,101 @@ impl Lack {
 
 #[cfg(test)]
 mod tests {
+    use super::Sign::*;
     use super::*;
     use proptest::prelude::*;
 
     const NOISE: &str = " no new claims to deallocate, preemption: 0/5 nodes are available: 5 Preemption is not helpful \
                          for scheduling.";
 
+    const TABLE: &[(&str, Sign, &str)] = &[
+        (
+            "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+            Unschedulable,
+            "There is no node with a free GPU.",
+        ),
+        (
+            "0/5 nodes are available: 3 Insufficient memory, 2 node(s) had untolerated taint(s).",
+            Unschedulable,
+            "There is no node with enough free memory.",
+        ),
+        (
+            "0/2 nodes are available: 1 Insufficient cpu, 2 Insufficient memory.",
+            Unschedulable,
+            "There is no node with enough free CPU and memory.",
+        ),
+        (
+            "0/9 nodes are available: 8 Insufficient cpu, 1 Insufficient nvidia.com/mig-1g.5gb.",
+            Unschedulable,
+            "There is no node with a free GPU.",
+        ),
+        (
+            "0/9 nodes are available: 9 Insufficient example.org/fpga.",
+            Unschedulable,
+            "There is no node with a free example.org/fpga.",
+        ),
+        (
+            "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.",
+            Unschedulable,
+            "There is no node of the kind that this workspace asks for.",
+        ),
+        (
+            "0/3 nodes are available: 3 node(s) had untolerated taint {node.kubernetes.io/unreachable: }. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
+            Unschedulable,
+            "The nodes that are there are reserved for something else, or are not ready.",
+        ),
+        (
+            "0/3 nodes are available: 3 Too many pods.",
+            Unschedulable,
+            "Every node runs as many workspaces and programs as it may.",
+        ),
+        (
+            "pod has unbound immediate PersistentVolumeClaims. not found",
+            VolumeUnbound,
+            "The volume for this workspace's files is not there yet.",
+        ),
+        (
+            "0/1 nodes are available: 1 node(s) didn't find available persistent volumes to bind.",
+            VolumeUnbound,
+            "The volume for this workspace's files is not there yet.",
+        ),
+        (
+            "0/2 nodes are available: 2 node(s) didn't match PersistentVolume's node affinity.",
+            VolumeElsewhere,
+            "The volume with your files is tied to a node that cannot be used now.",
+        ),
+        (
+            "0/2 nodes are available: 1 Insufficient memory, 1 node(s) had volume node affinity conflict.",
+            Unschedulable,
+            "The node that holds your files has not enough free memory.",
+        ),
+        (
+            "0/2 nodes are available: persistentvolumeclaim \"home\" bound to non-existent persistentvolume \"pv\".",
+            VolumeLost,
+            "The volume with this workspace's files cannot be found.",
+        ),
+        ("no nodes available to schedule pods", Unschedulable, "There is no node that takes anything now."),
+        (
+            "running PreBind plugin \"VolumeBinding\": binding volumes: timed out waiting for the condition",
+            VolumeUnbound,
+            "The volume for this workspace's files is not there yet.",
+        ),
+        (
+            "0/1 nodes are available: 1 the moon is full.",
+            Unschedulable,
+            "No node of the cluster can take this workspace now.",
+        ),
+    ];
+
     #[test]
     fn each_lack_is_told_in_plain_words() {
-        use Sign::*;
-        let table = [
-            (
-                "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
-                Unschedulable,
-                "There is no node with a free GPU.",
-            ),
-            (
-                "0/5 nodes are available: 3 Insufficient memory, 2 node(s) had untolerated taint(s).",
-                Unschedulable,
-                "There is no node with enough free memory.",
-            ),
-            (
-                "0/2 nodes are available: 1 Insufficient cpu, 2 Insufficient memory.",
-                Unschedulable,
-                "There is no node with enough free CPU and memory.",
-            ),
-            (
-                "0/9 nodes are available: 8 Insufficient cpu, 1 Insufficient nvidia.com/mig-1g.5gb.",
-                Unschedulable,
-                "There is no node with a free GPU.",
-            ),
-            (
-                "0/9 nodes are available: 9 Insufficient example.org/fpga.",
-                Unschedulable,
-                "There is no node with a free example.org/fpga.",
-            ),
-            (
-                "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.",
-                Unschedulable,
-                "There is no node of the kind that this workspace asks for.",
-            ),
-            (
-                "0/3 nodes are available: 3 node(s) had untolerated taint {node.kubernetes.io/unreachable: }. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
-                Unschedulable,
-                "The nodes that are there are reserved for something else, or are not ready.",
-            ),
-            (
-                "0/3 nodes are available: 3 Too many pods.",
-                Unschedulable,
-                "Every node runs as many workspaces and programs as it may.",
-            ),
-            (
-                "pod has unbound immediate PersistentVolumeClaims. not found",
-                VolumeUnbound,
-                "The volume for this workspace's files is not there yet.",
-            ),
-            (
-                "0/1 nodes are available: 1 node(s) didn't find available persistent volumes to bind.",
-                VolumeUnbound,
-                "The volume for this workspace's files is not there yet.",
-            ),
-            (
-                "0/2 nodes are available: 2 node(s) didn't match PersistentVolume's node affinity.",
-                VolumeElsewhere,
-                "The volume with your files is tied to a node that cannot be used now.",
-            ),
-            (
-                "0/2 nodes are available: 1 Insufficient memory, 1 node(s) had volume node affinity conflict.",
-                Unschedulable,
-                "The node that holds your files has not enough free memory.",
-            ),
-            (
-                "0/2 nodes are available: persistentvolumeclaim \"home\" bound to non-existent persistentvolume \"pv\".",
-                VolumeLost,
-                "The volume with this workspace's files cannot be found.",
-            ),
-            (
-                "no nodes available to schedule pods",
-                Unschedulable,
-                "There is no node that takes anything now.",
-            ),
-            (
-                "running PreBind plugin \"VolumeBinding\": binding volumes: timed out waiting for the condition",
-                VolumeUnbound,
-                "The volume for this workspace's files is not there yet.",
-            ),
-            (
-                "0/1 nodes are available: 1 the moon is full.",
-                Unschedulable,
-                "No node of the cluster can take this workspace now.",
-            ),
-        ];
-        for (message, sign, detail) in table {
-            assert_eq!(Said::of(message).told(), (sign, detail.to_owned()), "{message}");
-            assert_eq!(Said::of(&format!("{message}{NOISE}")).told(), (sign, detail.to_owned()), "{message}");
+        for (message, sign, detail) in TABLE {
+            assert_eq!(Said::of(message).told(), (*sign, (*detail).to_owned()), "{message}");
+            assert_eq!(
+                Said::of(&format!("{message}{NOISE}")).told(),
+                (*sign, (*detail).to_owned()),
+                "{message}"
+            );
         }
     }
 

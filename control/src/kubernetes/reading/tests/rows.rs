@@ -3,7 +3,7 @@
 use super::*;
 
 /// What a row expects.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Told {
     /// At once, and the start goes on.
     Hinders,
@@ -30,7 +30,6 @@ fn check(mut cluster: Cluster, now: Instant, wanted: (Told, CauseCode, &str), hi
     let (how, cause) = told(&mut cluster, now);
     assert_eq!((how, cause.code, cause.detail.as_str()), wanted);
     assert!(cause.hint.contains(hint), "{hint:?} is not in {:?}", cause.hint);
-    assert!(cause.hint.contains("kubectl") || !hint.contains("kubectl"));
     assert!(cause.detail.len() <= 1024 && cause.hint.len() <= 1024, "{cause:?}");
 }
 
@@ -113,70 +112,72 @@ fn a_step_that_prepared_it_and_ended_well_hinders_nothing() {
     assert_eq!(cluster.trouble(now), None);
 }
 
+/// The scheduler's message, the claim's event, and what is told.
+type Scheduled = (&'static str, (&'static str, &'static str), Told, CauseCode, &'static str, &'static str);
+
+const SCHEDULED: &[Scheduled] = &[
+    (
+        "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+        ("", ""),
+        Told::Settles,
+        CauseCode::Unschedulable,
+        "There is no node with a free GPU.",
+        "1 of 1: not enough nvidia.com/gpu; kubectl -n ws describe pod alice-0. The scheduler says: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu",
+    ),
+    (
+        "0/1 nodes are available: 1 node(s) didn't find available persistent volumes to bind.",
+        ("", ""),
+        Told::Settles,
+        CauseCode::VolumeUnbound,
+        "The volume for this workspace's files is not there yet.",
+        "kubectl -n ws describe pod alice-0",
+    ),
+    (
+        "pod has unbound immediate PersistentVolumeClaims. not found",
+        ("FailedBinding", "no persistent volumes available for this claim and no storage class is set"),
+        Told::Hinders,
+        CauseCode::VolumeUnbound,
+        "There is no kind of volume for this workspace's files.",
+        "kubectl -n ws describe pvc home-alice-0",
+    ),
+    (
+        "pod has unbound immediate PersistentVolumeClaims. not found",
+        ("ProvisioningFailed", "storageclass.storage.k8s.io \"fast-ssd\" not found"),
+        Told::Hinders,
+        CauseCode::VolumeUnbound,
+        "There is no volume of the kind that this workspace asks for.",
+        "there is no storage class \"fast-ssd\"",
+    ),
+    (
+        "pod has unbound immediate PersistentVolumeClaims. not found",
+        ("ProvisioningFailed", "failed to provision volume with StorageClass \"fast\": out of disks"),
+        Told::Settles,
+        CauseCode::VolumeUnbound,
+        "The volume for this workspace's files is not there yet.",
+        "out of disks",
+    ),
+    (
+        "0/2 nodes are available: 2 node(s) didn't match PersistentVolume's node affinity.",
+        ("", ""),
+        Told::Settles,
+        CauseCode::VolumeElsewhere,
+        "The volume with your files is tied to a node that cannot be used now.",
+        "2 of 2: its volume is tied to another node or zone",
+    ),
+];
+
 #[test]
 fn what_the_scheduler_and_the_claim_say_is_told() {
-    use CauseCode::*;
     let noise = " no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
-    let none = ("", "");
-    let table = [
-        (
-            "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
-            none,
-            Told::Settles,
-            Unschedulable,
-            "There is no node with a free GPU.",
-            "1 of 1: not enough nvidia.com/gpu; kubectl -n ws describe pod alice-0. The scheduler says: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu",
-        ),
-        (
-            "0/1 nodes are available: 1 node(s) didn't find available persistent volumes to bind.",
-            none,
-            Told::Settles,
-            VolumeUnbound,
-            "The volume for this workspace's files is not there yet.",
-            "kubectl -n ws describe pod alice-0",
-        ),
-        (
-            "pod has unbound immediate PersistentVolumeClaims. not found",
-            ("FailedBinding", "no persistent volumes available for this claim and no storage class is set"),
-            Told::Hinders,
-            VolumeUnbound,
-            "There is no kind of volume for this workspace's files.",
-            "kubectl -n ws describe pvc home-alice-0",
-        ),
-        (
-            "pod has unbound immediate PersistentVolumeClaims. not found",
-            ("ProvisioningFailed", "storageclass.storage.k8s.io \"fast-ssd\" not found"),
-            Told::Hinders,
-            VolumeUnbound,
-            "There is no volume of the kind that this workspace asks for.",
-            "there is no storage class \"fast-ssd\"",
-        ),
-        (
-            "pod has unbound immediate PersistentVolumeClaims. not found",
-            ("ProvisioningFailed", "failed to provision volume with StorageClass \"fast\": out of disks"),
-            Told::Settles,
-            VolumeUnbound,
-            "The volume for this workspace's files is not there yet.",
-            "out of disks",
-        ),
-        (
-            "0/2 nodes are available: 2 node(s) didn't match PersistentVolume's node affinity.",
-            none,
-            Told::Settles,
-            VolumeElsewhere,
-            "The volume with your files is tied to a node that cannot be used now.",
-            "2 of 2: its volume is tied to another node or zone",
-        ),
-    ];
     let now = Instant::now();
-    for (message, (reason, said), how, code, detail, hint) in table {
+    for (message, (reason, said), how, code, detail, hint) in SCHEDULED {
         let mut cluster = Cluster::new(now);
         let status = json!({"conditions": [condition("PodScheduled", "False", "Unschedulable", &format!("{message}{noise}"))]});
         cluster.pod_of("pod-1", json!({}), json!(null), status).claim("Pending");
         if !reason.is_empty() {
             cluster.told("claim-1", reason, said, now);
         }
-        check(cluster, now, (how, code, detail), hint);
+        check(cluster, now, (*how, *code, detail), hint);
     }
 }
 
