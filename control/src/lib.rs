@@ -8,6 +8,7 @@ mod control_loop;
 pub mod crash;
 mod driver;
 mod hash;
+mod kubernetes;
 mod lock;
 mod metrics;
 mod peers;
@@ -20,13 +21,14 @@ mod state;
 mod table;
 #[cfg(test)]
 mod testing;
+mod text;
 mod tickets;
 mod usage;
 mod users;
 mod work;
 
 pub use activity::Activity;
-pub use cause::{Cause, CauseCode};
+pub use cause::{Cause, CauseCode, CauseWords};
 pub use control::{Control, StartError};
 pub use control_loop::LoopError;
 pub use driver::{

@@ -3,6 +3,7 @@
 //! A table that is out of date fails with the lines that belong between its marks.
 
 use config::{KeyDefault, KeyDoc};
+use control::{CauseCode, CauseWords};
 use proxy::refusal;
 use tests::Usher;
 
@@ -44,6 +45,15 @@ fn the_readme_tells_every_refusal() {
         format!("| `{}` | {} | {} | {} |", row.code, row.status.as_u16(), row.detail, row.hint)
     });
     assert_stands("refusals", "| code | status | what the user is told | what the operator can do |", rows);
+}
+
+#[test]
+fn the_readme_tells_every_cause() {
+    let rows = CauseCode::ALL.iter().map(|code| {
+        let CauseWords { name, detail, hint } = code.words();
+        format!("| `{name}` | {detail} | {hint} |")
+    });
+    assert_stands("causes", "| cause | what the user is told | what the operator can do |", rows);
 }
 
 /// The names of the labels of a value, but for the `le` of buckets.
