@@ -1,0 +1,5 @@
+//! x
+/// x
+pub struct Lease;
+/// x
+pub struct LeaseSettings;
