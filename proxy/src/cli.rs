@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use config::WorkspaceId;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Shows each user to their own workspace.
@@ -115,6 +116,9 @@ pub struct DemoListen {
     /// A port of 127.0.0.1.
     #[arg(long)]
     pub port: Option<u16>,
+    /// An address and a port, as 0.0.0.0:8888 in a container: whoever reaches it may use it.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub address: Option<SocketAddr>,
 }
 
 /// The demo workspace.

@@ -62,7 +62,8 @@ async fn start(args: &cli::Demo, home: PathBuf) -> Result<(), DemoError> {
             .map(Listener::Unix)
             .map_err(|error| DemoError::Listen(path.display().to_string(), error))?,
         (None, port) => {
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or(0)));
+            let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or(0)));
+            let address = args.listen.address.unwrap_or(loopback);
             let bound = TcpListener::bind(address).await;
             Listener::Tcp(bound.map_err(|error| DemoError::Listen(address.to_string(), error))?)
         }

@@ -1,9 +1,10 @@
 //! Promises to users, kept against real parts: what the integration tests share.
 //!
 //! [`Usher`] starts the real binary on free ports, [`Ask`] is one HTTP request with every header in the test's
-//! hands, [`Person`] is somebody with a browser's cookie jar, [`Socket`] a WebSocket. All of them panic with what
-//! they saw when the world is not as a test needs it.
+//! hands, [`Person`] is somebody with a browser's cookie jar, [`Socket`] a WebSocket, [`Cluster`] a real Kubernetes. All
+//! of them panic with what they saw when the world is not as a test needs it.
 
+mod cluster;
 pub mod html;
 mod http_client;
 mod logs;
@@ -15,6 +16,7 @@ mod tls;
 mod usher;
 mod wait;
 
+pub use cluster::{Cluster, Image, Part, Realm, SIMULATED};
 pub use http_client::{Answer, Ask, Client, h2_answer};
 pub use logs::Logs;
 pub use namespace::Namespace;

@@ -26,7 +26,7 @@ impl Demo {
     /// Starts it in a home and waits until it accepts.
     async fn start(home: &Path) -> Self {
         let socket = home.join("demo.sock");
-        let listen = cli::DemoListen { socket: Some(socket.clone()), port: None };
+        let listen = cli::DemoListen { socket: Some(socket.clone()), port: None, address: None };
         let home = home.to_owned();
         let task = tokio::spawn(async move {
             let _ = start(&cli::Demo { listen, start_delay: 0 }, home).await;

@@ -1,0 +1,255 @@
+//! A real Kubernetes in a network of its own, started by `tests/cluster/cluster.sh`.
+//!
+//! A test that has one runs in its network: [`Cluster::shared`] and [`Cluster::alone`] move the test's thread there.
+//! What the thread starts and connects from then on, an [`Usher`] included, reaches pods by their addresses. So such
+//! a test needs a runtime of one thread, which is what `#[tokio::test]` makes.
+
+mod realm;
+
+use crate::usher::Usher;
+use crate::wait::{SOON, wait_for};
+pub use realm::Realm;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, OnceLock};
+use tokio::io::AsyncWriteExt;
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+/// Label and taint of the simulated nodes: pods that select the one and tolerate the other "run" there at once.
+pub const SIMULATED: &str = "usher.test/simulated";
+/// Names the folder of a cluster that runs already, for all tests of a run to share.
+const SHARED: &str = "USHER_TEST_CLUSTER";
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster/cluster.sh");
+
+/// A process of the cluster that a test can end, stop for a while, and start again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Where everything is kept.
+    Etcd,
+    /// What everybody talks to.
+    ApiServer,
+    /// Makes pods of StatefulSets, takes note of lost nodes, and so on.
+    ControllerManager,
+    /// Finds a node for each pod.
+    Scheduler,
+    /// The real node's; its containers outlive it.
+    Kubelet,
+    /// Plays the simulated nodes.
+    Kwok,
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::ApiServer => "kube-apiserver",
+            Self::ControllerManager => "kube-controller-manager",
+            Self::Scheduler => "kube-scheduler",
+            Self::Kubelet => "kubelet",
+            Self::Kwok => "kwok",
+        }
+    }
+}
+
+/// What a container can be made of: no registry is asked, so pods need `imagePullPolicy: Never`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Image {
+    /// A shell and small tools.
+    Busybox,
+    /// This build of Usher, for itself and for its demo: `usher demo --address 0.0.0.0:8888`.
+    Usher,
+    /// JupyterLab, from the folder of programs that `APPS` names.
+    JupyterLab,
+}
+
+/// A handle to a running cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    run: PathBuf,
+    /// None = somebody else's. The cluster ends when its standard input does: also when this process is killed.
+    owned: Option<Child>,
+}
+
+impl Cluster {
+    /// The one that the tests of this run share: leave its parts alone.
+    ///
+    /// It is the one that `USHER_TEST_CLUSTER` names, or one that the first to ask starts for this test binary.
+    pub fn shared() -> Self {
+        static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+        let cluster = CLUSTER.get_or_init(|| match std::env::var_os(SHARED) {
+            Some(run) => Self { inner: Arc::new(Inner { run: run.into(), owned: None }) },
+            None => Self::start(),
+        });
+        cluster.enter();
+        cluster.clone()
+    }
+
+    /// One for this test alone, which may break it. It ends with its last handle.
+    pub fn alone() -> Self {
+        let cluster = Self::start();
+        cluster.enter();
+        cluster
+    }
+
+    fn start() -> Self {
+        let mut child = Command::new(SCRIPT)
+            .args(["up", "--until-eof"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the script can be started");
+        let mut line = String::new();
+        // It gives up by itself when a cluster does not become ready, and says why.
+        let _no_line = BufReader::new(child.stdout.take().expect("stdout is piped")).read_line(&mut line);
+        let run = line.strip_prefix("cluster ").and_then(|line| line.split(' ').next());
+        let run = PathBuf::from(run.expect("a cluster (needs root and `.ci/provision.sh cluster`)"));
+        eprint!("{line}");
+        Self { inner: Arc::new(Inner { run, owned: Some(child) }) }
+    }
+
+    /// Moves this thread into the cluster's network.
+    pub fn enter(&self) {
+        let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
+        assert!(
+            !matches!(flavor, Ok(RuntimeFlavor::MultiThread)),
+            "the runtime's other threads would stay outside of the cluster's network"
+        );
+        let namespace = File::open(self.network()).expect("the cluster runs");
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+            .expect("root may change a thread's network");
+    }
+
+    fn network(&self) -> String {
+        let pid = std::fs::read_to_string(self.inner.run.join("pid")).expect("the cluster runs");
+        format!("/proc/{}/ns/net", pid.trim())
+    }
+
+    /// Its folder; logs of its parts are in `logs` there.
+    pub fn folder(&self) -> &Path {
+        &self.inner.run
+    }
+
+    /// The kubeconfig of one who may do everything.
+    pub fn admin(&self) -> PathBuf {
+        self.inner.run.join("admin.kubeconfig")
+    }
+
+    /// Runs kubectl as the admin; what it printed. Panics when it fails.
+    pub async fn kubectl(&self, arguments: &[&str]) -> String {
+        self.try_kubectl(arguments).await.unwrap_or_else(|said| panic!("kubectl {arguments:?}: {said}"))
+    }
+
+    /// As [`Cluster::kubectl`], where it may well fail.
+    ///
+    /// # Errors
+    /// What it said.
+    pub async fn try_kubectl(&self, arguments: &[&str]) -> Result<String, String> {
+        self.kubectl_reading(arguments, "").await
+    }
+
+    /// An object or a list, as JSON.
+    pub async fn object(&self, arguments: &[&str]) -> serde_json::Value {
+        let text = self.kubectl(&[&["get", "--output=json"], arguments].concat()).await;
+        serde_json::from_str(&text).expect("kubectl writes JSON")
+    }
+
+    /// Creates an object, or changes it to be so. Panics when it is refused.
+    pub async fn apply(&self, object: &serde_json::Value) {
+        let applied = self.kubectl_reading(&["apply", "--filename=-"], &object.to_string()).await;
+        applied.unwrap_or_else(|said| panic!("{object:#} is refused: {said}"));
+    }
+
+    async fn kubectl_reading(&self, arguments: &[&str], input: &str) -> Result<String, String> {
+        let mut command = tokio::process::Command::from(self.kubectl_command());
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.kill_on_drop(true).spawn().expect("nsenter can be started");
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        // Fails only when kubectl has ended, and then it says why.
+        let _ended = stdin.write_all(input.as_bytes()).await;
+        drop(stdin);
+        let output = tokio::time::timeout(SOON * 3, child.wait_with_output()).await;
+        let output = output.map_err(|_| "no answer in time")?.expect("kubectl is our child");
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// kubectl as the admin, to be given arguments: by this way it reaches the cluster from any thread.
+    fn kubectl_command(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.network())).arg(self.inner.run.join("programs/kubectl"));
+        command.arg("--kubeconfig").arg(self.admin());
+        command
+    }
+
+    /// Makes an image known to the real node, unless it is, and names it.
+    pub fn image(&self, image: &Image) -> String {
+        match image {
+            Image::Busybox => self.script("image", &["box".as_ref()]),
+            Image::Usher => self.script("image", &["usher".as_ref(), &Usher::binary()]),
+            Image::JupyterLab => {
+                let apps = std::env::var_os("APPS").expect("APPS names the folder of JupyterLab's programs");
+                self.script("image", &["jupyterlab".as_ref(), apps.as_ref()])
+            }
+        }
+    }
+
+    /// Sees to it that there are this many simulated nodes at least.
+    pub fn simulated_nodes(&self, count: usize) {
+        self.script("nodes", &[count.to_string().as_ref()]);
+    }
+
+    /// Ends a part as `kill -9` does.
+    pub fn kill(&self, part: Part) {
+        self.script("kill", &[part.name().as_ref()]);
+    }
+
+    /// Starts a part that was ended.
+    pub fn start_again(&self, part: Part) {
+        self.script("start", &[part.name().as_ref()]);
+    }
+
+    /// Stops a part where it stands: it neither answers nor breaks a connection.
+    pub fn pause(&self, part: Part) {
+        self.script("pause", &[part.name().as_ref()]);
+    }
+
+    /// Lets a paused part go on.
+    pub fn resume(&self, part: Part) {
+        self.script("resume", &[part.name().as_ref()]);
+    }
+
+    /// Waits until the API server answers and says that it is ready.
+    pub async fn api_is_ready(&self) {
+        wait_for("the API server to be ready", SOON * 3, async || {
+            self.try_kubectl(&["get", "--raw=/readyz", "--request-timeout=2s"]).await.ok()
+        })
+        .await;
+    }
+
+    fn script(&self, word: &str, arguments: &[&Path]) -> String {
+        let mut command = Command::new(SCRIPT);
+        let output = command.arg(word).arg(&self.inner.run).args(arguments).output();
+        let output = output.expect("the script can be started");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "cluster.sh {word} {arguments:?}: {said}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.owned {
+            drop(child.stdin.take());
+            // The script has a deadline of its own; what it cannot remove, the next one to start does.
+            let _status = child.wait();
+        }
+    }
+}

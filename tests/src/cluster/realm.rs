@@ -1,0 +1,108 @@
+//! A test's own part of a cluster.
+
+use super::Cluster;
+use crate::wait::{SOON, wait_for};
+use serde_json::{Value, json};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::PathBuf;
+use std::process::Stdio;
+use tempfile::TempDir;
+
+/// Two Kubernetes namespaces that no other test has: one for Usher's records, one for its workspaces.
+///
+/// Dropped, both are deleted with all that is in them; nobody waits for that.
+pub struct Realm {
+    cluster: Cluster,
+    folder: TempDir,
+    /// The namespace of Usher's own records.
+    pub records: String,
+    /// The namespace of the workspaces.
+    pub workspaces: String,
+}
+
+impl Realm {
+    /// Makes both and waits until pods can be made in them.
+    ///
+    /// The namespace of the workspaces enforces the restricted profile.
+    pub async fn new(cluster: &Cluster) -> Self {
+        // Every RandomState has keys of its own: two runs on one cluster do not meet.
+        let id = RandomState::new().build_hasher().finish() >> 32;
+        let (records, workspaces) = (format!("records-{id:08x}"), format!("workspaces-{id:08x}"));
+        let folder = TempDir::new().expect("a temporary folder");
+        let realm = Self { cluster: cluster.clone(), folder, records, workspaces };
+        let profile = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
+        for (name, labels) in [(&realm.records, json!({})), (&realm.workspaces, profile)] {
+            let metadata = json!({ "name": name, "labels": labels });
+            cluster.apply(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata })).await;
+        }
+        for name in [&realm.records, &realm.workspaces] {
+            // The controllers make it, at their leisure.
+            wait_for("the namespace's service account", SOON, async || {
+                cluster.try_kubectl(&["get", "serviceaccount", "default", "--namespace", name]).await.ok()
+            })
+            .await;
+        }
+        realm
+    }
+
+    /// The cluster that it is part of.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// The kubeconfig of one who may do exactly this: for some namespaces the `rules` of a Role each.
+    pub async fn account(&self, name: &str, roles: &[(&str, Value)]) -> PathBuf {
+        let account = json!({ "name": name, "namespace": self.records });
+        let mut objects = vec![json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": account })];
+        let group = "rbac.authorization.k8s.io";
+        for (namespace, rules) in roles {
+            let metadata = json!({ "name": name, "namespace": namespace });
+            let api = format!("{group}/v1");
+            objects.push(json!({ "apiVersion": api, "kind": "Role", "metadata": metadata, "rules": rules }));
+            objects.push(json!({
+                "apiVersion": api, "kind": "RoleBinding", "metadata": metadata,
+                "roleRef": { "apiGroup": group, "kind": "Role", "name": name },
+                "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": self.records }],
+            }));
+        }
+        self.cluster.apply(&json!({ "apiVersion": "v1", "kind": "List", "items": objects })).await;
+        let token = self.cluster.kubectl(&["create", "token", name, "--namespace", &self.records]).await;
+        self.kubeconfig(name, token.trim())
+    }
+
+    /// The admin's kubeconfig with another's token.
+    fn kubeconfig(&self, name: &str, token: &str) -> PathBuf {
+        let admin = std::fs::read_to_string(self.cluster.admin()).expect("the cluster wrote it");
+        let start = admin.find("token: ").expect("the admin has a token") + "token: ".len();
+        let end = start + admin[start..].find('}').expect("the token ends");
+        let file = self.folder.path().join(format!("{name}.kubeconfig"));
+        std::fs::write(&file, [&admin[..start], token, &admin[end..]].concat()).expect("the folder is ours");
+        file
+    }
+
+    /// Shows what a failed test left: nobody can look later.
+    fn show(&self) {
+        for kind in ["pods", "events"] {
+            let shown = self.run(&["get", kind, "--output=wide", "--namespace", &self.workspaces]);
+            eprintln!("{kind} in {}:\n{shown}", self.workspaces);
+        }
+    }
+
+    fn run(&self, arguments: &[&str]) -> String {
+        let mut command = self.cluster.kubectl_command();
+        let output = command.arg("--request-timeout=5s").args(arguments).stdin(Stdio::null()).output();
+        output.map_or_else(
+            |error| error.to_string(),
+            |output| String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        )
+    }
+}
+
+impl Drop for Realm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show();
+        }
+        self.run(&["delete", "namespace", "--wait=false", &self.records, &self.workspaces]);
+    }
+}
