@@ -3,6 +3,8 @@
 mod client;
 mod lease;
 pub(crate) mod pause;
+#[cfg(test)]
+pub(crate) mod testing;
 mod watch;
 
 pub use client::{CallError, Client, ClientMetrics, ClientSettings, ConnectError, Created, Object};

@@ -86,6 +86,7 @@ pub struct ClientMetrics {
     in_flight: IntGauge,
     watches_blind: IntGaugeVec,
     relists: IntCounterVec,
+    leads: IntGauge,
 }
 
 impl ClientMetrics {
@@ -119,12 +120,14 @@ impl ClientMetrics {
             )?,
             watches_blind: IntGaugeVec::new(blind, &["resource"])?,
             relists: IntCounterVec::new(relists, &["resource"])?,
+            leads: IntGauge::new("usher_kubernetes_leads", "1 while this replica holds the reaper's lease.")?,
         };
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.durations.clone()))?;
         registry.register(Box::new(metrics.in_flight.clone()))?;
         registry.register(Box::new(metrics.watches_blind.clone()))?;
         registry.register(Box::new(metrics.relists.clone()))?;
+        registry.register(Box::new(metrics.leads.clone()))?;
         metrics.begin_at_zero();
         Ok(metrics)
     }
@@ -160,6 +163,11 @@ impl ClientMetrics {
         self.watches_blind.with_label_values(&[resource.as_str()])
     }
 
+    /// Whether this replica leads.
+    pub(crate) fn lead(&self, leads: bool) {
+        self.leads.set(leads.into());
+    }
+
     pub(crate) fn listed(&self, resource: Resource) {
         self.relists.with_label_values(&[resource.as_str()]).inc();
     }
@@ -174,7 +182,7 @@ mod tests {
         let registry = Registry::new();
         let _metrics = ClientMetrics::new(&registry).unwrap();
         let families = registry.gather();
-        assert_eq!(families.len(), 5);
+        assert_eq!(families.len(), 6);
         for family in families {
             assert!(family.name().starts_with("usher_kubernetes_"), "{}", family.name());
             assert!(family.help().ends_with('.'), "{}", family.name());
