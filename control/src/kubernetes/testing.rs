@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tower::{BoxError, service_fn};
 
 /// A request as the server reads it: `GET /path?query` and its body.
@@ -161,7 +161,10 @@ impl Server {
             let mut connections = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
                 let server = server.clone();
-                connections.spawn(async move { drop(server.serve(socket).await) });
+                connections.spawn(async move {
+                    // Ends with the client.
+                    let _none = server.serve(socket).await;
+                });
             }
         });
         (client, tasks)
@@ -200,11 +203,19 @@ pub(crate) fn kubeconfig(server: &str) -> String {
     )
 }
 
+/// Goes on by itself, as a server does, whether it is read or not.
 fn frames(steps: Vec<Step>) -> BoxStream<'static, Result<Frame<Bytes>, BoxError>> {
-    let frames = stream::iter(steps).filter_map(async |step| match step {
+    let mut at = Instant::now();
+    let timed = steps.into_iter().map(move |step| {
+        if let Step::Wait(pause) = step {
+            at += pause;
+        }
+        (step, at)
+    });
+    let frames = stream::iter(timed).filter_map(async |(step, at)| match step {
         Step::Say(bytes) => Some(Ok(Frame::data(Bytes::from(bytes)))),
-        Step::Wait(pause) => {
-            sleep(pause).await;
+        Step::Wait(_) => {
+            sleep_until(at).await;
             None
         }
         Step::Cut => Some(Err("cut".into())),

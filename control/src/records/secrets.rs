@@ -12,6 +12,8 @@
 //! stores before it (etcd, kine) kept to it.
 
 mod object;
+#[cfg(test)]
+mod tests;
 
 use super::{Change, Kind, Record, RecordError, Records, Version};
 use crate::kubernetes::{CallError, Client, Seen, Selection, pause, watch};

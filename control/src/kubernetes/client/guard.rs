@@ -189,7 +189,9 @@ impl Limits {
     /// Waits for a place, no longer than the call may take.
     async fn enter(&mut self) -> Result<(), CallError> {
         let permit = timeout_at(self.until, self.shared.permits.clone().acquire_owned()).await;
-        let Ok(Ok(permit)) = permit else {
+        // A place that is given at the very deadline is given too late.
+        let permit = permit.ok().and_then(Result::ok).filter(|_| Instant::now() < self.until);
+        let Some(permit) = permit else {
             let (asked, server) = (self.asked.to_string(), self.shared.server.clone());
             return Err(self.count(CallError::Crowded { asked, server, in_flight: IN_FLIGHT }));
         };
