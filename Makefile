@@ -10,7 +10,7 @@ target := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 # What the tests need of the packages; none of it is in a release.
 test_features := --features usher-control/crash-points
 
-.PHONY: help run apps test soak bench lint fmt
+.PHONY: help run apps cluster test soak bench lint fmt
 
 help: ## Says what the words do.
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+): .*## (.*)/  make \1\t\2/' | expand -t 16
@@ -25,8 +25,12 @@ apps: ## Installs JupyterLab and Streamlit for the quickstart, outside this fold
 	@$(provision) apps
 	@echo "installed in $(call path,apps)"
 
+cluster: ## Starts a Kubernetes of its own for trying things out, until Ctrl-C; as root.
+	@$(provision) cluster images
+	@tests/cluster/cluster.sh up
+
 test: lint ## Runs everything: lints, Rust tests, real browsers; prints the totals.
-	@$(provision) build apps node browser network
+	@$(provision) build apps node browser network cluster images
 	cargo build --locked --workspace --bins $(test_features)
 	@PATH="$(call path,node):$$PATH" APPS="$(call path,apps)" NODE_MODULES="$(call path,modules)" \
 	  USHER_BIN="$(abspath $(target))/debug/usher" TEST_FEATURES="$(test_features)" .ci/test.sh

@@ -11,6 +11,7 @@
 #       browser  Chromium
 #       network  iproute2, for the tests with network namespaces
 #       cluster  the programs of tests/cluster, built from Go modules: some ten minutes, once
+#       images   what the pods of the tests run: JupyterLab as an image, unpacked once
 #       bench    the load generators and peers of `make bench`
 #
 # Debian packages need root and apt-get; without them it says what to install and exits 1. All else goes into a
@@ -35,6 +36,9 @@ apps_dir() { printf '%s/apps-%s' "$cache" "$(hash_of "$here/tests/tools/requirem
 deny_dir() { printf '%s/cargo-deny-%s' "$cache" "$DENY"; }
 cluster_dir() {
   printf '%s/cluster-%s' "$cache" "$(hash_of "$here/tests/cluster/build.sh" "$here"/tests/cluster/programs/*/go.*)"
+}
+images_dir() {
+  printf '%s/images-%s' "$cache" "$({ cat "$here/tests/cluster/image.py"; cluster_dir; apps_dir; } | sha256sum | cut -c1-12)"
 }
 go_dir() { printf '%s/go-%s' "$cache" "$GO"; }
 node_dir() { printf '%s/node-%s' "$cache" "$NODE"; }
@@ -98,6 +102,10 @@ fill_cluster() {
   PATH="$(go_path):$PATH" nice "$here/tests/cluster/build.sh" "$1" "$work"
   say "built $(du -sh "$1" | cut -f1) of programs; removing $(du -sh "$work" | cut -f1) that building them took"
   rm -rf "$work"
+}
+
+fill_images() {
+  "$here/tests/cluster/cluster.sh" images "$1"
 }
 
 fill_modules() {
@@ -190,6 +198,11 @@ provision() {
       fi
       once "$(cluster_dir)" fill_cluster
       ;;
+    images)
+      provision apps
+      provision cluster
+      once "$(images_dir)" fill_images
+      ;;
     bench)
       local programs=()
       have wrk || programs+=(wrk)
@@ -210,6 +223,7 @@ path_of() {
     apps) printf '%s/bin\n' "$(apps_dir)" ;;
     lint) printf '%s/bin\n' "$(deny_dir)" ;;
     cluster) printf '%s\n' "$(cluster_dir)" ;;
+    images) printf '%s\n' "$(images_dir)" ;;
     node) node_path ;;
     modules) printf '%s/node_modules\n' "$(modules_dir)" ;;
     *)

@@ -7,7 +7,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 log=$(mktemp -d)
-trap 'rm -rf "$log"' EXIT
+trap 'kill "${cluster:-}" 2>/dev/null; wait; rm -rf "$log"' EXIT
 failed_suites=()
 
 # Runs one suite: shows its output, keeps it for the totals, remembers whether it succeeded.
@@ -19,6 +19,25 @@ suite() {
   [ "${PIPESTATUS[0]}" = 0 ] || failed_suites+=("$name")
 }
 
+# Starts the cluster that all suites share. It ends with this script, however that ends.
+start_cluster() {
+  setpriv --pdeathsig TERM tests/cluster/cluster.sh up >"$log/cluster" 2>&1 &
+  cluster=$!
+  until USHER_TEST_CLUSTER=$(awk '/^cluster .* ready/ { print $2; found = 1 } END { exit !found }' "$log/cluster"); do
+    if ! kill -0 "$cluster" 2>/dev/null; then
+      cat "$log/cluster"
+      echo "there is no cluster: its tests will say so"
+      return
+    fi
+    sleep 0.1
+  done
+  head -n 1 "$log/cluster"
+  export USHER_TEST_CLUSTER
+}
+
+# Before the cluster, which would only wait for it.
+cargo test --locked --workspace ${TEST_FEATURES:-} --no-run
+start_cluster
 suite rust cargo test --locked --workspace ${TEST_FEATURES:-} --no-fail-fast
 suite browser node --test --test-concurrency=1 --test-reporter=spec tests/browser/*.test.mjs
 

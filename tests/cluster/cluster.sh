@@ -7,18 +7,20 @@
 #   cluster.sh kubectl RUN ARGUMENTS...    runs kubectl as its admin
 #   cluster.sh image RUN box               brings an image in unless it is there, and prints its name
 #   cluster.sh image RUN usher BINARY
-#   cluster.sh image RUN jupyterlab APPS
+#   cluster.sh image RUN jupyterlab
 #   cluster.sh nodes RUN COUNT             sees to it that there are this many simulated nodes
 #   cluster.sh kill|pause|resume|start RUN PART    does so to a process: one of the names in RUN/parts
 #   cluster.sh sweep                       removes what killed ones left behind
+#   cluster.sh images FOLDER               unpacks the images that take long, for clusters to begin with
 #
 # RUN is the cluster's folder, as `up` prints it. Its processes, mounts, network and cgroups all end with it. Needs root.
-# CLUSTER_PROGRAMS names the folder that build.sh filled, unless .ci/provision.sh knows it; CLUSTER_SIMULATED_NODES
-# says how many (2).
+# CLUSTER_PROGRAMS names the folder that build.sh filled and CLUSTER_IMAGES that of `images`, unless .ci/provision.sh
+# knows them, and APPS that of JupyterLab's programs likewise; CLUSTER_SIMULATED_NODES says how many (2).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 clusters=${USHER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/usher}/clusters
 export CLUSTER_PROGRAMS=${CLUSTER_PROGRAMS:-$("$here/../../.ci/provision.sh" path cluster)}
+export CLUSTER_IMAGES=${CLUSTER_IMAGES:-$("$here/../../.ci/provision.sh" path images)}
 PATH=$CLUSTER_PROGRAMS:/usr/sbin:/sbin:$PATH
 
 fail() {
@@ -80,14 +82,6 @@ down() {
   remove "$run"
 }
 
-# Writes its process id (of this namespace) down for all who want to enter; unshare has just one child.
-await_first_process() {
-  until [ -s "$run/pid" ] || ! kill -0 "$outer" 2>/dev/null; do
-    tr -d ' ' <"/proc/$outer/task/$outer/children" >"$run/pid" 2>/dev/null || true
-    sleep 0.02
-  done
-}
-
 await_ready() {
   local end=$((SECONDS + 120))
   until [ -e "$run/ready" ]; do
@@ -116,13 +110,29 @@ up() {
   outer=$!
   if [ "${1:-}" = --until-eof ]; then
     exec 7<&0
-    { cat <&7 >/dev/null; kill -TERM $$ 2>/dev/null; } 8>&- &
+    { cat <&7; kill -TERM $$; } >/dev/null 2>&1 8>&- &
   fi
-  await_first_process
   await_ready
+  # Only now: on its way there unshare has other children for moments.
+  tr -d ' ' <"/proc/$outer/task/$outer/children" >"$run/pid"
   nodes "${CLUSTER_SIMULATED_NODES:-2}"
   printf 'cluster %s ready in %d ms\n' "$run" $(((${EPOCHREALTIME/./} - begun) / 1000))
+  cat <<T
+  kubectl:         tests/cluster/cluster.sh kubectl $run get pods --all-namespaces
+  in its network:  tests/cluster/cluster.sh enter $run COMMAND
+  kubeconfig:      $run/admin.kubeconfig
+  tests use it:    USHER_TEST_CLUSTER=$run cargo test --package usher-tests --test cluster
+Ctrl-C ends it and removes all of it.
+T
   wait "$outer"
+}
+
+# In namespaces as a cluster's, but without a network of its own.
+unpack_images() {
+  setpriv --pdeathsig KILL unshare --pid --mount --fork --mount-proc --kill-child=KILL \
+    "$here/inside.sh" "$1" images images
+  # Of a layer that is unpacked nobody needs the tar.
+  rm -rf "$1"/{parts,pids,logs,certs,cni,private,containerd.*,containerd-state,image.lock}
 }
 
 # A process inside, by its part's name, gets a signal.
@@ -175,7 +185,7 @@ image() {
     # Where nobody says otherwise it sleeps for 68 years: it is the sandbox of every pod, too.
     box) import localhost/box:1 --command sleep --command 2147483647 ;;
     usher) import "localhost/usher:$(sha256sum <"$2" | cut -c1-12)" --program "$2=/usr/bin/usher" --command usher ;;
-    jupyterlab) jupyterlab "$2" ;;
+    jupyterlab) jupyterlab "${APPS:-$("$here/../../.ci/provision.sh" path apps)}" ;;
     *) fail "unknown image: $1" ;;
   esac
 }
@@ -197,6 +207,7 @@ shift || true
 case "$word" in
   up) up "$@" ;;
   sweep) sweep ;;
+  images) unpack_images "${1:?where to}" ;;
   enter | kubectl | image | nodes | kill | pause | resume | start)
     run=${1:?which cluster}
     shift

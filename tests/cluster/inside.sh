@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The first process inside a cluster's namespaces: network, control plane, one real node, simulated ones.
 #
-#   inside.sh RUN NAME
+#   inside.sh RUN NAME           a cluster
+#   inside.sh RUN NAME images    only the images that take long, into RUN: a cluster to come begins with them
 #
 # RUN is the cluster's folder. Each part is a script in RUN/parts that writes its process id (of this namespace) to
 # RUN/pids and becomes the program, so that `cluster.sh` can end and start it by itself. When this process ends,
@@ -111,12 +112,25 @@ controllers() {
   part volumes.py "$run/admin.kubeconfig" "$run/volumes"
 }
 
+# Begins with images that stand ready. Their files stay where they are: nobody writes to an image's files.
+ready_images() {
+  [ -e "$CLUSTER_IMAGES/.done" ] || return 0
+  local from=$CLUSTER_IMAGES/containerd to=$run/containerd snapshots=io.containerd.snapshotter.v1.overlayfs folder
+  mkdir -p "$to/$snapshots/snapshots"
+  cp -a "$from/$snapshots/metadata.db" "$to/$snapshots/"
+  for folder in "$from/$snapshots"/snapshots/*; do ln -s "$folder" "$to/$snapshots/snapshots/"; done
+  cp -a "$from/io.containerd.metadata.v1.bolt" "$to/"
+  # Hard links: the store replaces its files and never changes one.
+  cp -al "$from/io.containerd.content.v1.content" "$to/"
+}
+
 container_runtime() {
+  ready_images
   filled containerd.toml >"$run/containerd.toml"
   filled pods.conflist >"$run/cni/10-pods.conflist"
   part containerd -c "$run/containerd.toml"
   await ctr -a "$run/containerd.sock" version
-  "$here/cluster.sh" image "$run" box
+  "$here/cluster.sh" image "$run" box >/dev/null
 }
 
 real_node() {
@@ -135,8 +149,20 @@ node_player() {
 
 node_is_ready() { [ "$(kubectl get node node1 -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')" = True ]; }
 
+# Leaves nothing running: what is on disk is whole.
+only_images() {
+  container_runtime
+  "$here/cluster.sh" image "$run" jupyterlab >/dev/null
+  kill "$(cat "$run/pids/containerd")"
+  wait
+}
+
 mkdir -p "$run"/{parts,pids,logs,certs,cni}
 private_folders
+if [ "${3:-}" = images ]; then
+  only_images
+  exit
+fi
 network
 users
 export KUBECONFIG=$run/admin.kubeconfig

@@ -62,7 +62,7 @@ pub enum Image {
     Busybox,
     /// This build of Usher, for itself and for its demo: `usher demo --address 0.0.0.0:8888`.
     Usher,
-    /// JupyterLab, from the folder of programs that `APPS` names.
+    /// JupyterLab: `jupyter lab`.
     JupyterLab,
 }
 
@@ -74,6 +74,8 @@ pub struct Cluster {
 
 struct Inner {
     run: PathBuf,
+    /// The file of its network namespace.
+    network: String,
     /// None = somebody else's. The cluster ends when its standard input does: also when this process is killed.
     owned: Option<Child>,
 }
@@ -85,7 +87,7 @@ impl Cluster {
     pub fn shared() -> Self {
         static CLUSTER: OnceLock<Cluster> = OnceLock::new();
         let cluster = CLUSTER.get_or_init(|| match std::env::var_os(SHARED) {
-            Some(run) => Self { inner: Arc::new(Inner { run: run.into(), owned: None }) },
+            Some(run) => Self::at(run.into(), None),
             None => Self::start(),
         });
         cluster.enter();
@@ -108,11 +110,18 @@ impl Cluster {
             .expect("the script can be started");
         let mut line = String::new();
         // It gives up by itself when a cluster does not become ready, and says why.
-        let _no_line = BufReader::new(child.stdout.take().expect("stdout is piped")).read_line(&mut line);
+        let stdout = child.stdout.as_mut().expect("stdout is piped");
+        let _no_line = BufReader::new(stdout).read_line(&mut line);
         let run = line.strip_prefix("cluster ").and_then(|line| line.split(' ').next());
         let run = PathBuf::from(run.expect("a cluster (needs root and `.ci/provision.sh cluster`)"));
         eprint!("{line}");
-        Self { inner: Arc::new(Inner { run, owned: Some(child) }) }
+        Self::at(run, Some(child))
+    }
+
+    fn at(run: PathBuf, owned: Option<Child>) -> Self {
+        let pid = std::fs::read_to_string(run.join("pid")).expect("the cluster runs");
+        let network = format!("/proc/{}/ns/net", pid.trim());
+        Self { inner: Arc::new(Inner { run, network, owned }) }
     }
 
     /// Moves this thread into the cluster's network.
@@ -122,14 +131,9 @@ impl Cluster {
             !matches!(flavor, Ok(RuntimeFlavor::MultiThread)),
             "the runtime's other threads would stay outside of the cluster's network"
         );
-        let namespace = File::open(self.network()).expect("the cluster runs");
+        let namespace = File::open(&self.inner.network).expect("the cluster runs");
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
             .expect("root may change a thread's network");
-    }
-
-    fn network(&self) -> String {
-        let pid = std::fs::read_to_string(self.inner.run.join("pid")).expect("the cluster runs");
-        format!("/proc/{}/ns/net", pid.trim())
     }
 
     /// Its folder; logs of its parts are in `logs` there.
@@ -184,7 +188,7 @@ impl Cluster {
     /// kubectl as the admin, to be given arguments: by this way it reaches the cluster from any thread.
     fn kubectl_command(&self) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.network())).arg(self.inner.run.join("programs/kubectl"));
+        command.arg(format!("--net={}", self.inner.network)).arg(self.inner.run.join("programs/kubectl"));
         command.arg("--kubeconfig").arg(self.admin());
         command
     }
@@ -194,10 +198,7 @@ impl Cluster {
         match image {
             Image::Busybox => self.script("image", &["box".as_ref()]),
             Image::Usher => self.script("image", &["usher".as_ref(), &Usher::binary()]),
-            Image::JupyterLab => {
-                let apps = std::env::var_os("APPS").expect("APPS names the folder of JupyterLab's programs");
-                self.script("image", &["jupyterlab".as_ref(), apps.as_ref()])
-            }
+            Image::JupyterLab => self.script("image", &["jupyterlab".as_ref()]),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The cluster of the tests itself: what the other tests build on.
 
+use http::Method;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +13,8 @@ const STARTED: Duration = Duration::from_secs(60);
 /// A StatefulSet of none, as the restricted profile wants it, of a container and its volume.
 fn stateful_set(name: &str, container: &Value) -> Value {
     let labels = json!({ "app": name });
-    let claim = json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } });
+    let claim =
+        json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } });
     json!({
         "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": { "name": name },
         "spec": {
@@ -85,7 +87,7 @@ async fn a_stateful_set_of_the_demo_serves_from_its_pod_and_keeps_its_volume() {
     scale(&realm, "alice", 1).await;
     let client = Client { address: address(&realm, "alice-0", 8888).await, certificate: None };
     accepts(client.address).await;
-    let saved = client.post("alice.localhost", "/note").body("kept").send().await;
+    let saved = client.ask(Method::PUT, "alice.localhost", "/note").body("kept").send().await;
     assert!(saved.status.is_success(), "{} {}", saved.status, saved.text());
 
     scale(&realm, "alice", 0).await;
@@ -98,12 +100,12 @@ async fn a_stateful_set_of_the_demo_serves_from_its_pod_and_keeps_its_volume() {
 }
 
 #[tokio::test]
-#[ignore = "needs APPS; `make test` runs it"]
 async fn jupyterlab_answers_from_its_pod() {
     let cluster = Cluster::shared();
     let realm = Realm::new(&cluster).await;
     let image = cluster.image(&Image::JupyterLab);
-    let command = ["jupyter", "lab", "--no-browser", "--ip=0.0.0.0", "--port=8888", "--IdentityProvider.token="];
+    let command =
+        ["jupyter", "lab", "--no-browser", "--ip=0.0.0.0", "--port=8888", "--IdentityProvider.token="];
     create(&realm, stateful_set("alice", &container(&image, &command))).await;
     scale(&realm, "alice", 1).await;
     let client = Client { address: address(&realm, "alice-0", 8888).await, certificate: None };
