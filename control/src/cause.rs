@@ -11,39 +11,44 @@ pub struct Cause {
     pub hint: String,
 }
 
-/// Stable names of causes, as they stand in `/.usher/status`, logs and metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CauseCode {
-    /// The program of the template does not exist or cannot be executed.
-    ProgramNotFound,
-    /// It ended by itself.
-    Crashed,
-    /// It did not accept connections, or its ready probe never succeeded, in `start_timeout`.
-    StartTimeout,
-    /// The template is not in the configuration any more.
-    TemplateGone,
-    /// An object of that name belongs to somebody else.
-    NotTheOwner,
-    /// A secret of its environment cannot be read.
-    SecretMissing,
-    /// The machine lacks something: disk, descriptors, processes.
-    NoResources,
-    /// The state file could not be written.
-    StateUnwritable,
+/// Declares the codes, each with its stable text, so that none can be missing in [`CauseCode::ALL`].
+macro_rules! codes {
+    ($($(#[$doc:meta])* $code:ident = $text:literal,)*) => {
+        /// Stable names of causes, as they stand in `/.usher/status`, logs and metrics.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum CauseCode {
+            $($(#[$doc])* $code,)*
+        }
+
+        impl CauseCode {
+            /// Every code, once.
+            pub const ALL: &[Self] = &[$(Self::$code,)*];
+
+            /// The stable text.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$code => $text,)*
+                }
+            }
+        }
+    };
 }
 
-impl CauseCode {
-    /// The stable text.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ProgramNotFound => "program_not_found",
-            Self::Crashed => "crashed",
-            Self::StartTimeout => "start_timeout",
-            Self::TemplateGone => "template_gone",
-            Self::NotTheOwner => "not_the_owner",
-            Self::SecretMissing => "secret_missing",
-            Self::NoResources => "no_resources",
-            Self::StateUnwritable => "state_unwritable",
-        }
-    }
+codes! {
+    /// The program of the template does not exist or cannot be executed.
+    ProgramNotFound = "program_not_found",
+    /// It ended by itself.
+    Crashed = "crashed",
+    /// It did not accept connections, or its ready probe never succeeded, in `start_timeout`.
+    StartTimeout = "start_timeout",
+    /// The template is not in the configuration any more.
+    TemplateGone = "template_gone",
+    /// An object of that name belongs to somebody else.
+    NotTheOwner = "not_the_owner",
+    /// A secret of its environment cannot be read.
+    SecretMissing = "secret_missing",
+    /// The machine lacks something: disk, descriptors, processes.
+    NoResources = "no_resources",
+    /// The state file could not be written.
+    StateUnwritable = "state_unwritable",
 }

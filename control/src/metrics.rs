@@ -10,6 +10,9 @@ use prometheus::{
 /// Upper bounds of the buckets of spawn durations, in seconds: from a demo to a heavy application's first start.
 const SPAWN_BUCKETS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 
+/// How a start ended that did not fail.
+const READY: &str = "ready";
+
 /// Control's metrics.
 pub(crate) struct Metrics {
     workspaces: IntGaugeVec,
@@ -69,7 +72,7 @@ impl Metrics {
         registry.register(Box::new(self.panics.clone()))
     }
 
-    /// Makes every series that is often asked for exist from the start, so that a rate over it has a beginning.
+    /// Makes every series exist from the start, so that a rate over it has a beginning.
     fn begin_at_zero(&self) {
         for phase in PHASES {
             self.workspaces.with_label_values(&[phase]);
@@ -77,16 +80,18 @@ impl Metrics {
         for reason in [StopReason::Idle, StopReason::MaxAge] {
             self.reaps.with_label_values(&[reason.as_str()]);
         }
-        self.spawns.with_label_values(&["ready"]);
-        self.spawns.with_label_values(&[CauseCode::Crashed.as_str()]);
-        self.spawns.with_label_values(&[CauseCode::StartTimeout.as_str()]);
+        self.spawns.with_label_values(&[READY]);
+        for cause in CauseCode::ALL {
+            self.spawns.with_label_values(&[cause.as_str()]);
+            self.crashes.with_label_values(&[cause.as_str()]);
+        }
     }
 
     /// Counts something that happened.
     pub(crate) fn note(&self, note: &Note) {
         match note {
             Note::Ready(_, Some(took)) => {
-                self.spawns.with_label_values(&["ready"]).inc();
+                self.spawns.with_label_values(&[READY]).inc();
                 self.spawn_duration.observe(took.as_secs_f64());
             }
             Note::Ready(_, None) => {}
@@ -138,6 +143,26 @@ mod tests {
         for phase in [Phase::Stopped, queued, Phase::Starting, Phase::Stopping] {
             assert!(PHASES.contains(&phase.as_str()), "{phase:?}");
         }
+    }
+
+    #[test]
+    fn every_series_is_there_before_anything_happened() {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry).unwrap();
+        let series = || registry.gather().iter().map(|family| family.get_metric().len()).sum::<usize>();
+        let before = series();
+        let id = config::WorkspaceId::parse("alice").unwrap();
+        metrics.note(&Note::Ready(id.clone(), Some(std::time::Duration::ZERO)));
+        for code in CauseCode::ALL {
+            let cause = crate::testing::cause(*code);
+            for spawning in [true, false] {
+                metrics.note(&Note::Failed { id: id.clone(), cause: cause.clone(), spawning });
+            }
+        }
+        for reason in [StopReason::Idle, StopReason::MaxAge] {
+            metrics.note(&Note::Reaped(id.clone(), reason));
+        }
+        assert_eq!(series(), before);
     }
 
     #[test]

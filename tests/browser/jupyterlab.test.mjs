@@ -29,6 +29,8 @@ test('a person works in JupyterLab, leaves, and finds their files again', { time
   await saveNotebook(page);
   await waitFor('the notebook to be saved', 30, async () => (await notebook(page))?.includes('print(1+1)'));
   await screenshot(page, 'jupyterlab-3-at-work');
+  // It asks as soon as the page is restored, long before a cell has run.
+  assert.equal(await page.getByText('official Jupyter news').count(), 0, 'nobody is asked about news');
 
   await usher.command('stop', 'alice');
   await usher.phase('alice', 'stopped');

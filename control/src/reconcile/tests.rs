@@ -96,15 +96,98 @@ fn a_start_that_was_called_off_and_never_shows_up_is_forgotten() {
 fn a_visit_to_somebody_elses_workspace_that_was_not_known_yet_gets_nothing() {
     let now = Instant::now();
     let mut state = woken(settings(8, 8, idle()), &["a"], now);
-    let mut event = seen(&id("a"), ObservedPhase::Stopped);
-    if let Event::Seen(observed) = &mut event {
-        observed.owner = owner(&id("real-owner"));
-    }
-    state.fold(event, now);
+    state.fold(foreign(ObservedPhase::Stopped), now);
     let entry = state.entry(&id("a")).unwrap();
     assert_eq!(entry.owner, owner(&id("real-owner")));
     assert!(matches!(entry.phase, Phase::Failed { cause, .. } if cause.code == CauseCode::NotTheOwner));
     assert_eq!(reconcile(&state, now), []);
+}
+
+/// What the driver tells of alice's workspace when it turns out to be somebody else's.
+fn foreign(phase: ObservedPhase) -> Event {
+    let mut event = seen(&id("a"), phase);
+    if let Event::Seen(observed) = &mut event {
+        observed.owner = owner(&id("real-owner"));
+    }
+    event
+}
+
+#[test]
+fn a_change_of_owner_ends_what_the_former_one_had_and_begins_anew_for_the_new_one() {
+    let (a, at) = (id("a"), address());
+    let running = ObservedPhase::Running { generation: generation(1), address: Some(at) };
+    let cases = [
+        ("queued", running.clone(), "starting"),
+        ("starting", running.clone(), "starting"),
+        ("seen", running.clone(), "starting"),
+        ("ready", running.clone(), "starting"),
+        ("ready", ObservedPhase::Stopped, "stopped"),
+        ("ready", ObservedPhase::Stopping { generation: generation(1) }, "stopping"),
+        ("woken while stopping", running.clone(), "stopping"),
+        ("woken while stopping", ObservedPhase::Stopped, "stopped"),
+    ];
+    for (stage, told, expected) in cases {
+        let now = Instant::now();
+        let mut state = woken(settings(8, 8, idle()), &["a"], now);
+        if stage != "queued" {
+            settle(&mut state, now);
+        }
+        if !["queued", "starting"].contains(&stage) {
+            state.fold(self::running(&a, 1), now);
+        }
+        if ["ready", "woken while stopping"].contains(&stage) {
+            reach(&mut state, "a", 1, now);
+        }
+        let route = match state.entry(&a).unwrap().phase {
+            Phase::Ready(route) => Some(route),
+            _ => None,
+        };
+        if stage == "woken while stopping" {
+            state.stop(&a, now);
+            state.wake(&wake(&a), now).unwrap();
+        }
+        let before = state.entry(&a).unwrap().activity;
+
+        state.fold(foreign(told.clone()), now);
+        settle(&mut state, now);
+        let entry = state.entry(&a).unwrap();
+        assert_eq!(
+            (entry.owner, entry.phase.as_str()),
+            (owner(&id("real-owner")), expected),
+            "{stage}, {told:?}"
+        );
+        assert!(!std::sync::Arc::ptr_eq(&before, &entry.activity), "{stage}: the former one's use counts");
+        assert!(
+            route.is_none_or(|route| route.ended.is_cancelled()),
+            "{stage}: the former one's route lives"
+        );
+        let refused = state.wake(&crate::Wake { retry: true, ..wake(&a) }, now).map(drop);
+        assert!(
+            matches!(refused, Err(crate::WakeRefused::BackingOff(cause)) if cause.code == CauseCode::NotTheOwner)
+        );
+        reach(&mut state, "a", 1, now);
+        let is_ready = state.entry(&a).unwrap().phase.as_str() == "ready";
+        assert_eq!(is_ready, expected == "starting", "{stage}: its new owner gets what runs");
+    }
+}
+
+#[test]
+fn one_that_moves_to_another_address_is_no_younger_for_it() {
+    let now = Instant::now();
+    let mut state = woken(settings(8, 8, idle()), &["a"], now);
+    settle(&mut state, now);
+    state.fold(running(&id("a"), 1), now);
+    reach(&mut state, "a", 1, now);
+    let later = now + secs(100);
+    let moved = crate::Address::Tcp(([127, 0, 0, 2], 1).into());
+    state.fold(
+        seen(&id("a"), ObservedPhase::Running { generation: generation(1), address: Some(moved.clone()) }),
+        later,
+    );
+    reach(&mut state, "a", 1, later);
+    let entry = state.entry(&id("a")).unwrap();
+    assert_eq!(entry.terms.unwrap().started, now);
+    assert!(matches!(entry.phase, Phase::Ready(route) if route.address == moved));
 }
 
 #[test]

@@ -19,7 +19,7 @@ impl State {
 
     fn seen(&mut self, observed: Observed, now: Instant) {
         let id = observed.id.clone();
-        let foreign = self.note_identity(&observed, now);
+        self.note_identity(&observed, now);
         match observed.phase {
             ObservedPhase::Stopped => self.seen_ended(&id, None, now),
             ObservedPhase::Failed { cause } => self.seen_ended(&id, Some(cause), now),
@@ -28,13 +28,10 @@ impl State {
                 self.seen_running(&id, generation, address, now);
             }
         }
-        if foreign {
-            self.refuse_foreign(&id, now);
-        }
     }
 
-    /// Writes down whose it is and from which template; tells whether somebody else had asked for it.
-    fn note_identity(&mut self, observed: &Observed, now: Instant) -> bool {
+    /// Writes down whose it is and from which template.
+    fn note_identity(&mut self, observed: &Observed, now: Instant) {
         let workspace = self.workspaces.entry(observed.id.clone()).or_insert_with(|| {
             self.news.changed.insert(observed.id.clone());
             Workspace {
@@ -49,24 +46,33 @@ impl State {
                 attempt: 0,
             }
         });
-        let foreign = workspace.owner != observed.owner;
-        if foreign || workspace.template != observed.template {
-            workspace.owner = observed.owner.clone();
+        workspace.recorded = true;
+        if workspace.template != observed.template {
             workspace.template = observed.template.clone();
             self.news.changed.insert(observed.id.clone());
         }
-        workspace.recorded = true;
-        foreign
+        if workspace.owner != observed.owner {
+            workspace.owner = observed.owner.clone();
+            self.dispossess(&observed.id, now);
+        }
     }
 
-    /// Who waits for a workspace that turns out to be somebody else's gets nothing of it.
-    fn refuse_foreign(&mut self, id: &WorkspaceId, now: Instant) {
-        match self.workspaces.get(id).map(|workspace| &workspace.stage) {
-            Some(Stage::Queued(_)) => self.fail(id, Cause::not_the_owner(id), now),
-            Some(Stage::Starting(starting)) if starting.instance.is_none() => {
-                self.fail(id, Cause::not_the_owner(id), now);
+    /// Takes a workspace from whom it was believed to be of: their start fails, and their traffic and their use
+    /// of it end, before anything of what was seen holds for the true owner.
+    fn dispossess(&mut self, id: &WorkspaceId, now: Instant) {
+        let Some(workspace) = self.workspaces.get_mut(id) else { return };
+        workspace.activity = Arc::default();
+        self.news.changed.insert(id.clone());
+        match &mut workspace.stage {
+            Stage::Starting(starting) if starting.instance.is_some() => self.enter(id, Stage::Stopped, now),
+            Stage::Ready(_) => self.enter(id, Stage::Stopped, now),
+            Stage::Queued(_) | Stage::Starting(_) => self.fail(id, Cause::not_the_owner(id), now),
+            Stage::Stopping(stopping) => {
+                if matches!(stopping.then, Then::Start(_)) {
+                    stopping.then = Then::Rest;
+                }
             }
-            _ => {}
+            Stage::Stopped | Stage::Failed { .. } => {}
         }
     }
 
@@ -113,15 +119,17 @@ impl State {
             Stage::Queued(want) => Some(want.since),
             _ => None,
         };
+        let same = workspace.stage.instance().filter(|instance| instance.generation == generation);
+        let started = same.map(|instance| instance.started);
         let Some(template) = self.settings.templates.get(&workspace.template).cloned() else {
             // Nothing is known of how to reach it or of when it is idle: it would run for ever.
             let then = Then::Fail(Cause::template_gone(&workspace.template));
             return self.end(id, How::Stop, Some(generation), then, now);
         };
         let mut instance = Instance::new(generation, now);
-        if let Some(known) = self.restored.get(id, &instance.generation) {
-            instance.started = known.started;
-        }
+        // One that has moved to another address is no younger for it.
+        let recorded = self.restored.get(id, &instance.generation).map(|known| known.started);
+        instance.started = started.or(recorded).unwrap_or(now);
         let starting = Starting {
             template,
             host: format!("{id}.{}", self.settings.domain),
