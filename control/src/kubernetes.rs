@@ -1,4 +1,14 @@
-//! Workspaces on a Kubernetes cluster: each one a StatefulSet of one pod.
+//! The Kubernetes side of control: workspaces as StatefulSets of one pod, records as Secrets.
 
+mod client;
+mod lease;
+pub(crate) mod pause;
 #[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the driver that reads by it stands apart"))]
 mod reading;
+#[cfg(test)]
+pub(crate) mod testing;
+mod watch;
+
+pub use client::{CallError, Client, ClientMetrics, ClientSettings, ConnectError, Created, Object};
+pub use lease::{Lease, LeaseSettings};
+pub use watch::{Seen, Selection, watch};

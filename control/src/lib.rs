@@ -8,7 +8,7 @@ mod control_loop;
 pub mod crash;
 mod driver;
 mod hash;
-mod kubernetes;
+pub mod kubernetes;
 mod lock;
 mod metrics;
 mod peers;
@@ -37,6 +37,7 @@ pub use driver::{
 };
 pub use process::{OpenError, ProcessDriver, ProcessSettings};
 pub use records::redb::{RedbRecords, StoreOpenError};
+pub use records::secrets::SecretRecords;
 pub use records::{Change, Kind, Record, RecordError, Records, Version};
 pub use sessions::{LastUse, NewSession, Session, SessionId, Sessions};
 pub use table::{Entry, Phase, Route, StopReason, Terms, Wake, WakeRefused, WhyAlive, Workspaces};

@@ -1,6 +1,7 @@
 //! The second seam: documents with compare-and-swap and watch. redb rows here, Secrets in a cluster.
 
 pub(crate) mod redb;
+pub(crate) mod secrets;
 
 use futures_util::stream::BoxStream;
 
@@ -21,6 +22,25 @@ pub enum Kind {
     Use,
     /// The key ring.
     Key,
+}
+
+impl Kind {
+    /// All of them.
+    pub(crate) const ALL: [Self; 7] =
+        [Self::User, Self::Label, Self::Session, Self::Ticket, Self::Workspace, Self::Use, Self::Key];
+
+    /// Its name where records are kept; stays as it is for ever.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Label => "label",
+            Self::Session => "session",
+            Self::Ticket => "ticket",
+            Self::Workspace => "workspace",
+            Self::Use => "use",
+            Self::Key => "key",
+        }
+    }
 }
 
 /// Grows with every write of a record; compare-and-swap is on it.
@@ -47,7 +67,8 @@ pub enum RecordError {
     /// Somebody else wrote or deleted it in between.
     #[error("the record {0} was changed by somebody else")]
     Conflict(String),
-    /// The store itself fails; nothing was written.
+    /// The store itself fails. In a file nothing was written; in a cluster the answer may have been lost, and
+    /// whether it was written is unknown.
     #[error("the store of records cannot be used: {0}")]
     Store(String),
 }

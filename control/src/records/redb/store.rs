@@ -22,19 +22,8 @@ const CACHE: usize = 16 << 20;
 /// How many changes a watcher may be behind before it gets a new snapshot.
 const BEHIND: usize = 1024;
 
-const KINDS: [Kind; 7] =
-    [Kind::User, Kind::Label, Kind::Session, Kind::Ticket, Kind::Workspace, Kind::Use, Kind::Key];
-
 fn rows(kind: Kind) -> Rows {
-    TableDefinition::new(match kind {
-        Kind::User => "user",
-        Kind::Label => "label",
-        Kind::Session => "session",
-        Kind::Ticket => "ticket",
-        Kind::Workspace => "workspace",
-        Kind::Use => "use",
-        Kind::Key => "key",
-    })
+    TableDefinition::new(kind.as_str())
 }
 
 pub(super) struct Store {
@@ -182,7 +171,7 @@ fn open_file(path: &Path) -> std::io::Result<File> {
 
 fn make_tables(database: &Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
-    for kind in KINDS {
+    for kind in Kind::ALL {
         transaction.open_table(rows(kind))?;
     }
     transaction.open_table(VERSIONS)?;

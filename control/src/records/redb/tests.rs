@@ -1,11 +1,11 @@
+//! What holds of the file alone; what every store promises stands in the package of the tests.
+
 use super::*;
 use futures_util::StreamExt;
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
 use tempfile::TempDir;
-use tokio::task::JoinSet;
 
 fn fresh() -> (TempDir, PathBuf, RedbRecords) {
     let dir = tempfile::tempdir().unwrap();
@@ -21,34 +21,6 @@ fn write_private(path: &Path, content: &[u8]) {
 
 async fn put(records: &RedbRecords, name: &str, value: &str) -> Version {
     records.create(Kind::Session, name, value.into()).await.unwrap()
-}
-
-#[tokio::test]
-async fn a_record_is_made_once_and_replaced_only_in_the_version_that_was_seen() {
-    let (_dir, _path, records) = fresh();
-    let first = put(&records, "a", "1").await;
-    let again = records.create(Kind::Session, "a", b"2".to_vec()).await;
-    assert!(matches!(again, Err(RecordError::Exists(name)) if name == "a"));
-    let second = records.replace(Kind::Session, "a", first, b"2".to_vec()).await.unwrap();
-    assert!(second > first);
-    let stale = records.replace(Kind::Session, "a", first, b"3".to_vec()).await;
-    assert!(matches!(stale, Err(RecordError::Conflict(name)) if name == "a"));
-    let expected = Record { name: "a".to_owned(), version: second, value: b"2".to_vec() };
-    assert_eq!(records.get(Kind::Session, "a").await.unwrap(), Some(expected.clone()));
-    assert_eq!(records.list(Kind::Session).await.unwrap(), [expected]);
-    assert_eq!(records.list(Kind::User).await.unwrap(), []);
-}
-
-#[tokio::test]
-async fn a_name_that_is_used_again_gets_a_higher_version() {
-    let (_dir, _path, records) = fresh();
-    let first = put(&records, "a", "1").await;
-    records.delete(Kind::Session, "a").await.unwrap();
-    records.delete(Kind::Session, "a").await.unwrap();
-    assert_eq!(records.get(Kind::Session, "a").await.unwrap(), None);
-    let second = put(&records, "a", "2").await;
-    assert!(second > first);
-    assert!(records.replace(Kind::Session, "a", first, Vec::new()).await.is_err());
 }
 
 #[tokio::test]
@@ -134,25 +106,6 @@ fn the_file_is_for_its_owner_alone() {
 }
 
 #[tokio::test]
-async fn a_watch_tells_what_is_there_and_then_every_change_in_order() {
-    let (_dir, _path, records) = fresh();
-    put(&records, "a", "1").await;
-    let mut watch = records.watch(Kind::Session);
-    let Some(Change::Put(first)) = watch.next().await else { panic!("no snapshot") };
-    assert_eq!(first.name, "a");
-    let version = put(&records, "b", "2").await;
-    records.create(Kind::User, "other kind", Vec::new()).await.unwrap();
-    records.replace(Kind::Session, "b", version, b"3".to_vec()).await.unwrap();
-    records.delete(Kind::Session, "a").await.unwrap();
-    let changes: Vec<_> = watch.by_ref().take(3).collect().await;
-    assert!(matches!(&changes[0], Change::Put(record) if record.name == "b" && record.value == b"2"));
-    assert!(matches!(&changes[1], Change::Put(record) if record.name == "b" && record.value == b"3"));
-    assert_eq!(changes[2], Change::Deleted("a".to_owned()));
-    drop(records);
-    assert_eq!(watch.next().await, None, "a watch ends with the store");
-}
-
-#[tokio::test]
 async fn a_watcher_that_fell_behind_ends_up_with_the_truth() {
     let (_dir, _path, records) = fresh();
     put(&records, "deleted meanwhile", "").await;
@@ -171,16 +124,4 @@ async fn a_watcher_that_fell_behind_ends_up_with_the_truth() {
         };
     }
     assert_eq!(known, names.into_iter().collect());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_twenty_who_create_one_record_one_does() {
-    let (_dir, _path, records) = fresh();
-    let records = Arc::new(records);
-    let mut creating = JoinSet::new();
-    for i in 0_u8..20 {
-        let records = records.clone();
-        creating.spawn(async move { records.create(Kind::Label, "alice", vec![i]).await.is_ok() });
-    }
-    assert_eq!(creating.join_all().await.into_iter().filter(|created| *created).count(), 1);
 }
