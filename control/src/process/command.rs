@@ -1,7 +1,7 @@
 //! The command line and the environment of a workspace, from its template.
 
 use super::proc::MARK;
-use config::{Template, Value};
+use config::{ProcessTemplate, Value};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
@@ -79,7 +79,7 @@ pub(super) enum BadCommand {
 ///
 /// `inherited` looks up what is taken over from Usher's own environment, which is as good as nothing.
 pub(super) fn command_line(
-    template: &Template,
+    template: &ProcessTemplate,
     placeholders: &Placeholders<'_>,
     mark: &str,
     generation: &str,
@@ -110,7 +110,7 @@ pub(super) fn command_line(
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::support::template;
+    use super::super::tests::support::{process, template};
     use super::*;
     use config::Secret;
 
@@ -149,11 +149,12 @@ mod tests {
     #[test]
     fn the_environment_is_made_of_what_is_listed() {
         let mut template = template(&["sh", "-c", "{label}"]);
+        let template = process(&mut template);
         template.environment.insert("GREETING".into(), Value::Plain("hello {label}".into()));
         template.environment.insert("TOKEN".into(), Value::Secret(Secret::new("{label}".into())));
         template.environment.insert("USHER_WORKSPACE".into(), Value::Plain("hidden".into()));
         let inherited = |name: &str| (name != "LANG").then(|| OsString::from(format!("usher's {name}")));
-        let line = command_line(&template, &placeholders(), "i/alice", "g1", inherited).ok().unwrap();
+        let line = command_line(template, &placeholders(), "i/alice", "g1", inherited).ok().unwrap();
         assert_eq!(
             (line.program.as_str(), line.arguments.as_slice()),
             ("sh", &["-c".to_owned(), "alice".into()][..])
@@ -174,10 +175,12 @@ mod tests {
 
     #[test]
     fn a_template_without_command_or_secret_starts_nothing() {
-        let make = |template: &Template| command_line(template, &placeholders(), "m", "g", |_| None).err();
-        assert_eq!(make(&template(&[])), Some(BadCommand::Empty));
+        let make =
+            |template: &ProcessTemplate| command_line(template, &placeholders(), "m", "g", |_| None).err();
+        assert_eq!(make(process(&mut template(&[]))), Some(BadCommand::Empty));
         let mut secretless = template(&["sh"]);
+        let secretless = process(&mut secretless);
         secretless.environment.insert("TOKEN".into(), Value::Secret(Secret::new(String::new())));
-        assert_eq!(make(&secretless), Some(BadCommand::NoSecret("TOKEN".into())));
+        assert_eq!(make(secretless), Some(BadCommand::NoSecret("TOKEN".into())));
     }
 }

@@ -7,6 +7,7 @@ use super::proc::{Held, ProcessId, process_of};
 use super::recorded::{Place, Run};
 use super::{Shared, mark};
 use crate::{Address, Cause, StartSpec};
+use config::ProcessTemplate;
 use process_wrap::tokio::{ChildWrapper, CommandWrap, ProcessSession};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -51,8 +52,13 @@ pub(super) fn address(shared: &Shared, run: &Run) -> Address {
 }
 
 /// Starts the main process in a session of its own. Blocks until it executes.
-pub(super) fn launch(shared: &Shared, spec: &StartSpec, run: &Run) -> Result<(Main, ProcessId), Cause> {
-    let line = fill(shared, spec, run)?;
+pub(super) fn launch(
+    shared: &Shared,
+    spec: &StartSpec,
+    template: &ProcessTemplate,
+    run: &Run,
+) -> Result<(Main, ProcessId), Cause> {
+    let line = fill(shared, spec, template, run)?;
     let resources = |what: &'static str| move |error| causes::no_resources(what, &error);
     shared.folders.make_home(&spec.id).map_err(resources("make the workspace's home"))?;
     let output = shared
@@ -82,7 +88,12 @@ pub(super) fn launch(shared: &Shared, spec: &StartSpec, run: &Run) -> Result<(Ma
     }
 }
 
-fn fill(shared: &Shared, spec: &StartSpec, run: &Run) -> Result<CommandLine, Cause> {
+fn fill(
+    shared: &Shared,
+    spec: &StartSpec,
+    template: &ProcessTemplate,
+    run: &Run,
+) -> Result<CommandLine, Cause> {
     let (home, socket) = (shared.folders.home(&spec.id), shared.folders.socket(&run.generation));
     let port = match run.place {
         Place::Port(port) => Some(port),
@@ -98,6 +109,6 @@ fn fill(shared: &Shared, spec: &StartSpec, run: &Run) -> Result<CommandLine, Cau
         usher: &shared.usher,
     };
     let mark = mark(&shared.folders.installation, &spec.id.to_string());
-    command_line(&spec.template, &placeholders, &mark, &run.generation, |name| std::env::var_os(name))
+    command_line(template, &placeholders, &mark, &run.generation, |name| std::env::var_os(name))
         .map_err(|bad| causes::bad_command(&bad))
 }
