@@ -206,9 +206,9 @@ fn every_key_of_the_examples_has_a_comment() {
     for (_, example) in EXAMPLES {
         let mut before = "";
         for line in example.lines() {
-            let is_key = line
-                .split_once(" = ")
-                .is_some_and(|(key, _)| !key.starts_with("# ") && !key.starts_with(' ') && !key.contains(": "));
+            let is_key = line.split_once(" = ").is_some_and(|(key, _)| {
+                !key.starts_with("# ") && !key.starts_with(' ') && !key.contains(": ")
+            });
             assert!(!is_key || line.contains(" # ") || before.starts_with("# "), "{line}");
             before = line;
         }

@@ -5,6 +5,7 @@ pub mod access;
 pub mod admin;
 pub mod answer;
 pub mod cli;
+pub mod configuration;
 pub mod connection;
 pub mod cookies;
 pub mod demo;

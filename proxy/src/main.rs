@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::Parser;
 use proxy::cli::{Cli, Command, Demo};
-use proxy::{demo, remote, serve};
+use proxy::{configuration, demo, remote, serve};
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -32,12 +32,12 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(file) => {
-            let config = config::Config::load(&file.config)?;
+            let config = configuration::load(&file.config)?;
             start_log();
             Ok(serve::serve(config)?)
         }
         Command::Check { file } => {
-            config::Config::load(&file)?;
+            configuration::load(&file)?;
             print(&format!("{}: ok\n", file.display()))
         }
         Command::Status { running, json } => print(&wait_for(remote::status(&running.socket()?, json))??),

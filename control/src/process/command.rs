@@ -1,6 +1,7 @@
 //! The command line and the environment of a workspace, from its template.
 
 use super::proc::MARK;
+use crate::placeholders::Placeholders;
 use config::{ProcessTemplate, Value};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,55 +10,6 @@ use std::ffi::OsString;
 const GENERATION: &str = "USHER_GENERATION";
 /// Where programs are sought if Usher itself was started without a `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// What the placeholders of a template stand for.
-pub(super) struct Placeholders<'a> {
-    pub socket: &'a str,
-    /// None where the template connects by socket: `{port}` stays as it is.
-    pub port: Option<u16>,
-    pub host: &'a str,
-    pub home: &'a str,
-    pub label: &'a str,
-    pub name: &'a str,
-    pub usher: &'a str,
-}
-
-impl Placeholders<'_> {
-    /// Replaces the placeholders in a text, in one pass: what was put in is not looked at again.
-    ///
-    /// Other braces stay: arguments hold JSON.
-    pub fn fill(&self, text: &str) -> String {
-        let mut filled = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once('{') {
-            filled.push_str(before);
-            match after.split_once('}').and_then(|(name, after)| Some((self.value(name)?, after))) {
-                Some((value, after)) => {
-                    filled.push_str(&value);
-                    rest = after;
-                }
-                None => {
-                    filled.push('{');
-                    rest = after;
-                }
-            }
-        }
-        filled + rest
-    }
-
-    fn value(&self, name: &str) -> Option<String> {
-        Some(match name {
-            "socket" => self.socket.to_owned(),
-            "port" => self.port?.to_string(),
-            "host" => self.host.to_owned(),
-            "home" => self.home.to_owned(),
-            "label" => self.label.to_owned(),
-            "name" => self.name.to_owned(),
-            "usher" => self.usher.to_owned(),
-            _ => return None,
-        })
-    }
-}
 
 /// A program to be started: secrets are in the environment, so it has no `Debug`.
 pub(super) struct CommandLine {
@@ -116,34 +68,14 @@ mod tests {
 
     fn placeholders<'a>() -> Placeholders<'a> {
         Placeholders {
-            socket: "/s/run/1.sock",
+            socket: Some("/s/run/1.sock"),
             port: Some(4711),
             host: "alice.lab.localhost",
             home: "/s/{port}/alice",
             label: "alice",
             name: "",
-            usher: "/bin/usher",
+            usher: Some("/bin/usher"),
         }
-    }
-
-    #[test]
-    fn placeholders_are_filled_once_and_other_braces_stay() {
-        let table = [
-            ("", ""),
-            ("plain", "plain"),
-            ("{port}", "4711"),
-            ("--at={socket}{port}", "--at=/s/run/1.sock4711"),
-            (r#"["localhost","{host}"]"#, r#"["localhost","alice.lab.localhost"]"#),
-            (r#"{"a":{"b":"{label}"}}"#, r#"{"a":{"b":"alice"}}"#),
-            ("{home}/x", "/s/{port}/alice/x"),
-            ("[{name}]", "[]"),
-            ("{usher} {unknown} {", "/bin/usher {unknown} {"),
-            ("}{label", "}{label"),
-        ];
-        for (text, filled) in table {
-            assert_eq!(placeholders().fill(text), filled, "{text}");
-        }
-        assert_eq!(Placeholders { port: None, ..placeholders() }.fill("{port}"), "{port}");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Starts a workspace's main process, and holds it or one that an earlier Usher started.
 
 use super::causes;
-use super::command::{CommandLine, Placeholders, command_line};
+use super::command::{CommandLine, command_line};
 use super::folders::utf8;
 use super::proc::{Held, ProcessId, process_of};
 use super::recorded::{Place, Run};
 use super::{Shared, mark};
+use crate::placeholders::Placeholders;
 use crate::{Address, Cause, StartSpec};
 use config::ProcessTemplate;
 use process_wrap::tokio::{ChildWrapper, CommandWrap, ProcessSession};
@@ -100,13 +101,13 @@ fn fill(
         Place::Socket => None,
     };
     let placeholders = Placeholders {
-        socket: utf8(&socket).expect("the state folder is UTF-8"),
+        socket: Some(utf8(&socket).expect("the state folder is UTF-8")),
         port,
         host: &spec.host,
         home: utf8(&home).expect("the state folder is UTF-8"),
         label: spec.id.label.as_str(),
         name: spec.id.name.as_ref().map_or("", |name| name.as_str()),
-        usher: &shared.usher,
+        usher: Some(&shared.usher),
     };
     let mark = mark(&shared.folders.installation, &spec.id.to_string());
     command_line(template, &placeholders, &mark, &run.generation, |name| std::env::var_os(name))
