@@ -1,6 +1,7 @@
 //! The layout of the file: which keys stand where, and which must fit together.
 
 mod access;
+mod kubernetes;
 mod listeners;
 mod placeholder;
 mod templates;
@@ -8,12 +9,14 @@ mod templates;
 pub use placeholder::PLACEHOLDERS;
 
 use crate::expression::Scope;
-use crate::model::{Admin, Config, Drain, Login, NamedWorkspace, Sessions, Spawn};
+use crate::model::{Admin, Config, Drain, Driver, Login, NamedWorkspace, Sessions, Spawn};
 use crate::names::{HostName, Label, WorkspaceName};
-use crate::reader::{self, Table, value};
+use crate::reader::{self, Table, Wrong, value};
+use crate::schema::DriverName;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
+use toml::de::DeValue;
 
 /// Looks up an environment variable.
 pub(crate) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -34,6 +37,14 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
     let domain = domain(root);
     let portal = portal(root, domain.as_ref());
     let state_dir = root.value("state_dir", value::path);
+    let driver_name = root.value("driver", driver_name);
+    // After a slip the rest is read as it was probably meant.
+    let meant = if root.has("kubernetes") { DriverName::Kubernetes } else { DriverName::Process };
+    let chosen = driver_name.unwrap_or(meant);
+    let driver = match chosen {
+        DriverName::Process => Some(Driver::Process),
+        DriverName::Kubernetes => root.table("kubernetes", kubernetes::kubernetes).map(Driver::Kubernetes),
+    };
     let login = root.table("login", login);
     let listeners = listeners::listeners(root, login.as_ref());
     let admin = root.table("admin", |table| admin(table, state_dir.as_deref(), listeners.as_deref()));
@@ -42,12 +53,13 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
     let spawn = root.table("spawn", spawn);
     let drain = root.table("drain", drain);
     let named_workspaces = named_workspaces(root, &declared);
-    let defaults = root.table("workspaces", templates::defaults);
-    let templates = templates::templates(root, defaults.as_ref(), environment);
+    let defaults = root.table("workspaces", |table| templates::defaults(table, chosen));
+    let templates = templates::templates(root, chosen, defaults.as_ref(), environment);
     Some(Config {
         domain: domain?,
         portal: portal?,
         state_dir: state_dir?,
+        driver: driver_name.and(driver)?,
         listeners: listeners?.into_iter().map(|bound| bound.listener).collect(),
         admin: admin?,
         login: login?,
@@ -57,7 +69,13 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
         drain: drain?,
         named_workspaces: named_workspaces?,
         templates: templates?,
+        places: root.places("templates"),
     })
+}
+
+fn driver_name(value: &DeValue<'_>) -> Result<DriverName, Wrong> {
+    let words = [("process", DriverName::Process), ("kubernetes", DriverName::Kubernetes)];
+    value::word(&words, "a driver")(value)
 }
 
 fn domain(root: &mut Table<'_>) -> Option<HostName> {

@@ -6,17 +6,23 @@ mod layout;
 mod model;
 mod names;
 mod near;
+mod network;
+mod places;
 mod reader;
 mod schema;
 mod secret;
+mod values;
 
 pub use expression::{Answer, EvalError, Expression, RequestFacts, Subject};
 pub use finding::{Finding, Findings};
 pub use layout::PLACEHOLDERS;
 pub use model::*;
 pub use names::{BadName, HostName, Label, RESERVED_LABELS, TemplateName, WorkspaceId, WorkspaceName};
-pub use schema::{KeyDefault, KeyDoc, reference};
+pub use network::Network;
+pub use places::{KeyFinding, KeyPath};
+pub use schema::{DriverName, KeyDefault, KeyDoc, reference};
 pub use secret::Secret;
+pub use values::{BadValue, Rule, Text, Values};
 
 use std::fs::File;
 use std::io::Read;
@@ -43,6 +49,16 @@ impl Config {
     /// All mistakes of the text.
     pub fn parse(file: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Findings> {
         layout::parse(file, text, env)
+    }
+    /// What another package found wrong with this configuration, told like everything that is wrong with it.
+    ///
+    /// # Errors
+    /// The findings, if there are any.
+    pub fn judge(&self, found: Vec<KeyFinding>) -> Result<(), Findings> {
+        let mut findings: Vec<Finding> =
+            found.into_iter().map(|finding| self.places.locate(finding)).collect();
+        findings.sort_by(|a, b| (a.line, a.column, &a.key).cmp(&(b.line, b.column, &b.key)));
+        if findings.is_empty() { Ok(()) } else { Err(Findings(findings)) }
     }
 }
 

@@ -1,7 +1,12 @@
 //! The validated configuration, as the other packages read it. Built only by the reader in this package.
 
+mod kubernetes;
+
+pub use kubernetes::*;
+
 use crate::expression::Expression;
 use crate::names::{HostName, TemplateName, WorkspaceName};
+use crate::places::Places;
 use crate::secret::Secret;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,6 +23,8 @@ pub struct Config {
     pub portal: HostName,
     /// `state_dir`: the folder (0700) of the embedded file, keys, sockets, homes and logs.
     pub state_dir: PathBuf,
+    /// `driver`: what runs the workspaces; every template is one of it.
+    pub driver: Driver,
     /// `[[listeners]]`: at least one.
     pub listeners: Vec<Listener>,
     /// `[admin]`.
@@ -36,6 +43,17 @@ pub struct Config {
     pub named_workspaces: BTreeMap<WorkspaceName, NamedWorkspace>,
     /// `[templates.NAME]`, with the defaults of `[workspaces]` filled in.
     pub templates: BTreeMap<TemplateName, Arc<Template>>,
+    /// Where the keys of the templates stand, for what others find wrong with them.
+    pub(crate) places: Places,
+}
+
+/// `driver`.
+#[derive(Debug, Clone)]
+pub enum Driver {
+    /// `"process"`: child processes of this machine.
+    Process,
+    /// `"kubernetes"`: pods, as `[kubernetes]` says.
+    Kubernetes(Kubernetes),
 }
 
 /// One place to listen on; all its addresses serve the same.
@@ -132,13 +150,8 @@ pub struct NamedWorkspace {
 pub struct Template {
     /// The key of the table.
     pub name: TemplateName,
-    /// `command`: program and arguments; `{socket}`, `{port}`, `{host}`, `{home}`, `{label}`, `{name}`,
-    /// `{usher}` are replaced.
-    pub command: Vec<String>,
-    /// `environment`: what the workspace gets besides `PATH`, `HOME`, `LANG`, `USHER_WORKSPACE`.
-    pub environment: BTreeMap<String, Value>,
-    /// `connect`: how the workspace is reached.
-    pub connect: Connect,
+    /// How they run: by the driver chosen.
+    pub runs: Runs,
     /// `ready`: the request that must succeed; none = the port accepts.
     pub ready: Option<ReadyProbe>,
     /// `ports`: the further TCP ports that `<port>--<label>` may reach.
@@ -151,10 +164,30 @@ pub struct Template {
     pub start_timeout: Duration,
     /// `stop_grace`: between SIGTERM and SIGKILL.
     pub stop_grace: Duration,
-    /// `log_size`: how many bytes of output are kept.
-    pub log_size: u64,
     /// When it is in use and when it stops.
     pub idle: Idle,
+}
+
+/// What a template tells its driver.
+#[derive(Debug)]
+pub enum Runs {
+    /// For the driver `process`.
+    Process(ProcessTemplate),
+    /// For the driver `kubernetes`.
+    Kubernetes(Box<PodTemplate>),
+}
+
+/// How a template's workspaces run as processes.
+#[derive(Debug, Clone)]
+pub struct ProcessTemplate {
+    /// `command`: program and arguments, with [`crate::PLACEHOLDERS`] replaced.
+    pub command: Vec<String>,
+    /// `environment`: what the workspace gets besides `PATH`, `HOME`, `LANG`, `USHER_WORKSPACE`.
+    pub environment: BTreeMap<String, Value>,
+    /// `connect`: how the workspace is reached.
+    pub connect: Connect,
+    /// `log_size`: how many bytes of output are kept.
+    pub log_size: u64,
 }
 
 /// How a template's workspaces are reached.

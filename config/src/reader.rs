@@ -3,6 +3,8 @@
 //! serde's derive stops at the first. Here each [`Table`] hands out typed values by key; what is wrong with one
 //! becomes a finding in the [`Report`] and a `None`, and the others are still read.
 
+mod places;
+mod raw;
 mod report;
 mod source;
 mod table;

@@ -3,6 +3,7 @@
 //! The reader takes the defaults from here, so that what is documented is what is used.
 
 use KeyDefault::{Otherwise, Required, Value};
+use std::fmt;
 
 /// What the documentation says of one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,26 @@ pub struct KeyDoc {
     pub default: KeyDefault,
     /// What it does, in a line.
     pub meaning: &'static str,
+    /// Which driver it belongs to; none = to every one.
+    pub driver: Option<DriverName>,
+}
+
+/// `driver`: what runs the workspaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DriverName {
+    /// Processes of this machine.
+    Process,
+    /// Pods of a cluster.
+    Kubernetes,
+}
+
+impl fmt::Display for DriverName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Process => "process",
+            Self::Kubernetes => "kubernetes",
+        })
+    }
 }
 
 /// What a key is when it is absent.
@@ -29,7 +50,9 @@ pub enum KeyDefault {
     Otherwise(&'static str),
 }
 
-/// Every key that the configuration knows, in the order of `usher.example.toml`.
+/// Every key that the configuration knows, in the order of the example files.
+///
+/// A key that two drivers read differently stands here once for each.
 pub fn reference() -> &'static [KeyDoc] {
     KEYS
 }
@@ -40,14 +63,43 @@ pub(crate) fn knows(path: &str) -> bool {
         .any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
 }
 
-/// The entry of a path.
-pub(crate) fn key(path: &str) -> Option<&'static KeyDoc> {
-    KEYS.iter().find(|key| key.path == path)
+/// The driver to which a key or table belongs, if it does not belong to all.
+pub(crate) fn owner(path: &str) -> Option<DriverName> {
+    let below = |key: &&KeyDoc| {
+        key.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    KEYS.iter().find(below).and_then(|key| key.driver)
+}
+
+/// The entries of a path: one, or one for each driver.
+pub(crate) fn keys(path: &str) -> impl Iterator<Item = &'static KeyDoc> {
+    KEYS.iter().filter(move |key| key.path == path)
 }
 
 const fn doc(path: &'static str, kind: &'static str, default: KeyDefault, meaning: &'static str) -> KeyDoc {
-    KeyDoc { path, kind, default, meaning }
+    KeyDoc { path, kind, default, meaning, driver: None }
 }
+
+const fn of_process(
+    path: &'static str,
+    kind: &'static str,
+    default: KeyDefault,
+    meaning: &'static str,
+) -> KeyDoc {
+    KeyDoc { path, kind, default, meaning, driver: Some(DriverName::Process) }
+}
+
+const fn of_pods(
+    path: &'static str,
+    kind: &'static str,
+    default: KeyDefault,
+    meaning: &'static str,
+) -> KeyDoc {
+    KeyDoc { path, kind, default, meaning, driver: Some(DriverName::Kubernetes) }
+}
+
+/// Where the schema tells of `{ expression = "…" }`, which many keys take in place of a text.
+pub(crate) const RULE: &str = "templates.NAME.environment.NAME";
 
 const AS_WORKSPACES: KeyDefault = Otherwise("as in [workspaces]");
 const PATH: &str = "path";
@@ -60,12 +112,20 @@ const STRING: &str = "string";
 const BOOL_RULE: &str = "expression: bool";
 const STRING_RULE: &str = "expression: string";
 const INT_RULE: &str = "expression: int";
+const TABLE: &str = "table";
+const NAME: &str = "name";
+const TEXT: &str = "string or expression";
+const QUANTITY: &str = "quantity or expression";
+const NOT_SET: KeyDefault = Otherwise("not set");
+const NONE: KeyDefault = Otherwise("none");
 
 #[rustfmt::skip]
 const KEYS: &[KeyDoc] = &[
     doc("domain", "host name", Required, "every workspace has its host under it: <label>.<domain>"),
     doc("portal", "host name", Otherwise("the domain"), "the host of login, dashboard and API"),
     doc("state_dir", PATH, Value("\"/var/lib/usher\""), "folder (0700) of records, keys, sockets, homes and logs; relative to where usher starts"),
+
+    doc("driver", "\"process\" or \"kubernetes\"", Value("\"process\""), "what runs the workspaces: processes of this machine, or pods of a cluster"),
 
     doc("listeners.address", "address or list", Required, "where to listen: one address or more that serve the same"),
     doc("listeners.public_port", NUMBER, Otherwise("the port listened on"), "the port that browsers use, where it is another one"),
@@ -100,16 +160,65 @@ const KEYS: &[KeyDoc] = &[
     doc("workspaces.keep_until_max", DURATION, Value("\"12h\""), "how far ahead a user may say \"keep until\""),
     doc("workspaces.start_timeout", DURATION, Value("\"90s\""), "a start without progress for this long has failed"),
     doc("workspaces.stop_grace", DURATION, Value("\"10s\""), "time between SIGTERM and SIGKILL"),
-    doc("workspaces.log_size", "size", Value("\"1MiB\""), "how much of a workspace's output is kept"),
+    of_process("workspaces.log_size", "size", Value("\"1MiB\""), "how much of a workspace's output is kept"),
+
+    of_pods("kubernetes.namespace", NAME, Required, "the namespace of the workspaces"),
+    of_pods("kubernetes.records_namespace", NAME, Otherwise("the one of usher's own pod"), "the namespace of users, sessions and keys; never the workspaces', where whoever starts a pod reads every Secret"),
+    of_pods("kubernetes.kubeconfig", PATH, Otherwise("from within the cluster"), "the file that says how the cluster is reached"),
+    of_pods("kubernetes.context", STRING, Otherwise("the current one"), "which context of the kubeconfig"),
+    of_pods("kubernetes.pod_networks", "list of networks", Value("[\"10.0.0.0/8\", \"172.16.0.0/12\", \"192.168.0.0/16\", \"fc00::/7\"]"), "where pods have their addresses; nothing else is dialled, and loopback and link-local never"),
+    of_pods("kubernetes.use_every", DURATION, Value("\"1m\""), "how often each replica writes down which workspaces it saw in use"),
 
     doc("named_workspaces.NAME.template", STRING_RULE, Required, "which template the user's workspace of this name has"),
 
-    doc("templates.NAME.command", "list of strings", Required, "program and arguments; {socket} {port} {host} {home} {label} {name} {usher} are replaced"),
-    doc("templates.NAME.connect", "\"socket\" or \"port\"", Required, "how the workspace is reached: a Unix socket {socket}, or a TCP port {port} on 127.0.0.1"),
-    doc("templates.NAME.environment", "table", Otherwise("empty"), "variables besides PATH, HOME, LANG and USHER_WORKSPACE"),
+    of_process("templates.NAME.command", "list of strings", Required, "program and arguments; {socket} {port} {host} {home} {label} {name} {usher} are replaced"),
+    of_process("templates.NAME.connect", "\"socket\" or \"port\"", Required, "how the workspace is reached: a Unix socket {socket}, or a TCP port {port} on 127.0.0.1"),
+    of_pods("templates.NAME.image", TEXT, Required, "the container image"),
+    of_pods("templates.NAME.image_pull_policy", "\"Always\", \"IfNotPresent\" or \"Never\"", Otherwise("as Kubernetes decides"), "when the image is pulled"),
+    of_pods("templates.NAME.command", "list of strings", Otherwise("the image's own"), "program and arguments; {port} {host} {home} {label} {name} are replaced"),
+    of_pods("templates.NAME.port", NUMBER, Required, "the port on which the workspace listens, on all addresses of its pod; {port}"),
+    of_pods("templates.NAME.resources", TABLE, Required, "amounts by the names of resources; memory needs a limit, cpu a request or a limit"),
+    of_pods("templates.NAME.resources.NAME", QUANTITY, NOT_SET, "how much is requested, which is also the limit"),
+    of_pods("templates.NAME.resources.requests", TABLE, Otherwise("empty"), "what is requested, where the limit is another or none"),
+    of_pods("templates.NAME.resources.requests.NAME", QUANTITY, NOT_SET, "how much is requested"),
+    of_pods("templates.NAME.resources.limits", TABLE, Otherwise("empty"), "what is the limit, where another amount or none is requested"),
+    of_pods("templates.NAME.resources.limits.NAME", QUANTITY, NOT_SET, "how much is the limit"),
+    of_pods("templates.NAME.volume", TABLE, Required, "the user's files, which outlive the pod; or \"none\": they end with it"),
+    of_pods("templates.NAME.volume.size", QUANTITY, Required, "how large a new one is"),
+    of_pods("templates.NAME.volume.class", NAME, Otherwise("the cluster's default"), "its storage class"),
+    of_pods("templates.NAME.volume.mount", PATH, Value("\"/home/workspace\""), "where the workspace sees it: {home}"),
+    of_pods("templates.NAME.volume.access", "\"ReadWriteOnce\", \"ReadWriteOncePod\" or \"ReadWriteMany\"", Value("\"ReadWriteOnce\""), "who may mount it: one node, one pod (the safest, where the storage knows it), many"),
+    of_pods("templates.NAME.run_as", TABLE, Otherwise("all 1000"), "who the workspace is in its pod; never root"),
+    of_pods("templates.NAME.run_as.uid", NUMBER, Value("1000"), "the user"),
+    of_pods("templates.NAME.run_as.gid", NUMBER, Value("1000"), "the group"),
+    of_pods("templates.NAME.run_as.fs_group", NUMBER, Value("1000"), "the group to which the volume is given"),
+    of_pods("templates.NAME.mounts", "list of tables", NONE, "what else the workspace sees, each of one source"),
+    of_pods("templates.NAME.mounts.path", PATH, Required, "where"),
+    of_pods("templates.NAME.mounts.config_map", NAME, NOT_SET, "a ConfigMap of the workspaces' namespace"),
+    of_pods("templates.NAME.mounts.secret", NAME, NOT_SET, "a Secret of the workspaces' namespace"),
+    of_pods("templates.NAME.mounts.claim", NAME, NOT_SET, "a volume claim of the workspaces' namespace, shared by all of the template's workspaces"),
+    of_pods("templates.NAME.mounts.empty_dir", "quantity", NOT_SET, "an empty folder of this size at most, which ends with the pod"),
+    of_pods("templates.NAME.mounts.sub_path", STRING, Otherwise("all of it"), "only this file or folder of it"),
+    of_pods("templates.NAME.mounts.read_only", BOOL, Otherwise("true, but for empty_dir"), "whether the workspace can only read it"),
+    of_pods("templates.NAME.node_selector", TABLE, Otherwise("any node"), "labels that the node must have"),
+    of_pods("templates.NAME.node_selector.NAME", TEXT, NOT_SET, "the label's value"),
+    of_pods("templates.NAME.service_account", TEXT, Otherwise("the namespace's default"), "the service account; its token is never put into the pod"),
+    of_pods("templates.NAME.tolerations", "list of tables", NONE, "each a Toleration of Kubernetes"),
+    of_pods("templates.NAME.init_containers", "list of tables", NONE, "each a Container of Kubernetes, run to its end before the workspace"),
+    of_pods("templates.NAME.sidecars", "list of tables", NONE, "each a Container of Kubernetes, running beside the workspace"),
+    of_pods("templates.NAME.schedule_timeout", DURATION, Value("\"10m\""), "how long a pod may wait for a node"),
+    of_pods("templates.NAME.pull_timeout", DURATION, Value("\"10m\""), "how long its images may take to be pulled"),
+    of_pods("templates.NAME.allow_privileged", BOOL, Value("false"), "let sidecars, init_containers and pod leave the restricted Pod Security Standard"),
+    of_pods("templates.NAME.pod", TABLE, Otherwise("empty"), "a PodSpec of Kubernetes, merged (strategically) over what the other keys make; the workspace's container is `workspace`, its volume `home`"),
+    of_process("templates.NAME.environment", TABLE, Otherwise("empty"), "variables besides PATH, HOME, LANG and USHER_WORKSPACE"),
+    of_pods("templates.NAME.environment", TABLE, Otherwise("empty"), "variables besides HOME, USHER_WORKSPACE, USHER_LABEL, USHER_NAME and USHER_HOST"),
     doc("templates.NAME.environment.NAME", STRING, Otherwise("not set"), "the value, with replacements as in command; or where a secret comes from"),
-    doc("templates.NAME.environment.NAME.from_env", STRING, Otherwise("not used"), "the variable of usher's own environment that holds the value"),
-    doc("templates.NAME.environment.NAME.from_file", PATH, Otherwise("not used"), "the file that holds the value; one line break at its end is cut"),
+    of_process("templates.NAME.environment.NAME.from_env", STRING, Otherwise("not used"), "the variable of usher's own environment that holds the value"),
+    of_process("templates.NAME.environment.NAME.from_file", PATH, Otherwise("not used"), "the file that holds the value; one line break at its end is cut"),
+    of_pods("templates.NAME.environment.NAME.expression", STRING_RULE, Otherwise("not used"), "gives the value for each user when a start is admitted; every key that takes an expression takes it in this form"),
+    of_pods("templates.NAME.environment.NAME.from_secret", TABLE, Otherwise("not used"), "the Secret of the workspaces' namespace that holds the value"),
+    of_pods("templates.NAME.environment.NAME.from_secret.name", NAME, Required, "the Secret's name"),
+    of_pods("templates.NAME.environment.NAME.from_secret.key", STRING, Required, "the key in it"),
     doc("templates.NAME.ready", "table", Otherwise("ready when it accepts"), "the request that must succeed before users are let in"),
     doc("templates.NAME.ready.path", "request path", Required, "what is asked for"),
     doc("templates.NAME.ready.status", NUMBER, Otherwise("any below 500"), "the status that means ready"),
@@ -123,7 +232,7 @@ const KEYS: &[KeyDoc] = &[
     doc("templates.NAME.keep_until_max", DURATION, AS_WORKSPACES, "as workspaces.keep_until_max"),
     doc("templates.NAME.start_timeout", DURATION, AS_WORKSPACES, "as workspaces.start_timeout"),
     doc("templates.NAME.stop_grace", DURATION, AS_WORKSPACES, "as workspaces.stop_grace"),
-    doc("templates.NAME.log_size", "size", AS_WORKSPACES, "as workspaces.log_size"),
+    of_process("templates.NAME.log_size", "size", AS_WORKSPACES, "as workspaces.log_size"),
     doc("templates.NAME.count_open_sockets", BOOL, Value("false"), "an open WebSocket is use, though nothing is sent"),
     doc("templates.NAME.count_workspace_frames", BOOL, Value("false"), "what the workspace sends over a WebSocket is use"),
     doc("templates.NAME.count_open_responses", BOOL, Value("false"), "a response that has not ended is use"),

@@ -1,23 +1,36 @@
 //! The files that are shipped load, and the example is complete both ways.
 
-use config::{Config, Connect, KeyDefault, KeyDoc, Value, reference};
+use config::{
+    Config, Connect, DriverName, KeyDefault, KeyDoc, ProcessTemplate, Runs, Template, Value, reference,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 const QUICKSTART: &str = include_str!("../quickstart.toml");
-const EXAMPLE: &str = include_str!("../usher.example.toml");
+/// Each driver's own example.
+const EXAMPLES: [(DriverName, &str); 2] = [
+    (DriverName::Process, include_str!("../usher.example.toml")),
+    (DriverName::Kubernetes, include_str!("../usher.kubernetes.example.toml")),
+];
 
 fn environment(name: &str) -> Option<String> {
     (name == "API_TOKEN").then(|| "s3cret".to_owned())
 }
 
-/// The example with its commented-out keys: prose has a blank after the `#`, keys have none.
-fn everything() -> String {
+/// What a template tells the driver `process`.
+fn process(template: &Template) -> &ProcessTemplate {
+    let Runs::Process(process) = &template.runs else { panic!("{template:?}") };
+    process
+}
+
+/// An example with its commented-out keys: prose has a blank after the `#`, keys have none.
+fn everything(example: &str) -> String {
+    let is_key = |text: &str| text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '"' || c == '[');
     let uncommented = |line: &str| match line.strip_prefix('#') {
-        Some(key) if key.starts_with(|c: char| c.is_ascii_alphabetic()) => format!("{key}\n"),
+        Some(key) if is_key(key) => format!("{key}\n"),
         _ => format!("{line}\n"),
     };
-    EXAMPLE.lines().map(uncommented).collect()
+    example.lines().map(uncommented).collect()
 }
 
 /// All values of a text by their paths in the schema.
@@ -31,11 +44,28 @@ fn values(text: &str) -> BTreeMap<String, toml::Value> {
 }
 
 fn flatten(path: &str, value: toml::Value, found: &mut BTreeMap<String, toml::Value>) {
-    const BY_NAME: [&str; 3] = ["named_workspaces", "templates", "templates.NAME.environment"];
+    const BY_NAME: [&str; 7] = [
+        "named_workspaces",
+        "templates",
+        "templates.NAME.environment",
+        "templates.NAME.resources",
+        "templates.NAME.resources.requests",
+        "templates.NAME.resources.limits",
+        "templates.NAME.node_selector",
+    ];
+    const VERBATIM: [&str; 4] = [
+        "templates.NAME.tolerations",
+        "templates.NAME.init_containers",
+        "templates.NAME.sidecars",
+        "templates.NAME.pod",
+    ];
     match value {
+        // In Kubernetes' own words.
+        _ if VERBATIM.contains(&path) => {}
         toml::Value::Table(table) => {
             for (key, value) in table {
-                let key = if BY_NAME.contains(&path) { "NAME" } else { &key };
+                let is_fixed = !BY_NAME.contains(&path) || key == "requests" || key == "limits";
+                let key = if is_fixed { &key } else { "NAME" };
                 flatten(&format!("{path}.{key}"), value, found);
             }
         }
@@ -46,9 +76,10 @@ fn flatten(path: &str, value: toml::Value, found: &mut BTreeMap<String, toml::Va
     }
 }
 
-/// The keys that are not tables of further keys.
-fn leaves() -> impl Iterator<Item = &'static KeyDoc> {
-    reference().iter().filter(|key| key.kind != "table")
+/// The keys of a driver that are values, not tables or lists of further keys.
+fn leaves(driver: DriverName) -> impl Iterator<Item = &'static KeyDoc> {
+    let of_driver = move |key: &&KeyDoc| key.driver.is_none_or(|of| of == driver);
+    reference().iter().filter(|key| key.kind != "table" && key.kind != "list of tables").filter(of_driver)
 }
 
 #[test]
@@ -80,7 +111,7 @@ fn the_quickstarts_jupyterlab_is_asked_whether_it_computes_and_its_polling_is_no
     let config = Config::parse("quickstart.toml", QUICKSTART, &|_| None).expect("it loads");
     let (_, jupyterlab) =
         config.templates.iter().find(|(name, _)| name.as_str() == "jupyterlab").expect("shipped");
-    assert_eq!(jupyterlab.connect, Connect::Socket);
+    assert_eq!(process(jupyterlab).connect, Connect::Socket);
     let is_background =
         |method: &str, path: &str| jupyterlab.idle.background.iter().any(|b| b.matches(method, path));
     for path in ["/api/kernels", "/api/kernels/1/channels", "/api/kernelspecs", "/api/terminals", "/api/me"] {
@@ -97,64 +128,101 @@ fn the_quickstarts_jupyterlab_is_asked_whether_it_computes_and_its_polling_is_no
 }
 
 #[test]
-fn the_example_loads_as_it_is() {
-    let config = Config::parse("usher.example.toml", EXAMPLE, &|_| None).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(config.templates.len(), 1);
+fn each_example_loads_as_it_is() {
+    for (driver, example) in EXAMPLES {
+        let config = Config::parse("example", example, &|_| None).unwrap_or_else(|e| panic!("{driver}: {e}"));
+        assert_eq!(config.templates.len(), 1);
+    }
 }
 
 #[test]
-fn every_key_of_the_example_is_known_to_the_reader() {
-    let findings =
-        Config::parse("all", &everything(), &environment).expect_err("the secret's file is absent");
-    let keys: Vec<&str> = findings.0.iter().map(|finding| finding.key.as_str()).collect();
-    assert_eq!(keys, ["templates.jupyterlab.environment.PASSWORD.from_file"], "{findings}");
+fn every_key_of_the_examples_is_known_to_the_reader() {
+    for (driver, example) in EXAMPLES {
+        let read = Config::parse("all", &everything(example), &environment);
+        let findings = read.err().map(|findings| findings.0).unwrap_or_default();
+        let keys: Vec<&str> = findings.iter().map(|finding| finding.key.as_str()).collect();
+        // The file of one secret is absent.
+        let expected: &[&str] = match driver {
+            DriverName::Process => &["templates.jupyterlab.environment.PASSWORD.from_file"],
+            DriverName::Kubernetes => &[],
+        };
+        assert_eq!(keys, expected, "{findings:?}");
+    }
 }
 
 #[test]
-fn the_example_holds_exactly_the_documented_keys() {
-    let shown: BTreeSet<String> = values(&everything()).into_keys().collect();
-    let documented: BTreeSet<String> = leaves().map(|key| key.path.to_owned()).collect();
-    assert_eq!(shown, documented);
+fn each_example_holds_exactly_the_documented_keys_of_its_driver() {
+    for (driver, example) in EXAMPLES {
+        let shown: BTreeSet<String> = values(&everything(example)).into_keys().collect();
+        let documented: BTreeSet<String> = leaves(driver).map(|key| key.path.to_owned()).collect();
+        assert_eq!(shown, documented);
+    }
 }
 
 #[test]
-fn the_example_shows_the_defaults_and_sets_nothing_else() {
-    let (set, all) = (values(EXAMPLE), values(&everything()));
-    for key in leaves() {
-        match key.default {
-            KeyDefault::Required => assert!(set.contains_key(key.path), "{} is required", key.path),
-            KeyDefault::Value(default) => {
-                let default = values(&format!("it = {default}")).remove("it");
-                assert_eq!(set.get(key.path), default.as_ref(), "{}", key.path);
-            }
-            KeyDefault::Otherwise(text) => {
-                assert!(!set.contains_key(key.path), "{} is commented out", key.path);
-                if text == "as in [workspaces]" {
-                    let shared = key.path.replace("templates.NAME", "workspaces");
-                    assert_eq!(all.get(key.path), all.get(&shared), "{}", key.path);
-                }
+fn the_examples_show_the_defaults_and_set_nothing_else() {
+    for (driver, example) in EXAMPLES {
+        let (set, all) = (values(example), values(&everything(example)));
+        for key in leaves(driver) {
+            shows_its_default(driver, key, &set, &all);
+        }
+    }
+}
+
+fn shows_its_default(
+    driver: DriverName,
+    key: &KeyDoc,
+    set: &BTreeMap<String, toml::Value>,
+    all: &BTreeMap<String, toml::Value>,
+) {
+    // Without amounts a template is refused, though none of them is required by name.
+    let is_needed = key.path == "templates.NAME.resources.NAME";
+    // What is required in a table that may be left out.
+    let table = key.path.rsplit_once('.').map_or("", |(table, _)| table);
+    let is_left_out = !table.is_empty() && !set.keys().any(|other| other.starts_with(&format!("{table}.")));
+    match key.default {
+        KeyDefault::Required if is_left_out => {}
+        KeyDefault::Required => assert!(set.contains_key(key.path), "{} is required", key.path),
+        KeyDefault::Value(_) if key.path == "driver" => {
+            assert_eq!(set.get(key.path).and_then(toml::Value::as_str), Some(driver.to_string().as_str()));
+        }
+        KeyDefault::Value(default) => {
+            let default = values(&format!("it = {default}")).remove("it");
+            assert_eq!(set.get(key.path), default.as_ref(), "{}", key.path);
+        }
+        KeyDefault::Otherwise(_) if is_needed => assert!(set.contains_key(key.path)),
+        KeyDefault::Otherwise(text) => {
+            assert!(!set.contains_key(key.path), "{} is commented out", key.path);
+            if text == "as in [workspaces]" {
+                let shared = key.path.replace("templates.NAME", "workspaces");
+                assert_eq!(all.get(key.path), all.get(&shared), "{}", key.path);
             }
         }
     }
 }
 
 #[test]
-fn every_key_of_the_example_has_a_comment() {
-    let mut before = "";
-    for line in EXAMPLE.lines() {
-        let is_key =
-            line.split_once(" = ").is_some_and(|(key, _)| !key.starts_with("# ") && !key.starts_with(' '));
-        assert!(!is_key || line.contains(" # ") || before.starts_with("# "), "{line}");
-        before = line;
+fn every_key_of_the_examples_has_a_comment() {
+    for (_, example) in EXAMPLES {
+        let mut before = "";
+        for line in example.lines() {
+            let is_key = line.split_once(" = ").is_some_and(|(key, _)| {
+                !key.starts_with("# ") && !key.starts_with(' ') && !key.contains(": ")
+            });
+            assert!(!is_key || line.contains(" # ") || before.starts_with("# "), "{line}");
+            before = line;
+        }
     }
 }
 
 #[test]
 fn a_secret_of_the_environment_arrives_and_is_not_shown() {
-    let text = EXAMPLE.replace("#TOKEN", "TOKEN");
+    let text = EXAMPLES[0].1.replace("#TOKEN", "TOKEN");
     let config = Config::parse("all", &text, &environment).unwrap_or_else(|e| panic!("{e}"));
     let template = config.templates.values().next().expect("one template");
-    let Some(Value::Secret(token)) = template.environment.get("TOKEN") else { panic!("{template:?}") };
+    let Some(Value::Secret(token)) = process(template).environment.get("TOKEN") else {
+        panic!("{template:?}")
+    };
     assert_eq!(token.reveal(), "s3cret");
     assert!(!format!("{config:?}").contains("s3cret"));
 }

@@ -12,6 +12,7 @@ pub mod kubernetes;
 mod lock;
 mod metrics;
 mod peers;
+mod placeholders;
 pub mod probe;
 mod process;
 mod reconcile;
@@ -35,6 +36,7 @@ pub use driver::{
     Action, Address, Driver, Event, Generation, Mark, Observed, ObservedPhase, Order, Shared, StartSpec, Step, Stop,
     Trouble,
 };
+pub use kubernetes::judge as judge_templates;
 pub use process::{OpenError, ProcessDriver, ProcessSettings};
 pub use records::redb::{RedbRecords, StoreOpenError};
 pub use records::secrets::SecretRecords;

@@ -7,7 +7,7 @@ use crate::{
     Action, Address, Cause, CauseCode, Driver, Event, Generation, Identity, Observed, ObservedPhase,
     StartSpec, Terms, Wake,
 };
-use config::{Connect, Idle, Template, TemplateName, WorkspaceId};
+use config::{Connect, Idle, ProcessTemplate, Runs, Template, TemplateName, WorkspaceId};
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use std::collections::{BTreeMap, HashMap};
@@ -46,16 +46,18 @@ pub(crate) fn idle() -> Idle {
 pub(crate) fn template(name: &str, idle: Idle) -> Arc<Template> {
     Arc::new(Template {
         name: TemplateName::parse(name).unwrap(),
-        command: vec!["true".to_owned()],
-        environment: BTreeMap::new(),
-        connect: Connect::Port,
+        runs: Runs::Process(ProcessTemplate {
+            command: vec!["true".to_owned()],
+            environment: BTreeMap::new(),
+            connect: Connect::Port,
+            log_size: 1024,
+        }),
         ready: None,
         ports: Vec::new(),
         notice: false,
         service_workers: false,
         start_timeout: secs(30),
         stop_grace: secs(5),
-        log_size: 1024,
         idle,
     })
 }

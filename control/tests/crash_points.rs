@@ -5,7 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
-use config::{Connect, Idle, Template, TemplateName, WorkspaceId};
+use config::{Connect, Idle, ProcessTemplate, Runs, Template, TemplateName, WorkspaceId};
 use control::crash::{POINTS, VARIABLE};
 use control::{
     Action, Change, Driver, Event, Identity, Kind, ObservedPhase, ProcessDriver, ProcessSettings, Record,
@@ -171,16 +171,18 @@ fn spec() -> StartSpec {
     let script = "trap '' TERM; echo $USHER_GENERATION >>starts; setsid sleep 600 & sleep 600; wait";
     let template = Template {
         name: TemplateName::parse("any").unwrap(),
-        command: ["sh", "-c", script].map(str::to_owned).to_vec(),
-        environment: BTreeMap::new(),
-        connect: Connect::Socket,
+        runs: Runs::Process(ProcessTemplate {
+            command: ["sh", "-c", script].map(str::to_owned).to_vec(),
+            environment: BTreeMap::new(),
+            connect: Connect::Socket,
+            log_size: 1 << 20,
+        }),
         ready: None,
         ports: Vec::new(),
         notice: false,
         service_workers: false,
         start_timeout: PATIENCE,
         stop_grace: Duration::from_millis(50),
-        log_size: 1 << 20,
         idle: Idle {
             idle_after: None,
             warn_before: Duration::ZERO,

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::Parser;
 use proxy::cli::{Cli, Command, Demo};
-use proxy::{demo, remote, serve, warnings};
+use proxy::{configuration, demo, remote, serve, warnings};
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -32,12 +32,12 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(file) => {
-            let config = config::Config::load(&file.config)?;
+            let config = configuration::load(&file.config)?;
             start_log();
             Ok(serve::serve(config)?)
         }
         Command::Check { file } => {
-            let config = config::Config::load(&file)?;
+            let config = configuration::load(&file)?;
             let warnings: String =
                 warnings::of(&config).iter().map(|warning| format!("warning: {warning}\n")).collect();
             print(&format!("{warnings}{}: ok\n", file.display()))

@@ -107,7 +107,7 @@ mod tests {
 
     mod fixture {
         use super::*;
-        use config::{Connect, Idle, Template};
+        use config::{Connect, Idle, ProcessTemplate, Runs, Template};
         use control::Generation;
         use std::sync::Arc;
         use tokio_util::sync::CancellationToken;
@@ -124,16 +124,18 @@ mod tests {
         fn template() -> Template {
             Template {
                 name: config::TemplateName::parse("demo").unwrap(),
-                command: Vec::new(),
-                environment: Default::default(),
-                connect: Connect::Port,
+                runs: Runs::Process(ProcessTemplate {
+                    command: Vec::new(),
+                    environment: Default::default(),
+                    connect: Connect::Port,
+                    log_size: 1,
+                }),
                 ready: None,
                 ports: Vec::new(),
                 notice: false,
                 service_workers: false,
                 start_timeout: Duration::from_secs(1),
                 stop_grace: Duration::from_secs(1),
-                log_size: 1,
                 idle: Idle {
                     idle_after: None,
                     warn_before: Duration::ZERO,

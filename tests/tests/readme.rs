@@ -30,12 +30,18 @@ fn key(doc: &KeyDoc) -> String {
         KeyDefault::Value(value) => format!("`{value}`"),
         KeyDefault::Otherwise(words) => words.to_owned(),
     };
-    format!("| `{}` | {} | {default} | {} |", doc.path, doc.kind, doc.meaning).replace("||", "\\|\\|")
+    let driver = doc.driver.map_or_else(|| "any".to_owned(), |driver| driver.to_string());
+    format!("| `{}` | {driver} | {} | {default} | {} |", doc.path, doc.kind, doc.meaning)
+        .replace("||", "\\|\\|")
 }
 
 #[test]
 fn the_readme_tells_every_key() {
-    assert_stands("keys", "| key | value | default | meaning |", config::reference().iter().map(key));
+    assert_stands(
+        "keys",
+        "| key | driver | value | default | meaning |",
+        config::reference().iter().map(key),
+    );
 }
 
 #[test]

@@ -7,29 +7,51 @@ use crate::reader::Field;
 /// What is replaced, in commands and in environments.
 pub const PLACEHOLDERS: &[&str] = &["socket", "port", "host", "home", "label", "name", "usher"];
 
+/// What of it a pod has: it is reached by its port, and usher's own binary is not in it.
+const IN_PODS: &[&str] = &["port", "host", "home", "label", "name"];
+
+/// Where a text is used, which decides what can be replaced in it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Used {
+    /// For a process that is reached like this, if it is known how.
+    Process(Option<Connect>),
+    /// For a pod.
+    Pod,
+}
+
 /// Whether a text holds a placeholder.
 pub(crate) fn has(text: &str, name: &str) -> bool {
     placeholders(text).any(|(_, found)| found == name)
 }
 
 /// Adds a finding for each placeholder of a text that nothing will replace.
-pub(crate) fn check(field: &Field<'_>, text: &str, connect: Option<Connect>) {
+pub(crate) fn check(field: &Field<'_>, text: &str, used: Used) {
+    let known = if matches!(used, Used::Pod) { IN_PODS } else { PLACEHOLDERS };
     for (offset, name) in placeholders(text) {
-        if !PLACEHOLDERS.contains(&name) {
-            let hint = nearest(name, PLACEHOLDERS).map(|near| format!("; did you mean `{{{near}}}`?"));
-            let problem = format!("unknown placeholder `{{{name}}}`{}", hint.unwrap_or_default());
-            field.fault_inside(offset, problem, format!("{}, each in braces", list(PLACEHOLDERS)));
+        if known.contains(&name) {
+            check_address(field, offset, name, used);
+            continue;
         }
-        let missing = match connect {
-            Some(Connect::Socket) if name == "port" => Some(("port", "socket")),
-            Some(Connect::Port) if name == "socket" => Some(("socket", "port")),
-            _ => None,
-        };
-        if let Some((absent, given)) = missing {
-            let problem = format!("there is no `{{{absent}}}` with `connect = \"{given}\"`");
-            field.fault_inside(offset, problem, format!("`{{{given}}}`, or `connect = \"{absent}\"`"));
+        let accepted = format!("{}, each in braces", list(known));
+        if PLACEHOLDERS.contains(&name) {
+            field.fault_inside(offset, format!("there is no `{{{name}}}` in a pod"), accepted);
+            continue;
         }
+        let hint = nearest(name, known).map(|near| format!("; did you mean `{{{near}}}`?"));
+        let problem = format!("unknown placeholder `{{{name}}}`{}", hint.unwrap_or_default());
+        field.fault_inside(offset, problem, accepted);
     }
+}
+
+/// A process has a socket or a port.
+fn check_address(field: &Field<'_>, offset: usize, name: &str, used: Used) {
+    let (absent, given) = match used {
+        Used::Process(Some(Connect::Socket)) if name == "port" => ("port", "socket"),
+        Used::Process(Some(Connect::Port)) if name == "socket" => ("socket", "port"),
+        _ => return,
+    };
+    let problem = format!("there is no `{{{absent}}}` with `connect = \"{given}\"`");
+    field.fault_inside(offset, problem, format!("`{{{given}}}`, or `connect = \"{absent}\"`"));
 }
 
 /// Each `{word}` of small letters with its place. Other braces, as in JSON or `${HOME}`, stand for themselves.

@@ -2,11 +2,15 @@
 
 mod environment;
 mod idle;
+mod pod;
+mod process;
 
-use super::{Environment, SECOND, placeholder};
-use crate::model::{Connect, ReadyProbe, Template, Value};
+use super::placeholder::{self, Used};
+use super::{Environment, SECOND};
+use crate::model::{ReadyProbe, Runs, Template};
 use crate::names::TemplateName;
 use crate::reader::{Field, Table, Wrong, value};
+use crate::schema::DriverName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,31 +24,31 @@ pub(crate) struct Defaults {
     limits: idle::Limits,
     start_timeout: Duration,
     stop_grace: Duration,
-    log_size: u64,
+    /// Of processes only: none for pods, or after a finding.
+    log_size: Option<u64>,
 }
 
 /// Reads `[workspaces]`.
-pub(crate) fn defaults(table: &mut Table<'_>) -> Option<Defaults> {
+pub(crate) fn defaults(table: &mut Table<'_>, driver: DriverName) -> Option<Defaults> {
     let limits = idle::defaults(table);
     let start_timeout = table.value("start_timeout", value::duration(SECOND));
     let stop_grace = table.value("stop_grace", value::duration(Duration::ZERO));
-    let log_size = table.value("log_size", value::size(LOG_SIZES));
-    Some(Defaults {
-        limits: limits?,
-        start_timeout: start_timeout?,
-        stop_grace: stop_grace?,
-        log_size: log_size?,
-    })
+    let log_size = match driver {
+        DriverName::Process => table.value("log_size", value::size(LOG_SIZES)),
+        DriverName::Kubernetes => None,
+    };
+    Some(Defaults { limits: limits?, start_timeout: start_timeout?, stop_grace: stop_grace?, log_size })
 }
 
 /// Reads all templates; there must be one.
 pub(crate) fn templates(
     root: &mut Table<'_>,
+    driver: DriverName,
     defaults: Option<&Defaults>,
     environment: Environment<'_>,
 ) -> Option<BTreeMap<TemplateName, Arc<Template>>> {
     let templates = root.named("templates", TemplateName::parse, |name, field| {
-        field.table()?.read(|table| template(table, name, defaults, environment)).map(Arc::new)
+        field.table()?.read(|table| template(table, name, driver, defaults, environment)).map(Arc::new)
     })?;
     if templates.is_empty() {
         root.fault("templates", "there is no template", "one table or more, such as `[templates.demo]`");
@@ -56,63 +60,36 @@ pub(crate) fn templates(
 fn template(
     table: &mut Table<'_>,
     name: Option<&TemplateName>,
+    driver: DriverName,
     defaults: Option<&Defaults>,
     environment: Environment<'_>,
 ) -> Option<Template> {
-    let connect = table.value("connect", connect);
-    let command = command(table, connect);
-    let environment = environment::environment(table, connect, environment);
-    if let (Some(connect), Some(command), Some(environment)) = (connect, &command, &environment) {
-        is_told_where_to_listen(table, connect, command, environment);
-    }
+    let runs = match driver {
+        DriverName::Process => {
+            process::process(table, defaults.and_then(|defaults| defaults.log_size), environment)
+                .map(Runs::Process)
+        }
+        DriverName::Kubernetes => pod::pod(table, name).map(Box::new).map(Runs::Kubernetes),
+    };
     let ready = table.maybe_table("ready", ready);
     let ports = ports(table);
     let notice = table.value("notice", value::boolean);
     let service_workers = table.value("service_workers", value::boolean);
     let start_timeout = table.maybe("start_timeout", value::duration(SECOND));
     let stop_grace = table.maybe("stop_grace", value::duration(Duration::ZERO));
-    let log_size = table.maybe("log_size", value::size(LOG_SIZES));
     let idle = idle::idle(table, defaults.map(|defaults| &defaults.limits));
     let defaults = defaults?;
     Some(Template {
         name: name?.clone(),
-        command: command?,
-        environment: environment?,
-        connect: connect?,
+        runs: runs?,
         ready: ready?,
         ports: ports?,
         notice: notice?,
         service_workers: service_workers?,
         start_timeout: start_timeout?.unwrap_or(defaults.start_timeout),
         stop_grace: stop_grace?.unwrap_or(defaults.stop_grace),
-        log_size: log_size?.unwrap_or(defaults.log_size),
         idle: idle?,
     })
-}
-
-fn connect(value: &DeValue<'_>) -> Result<Connect, Wrong> {
-    match value::string(value)?.as_str() {
-        "socket" => Ok(Connect::Socket),
-        "port" => Ok(Connect::Port),
-        _ => Err(Wrong::new("is not a way to connect", "\"socket\" or \"port\"")),
-    }
-}
-
-fn command(table: &mut Table<'_>, connect: Option<Connect>) -> Option<Vec<String>> {
-    let fields = table.items("command", false)?;
-    let read_all: Vec<Option<String>> = fields.iter().map(|field| argument(field, connect)).collect();
-    let command: Vec<String> = read_all.into_iter().collect::<Option<_>>()?;
-    if command.first().is_none_or(String::is_empty) {
-        table.fault("command", "names no program", "a list of the program and its arguments");
-        return None;
-    }
-    Some(command)
-}
-
-fn argument(field: &Field<'_>, connect: Option<Connect>) -> Option<String> {
-    let text = field.parse(without_nul)?;
-    placeholder::check(field, &text, connect);
-    Some(text)
 }
 
 /// A string that can be handed to a process.
@@ -121,24 +98,22 @@ fn without_nul(value: &DeValue<'_>) -> Result<String, Wrong> {
     if text.contains('\0') { Err(Wrong::new("holds a NUL", "a string without NUL")) } else { Ok(text) }
 }
 
-/// A workspace that does not know where to listen would never be reached.
-fn is_told_where_to_listen(
-    table: &Table<'_>,
-    connect: Connect,
-    command: &[String],
-    environment: &BTreeMap<String, Value>,
-) {
-    let word = match connect {
-        Connect::Socket => "socket",
-        Connect::Port => "port",
-    };
-    let plain = environment
-        .values()
-        .filter_map(|value| if let Value::Plain(text) = value { Some(text) } else { None });
-    if !command.iter().chain(plain).any(|text| placeholder::has(text, word)) {
-        let problem = format!("the workspace is not told where to listen: `{{{word}}}` is used nowhere");
-        table.fault("connect", problem, format!("`{{{word}}}` in command or environment"));
+/// `command`, whose first item is the program.
+fn command(table: &mut Table<'_>, used: Used) -> Option<Vec<String>> {
+    let fields = table.items("command", false)?;
+    let read_all: Vec<Option<String>> = fields.iter().map(|field| argument(field, used)).collect();
+    let command: Vec<String> = read_all.into_iter().collect::<Option<_>>()?;
+    if command.first().is_none_or(String::is_empty) {
+        table.fault("command", "names no program", "a list of the program and its arguments");
+        return None;
     }
+    Some(command)
+}
+
+fn argument(field: &Field<'_>, used: Used) -> Option<String> {
+    let text = field.parse(without_nul)?;
+    placeholder::check(field, &text, used);
+    Some(text)
 }
 
 fn ready(table: &mut Table<'_>) -> Option<ReadyProbe> {

@@ -1,6 +1,8 @@
 //! Findings, by example: each with its line, column, key, what is wrong and what would be accepted.
 
-use crate::{Config, Connect, Value};
+mod kubernetes;
+
+use crate::{Config, Connect, ProcessTemplate, Runs, Template, Value};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -17,6 +19,12 @@ connect = "socket"
 
 fn parse(text: &str) -> Result<Config, crate::Findings> {
     Config::parse("f", text, &|name| (name == "TOKEN").then(|| "s3cret".to_owned()))
+}
+
+/// What a template tells the driver `process`.
+fn process(template: &Template) -> &ProcessTemplate {
+    let Runs::Process(process) = &template.runs else { panic!("{template:?}") };
+    process
 }
 
 /// The findings of [`GOOD`] with one text in place of another.
@@ -38,10 +46,10 @@ fn the_smallest_configuration_has_secure_defaults() {
     assert!(config.admin.address.ip().is_loopback());
     assert!(!config.login.development && !config.login.development_from_anywhere_unsafe);
     let demo = config.templates.values().next().unwrap();
-    assert_eq!((demo.connect, demo.notice, demo.service_workers), (Connect::Socket, false, false));
-    assert!(demo.ports.is_empty() && demo.environment.is_empty() && demo.ready.is_none());
+    assert_eq!((process(demo).connect, demo.notice, demo.service_workers), (Connect::Socket, false, false));
+    assert!(demo.ports.is_empty() && process(demo).environment.is_empty() && demo.ready.is_none());
     assert_eq!(demo.idle.idle_after, Some(Duration::from_mins(30)));
-    assert_eq!((demo.idle.max_age, demo.log_size), (None, 1 << 20));
+    assert_eq!((demo.idle.max_age, process(demo).log_size), (None, 1 << 20));
     assert!(
         !demo.idle.count_open_sockets && !demo.idle.count_workspace_frames && !demo.idle.count_open_responses
     );
@@ -303,8 +311,8 @@ fn a_plain_value_of_the_environment_is_kept() {
     let config =
         parse(&format!("{GOOD}environment = {{ A = 'b', T = {{ from_env = 'TOKEN' }} }}\n")).unwrap();
     let demo = config.templates.values().next().unwrap();
-    assert!(matches!(&demo.environment["A"], Value::Plain(text) if text == "b"));
-    assert!(matches!(&demo.environment["T"], Value::Secret(secret) if secret.reveal() == "s3cret"));
+    assert!(matches!(&process(demo).environment["A"], Value::Plain(text) if text == "b"));
+    assert!(matches!(&process(demo).environment["T"], Value::Secret(secret) if secret.reveal() == "s3cret"));
 }
 
 #[test]

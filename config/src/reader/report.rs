@@ -2,7 +2,9 @@
 
 use super::Source;
 use crate::finding::Finding;
+use crate::places::{KeyPath, Place, Places};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Most findings that are kept: whoever has more has the wrong file.
@@ -37,6 +39,15 @@ impl<'a> Report<'a> {
     /// A value as it is written, to be shown in a finding.
     pub(crate) fn excerpt(&self, span: Range<usize>) -> String {
         self.source.excerpt(span)
+    }
+
+    /// The places of keys whose names and values stand at these bytes.
+    pub(crate) fn places(&self, keys: BTreeMap<KeyPath, (usize, usize)>) -> Places {
+        let offsets = keys.values().flat_map(|(name, value)| [*name, *value]).collect();
+        let positions = self.source.positions(&offsets);
+        let place = |(name, value)| Place { name: positions[&name], value: positions[&value] };
+        let keys = keys.into_iter().map(|(key, offsets)| (key, place(offsets))).collect();
+        Places::new(self.source.file().to_owned(), keys)
     }
 
     /// See [`Source::inside`].

@@ -1,6 +1,7 @@
 //! The text that is read, and places in it.
 
 use crate::finding::Finding;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// A file's name and text.
@@ -13,6 +14,11 @@ impl<'a> Source<'a> {
     /// Of a text already read.
     pub(crate) fn new(file: &'a str, text: &'a str) -> Self {
         Self { file, text }
+    }
+
+    /// The file's name.
+    pub(super) fn file(&self) -> &'a str {
+        self.file
     }
 
     /// Its length in bytes.
@@ -40,6 +46,22 @@ impl<'a> Source<'a> {
     pub(crate) fn inside(&self, span: Range<usize>, offset: usize) -> usize {
         let written = self.text.get(span.clone()).unwrap_or_default();
         span.start + written_offset(written, offset).unwrap_or(0)
+    }
+
+    /// Line and column of many bytes, in one walk over the text.
+    pub(super) fn positions(&self, offsets: &BTreeSet<usize>) -> BTreeMap<usize, (usize, usize)> {
+        let (mut line, mut column, mut at) = (1, 1, 0);
+        let position = |offset: &usize| {
+            let walked = self.text.get(at..*offset).unwrap_or_default();
+            line += walked.matches('\n').count();
+            column = match walked.rfind('\n') {
+                Some(end) => walked[end + 1..].chars().count() + 1,
+                None => column + walked.chars().count(),
+            };
+            at = *offset;
+            (*offset, (line, column))
+        };
+        offsets.iter().map(position).collect()
     }
 
     /// Line and column of a byte, both from 1, the column in characters.
@@ -93,6 +115,10 @@ mod tests {
             [(0, (1, 1)), (1, (1, 2)), (3, (2, 1)), (7, (2, 3)), (10, (3, 1)), (99, (3, 1))]
         {
             assert_eq!(source.position(offset), expected, "{offset}");
+        }
+        let offsets = BTreeSet::from([0, 1, 3, 7, 10]);
+        for (offset, position) in source.positions(&offsets) {
+            assert_eq!(position, source.position(offset), "{offset}");
         }
     }
 

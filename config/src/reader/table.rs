@@ -1,10 +1,13 @@
 //! One table of the file: hands out typed values by key, records what is wrong, and goes on.
 
-use super::Report;
+use super::raw::json;
 use super::value::Wrong;
+use super::{Report, places};
 use crate::expression::{Answer, Expression, Scope, compile};
 use crate::near::{list, nearest};
+use crate::places::{Places, written};
 use crate::schema::{self, KeyDefault};
+use crate::values::{Kind, Text};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use toml::Spanned;
@@ -26,6 +29,8 @@ pub(crate) struct Table<'a> {
     /// Whether its values must not be shown.
     secret: bool,
     asked: Vec<&'static str>,
+    /// Whether its other keys were read, too, whatever their names.
+    rest: bool,
 }
 
 /// A value in the file.
@@ -50,7 +55,16 @@ impl<'a> Table<'a> {
     /// The file itself.
     pub(crate) fn root(report: &'a Report<'a>, entries: &'a DeTable<'a>) -> Self {
         let (path, schema) = (String::new(), String::new());
-        Self { report, path, schema, entries: Some(entries), at: 0, secret: false, asked: Vec::new() }
+        Self {
+            report,
+            path,
+            schema,
+            entries: Some(entries),
+            at: 0,
+            secret: false,
+            asked: Vec::new(),
+            rest: false,
+        }
     }
 
     /// Reads all of the table; then reports the keys that `read` did not ask for.
@@ -59,13 +73,26 @@ impl<'a> Table<'a> {
         self.asked.sort_unstable();
         for key in self.entries.into_iter().flat_map(DeTable::keys) {
             let name: &str = key.get_ref();
-            if !self.asked.contains(&name) {
-                let hint = nearest(name, &self.asked).map(|near| format!("; did you mean `{near}`?"));
-                let problem = format!("unknown key{}", hint.unwrap_or_default());
-                self.report.add(key.span().start, &join(&self.path, name), problem, list(&self.asked));
+            if !self.rest && !self.asked.contains(&name) {
+                self.report.add(
+                    key.span().start,
+                    &join(&self.path, name),
+                    self.stray(name),
+                    list(&self.asked),
+                );
             }
         }
         value
+    }
+
+    /// What is wrong with a key that nobody asked for.
+    fn stray(&self, name: &str) -> String {
+        // A documented key that was not asked for is one of the other driver.
+        if let Some(driver) = schema::owner(&join(&self.schema, name)) {
+            return format!("belongs to the driver `{driver}`, which is not the one chosen");
+        }
+        let hint = nearest(name, &self.asked).map(|near| format!("; did you mean `{near}`?"));
+        format!("unknown key{}", hint.unwrap_or_default())
     }
 
     /// The value of a key that is required or has a default; `None` after a finding.
@@ -116,6 +143,19 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// `expression`, for a text of a kind.
+    fn text_rule(&mut self, kind: Kind) -> Option<Text> {
+        let rule = self.rule::<String>("expression", Scope::Person)?;
+        for (text, at) in &rule.literals {
+            if let Err(wrong) = kind.judge(text) {
+                self.fault_at(*at, "expression", format!("`{text}` {}", wrong.problem), wrong.accepted);
+            }
+        }
+        // `templates.NAME.` is not part of the key: names of templates hold no dot.
+        let key = self.path.splitn(3, '.').nth(2).unwrap_or_default().to_owned();
+        Some(Text::rule(key, rule.expression, kind))
+    }
+
     /// A table whose keys all have defaults, or are missing at this table's place.
     pub(crate) fn table<T>(
         &mut self,
@@ -127,7 +167,8 @@ impl<'a> Table<'a> {
             None => {
                 let (path, schema) = (join(&self.path, key), join(&self.schema, key));
                 let (report, at, secret) = (self.report, self.at, self.secret);
-                Table { report, path, schema, entries: None, at, secret, asked: Vec::new() }.read(read)
+                Table { report, path, schema, entries: None, at, secret, asked: Vec::new(), rest: false }
+                    .read(read)
             }
         }
     }
@@ -179,12 +220,23 @@ impl<'a> Table<'a> {
         mut read: impl FnMut(Option<&K>, Field<'a>) -> Option<T>,
     ) -> Option<BTreeMap<K, T>> {
         let Some(field) = self.field(key) else { return Some(BTreeMap::new()) };
-        let entries = field.table()?.entries.into_iter().flatten();
+        field.table()?.others(parse_name, &mut read)
+    }
+
+    /// The keys that were not asked for, each an entry by its name.
+    pub(crate) fn others<K: Ord, T, E: ToString>(
+        &mut self,
+        parse_name: impl Fn(&str) -> Result<K, E>,
+        mut read: impl FnMut(Option<&K>, Field<'a>) -> Option<T>,
+    ) -> Option<BTreeMap<K, T>> {
+        self.rest = true;
+        let entries = self.entries.into_iter().flatten();
         let read_all: Vec<Option<(K, T)>> = entries
+            .filter(|(name, _)| !self.asked.contains(&&**name.get_ref()))
             .map(|(name, value)| {
-                let path = join(&field.path, name.get_ref());
-                let schema = join(&field.schema, "NAME");
-                let (report, secret) = (field.report, field.secret);
+                let path = join(&self.path, name.get_ref());
+                let schema = join(&self.schema, "NAME");
+                let (report, secret) = (self.report, self.secret);
                 let parsed = parse_name(name.get_ref());
                 if let Err(bad) = &parsed {
                     report.add(name.span().start, &path, bad.to_string(), "another name");
@@ -196,6 +248,14 @@ impl<'a> Table<'a> {
             })
             .collect();
         read_all.into_iter().collect()
+    }
+
+    /// Where a table's keys stand, and all below them.
+    pub(crate) fn places(&self, key: &'static str) -> Places {
+        let entry = self.entries.and_then(|entries| entries.get_key_value(key));
+        let offsets =
+            entry.map(|(name, value)| places::of(key, name.span().start, value)).unwrap_or_default();
+        self.report.places(offsets)
     }
 
     /// The names of `[key.NAME]`, as they are written.
@@ -229,7 +289,8 @@ impl<'a> Table<'a> {
         self.report.add(at, &join(&self.path, key), problem, accepted);
     }
 
-    fn field(&mut self, key: &'static str) -> Option<Field<'a>> {
+    /// The value of a key, as it stands in the file.
+    pub(crate) fn field(&mut self, key: &'static str) -> Option<Field<'a>> {
         self.asked.push(key);
         let (path, schema) = (join(&self.path, key), join(&self.schema, key));
         debug_assert!(schema::knows(&schema), "{schema} is not documented");
@@ -238,8 +299,9 @@ impl<'a> Table<'a> {
     }
 
     fn default<T>(&self, key: &str, parse: impl Fn(&DeValue<'_>) -> Result<T, Wrong>) -> Option<T> {
-        let known =
-            schema::key(&join(&self.schema, key)).expect("the reader asks for keys of the schema (tested)");
+        let known = schema::keys(&join(&self.schema, key))
+            .next()
+            .expect("the reader asks for keys of the schema (tested)");
         let KeyDefault::Value(written) = known.default else {
             let accepted = format!("{}: {}", known.kind, known.meaning);
             self.report.add(self.at, &join(&self.path, key), "is missing", accepted);
@@ -294,7 +356,33 @@ impl<'a> Field<'a> {
         };
         let (path, schema) = (self.path.clone(), self.schema.clone());
         let (report, at, secret) = (self.report, self.at(), self.secret);
-        Some(Table { report, path, schema, entries: Some(entries), at, secret, asked: Vec::new() })
+        Some(Table {
+            report,
+            path,
+            schema,
+            entries: Some(entries),
+            at,
+            secret,
+            asked: Vec::new(),
+            rest: false,
+        })
+    }
+
+    /// A text of a kind, or `{ expression = "…" }`, which gives one for each user.
+    pub(crate) fn text(&self, kind: Kind) -> Option<Text> {
+        if self.is_table() {
+            // One entry of the schema tells of the expression of all of them.
+            let field = Field { schema: schema::RULE.to_owned(), path: self.path.clone(), ..*self };
+            return field.table()?.read(|table| table.text_rule(kind));
+        }
+        self.parse(|value| super::value::of_kind(value, kind)).map(Text::Plain)
+    }
+
+    /// The value as JSON, whatever it is.
+    pub(crate) fn json(&self) -> Option<serde_json::Value> {
+        let number =
+            |at| self.report.add(at, &self.path, "holds a number that is none in JSON", "a finite number");
+        json(self.value).map_err(number).ok()
     }
 
     fn rule<T: Answer + Send>(&self, scope: Scope) -> Option<Rule<T>> {
@@ -314,7 +402,8 @@ impl<'a> Field<'a> {
         }
     }
 
-    fn items(&self) -> Option<Vec<Self>> {
+    /// The items of the list that it is.
+    pub(crate) fn items(&self) -> Option<Vec<Self>> {
         self.items_as(join(&self.schema, "NAME"))
     }
 
@@ -345,12 +434,9 @@ impl<'a> Field<'a> {
 }
 
 fn join(path: &str, key: &str) -> String {
-    let is_bare = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    let key =
-        if is_bare { key.to_owned() } else { format!("{:?}", key.chars().take(40).collect::<String>()) };
-    match (path, key.as_str()) {
-        ("", _) => key,
+    match (path, written(key).as_str()) {
+        ("", key) => key.to_owned(),
         (_, "") => path.to_owned(),
-        _ => format!("{path}.{key}"),
+        (_, key) => format!("{path}.{key}"),
     }
 }

@@ -1,6 +1,8 @@
 //! From a TOML value to a typed one: pure functions, one per kind of value.
 
 use crate::names::HostName;
+use crate::network::Network;
+use crate::values::Kind;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -31,6 +33,59 @@ const DURATIONS: &str = "a number with a unit of ms, s, m, h or d, such as \"500
 /// A string, as it is.
 pub(crate) fn string(value: &DeValue<'_>) -> Result<String, Wrong> {
     text(value, "a string in quotes").map(str::to_owned)
+}
+
+/// A text of a kind that Kubernetes takes; a whole number will do for a quantity.
+pub(crate) fn of_kind(value: &DeValue<'_>, kind: Kind) -> Result<String, Wrong> {
+    let text = match value {
+        DeValue::Integer(_) if kind == Kind::Quantity => integer(0..=i64::MAX)(value)?.to_string(),
+        _ => string(value)?,
+    };
+    kind.judge(&text).map(|()| text)
+}
+
+/// A list of such values.
+pub(crate) fn list<T>(
+    parse: impl Fn(&DeValue<'_>) -> Result<T, Wrong>,
+) -> impl Fn(&DeValue<'_>) -> Result<Vec<T>, Wrong> {
+    move |value| match value {
+        DeValue::Array(items) => items.iter().map(|item| parse(item.get_ref())).collect(),
+        _ => Err(not("a list", "a list in brackets")),
+    }
+}
+
+/// One of a few words.
+pub(crate) fn word<T: Copy>(
+    words: &[(&str, T)],
+    what: &'static str,
+) -> impl Fn(&DeValue<'_>) -> Result<T, Wrong> {
+    move |value| {
+        let accepted = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ");
+        let given = text(value, &accepted)?;
+        words
+            .iter()
+            .find(|(word, _)| *word == given)
+            .map(|(_, meant)| *meant)
+            .ok_or_else(|| not(what, accepted))
+    }
+}
+
+/// A path within a container.
+pub(crate) fn absolute_path(value: &DeValue<'_>) -> Result<String, Wrong> {
+    const PATHS: &str = "an absolute path without `..` and `:`, such as \"/home/user\"";
+    let text = text(value, PATHS)?;
+    let is_path = text.len() > 1
+        && text.starts_with('/')
+        && !text.contains(['\0', ':'])
+        && text.split('/').all(|part| part != "..");
+    if is_path { Ok(text.trim_end_matches('/').to_owned()) } else { Err(not("an absolute path", PATHS)) }
+}
+
+/// `"10.0.0.0/8"`.
+pub(crate) fn network(value: &DeValue<'_>) -> Result<Network, Wrong> {
+    const NETWORKS: &str =
+        "a network such as \"10.244.0.0/16\" or \"fd00::/8\", without bits behind the prefix";
+    Network::parse(text(value, NETWORKS)?).ok_or_else(|| not("a network", NETWORKS))
 }
 
 /// `true` or `false`.

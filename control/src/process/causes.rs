@@ -3,6 +3,7 @@
 use super::command::BadCommand;
 use super::log::tail_of;
 use crate::{Cause, CauseCode};
+use config::TemplateName;
 use rustix::io::Errno;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -87,6 +88,15 @@ pub(super) fn not_spawned(program: &str, error: &io::Error) -> Cause {
     let hint = "look at the template's command: is it installed, executable and in the PATH of Usher, \
                 and is the interpreter of a script there?";
     Cause { code: CauseCode::ProgramNotFound, detail, hint: hint.to_owned() }
+}
+
+/// The template is of another driver, which a validated configuration never has.
+pub(super) fn not_for_processes(template: &TemplateName) -> Cause {
+    Cause {
+        code: CauseCode::TemplateGone,
+        detail: format!("The template {template} of this workspace is not one of processes."),
+        hint: "the templates of a configuration are those of its `driver`".to_owned(),
+    }
 }
 
 /// The template makes no command line.

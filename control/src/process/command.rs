@@ -1,7 +1,8 @@
 //! The command line and the environment of a workspace, from its template.
 
 use super::proc::MARK;
-use config::{Template, Value};
+use crate::placeholders::Placeholders;
+use config::{ProcessTemplate, Value};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
@@ -9,55 +10,6 @@ use std::ffi::OsString;
 const GENERATION: &str = "USHER_GENERATION";
 /// Where programs are sought if Usher itself was started without a `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// What the placeholders of a template stand for.
-pub(super) struct Placeholders<'a> {
-    pub socket: &'a str,
-    /// None where the template connects by socket: `{port}` stays as it is.
-    pub port: Option<u16>,
-    pub host: &'a str,
-    pub home: &'a str,
-    pub label: &'a str,
-    pub name: &'a str,
-    pub usher: &'a str,
-}
-
-impl Placeholders<'_> {
-    /// Replaces the placeholders in a text, in one pass: what was put in is not looked at again.
-    ///
-    /// Other braces stay: arguments hold JSON.
-    pub fn fill(&self, text: &str) -> String {
-        let mut filled = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once('{') {
-            filled.push_str(before);
-            match after.split_once('}').and_then(|(name, after)| Some((self.value(name)?, after))) {
-                Some((value, after)) => {
-                    filled.push_str(&value);
-                    rest = after;
-                }
-                None => {
-                    filled.push('{');
-                    rest = after;
-                }
-            }
-        }
-        filled + rest
-    }
-
-    fn value(&self, name: &str) -> Option<String> {
-        Some(match name {
-            "socket" => self.socket.to_owned(),
-            "port" => self.port?.to_string(),
-            "host" => self.host.to_owned(),
-            "home" => self.home.to_owned(),
-            "label" => self.label.to_owned(),
-            "name" => self.name.to_owned(),
-            "usher" => self.usher.to_owned(),
-            _ => return None,
-        })
-    }
-}
 
 /// A program to be started: secrets are in the environment, so it has no `Debug`.
 pub(super) struct CommandLine {
@@ -79,7 +31,7 @@ pub(super) enum BadCommand {
 ///
 /// `inherited` looks up what is taken over from Usher's own environment, which is as good as nothing.
 pub(super) fn command_line(
-    template: &Template,
+    template: &ProcessTemplate,
     placeholders: &Placeholders<'_>,
     mark: &str,
     generation: &str,
@@ -110,50 +62,31 @@ pub(super) fn command_line(
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::support::template;
+    use super::super::tests::support::{process, template};
     use super::*;
     use config::Secret;
 
     fn placeholders<'a>() -> Placeholders<'a> {
         Placeholders {
-            socket: "/s/run/1.sock",
+            socket: Some("/s/run/1.sock"),
             port: Some(4711),
             host: "alice.lab.localhost",
             home: "/s/{port}/alice",
             label: "alice",
             name: "",
-            usher: "/bin/usher",
+            usher: Some("/bin/usher"),
         }
-    }
-
-    #[test]
-    fn placeholders_are_filled_once_and_other_braces_stay() {
-        let table = [
-            ("", ""),
-            ("plain", "plain"),
-            ("{port}", "4711"),
-            ("--at={socket}{port}", "--at=/s/run/1.sock4711"),
-            (r#"["localhost","{host}"]"#, r#"["localhost","alice.lab.localhost"]"#),
-            (r#"{"a":{"b":"{label}"}}"#, r#"{"a":{"b":"alice"}}"#),
-            ("{home}/x", "/s/{port}/alice/x"),
-            ("[{name}]", "[]"),
-            ("{usher} {unknown} {", "/bin/usher {unknown} {"),
-            ("}{label", "}{label"),
-        ];
-        for (text, filled) in table {
-            assert_eq!(placeholders().fill(text), filled, "{text}");
-        }
-        assert_eq!(Placeholders { port: None, ..placeholders() }.fill("{port}"), "{port}");
     }
 
     #[test]
     fn the_environment_is_made_of_what_is_listed() {
         let mut template = template(&["sh", "-c", "{label}"]);
+        let template = process(&mut template);
         template.environment.insert("GREETING".into(), Value::Plain("hello {label}".into()));
         template.environment.insert("TOKEN".into(), Value::Secret(Secret::new("{label}".into())));
         template.environment.insert("USHER_WORKSPACE".into(), Value::Plain("hidden".into()));
         let inherited = |name: &str| (name != "LANG").then(|| OsString::from(format!("usher's {name}")));
-        let line = command_line(&template, &placeholders(), "i/alice", "g1", inherited).ok().unwrap();
+        let line = command_line(template, &placeholders(), "i/alice", "g1", inherited).ok().unwrap();
         assert_eq!(
             (line.program.as_str(), line.arguments.as_slice()),
             ("sh", &["-c".to_owned(), "alice".into()][..])
@@ -174,10 +107,12 @@ mod tests {
 
     #[test]
     fn a_template_without_command_or_secret_starts_nothing() {
-        let make = |template: &Template| command_line(template, &placeholders(), "m", "g", |_| None).err();
-        assert_eq!(make(&template(&[])), Some(BadCommand::Empty));
+        let make =
+            |template: &ProcessTemplate| command_line(template, &placeholders(), "m", "g", |_| None).err();
+        assert_eq!(make(process(&mut template(&[]))), Some(BadCommand::Empty));
         let mut secretless = template(&["sh"]);
+        let secretless = process(&mut secretless);
         secretless.environment.insert("TOKEN".into(), Value::Secret(Secret::new(String::new())));
-        assert_eq!(make(&secretless), Some(BadCommand::NoSecret("TOKEN".into())));
+        assert_eq!(make(secretless), Some(BadCommand::NoSecret("TOKEN".into())));
     }
 }

@@ -8,7 +8,7 @@ use super::proc::Whose;
 use super::recorded::{Ledger, Place, Recorded, RecordedProcess, Run, Wanted};
 use super::{Shared, causes, mark};
 use crate::{Action, Cause, Generation, Identity, Observed, ObservedPhase, RecordError, StartSpec, crash};
-use config::{TemplateName, WorkspaceId};
+use config::{Runs, TemplateName, WorkspaceId};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -149,20 +149,24 @@ impl Keeper {
     /// The intent is recorded before the fork and the process after it: an Usher that is killed in between leaves
     /// a record that makes the next one end whatever bears the mark.
     async fn spawn(&mut self, spec: &StartSpec) -> Result<Running, Cause> {
+        let Runs::Process(template) = &spec.template.runs else {
+            return Err(causes::not_for_processes(&spec.template.name));
+        };
         let port = || self.shared.ports.reserve(&self.id, free_port);
-        let place = Place::new(spec.template.connect, port)
+        let place = Place::new(template.connect, port)
             .map_err(|error| causes::no_resources("find a free port", &error))?;
         let mut run = Run {
             generation: random_id(),
             place,
             stop_grace_ms: u64::try_from(spec.template.stop_grace.as_millis()).unwrap_or(u64::MAX),
-            log_size: spec.template.log_size,
+            log_size: template.log_size,
             process: None,
         };
         self.record(Wanted::Running, Some(&run)).await.map_err(|error| causes::state_unwritable(&error))?;
         crash::point("spawn.intent-recorded");
         let (shared, spec, planned) = (self.shared.clone(), spec.clone(), run.clone());
-        let launched = tokio::task::spawn_blocking(move || launch(&shared, &spec, &planned)).await;
+        let template = template.clone();
+        let launched = tokio::task::spawn_blocking(move || launch(&shared, &spec, &template, &planned)).await;
         let lost =
             |error: tokio::task::JoinError| Err(causes::no_resources("start a process", &error.into()));
         let (main, process) = match launched.unwrap_or_else(lost) {

@@ -1,12 +1,14 @@
 //! Starts a workspace's main process, and holds it or one that an earlier Usher started.
 
 use super::causes;
-use super::command::{CommandLine, Placeholders, command_line};
+use super::command::{CommandLine, command_line};
 use super::folders::utf8;
 use super::proc::{Held, ProcessId, process_of};
 use super::recorded::{Place, Run};
 use super::{Shared, mark};
+use crate::placeholders::Placeholders;
 use crate::{Address, Cause, StartSpec};
+use config::ProcessTemplate;
 use process_wrap::tokio::{ChildWrapper, CommandWrap, ProcessSession};
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
@@ -53,8 +55,13 @@ pub(super) fn address(shared: &Shared, run: &Run) -> Address {
 }
 
 /// Starts the main process in a session of its own. Blocks until it executes.
-pub(super) fn launch(shared: &Shared, spec: &StartSpec, run: &Run) -> Result<(Main, ProcessId), Cause> {
-    let line = fill(shared, spec, run)?;
+pub(super) fn launch(
+    shared: &Shared,
+    spec: &StartSpec,
+    template: &ProcessTemplate,
+    run: &Run,
+) -> Result<(Main, ProcessId), Cause> {
+    let line = fill(shared, spec, template, run)?;
     let resources = |what: &'static str| move |error| causes::no_resources(what, &error);
     shared.folders.make_home(&spec.id).map_err(resources("make the workspace's home"))?;
     let output = shared
@@ -103,22 +110,27 @@ fn limit_open_files(process: ProcessId, most: Option<u64>) {
     }
 }
 
-fn fill(shared: &Shared, spec: &StartSpec, run: &Run) -> Result<CommandLine, Cause> {
+fn fill(
+    shared: &Shared,
+    spec: &StartSpec,
+    template: &ProcessTemplate,
+    run: &Run,
+) -> Result<CommandLine, Cause> {
     let (home, socket) = (shared.folders.home(&spec.id), shared.folders.socket(&run.generation));
     let port = match run.place {
         Place::Port(port) => Some(port),
         Place::Socket => None,
     };
     let placeholders = Placeholders {
-        socket: utf8(&socket).expect("the state folder is UTF-8"),
+        socket: Some(utf8(&socket).expect("the state folder is UTF-8")),
         port,
         host: &spec.host,
         home: utf8(&home).expect("the state folder is UTF-8"),
         label: spec.id.label.as_str(),
         name: spec.id.name.as_ref().map_or("", |name| name.as_str()),
-        usher: &shared.usher,
+        usher: Some(&shared.usher),
     };
     let mark = mark(&shared.folders.installation, &spec.id.to_string());
-    command_line(&spec.template, &placeholders, &mark, &run.generation, |name| std::env::var_os(name))
+    command_line(template, &placeholders, &mark, &run.generation, |name| std::env::var_os(name))
         .map_err(|bad| causes::bad_command(&bad))
 }

@@ -29,7 +29,7 @@ async fn a_workspace_has_an_environment_of_its_own_and_no_descriptor_of_ushers()
     let mut given = shell(
         "env >env; ls -l /proc/self/fd >fds; pwd >pwd; echo $$ $(cut -d' ' -f6 /proc/$$/stat) >session; exec sleep 60",
     );
-    given.environment.insert("SOCKET".into(), Value::Plain("{socket}".into()));
+    process(&mut given).environment.insert("SOCKET".into(), Value::Plain("{socket}".into()));
     let (generation, address) = opened.start("alice", given).await;
     let home = installation.home("alice");
 
@@ -224,7 +224,7 @@ async fn a_port_is_free_and_known_to_the_workspace() {
     let installation = Installation::new();
     let mut opened = installation.open().await;
     let mut web = template(&["python3", "-m", "http.server", "--bind", "127.0.0.1", "{port}"]);
-    web.connect = Connect::Port;
+    process(&mut web).connect = Connect::Port;
     let (generation, address) = opened.start("alice", web).await;
     assert!(matches!(address, Address::Tcp(address) if address.ip().is_loopback()));
     let ready =
@@ -242,7 +242,7 @@ async fn the_log_is_bounded_while_it_is_written_fast() {
     let mut chatty = shell(&format!(
         "n=0; while [ $n -lt 150 ]; do n=$((n+1)); yes {line} | head -n 200; sleep 0.01; done; echo the end; echo >done; exec sleep 600"
     ));
-    chatty.log_size = 64 << 10;
+    process(&mut chatty).log_size = 64 << 10;
     let (generation, _) = opened.start("alice", chatty).await;
     let log = installation.state.path().join("logs/alice.log");
     written(&installation.home("alice").join("done")).await;
@@ -258,7 +258,7 @@ async fn a_restart_adopts_what_runs() {
     let installation = Installation::new();
     let mut opened = installation.open().await;
     let mut web = shell("echo $$ >pid; echo before; exec sleep 600");
-    web.connect = Connect::Port;
+    process(&mut web).connect = Connect::Port;
     let (generation, address) = opened.start("alice", web).await;
     let pid = written(&installation.home("alice").join("pid")).await.trim().parse().unwrap();
     let process = process_of(pid).unwrap();
@@ -410,7 +410,7 @@ async fn the_socket_of_an_earlier_start_does_not_stay() {
     let mut opened = installation.open().await;
     let listen = "import os, socket, time; s = socket.socket(socket.AF_UNIX); s.bind(os.environ['AT']); s.listen(); time.sleep(600)";
     let mut listener = template(&["python3", "-c", listen]);
-    listener.environment.insert("AT".into(), Value::Plain("{socket}".into()));
+    process(&mut listener).environment.insert("AT".into(), Value::Plain("{socket}".into()));
     let (generation, address) = opened.start("alice", listener).await;
     timeout(PATIENCE, crate::probe::probe(&address, None, "alice.lab.localhost")).await.unwrap();
     opened.stop("alice", generation).await;

@@ -4,7 +4,7 @@ use super::{Busy, How, Marked, Note, Stage, Starting, State, Then};
 use crate::StopReason;
 use crate::reconcile::Decision;
 use crate::{Action, Address, Cause, CauseCode, Generation, Mark, StartSpec, Step, Stop};
-use config::{Connect, ReadyProbe, Template, WorkspaceId};
+use config::{Connect, ProcessTemplate, ReadyProbe, Runs, Template, WorkspaceId};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -202,10 +202,10 @@ impl State {
 
 /// Why a start that came to nothing in its time is given up.
 fn late(template: &Template) -> Cause {
-    let Template { name, start_timeout, connect, ready, .. } = template;
-    let place = match connect {
-        Connect::Socket => "its socket",
-        Connect::Port => "its port",
+    let Template { name, start_timeout, runs, ready, .. } = template;
+    let place = match runs {
+        Runs::Process(ProcessTemplate { connect: Connect::Socket, .. }) => "its socket",
+        Runs::Process(_) | Runs::Kubernetes(_) => "its port",
     };
     let (missed, question) = match ready {
         None => (format!("nothing accepted connections at {place}"), "does its command listen there?"),

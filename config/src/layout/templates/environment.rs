@@ -2,11 +2,13 @@
 //!
 //! A value here may be a secret that should not have been written down, so none is ever shown.
 
-use super::{placeholder, without_nul};
+use super::without_nul;
 use crate::layout::Environment;
-use crate::model::{Connect, Value};
+use crate::layout::placeholder::{self, Used};
+use crate::model::{Connect, PodVariable, Value};
 use crate::reader::{Field, Table, value};
 use crate::secret::Secret;
+use crate::values::{Kind, Text};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -15,13 +17,18 @@ use std::path::Path;
 /// Longest secret in a file: Linux takes no longer variable (`MAX_ARG_STRLEN`).
 const SECRET_MAX: u64 = 128 << 10;
 
-/// Reads `environment` of a template.
-pub(super) fn environment(
+/// Reads `environment` of a template of processes.
+pub(super) fn of_process(
     table: &mut Table<'_>,
     connect: Option<Connect>,
     outer: Environment<'_>,
 ) -> Option<BTreeMap<String, Value>> {
     table.named("environment", name, |_, field| variable(field.secret(), connect, outer))
+}
+
+/// Reads `environment` of a template of pods.
+pub(super) fn of_pod(table: &mut Table<'_>) -> Option<BTreeMap<String, PodVariable>> {
+    table.named("environment", name, |_, field| pod_variable(field.secret()))
 }
 
 fn name(text: &str) -> Result<String, &'static str> {
@@ -42,8 +49,47 @@ fn variable(field: Field<'_>, connect: Option<Connect>, outer: Environment<'_>) 
         return field.table()?.read(|table| secret(table, outer)).map(Value::Secret);
     }
     let text = field.parse(without_nul)?;
-    placeholder::check(&field, &text, connect);
+    placeholder::check(&field, &text, Used::Process(connect));
     Some(Value::Plain(text))
+}
+
+fn pod_variable(field: Field<'_>) -> Option<PodVariable> {
+    if !field.is_table() {
+        let text = field.parse(without_nul)?;
+        placeholder::check(&field, &text, Used::Pod);
+        return Some(PodVariable::Text(Text::Plain(text)));
+    }
+    if field.table()?.has("expression") {
+        return field.text(Kind::Environment).map(PodVariable::Text);
+    }
+    field.table()?.read(|table| {
+        refuse_own_secrets(table)?;
+        let found = table.maybe_table("from_secret", |secret| {
+            let name = secret.value("name", |value| value::of_kind(value, Kind::Name));
+            let key = secret.value("key", value::string);
+            Some(PodVariable::FromSecret { name: name?, key: key? })
+        })?;
+        if found.is_none() {
+            const ACCEPTED: &str =
+                "a string, { expression = \"…\" } or { from_secret = { name = \"…\", key = \"…\" } }";
+            table.fault("", "is neither a text nor a source of one", ACCEPTED);
+        }
+        found
+    })
+}
+
+/// A secret of usher's own would stand in the pod's description, for all who may read that.
+fn refuse_own_secrets(table: &mut Table<'_>) -> Option<()> {
+    let own = ["from_env", "from_file"].into_iter().find(|key| table.field(key).is_some());
+    let Some(key) = own else { return Some(()) };
+    let problem =
+        "a secret of usher's own would stand in the workspace's StatefulSet, readable in the cluster";
+    table.fault(
+        key,
+        problem,
+        "from_secret = { name = \"…\", key = \"…\" }, a Secret of the workspaces' namespace",
+    );
+    None
 }
 
 fn secret(table: &mut Table<'_>, outer: Environment<'_>) -> Option<Secret> {

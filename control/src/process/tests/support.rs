@@ -2,7 +2,7 @@
 
 use super::super::*;
 use crate::{Address, Change, Generation, Identity, Kind, Record, StartSpec, Stop, Version};
-use config::{Connect, Idle, Template};
+use config::{Connect, Idle, ProcessTemplate, Runs, Template};
 use futures_util::StreamExt;
 use proc::ProcessId;
 use std::collections::BTreeMap;
@@ -14,16 +14,18 @@ use tokio::time::{Instant, timeout};
 pub fn template(command: &[&str]) -> Template {
     Template {
         name: TemplateName::parse("any").unwrap(),
-        command: command.iter().map(|word| (*word).to_owned()).collect(),
-        environment: BTreeMap::new(),
-        connect: Connect::Socket,
+        runs: Runs::Process(ProcessTemplate {
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            environment: BTreeMap::new(),
+            connect: Connect::Socket,
+            log_size: 1 << 20,
+        }),
         ready: None,
         ports: Vec::new(),
         notice: false,
         service_workers: false,
         start_timeout: Duration::from_secs(10),
         stop_grace: Duration::from_secs(5),
-        log_size: 1 << 20,
         idle: Idle {
             idle_after: None,
             warn_before: Duration::ZERO,
@@ -36,6 +38,12 @@ pub fn template(command: &[&str]) -> Template {
             busy: None,
         },
     }
+}
+
+/// What a template tells the driver.
+pub fn process(template: &mut Template) -> &mut ProcessTemplate {
+    let Runs::Process(process) = &mut template.runs else { panic!("made above") };
+    process
 }
 
 /// Records in memory, which outlive a driver as those in the file do.

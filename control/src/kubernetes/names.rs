@@ -1,0 +1,68 @@
+//! How workspaces are named and marked in a cluster.
+
+use crate::hash::digest;
+use config::WorkspaceId;
+
+/// Label: the workspace's id. The selector of its StatefulSet; a pod without it is orphaned.
+pub(crate) const WORKSPACE: &str = "usher.dev/workspace";
+/// Label: the template's name.
+pub(crate) const TEMPLATE: &str = "usher.dev/template";
+/// Label: who made it.
+pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The value of [`MANAGED_BY`].
+pub(crate) const USHER: &str = "usher";
+/// Annotation: whose it is, `{"iss":…,"sub":…}`.
+pub(crate) const OWNER: &str = "usher.dev/owner";
+/// Annotation: the hash of the pod template that the StatefulSet holds.
+pub(crate) const TEMPLATE_HASH: &str = "usher.dev/template-hash";
+/// Annotation: what the template's rules gave for its user, a JSON object.
+pub(crate) const VALUES: &str = "usher.dev/values";
+
+/// The workspace's container in its pod.
+pub(crate) const CONTAINER: &str = "workspace";
+/// The volume of the user's files; also the claim template, so that the claim is `home-<name>-0`.
+pub(crate) const HOME: &str = "home";
+
+/// Longest name of a StatefulSet: its pods carry it with a revision of 11 characters in a label of 63
+/// (`controller-revision-hash`), and are never made where that is longer.
+const NAME_MAX: usize = 52;
+/// How many characters of the hash stand in for what is cut off.
+const SUFFIX: usize = 10;
+
+/// The name of a workspace's StatefulSet: its id.
+pub(crate) fn stateful_set(id: &WorkspaceId) -> String {
+    bounded(&id.to_string())
+}
+
+/// A text of at most [`NAME_MAX`] bytes; a longer one is cut and told from its like by a hash.
+fn bounded(text: &str) -> String {
+    if text.len() <= NAME_MAX {
+        return text.to_owned();
+    }
+    let hash: String = digest(&[text.as_bytes()]).iter().map(|byte| format!("{byte:02x}")).collect();
+    let head: String = text.chars().take(NAME_MAX - SUFFIX - 1).collect();
+    format!("{}-{}", head.trim_end_matches('-'), &hash[..SUFFIX])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_workspace_has_a_name_of_its_own() {
+        let label = format!("a{}", "b".repeat(29));
+        let longest = WorkspaceId::parse(&format!("c{}--{label}", "d".repeat(14))).unwrap();
+        assert_eq!(longest.to_string().len(), 47);
+        assert_eq!(stateful_set(&longest), longest.to_string());
+        assert_eq!(stateful_set(&WorkspaceId::parse("gpu--alice").unwrap()), "gpu--alice");
+    }
+
+    #[test]
+    fn a_longer_name_is_cut_and_told_from_its_like() {
+        let (one, other) = ("a".repeat(60), format!("{}b", "a".repeat(59)));
+        assert_eq!((bounded(&one).len(), bounded(&other).len()), (NAME_MAX, NAME_MAX));
+        assert_ne!(bounded(&one), bounded(&other));
+        assert_eq!(bounded(&one), bounded(&one));
+        assert_eq!(bounded(&"a".repeat(52)), "a".repeat(52));
+    }
+}
