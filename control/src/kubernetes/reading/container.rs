@@ -5,10 +5,13 @@ use super::quote::{between, lines, name, words};
 use super::sign::{Finding, Sign};
 use super::view::View;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStateWaiting, ContainerStatus};
+use k8s_openapi::jiff::SignedDuration;
 
 /// After how many restarts a container that fails again is given up. The node tries at once, after 10 s and after
 /// 20 s more: this is some 14 s after the first failure.
 const RESTARTS: i32 = 2;
+/// What ran for longer had started, and its end is not given up on: nobody waits a minute for a broken program.
+const BRIEFLY: SignedDuration = SignedDuration::from_secs(60);
 
 /// What the container is to the workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,12 +89,11 @@ impl<'a> Container<'a> {
         if let Some(waiting) = &state.waiting {
             return self.waiting(waiting);
         }
-        let end = match (&state.terminated, self.role) {
-            (Some(end), _) => end,
+        match &state.terminated {
+            Some(end) => self.ended(end, self.again(Some(end))),
             // What failed is being tried again.
-            (None, Role::Main | Role::Beside | Role::Init) => last_end(self.status)?,
-        };
-        self.ended(end, false)
+            None => self.ended(last_end(self.status)?, false),
+        }
     }
 
     fn waiting(&self, waiting: &ContainerStateWaiting) -> Option<Finding> {
@@ -119,16 +121,24 @@ impl<'a> Container<'a> {
             "ImagePullBackOff" => Some(self.not_pulled(message, true)),
             "CreateContainerConfigError" => Some(self.not_configured(message)),
             "CreateContainerError" | "RunContainerError" | "PostStartHookError" => {
-                Some(self.not_started(message, self.again()))
+                Some(self.not_started(message, self.again(last_end(self.status))))
             }
-            "CrashLoopBackOff" => self.ended(last_end(self.status)?, self.again()),
+            "CrashLoopBackOff" => {
+                let end = last_end(self.status)?;
+                self.ended(end, self.again(Some(end)))
+            }
             // On its way; it may have failed before.
             _ => last_end(self.status).and_then(|end| self.ended(end, false)),
         }
     }
 
-    fn again(&self) -> bool {
-        self.status.restart_count >= RESTARTS
+    /// Whether it fails again and again; the two times are of one node's clock.
+    fn again(&self, end: Option<&ContainerStateTerminated>) -> bool {
+        let times = end.and_then(|end| Some((end.started_at.as_ref()?.0, end.finished_at.as_ref()?.0)));
+        // What never ran has the beginning of time as its start.
+        let began = times.filter(|(from, _)| from.as_second() > 0);
+        let briefly = began.is_none_or(|(from, to)| to.duration_since(from) < BRIEFLY);
+        self.status.restart_count >= RESTARTS && briefly
     }
 
     fn not_pulled(&self, message: &str, backing_off: bool) -> Finding {

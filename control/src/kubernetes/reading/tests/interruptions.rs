@@ -155,7 +155,7 @@ fn a_start_that_is_interrupted_again_and_again_is_given_up() {
 /// The status of a pod whose node does not answer: nothing but the readiness changes.
 fn silent() -> Value {
     json!({"phase": "Running", "podIP": "10.244.0.7", "containerStatuses": [state("workspace", running())],
-        "conditions": [{"type": "Ready", "status": "False"}]})
+        "conditions": [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "True"}]})
 }
 
 #[test]

@@ -104,6 +104,28 @@ fn how_a_container_ended_is_told_with_its_last_lines() {
 }
 
 #[test]
+fn a_program_that_ran_for_long_is_not_given_up_for_having_failed_before() {
+    let now = Instant::now();
+    let times = [
+        ("1970-01-01T00:00:00Z", true),
+        ("2026-11-21T12:00:01Z", true),
+        ("2026-11-21T11:59:00Z", false),
+        ("2026-11-14T12:00:00Z", false),
+    ];
+    for (started, ends) in times {
+        let end = json!({"reason": "Error", "exitCode": 1, "startedAt": started, "finishedAt": "2026-11-21T12:00:00Z"});
+        let mut cluster = Cluster::new(now);
+        let mut status = state("workspace", json!({"terminated": end}));
+        status["restartCount"] = json!(2);
+        cluster.pod(json!({"containerStatuses": [status.clone()]}));
+        assert_eq!(matches!(cluster.read(now), Stands::Failed { .. }), ends, "{started}");
+        status["restartCount"] = json!(1);
+        cluster.pod(json!({"containerStatuses": [status]}));
+        assert!(matches!(cluster.read(now), Stands::Running { .. }), "{started}");
+    }
+}
+
+#[test]
 fn a_step_that_prepared_it_and_ended_well_hinders_nothing() {
     let now = Instant::now();
     let mut cluster = Cluster::new(now);
