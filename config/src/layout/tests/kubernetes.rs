@@ -96,9 +96,17 @@ fn a_key_of_the_other_driver_is_told_as_such() {
     }
 }
 
+/// Each change of [`PODS`] is told at the key at fault.
+fn each_is_told(changes: &[(&str, &str, &str)]) {
+    for (good, bad, expected) in changes {
+        let told = with(good, bad);
+        assert!(told.lines().any(|line| line.starts_with(expected)), "{bad}: {expected}\n{told}");
+    }
+}
+
 #[test]
-fn what_does_not_fit_is_told_at_the_key_at_fault() {
-    for (good, bad, expected) in [
+fn settings_that_do_not_fit_are_told_at_the_key_at_fault() {
+    each_is_told(&[
         (
             "\"kubernetes\"",
             "\"docker\"",
@@ -126,6 +134,12 @@ fn what_does_not_fit_is_told_at_the_key_at_fault() {
             "pod_networks = ['10.0.0.0/8', '127.0.0.0/16']\n[templates",
             "f:10:31: kubernetes.pod_networks[1]: `127.0.0.0/16` is the machine's own",
         ),
+    ]);
+}
+
+#[test]
+fn amounts_that_do_not_fit_are_told_at_the_key_at_fault() {
+    each_is_told(&[
         ("image = \"demo:1\"\n", "", "f:10:1: templates.demo.image: is missing"),
         ("port = 8888\n", "", "f:10:1: templates.demo.port: is missing"),
         ("volume = { size = \"1Gi\" }\n", "", "f:10:1: templates.demo.volume: is missing"),
@@ -143,6 +157,12 @@ fn what_does_not_fit_is_told_at_the_key_at_fault() {
             "cpu = 1, 'a b' = 1",
             "f:14:40: templates.demo.resources.\"a b\": is not a qualified name",
         ),
+    ]);
+}
+
+#[test]
+fn rules_that_do_not_fit_are_told_at_the_key_at_fault() {
+    each_is_told(&[
         (
             "\"demo:1\"",
             "{ expression = \"groups[0] == 'a' ? 'x' : 'y z'\" }",
@@ -154,6 +174,12 @@ fn what_does_not_fit_is_told_at_the_key_at_fault() {
             "f:11:25: templates.demo.image.expression: the expression gives int",
         ),
         ("\"demo:1\"", "{ rule = '1' }", "f:11:9: templates.demo.image.expression: is missing"),
+    ]);
+}
+
+#[test]
+fn parts_of_a_pod_that_do_not_fit_are_told_at_the_key_at_fault() {
+    each_is_told(&[
         (
             "[templates.demo]",
             "[templates.demo-]",
@@ -185,10 +211,7 @@ fn what_does_not_fit_is_told_at_the_key_at_fault() {
             "port = 8888\nservice_account = 'A'",
             "f:13:19: templates.demo.service_account: `'A'` is not a name",
         ),
-    ] {
-        let told = with(good, bad);
-        assert!(told.lines().any(|line| line.starts_with(expected)), "{bad}: {expected}\n{told}");
-    }
+    ]);
 }
 
 #[test]
