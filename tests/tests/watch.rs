@@ -1,6 +1,8 @@
 //! What Usher knows of a real API server, while that is killed, frozen, or refuses.
 
-use control::kubernetes::{CallError, Client, ClientMetrics, ClientSettings, Lease, LeaseSettings, Seen, Selection, watch};
+use control::kubernetes::{
+    CallError, Client, ClientMetrics, ClientSettings, Lease, LeaseSettings, Seen, Selection, watch,
+};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -188,15 +190,16 @@ async fn of_three_who_want_a_lease_one_leads_and_another_follows_it() {
         let ended = running.spawn(lease.run(shutdown.clone()));
         contenders.push((leads, shutdown, ended));
     }
-    let leader = async |contenders: &mut [(Receiver<bool>, CancellationToken, tokio::task::AbortHandle)], within| {
-        let waiting = contenders.iter_mut().enumerate().map(|(i, (receiver, ..))| {
-            Box::pin(async move {
-                let waited = leads(receiver, within).await;
-                (i, waited)
-            })
-        });
-        futures_util::future::select_all(waiting).await.0
-    };
+    let leader =
+        async |contenders: &mut [(Receiver<bool>, CancellationToken, tokio::task::AbortHandle)], within| {
+            let waiting = contenders.iter_mut().enumerate().map(|(i, (receiver, ..))| {
+                Box::pin(async move {
+                    let waited = leads(receiver, within).await;
+                    (i, waited)
+                })
+            });
+            futures_util::future::select_all(waiting).await.0
+        };
     let (first, _) = leader(&mut contenders, Duration::from_secs(5)).await;
     let holding = contenders.iter().filter(|(leads, ..)| *leads.borrow()).count();
     assert_eq!(holding, 1);

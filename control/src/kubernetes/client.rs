@@ -66,7 +66,9 @@ pub enum ConnectError {
         reason: String,
     },
     /// The file has no such context.
-    #[error("the kubeconfig {file} has no context {context:?}; it has {known:?}: correct `kubernetes.context`")]
+    #[error(
+        "the kubeconfig {file} has no context {context:?}; it has {known:?}: correct `kubernetes.context`"
+    )]
     Context {
         /// Its path.
         file: String,
@@ -188,8 +190,7 @@ async fn config(settings: &ClientSettings) -> Result<(Config, Option<String>), C
     }
     let file = path.as_ref().map_or("of kubectl".to_owned(), |path| path.display().to_string());
     let unusable = |error| ConnectError::Kubeconfig { file: file.clone(), reason: reason(error) };
-    let kubeconfig =
-        path.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from).map_err(unusable)?;
+    let kubeconfig = path.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from).map_err(unusable)?;
     let known: Vec<_> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
     let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
     let mut config =

@@ -59,7 +59,10 @@ impl Reply {
     }
     pub(crate) fn refusal(code: u16, reason: &str) -> Self {
         let message = format!("the test says {code}");
-        Self::json(code, &json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message}))
+        Self::json(
+            code,
+            &json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message}),
+        )
     }
     /// A watch's beginning.
     pub(crate) fn stream() -> Self {
@@ -237,7 +240,8 @@ async fn read(socket: &mut BufReader<TcpStream>) -> Option<Asked> {
         }
         head.push(line.trim().to_owned());
     }
-    let length = head.iter().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    let length =
+        head.iter().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
     let mut body = vec![0; length.unwrap_or(0)];
     socket.read_exact(&mut body).await.ok()?;
     let line = head.first()?.trim_end_matches(" HTTP/1.1").to_owned();

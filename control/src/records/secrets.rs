@@ -51,7 +51,10 @@ impl SecretRecords {
     }
 
     async fn standing(&self, object: &str) -> Result<Option<Secret>, RecordError> {
-        persist(|| self.client.get::<Secret>(&self.namespace, object)).await.map_err(failed).map(|(secret, _)| secret)
+        persist(|| self.client.get::<Secret>(&self.namespace, object))
+            .await
+            .map_err(failed)
+            .map(|(secret, _)| secret)
     }
 
     /// What a write came to that was told that another stands there. One whose answer was lost before may have
@@ -61,7 +64,9 @@ impl SecretRecords {
             return Ok(None);
         }
         match self.standing(object).await? {
-            Some(secret) if object::is_of(&secret, write) => object::version(&secret).map(Some).map_err(RecordError::Store),
+            Some(secret) if object::is_of(&secret, write) => {
+                object::version(&secret).map(Some).map_err(RecordError::Store)
+            }
             _ => Ok(None),
         }
     }
@@ -212,11 +217,16 @@ fn failed((error, _): (CallError, bool)) -> RecordError {
 
 fn check(name: &str, value: &[u8]) -> Result<(), RecordError> {
     if name.len() > NAME {
-        return Err(RecordError::Store(format!("a record's name has {} bytes, more than {NAME}", name.len())));
+        return Err(RecordError::Store(format!(
+            "a record's name has {} bytes, more than {NAME}",
+            name.len()
+        )));
     }
     if value.len() > VALUE {
         let length = value.len();
-        return Err(RecordError::Store(format!("the value of the record {name} has {length} bytes, more than {VALUE}")));
+        return Err(RecordError::Store(format!(
+            "the value of the record {name} has {length} bytes, more than {VALUE}"
+        )));
     }
     Ok(())
 }

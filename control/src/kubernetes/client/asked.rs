@@ -96,7 +96,8 @@ impl Asked {
     /// Reads a request whose path begins at the server's root.
     pub(crate) fn of(request: &Parts) -> Self {
         let path = Path::of(request.uri.path());
-        let watches = request.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "watch=true"));
+        let watches =
+            request.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "watch=true"));
         let verb = match request.method {
             Method::POST => Verb::Create,
             Method::PUT => Verb::Update,

@@ -33,7 +33,9 @@ pub enum CallError {
         after: Duration,
     },
     /// So many calls waited for their answers that this one was never sent.
-    #[error("`{asked}` was not sent to the Kubernetes API at {server}: {in_flight} calls wait there for their answers")]
+    #[error(
+        "`{asked}` was not sent to the Kubernetes API at {server}: {in_flight} calls wait there for their answers"
+    )]
     Crowded {
         /// Verb and resource.
         asked: String,
@@ -136,7 +138,9 @@ impl CallError {
             Self::Unreachable { .. } => {
                 "is the API server up, and may Usher reach it (address, certificate authority, NetworkPolicy)?"
             }
-            Self::Unreadable { .. } => "is something between Usher and the API server that answers in its place?",
+            Self::Unreadable { .. } => {
+                "is something between Usher and the API server that answers in its place?"
+            }
         }
     }
 }

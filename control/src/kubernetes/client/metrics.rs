@@ -70,7 +70,9 @@ impl Ending {
 
     pub(crate) fn of_error(error: &CallError) -> Self {
         match error {
-            CallError::Refused { code, .. } => StatusCode::from_u16(*code).map_or(Self::Failed, Self::of_status),
+            CallError::Refused { code, .. } => {
+                StatusCode::from_u16(*code).map_or(Self::Failed, Self::of_status)
+            }
             CallError::Silent { .. } | CallError::Crowded { .. } => Self::Timeout,
             CallError::Unreachable { .. } => Self::Unreachable,
             CallError::Unreadable { .. } => Self::Failed,
@@ -193,13 +195,26 @@ mod tests {
 
     #[test]
     fn a_status_ends_a_call_by_what_can_be_done_about_it() {
-        for (status, expected) in
-            [(200, "ok"), (201, "ok"), (403, "refused"), (404, "refused"), (409, "conflict"), (422, "refused")]
-        {
-            assert_eq!(Ending::of_status(StatusCode::from_u16(status).unwrap()).as_str(), expected, "{status}");
+        for (status, expected) in [
+            (200, "ok"),
+            (201, "ok"),
+            (403, "refused"),
+            (404, "refused"),
+            (409, "conflict"),
+            (422, "refused"),
+        ] {
+            assert_eq!(
+                Ending::of_status(StatusCode::from_u16(status).unwrap()).as_str(),
+                expected,
+                "{status}"
+            );
         }
         for (status, expected) in [(429, "throttled"), (500, "failed"), (503, "failed"), (504, "failed")] {
-            assert_eq!(Ending::of_status(StatusCode::from_u16(status).unwrap()).as_str(), expected, "{status}");
+            assert_eq!(
+                Ending::of_status(StatusCode::from_u16(status).unwrap()).as_str(),
+                expected,
+                "{status}"
+            );
         }
     }
 }

@@ -25,7 +25,10 @@ async fn a_frozen_api_is_told_within_a_second() {
     let error = server.in_memory().create("w", &object()).await.unwrap_err();
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     assert!(matches!(&error, CallError::Silent { .. }), "{error}");
-    assert!(error.to_string().contains("`create other`") && error.to_string().contains("http://memory"), "{error}");
+    assert!(
+        error.to_string().contains("`create other`") && error.to_string().contains("http://memory"),
+        "{error}"
+    );
     assert!(error.may_be_done());
     assert_eq!(server.metric("usher_kubernetes_requests_total", &["create", "other", "timeout"]), 1.0);
 }
@@ -51,7 +54,8 @@ async fn no_more_than_thirty_two_calls_are_in_flight_and_the_next_says_so() {
     }
     let errors = calls.join_all().await;
     assert_eq!(server.asked().len(), 32);
-    let crowded = errors.iter().filter(|error| matches!(error, CallError::Crowded { in_flight: 32, .. })).count();
+    let crowded =
+        errors.iter().filter(|error| matches!(error, CallError::Crowded { in_flight: 32, .. })).count();
     assert_eq!(crowded, 8);
     assert_eq!(server.metric("usher_kubernetes_requests_in_flight", &[]), 0.0);
 }
@@ -67,7 +71,8 @@ async fn a_call_is_made_once_whatever_the_answer() {
     ] {
         let server = Server::script([Reply::refusal(code, reason)]);
         let error = server.in_memory().create("w", &object()).await.unwrap_err();
-        let expected = CallError::Refused { code, reason: reason.to_owned(), message: format!("the test says {code}") };
+        let expected =
+            CallError::Refused { code, reason: reason.to_owned(), message: format!("the test says {code}") };
         assert_eq!(error, expected);
         assert_eq!(server.asked().len(), 1, "{code}");
         let labels = [&CREATES[..], &[result]].concat();

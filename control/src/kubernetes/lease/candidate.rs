@@ -91,7 +91,8 @@ impl Candidate {
     }
 
     fn holds(&self) -> bool {
-        let holder = self.seen.as_ref().and_then(|(lease, _)| lease.spec.as_ref()?.holder_identity.as_deref());
+        let holder =
+            self.seen.as_ref().and_then(|(lease, _)| lease.spec.as_ref()?.holder_identity.as_deref());
         holder == Some(&self.me)
     }
 

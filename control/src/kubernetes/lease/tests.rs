@@ -58,7 +58,11 @@ impl Contest {
     }
 
     fn join(&mut self, replica: &str) -> (watch::Receiver<bool>, CancellationToken) {
-        let settings = LeaseSettings { namespace: "u".to_owned(), name: "reaper".to_owned(), replica: replica.to_owned() };
+        let settings = LeaseSettings {
+            namespace: "u".to_owned(),
+            name: "reaper".to_owned(),
+            replica: replica.to_owned(),
+        };
         let (lease, leads) = Lease::new(&self.server.in_memory(), settings);
         let shutdown = CancellationToken::new();
         self.running.spawn(lease.run(shutdown.clone()));
@@ -72,7 +76,8 @@ impl Contest {
 
 async fn becomes(leads: &mut watch::Receiver<bool>, expected: bool) -> Duration {
     let begun = Instant::now();
-    let waited = tokio::time::timeout(Duration::from_secs(60), leads.wait_for(|leads| *leads == expected)).await;
+    let waited =
+        tokio::time::timeout(Duration::from_secs(60), leads.wait_for(|leads| *leads == expected)).await;
     waited.expect("the lease changes hands").unwrap();
     begun.elapsed()
 }

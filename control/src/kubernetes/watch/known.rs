@@ -142,7 +142,8 @@ pub(super) fn number(version: Option<&str>) -> Result<u64, Trouble> {
 
 fn identified<K: Object>(object: &K) -> Result<(&str, u64), Trouble> {
     let meta = object.meta();
-    let name = meta.name.as_deref().ok_or_else(|| Trouble::Unreadable("an object without a name".to_owned()))?;
+    let name =
+        meta.name.as_deref().ok_or_else(|| Trouble::Unreadable("an object without a name".to_owned()))?;
     Ok((name, number(meta.resource_version.as_deref())?))
 }
 
@@ -165,7 +166,9 @@ mod tests {
                 }
                 "|" => json!({"type": "BOOKMARK", "object": bookmark(rest, json!({END_OF_LIST: "true"}))}),
                 "." => json!({"type": "BOOKMARK", "object": bookmark(rest, json!({}))}),
-                _ => json!({"type": kind_of(kind), "object": {"metadata": {"name": rest[..1], "resourceVersion": rest[1..]}}}),
+                _ => {
+                    json!({"type": kind_of(kind), "object": {"metadata": {"name": rest[..1], "resourceVersion": rest[1..]}}})
+                }
             };
             let event: WatchEvent<ConfigMap> = serde_json::from_value(event).unwrap();
             if known.event(event, &mut news).unwrap() {
@@ -240,7 +243,8 @@ mod tests {
     fn an_error_of_the_server_ends_the_stream() {
         let mut known = Known::default();
         told(&mut known, "[ +a1 |3");
-        let error = |code| WatchEvent::<ConfigMap>::Error(Status::failure("old", "Expired").with_code(code).boxed());
+        let error =
+            |code| WatchEvent::<ConfigMap>::Error(Status::failure("old", "Expired").with_code(code).boxed());
         let news = &mut VecDeque::new();
         assert!(matches!(known.event(error(410), news), Err(Trouble::Expired)));
         assert!(matches!(known.event(error(500), news), Err(Trouble::Told(_))));
@@ -249,7 +253,11 @@ mod tests {
 
     #[test]
     fn what_has_no_name_or_no_number_is_no_object() {
-        for meta in [json!({"resourceVersion": "1"}), json!({"name": "a"}), json!({"name": "a", "resourceVersion": "x"})] {
+        for meta in [
+            json!({"resourceVersion": "1"}),
+            json!({"name": "a"}),
+            json!({"name": "a", "resourceVersion": "x"}),
+        ] {
             let object: ConfigMap = serde_json::from_value(json!({"metadata": meta})).unwrap();
             let put = Known::default().put(object, &mut VecDeque::new());
             assert!(matches!(put, Err(Trouble::Unreadable(_))), "{meta}");

@@ -32,14 +32,19 @@ fn expired() -> Value {
 
 /// A streaming list of these, whole at this version; the answer goes on.
 fn list(objects: &[(&str, u64)], version: u64) -> Reply {
-    let list = objects.iter().fold(Reply::stream(), |reply, (name, version)| reply.line(&event("ADDED", name, *version)));
+    let list = objects
+        .iter()
+        .fold(Reply::stream(), |reply, (name, version)| reply.line(&event("ADDED", name, *version)));
     list.line(&end_of_list(version))
 }
 
 fn page(objects: &[(&str, u64)], version: u64, next: &str) -> Reply {
     let items: Vec<_> = objects.iter().map(|(name, version)| object(name, *version)).collect();
     let metadata = json!({"resourceVersion": version.to_string(), "continue": next});
-    Reply::json(200, &json!({"apiVersion": "v1", "kind": "ConfigMapList", "metadata": metadata, "items": items}))
+    Reply::json(
+        200,
+        &json!({"apiVersion": "v1", "kind": "ConfigMapList", "metadata": metadata, "items": items}),
+    )
 }
 
 fn word(seen: Seen<ConfigMap>) -> String {
@@ -73,7 +78,9 @@ fn in_memory(server: &Server) -> BoxStream<'static, Seen<ConfigMap>> {
 const LIST: &str = "GET /api/v1/namespaces/w/configmaps?&watch=true&timeoutSeconds=8&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion=";
 
 fn from(version: u64) -> String {
-    format!("GET /api/v1/namespaces/w/configmaps?&watch=true&timeoutSeconds=8&allowWatchBookmarks=true&resourceVersion={version}")
+    format!(
+        "GET /api/v1/namespaces/w/configmaps?&watch=true&timeoutSeconds=8&allowWatchBookmarks=true&resourceVersion={version}"
+    )
 }
 
 #[tokio::test(start_paused = true)]
@@ -94,10 +101,8 @@ async fn a_timely_end_is_a_sign_of_life_and_the_watch_is_taken_up_where_it_was()
 
 #[tokio::test(start_paused = true)]
 async fn after_ten_seconds_of_silence_the_watch_is_blind_and_tells_what_changed_when_it_sees_again() {
-    let server = Server::script([
-        list(&[("a", 1), ("b", 2)], 3).hang(),
-        list(&[("b", 2), ("c", 8)], 9).hang(),
-    ]);
+    let server =
+        Server::script([list(&[("a", 1), ("b", 2)], 3).hang(), list(&[("b", 2), ("c", 8)], 9).hang()]);
     let mut watch = in_memory(&server);
     assert_eq!(told(&mut watch, 3).await, "a1 b2 synced");
     assert_eq!(server.metric("usher_kubernetes_watches_blind", &["other"]), 0.0);
@@ -194,9 +199,8 @@ async fn a_position_that_the_server_does_not_answer_is_given_up() {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_ends_every_answer_at_once_is_not_asked_in_a_rush() {
     let mut first = true;
-    let server = Server::new(move |_| {
-        if std::mem::take(&mut first) { list(&[], 3) } else { Reply::stream() }
-    });
+    let server =
+        Server::new(move |_| if std::mem::take(&mut first) { list(&[], 3) } else { Reply::stream() });
     let mut watch = in_memory(&server);
     assert_eq!(told(&mut watch, 2).await, "synced blind");
     let asked = server.asked().len();
@@ -211,22 +215,103 @@ async fn whatever_the_server_does_the_consumer_ends_up_with_the_truth() {
     let long = format!("{{\"type\":\"ADDED\",\"object\":\"{}\"}}\n", "x".repeat(lines::LINE));
     for (fault, replies, expected) in [
         ("410 in the middle", vec![begin().line(&expired()), list(&[("b", 2)], 9).hang()], "a1 b2 synced -a"),
-        ("410 as a refusal", vec![begin().wait(secs(1)), Reply::refusal(410, "Expired"), list(&[("b", 9)], 9).hang()], "a1 b2 synced b9 -a"),
-        ("410 twice", vec![begin().line(&expired()), Reply::stream().line(&expired()), list(&[("a", 1)], 9).hang()], "a1 b2 synced -b"),
-        ("500 for a position", vec![begin().wait(secs(1)), Reply::refusal(500, ""), list(&[("a", 1)], 9).hang()], "a1 b2 synced -b"),
+        (
+            "410 as a refusal",
+            vec![begin().wait(secs(1)), Reply::refusal(410, "Expired"), list(&[("b", 9)], 9).hang()],
+            "a1 b2 synced b9 -a",
+        ),
+        (
+            "410 twice",
+            vec![begin().line(&expired()), Reply::stream().line(&expired()), list(&[("a", 1)], 9).hang()],
+            "a1 b2 synced -b",
+        ),
+        (
+            "500 for a position",
+            vec![begin().wait(secs(1)), Reply::refusal(500, ""), list(&[("a", 1)], 9).hang()],
+            "a1 b2 synced -b",
+        ),
         ("truncated JSON", vec![begin().say(b"{\"type\":\"MODIF").cut(), good(7)], "a1 b2 synced a7"),
-        ("truncated JSON and a clean end", vec![begin().say(b"{\"type\":\"MODIF"), good(7)], "a1 b2 synced a7"),
+        (
+            "truncated JSON and a clean end",
+            vec![begin().say(b"{\"type\":\"MODIF"), good(7)],
+            "a1 b2 synced a7",
+        ),
         ("no JSON", vec![begin().say(b"upstream timed out\n").hang(), good(7)], "a1 b2 synced a7"),
-        ("another's JSON", vec![begin().line(&json!({"kind": "Status", "code": 500})).hang(), good(7)], "a1 b2 synced a7"),
-        ("an object without a name", vec![begin().line(&json!({"type": "ADDED", "object": {"metadata": {}}})).hang(), good(7)], "a1 b2 synced a7"),
+        (
+            "another's JSON",
+            vec![begin().line(&json!({"kind": "Status", "code": 500})).hang(), good(7)],
+            "a1 b2 synced a7",
+        ),
+        (
+            "an object without a name",
+            vec![begin().line(&json!({"type": "ADDED", "object": {"metadata": {}}})).hang(), good(7)],
+            "a1 b2 synced a7",
+        ),
         ("a line too long", vec![begin().say(long.as_bytes()).hang(), good(7)], "a1 b2 synced a7"),
-        ("a line in pieces", vec![begin().say(b"{\"type\":\"MODIFIED\",\"object\":{\"metad").say(b"ata\":{\"name\":\"a\",\"resourceVersion\":\"7\"}}}\n\n").hang()], "a1 b2 synced a7"),
-        ("told twice and late", vec![begin().line(&event("MODIFIED", "a", 5)).line(&event("MODIFIED", "a", 5)).line(&event("ADDED", "b", 4)).line(&event("DELETED", "b", 6)).line(&event("MODIFIED", "b", 5)).cut(), good(7)], "a1 b2 synced a5 -b a7"),
-        ("a break within the list", vec![Reply::stream().line(&event("ADDED", "a", 1)).cut(), begin().hang()], "a1 b2 synced"),
-        ("a server without streaming lists", vec![Reply::refusal(422, "Invalid"), page(&[("a", 1)], 3, "next"), page(&[("b", 2)], 3, ""), good(7)], "a1 b2 synced a7"),
-        ("a server that knows no streaming lists", vec![Reply::stream().line(&event("ADDED", "a", 1)).wait(secs(1)), page(&[("a", 1)], 3, ""), good(7)], "a1 synced a7"),
-        ("a right to watch alone", vec![Reply::refusal(422, "Invalid"), Reply::refusal(403, "Forbidden"), begin().hang()], "a1 b2 synced"),
-        ("a page that is too late", vec![Reply::refusal(422, "Invalid"), page(&[("a", 1)], 3, "next"), Reply::refusal(410, "Expired"), page(&[("b", 2)], 3, ""), good(7)], "a1 b2 -a synced a7"),
+        (
+            "a line in pieces",
+            vec![
+                begin()
+                    .say(b"{\"type\":\"MODIFIED\",\"object\":{\"metad")
+                    .say(b"ata\":{\"name\":\"a\",\"resourceVersion\":\"7\"}}}\n\n")
+                    .hang(),
+            ],
+            "a1 b2 synced a7",
+        ),
+        (
+            "told twice and late",
+            vec![
+                begin()
+                    .line(&event("MODIFIED", "a", 5))
+                    .line(&event("MODIFIED", "a", 5))
+                    .line(&event("ADDED", "b", 4))
+                    .line(&event("DELETED", "b", 6))
+                    .line(&event("MODIFIED", "b", 5))
+                    .cut(),
+                good(7),
+            ],
+            "a1 b2 synced a5 -b a7",
+        ),
+        (
+            "a break within the list",
+            vec![Reply::stream().line(&event("ADDED", "a", 1)).cut(), begin().hang()],
+            "a1 b2 synced",
+        ),
+        (
+            "a server without streaming lists",
+            vec![
+                Reply::refusal(422, "Invalid"),
+                page(&[("a", 1)], 3, "next"),
+                page(&[("b", 2)], 3, ""),
+                good(7),
+            ],
+            "a1 b2 synced a7",
+        ),
+        (
+            "a server that knows no streaming lists",
+            vec![
+                Reply::stream().line(&event("ADDED", "a", 1)).wait(secs(1)),
+                page(&[("a", 1)], 3, ""),
+                good(7),
+            ],
+            "a1 synced a7",
+        ),
+        (
+            "a right to watch alone",
+            vec![Reply::refusal(422, "Invalid"), Reply::refusal(403, "Forbidden"), begin().hang()],
+            "a1 b2 synced",
+        ),
+        (
+            "a page that is too late",
+            vec![
+                Reply::refusal(422, "Invalid"),
+                page(&[("a", 1)], 3, "next"),
+                Reply::refusal(410, "Expired"),
+                page(&[("b", 2)], 3, ""),
+                good(7),
+            ],
+            "a1 b2 -a synced a7",
+        ),
     ] {
         let server = Server::script(replies);
         let (client, _server) = server.over_sockets().await;

@@ -60,7 +60,10 @@ impl Trouble {
 
     /// Whether it belongs to ordinary life.
     pub(super) fn is_ordinary(&self) -> bool {
-        matches!(self, Self::Expired | Self::Unfinished | Self::Call(CallError::Refused { code: 410 | 422, .. }))
+        matches!(
+            self,
+            Self::Expired | Self::Unfinished | Self::Call(CallError::Refused { code: 410 | 422, .. })
+        )
     }
 }
 
@@ -70,14 +73,21 @@ mod tests {
 
     #[test]
     fn what_follows_from_a_refusal() {
-        let refused = |code| {
-            Trouble::Call(CallError::Refused { code, reason: String::new(), message: String::new() })
-        };
-        for (code, list_anew, other_list) in
-            [(400, true, true), (401, false, false), (403, false, true), (410, true, false), (422, true, true)]
-        {
+        let refused =
+            |code| Trouble::Call(CallError::Refused { code, reason: String::new(), message: String::new() });
+        for (code, list_anew, other_list) in [
+            (400, true, true),
+            (401, false, false),
+            (403, false, true),
+            (410, true, false),
+            (422, true, true),
+        ] {
             let trouble = refused(code);
-            assert_eq!((trouble.outdates_position(), trouble.wants_other_list()), (list_anew, other_list), "{code}");
+            assert_eq!(
+                (trouble.outdates_position(), trouble.wants_other_list()),
+                (list_anew, other_list),
+                "{code}"
+            );
         }
         for (code, list_anew) in [(429, false), (500, true), (503, false)] {
             assert_eq!(refused(code).outdates_position(), list_anew, "{code}");

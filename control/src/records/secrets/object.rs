@@ -68,7 +68,8 @@ pub(super) fn is_of(secret: &Secret, write: &str) -> bool {
 /// The record that an object is, or what is wrong with it.
 pub(super) fn record(kind: Kind, secret: Secret) -> Result<Record, String> {
     let object = secret.metadata.name.clone().unwrap_or_default();
-    let wrong = |what: &str| format!("the Secret {object} is no record of the kind {}: {what}", kind.as_str());
+    let wrong =
+        |what: &str| format!("the Secret {object} is no record of the kind {}: {what}", kind.as_str());
     if secret.type_.as_deref() != Some(&type_of(kind)) {
         return Err(wrong("its type is another"));
     }
@@ -80,7 +81,8 @@ pub(super) fn record(kind: Kind, secret: Secret) -> Result<Record, String> {
         return Err(wrong("its name is not that of the record that it says it is"));
     }
     let (name, version) = (name.to_owned(), version(&secret).map_err(|what| wrong(&what))?);
-    let value = secret.data.and_then(|mut data| data.remove(VALUE)).ok_or_else(|| wrong("it has no value"))?;
+    let value =
+        secret.data.and_then(|mut data| data.remove(VALUE)).ok_or_else(|| wrong("it has no value"))?;
     Ok(Record { name, version, value: value.0 })
 }
 
@@ -138,7 +140,8 @@ mod tests {
             for kind in Kind::ALL {
                 let secret = stands(whole(kind, name, b"\x00v\xff".to_vec(), "w"));
                 assert!(is_of(&secret, "w") && !is_of(&secret, "x"));
-                let expected = Record { name: name.to_owned(), version: Version(7), value: b"\x00v\xff".to_vec() };
+                let expected =
+                    Record { name: name.to_owned(), version: Version(7), value: b"\x00v\xff".to_vec() };
                 assert_eq!(record(kind, secret), Ok(expected));
             }
         }
@@ -155,7 +158,9 @@ mod tests {
         assert!(with(&|secret| secret.type_ = Some("Opaque".to_owned())).contains("type"));
         assert!(with(&|secret| secret.metadata.annotations = None).contains("say its name"));
         assert!(with(&|secret| secret.data = None).contains("no value"));
-        assert!(with(&|secret| secret.metadata.resource_version = Some("x".to_owned())).contains("no number"));
+        assert!(
+            with(&|secret| secret.metadata.resource_version = Some("x".to_owned())).contains("no number")
+        );
         let renamed = with(&|secret| {
             secret.metadata.annotations = Some(BTreeMap::from([(NAME.to_owned(), "B".to_owned())]));
         });

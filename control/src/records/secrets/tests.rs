@@ -57,7 +57,8 @@ impl Kept {
             "PATCH" => {
                 let mut changed = standing.clone();
                 changed["data"] = sent["data"].take();
-                changed["metadata"]["annotations"]["usher.dev/write"] = sent["metadata"]["annotations"]["usher.dev/write"].take();
+                changed["metadata"]["annotations"]["usher.dev/write"] =
+                    sent["metadata"]["annotations"]["usher.dev/write"].take();
                 let name = name.to_owned();
                 self.put(&name, changed)
             }
