@@ -5,7 +5,9 @@ use crate::metrics::Metrics;
 use crate::sessions::{Keeper, Limits};
 use crate::state::{Settings, State};
 use crate::work::Probes;
-use crate::{Driver, LoopError, RecordError, Records, Sessions, Tickets, Users, Workspaces, clock, table, usage};
+use crate::{
+    Driver, LoopError, RecordError, Records, Sessions, Tickets, Users, Workspaces, clock, table, usage,
+};
 use config::Config;
 use futures_util::StreamExt;
 use prometheus::Registry;

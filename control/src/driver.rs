@@ -195,7 +195,7 @@ pub struct Observed {
 
 impl Observed {
     /// One of a driver that is alone, which has no marks.
-    pub(crate) fn alone(
+    pub fn alone(
         id: WorkspaceId,
         owner: Identity,
         template: config::TemplateName,
@@ -240,7 +240,7 @@ pub enum ObservedPhase {
 
 impl ObservedPhase {
     /// An instance whose main process runs.
-    pub(crate) fn started(generation: Generation, address: Option<Address>) -> Self {
+    pub fn started(generation: Generation, address: Option<Address>) -> Self {
         Self::Running { generation: Some(generation), address, step: Step::Started, trouble: None }
     }
 }

@@ -33,8 +33,8 @@ pub use cause::{Cause, CauseCode, CauseWords};
 pub use control::{Control, StartError};
 pub use control_loop::LoopError;
 pub use driver::{
-    Action, Address, Driver, Event, Generation, Mark, Observed, ObservedPhase, Order, Shared, StartSpec, Step, Stop,
-    Trouble,
+    Action, Address, Driver, Event, Generation, Mark, Observed, ObservedPhase, Order, Shared, StartSpec,
+    Step, Stop, Trouble,
 };
 pub use kubernetes::judge as judge_templates;
 pub use process::{OpenError, ProcessDriver, ProcessSettings};

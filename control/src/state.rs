@@ -15,8 +15,8 @@ use crate::peers::Peers;
 use crate::reconcile::backoff;
 use crate::usage::Restored;
 use crate::{
-    Activity, Address, Cause, CauseCode, Entry, Generation, Identity, Mark, Order, Phase, Route, Step, StopReason,
-    Terms, Trouble,
+    Activity, Address, Cause, CauseCode, Entry, Generation, Identity, Mark, Order, Phase, Route, Step,
+    StopReason, Terms, Trouble,
 };
 use config::{Template, TemplateName, WorkspaceId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};

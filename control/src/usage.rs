@@ -5,11 +5,12 @@
 //! was read and nothing else, so neither a jump of the clock nor the time that Usher was down makes anything
 //! older than it is.
 
+use crate::peers::{PeerNews, Told};
 use crate::reconcile::idle;
 use crate::sessions::{SessionAge, SessionName};
-use crate::peers::{PeerNews, Told};
 use crate::{
-    Change, Entry, Generation, Kind, Phase, Record, RecordError, Records, Sessions, Version, Workspaces, clock,
+    Change, Entry, Generation, Kind, Phase, Record, RecordError, Records, Sessions, Version, Workspaces,
+    clock,
 };
 use config::WorkspaceId;
 use futures_util::StreamExt;

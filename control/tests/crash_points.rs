@@ -8,8 +8,8 @@
 use config::{Connect, Idle, ProcessTemplate, Runs, Template, TemplateName, WorkspaceId};
 use control::crash::{POINTS, VARIABLE};
 use control::{
-    Action, Change, Driver, Event, Identity, Kind, ObservedPhase, ProcessDriver, ProcessSettings, Record,
-    RecordError, Records, StartSpec, Version,
+    Action, Change, Driver, Event, Generation, Identity, Kind, ObservedPhase, ProcessDriver, ProcessSettings,
+    Record, RecordError, Records, StartSpec, Stop, Version,
 };
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -74,14 +74,14 @@ async fn victim() {
     let (driver, mut events) = open(&state).await;
     driver.act(Action::Start(spec())).await.unwrap();
     let generation = loop {
-        if let Some(ObservedPhase::Running { generation, .. }) = phase(&mut events).await {
+        if let Some(ObservedPhase::Running { generation: Some(generation), .. }) = phase(&mut events).await {
             break generation;
         }
     };
     while starts(&state) == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    driver.act(Action::Stop { id: alice(), generation }).await.unwrap();
+    driver.act(stop(generation)).await.unwrap();
     while phase(&mut events).await != Some(ObservedPhase::Stopped) {}
     driver.act(Action::Delete { id: alice(), volume: false }).await.unwrap();
     while phase(&mut events).await.is_some() {}
@@ -96,11 +96,12 @@ async fn recover(state: &Path) -> Left {
     while !(synced && settled) {
         match next(&mut events).await {
             Event::Synced => synced = true,
+            Event::Sighted(_) => panic!("a driver that is alone is never blind"),
             Event::Gone(_) => (left, settled) = (Left::Nothing, true),
             Event::Seen(seen) => match seen.phase {
                 ObservedPhase::Stopping { .. } => settled = false,
                 ObservedPhase::Stopped => (left, settled) = (Left::Stopped, true),
-                ObservedPhase::Running { generation, .. } => {
+                ObservedPhase::Running { generation: Some(generation), .. } => {
                     let marks = generations(state);
                     assert!(
                         marks.iter().all(|mark| **mark == *generation.0),
@@ -109,7 +110,7 @@ async fn recover(state: &Path) -> Left {
                     assert!(!marks.is_empty(), "it runs");
                     (left, settled) = (Left::Running, true);
                 }
-                ObservedPhase::Failed { cause } => panic!("{cause:?}"),
+                other => panic!("{other:?}"),
             },
         }
     }
@@ -126,7 +127,7 @@ async fn again(state: &Path) {
     let (driver, mut events) = open(state).await;
     driver.act(Action::Start(spec())).await.unwrap();
     let generation = loop {
-        if let Some(ObservedPhase::Running { generation, .. }) = phase(&mut events).await {
+        if let Some(ObservedPhase::Running { generation: Some(generation), .. }) = phase(&mut events).await {
             break generation;
         }
     };
@@ -135,7 +136,7 @@ async fn again(state: &Path) {
     }
     assert!(generations(state).iter().all(|mark| **mark == *generation.0), "a second one runs");
     assert!(starts(state) >= before, "a file was lost");
-    driver.act(Action::Stop { id: alice(), generation }).await.unwrap();
+    driver.act(stop(generation)).await.unwrap();
     while phase(&mut events).await != Some(ObservedPhase::Stopped) {}
     assert_eq!(generations(state), [""; 0]);
 }
@@ -157,13 +158,17 @@ async fn phase(events: &mut BoxStream<'static, Event>) -> Option<ObservedPhase> 
         match next(events).await {
             Event::Seen(seen) => return Some(seen.phase),
             Event::Gone(_) => return None,
-            Event::Synced => {}
+            Event::Synced | Event::Sighted(_) => {}
         }
     }
 }
 
 fn alice() -> WorkspaceId {
     WorkspaceId::parse("alice").unwrap()
+}
+
+fn stop(generation: Generation) -> Action {
+    Action::Stop { id: alice(), generation: Some(generation), why: Stop::Asked }
 }
 
 /// Deaf to SIGTERM, with a child in a session of its own; notes each start in a file.

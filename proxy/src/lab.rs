@@ -69,12 +69,12 @@ struct Nothing;
 #[async_trait::async_trait]
 impl Driver for Nothing {
     fn observe(&self) -> BoxStream<'static, Event> {
-        let foreign = Event::Seen(Observed {
-            id: config::WorkspaceId::parse("gpu--dora").unwrap(),
-            owner: Identity { issuer: Identity::DEVELOPMENT.to_owned(), subject: "somebody else".to_owned() },
-            template: config::TemplateName::parse("demo").unwrap(),
-            phase: ObservedPhase::Running { generation: Generation("1".into()), address: None },
-        });
+        let foreign = Event::Seen(Observed::alone(
+            config::WorkspaceId::parse("gpu--dora").unwrap(),
+            Identity { issuer: Identity::DEVELOPMENT.to_owned(), subject: "somebody else".to_owned() },
+            config::TemplateName::parse("demo").unwrap(),
+            ObservedPhase::started(Generation("1".into()), None),
+        ));
         stream::iter([foreign, Event::Synced]).chain(stream::pending()).boxed()
     }
     async fn act(&self, action: Action) -> Result<(), Cause> {

@@ -145,7 +145,11 @@ async fn a_stop_of_another_generation_changes_nothing() {
     let mut opened = installation.open().await;
     let (generation, _) = opened.start("alice", shell("exec sleep 600")).await;
     let old = Generation("0000000000000000".into());
-    opened.driver.act(Action::Stop { id: id("alice"), generation: Some(old), why: Stop::Asked }).await.unwrap();
+    opened
+        .driver
+        .act(Action::Stop { id: id("alice"), generation: Some(old), why: Stop::Asked })
+        .await
+        .unwrap();
     opened.driver.act(Action::Delete { id: id("alice"), volume: false }).await.unwrap();
     // The deletion found it running: without it nothing would have been stopped.
     assert_eq!(opened.phase().await, ObservedPhase::Stopping { generation });
@@ -157,11 +161,17 @@ async fn a_start_during_a_stop_is_carried_out_after_it() {
     let installation = Installation::new();
     let mut opened = installation.open().await;
     let (first, first_address) = opened.start("alice", shell("exec sleep 600")).await;
-    opened.driver.act(Action::Stop { id: id("alice"), generation: Some(first.clone()), why: Stop::Asked }).await.unwrap();
+    opened
+        .driver
+        .act(Action::Stop { id: id("alice"), generation: Some(first.clone()), why: Stop::Asked })
+        .await
+        .unwrap();
     opened.driver.act(Action::Start(spec("alice", shell("exec sleep 600")))).await.unwrap();
     assert_eq!(opened.phase().await, ObservedPhase::Stopping { generation: first.clone() });
     assert_eq!(opened.phase().await, ObservedPhase::Stopped);
-    let ObservedPhase::Running { generation, address, .. } = opened.phase().await else { panic!("not running") };
+    let ObservedPhase::Running { generation, address, .. } = opened.phase().await else {
+        panic!("not running")
+    };
     let generation = generation.unwrap();
     assert_ne!((&generation, address.unwrap()), (&first, first_address));
     opened.stop("alice", generation).await;

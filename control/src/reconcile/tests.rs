@@ -208,10 +208,7 @@ fn one_that_moves_to_another_address_is_no_younger_for_it() {
     reach(&mut state, "a", 1, now);
     let later = now + secs(100);
     let moved = crate::Address::Tcp(([127, 0, 0, 2], 1).into());
-    state.fold(
-        seen(&id("a"), ObservedPhase::started(generation(1), Some(moved.clone()))),
-        later,
-    );
+    state.fold(seen(&id("a"), ObservedPhase::started(generation(1), Some(moved.clone()))), later);
     reach(&mut state, "a", 1, later);
     let entry = state.entry(&id("a")).unwrap();
     assert_eq!(entry.terms.unwrap().started, now);
@@ -343,8 +340,7 @@ fn happen(state: &mut State, id: &WorkspaceId, what: Happening, now: &mut Instan
             }
         }
         Happening::Running { generation: number, address: known } => {
-            let phase =
-                ObservedPhase::started(generation(number), known.then(address));
+            let phase = ObservedPhase::started(generation(number), known.then(address));
             state.fold(seen(id, phase), at);
         }
         Happening::Stopping { generation: number } => {

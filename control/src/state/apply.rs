@@ -150,7 +150,11 @@ impl State {
         }
         ready.marking = Some(now);
         let generation = ready.instance.generation.clone();
-        Some(Effect::Act { id: id.clone(), attempt, action: Action::Mark { id: id.clone(), generation, reason } })
+        Some(Effect::Act {
+            id: id.clone(),
+            attempt,
+            action: Action::Mark { id: id.clone(), generation, reason },
+        })
     }
 
     fn unmark(&mut self, id: &WorkspaceId, now: Instant) -> Option<Effect> {

@@ -1,13 +1,16 @@
 //! What the driver saw, folded into what the control loop knows.
 
-use super::{How, Instance, Marked, Note, Place, Stage, Starting, State, Stopping, Then, Unasked, Want, Workspace};
-use crate::{
-    Activity, Address, Cause, CauseCode, Event, Generation, Mark, Observed, ObservedPhase, Order, Step, Trouble,
+use super::{
+    How, Instance, Marked, Note, Place, Stage, Starting, State, Stopping, Then, Unasked, Want, Workspace,
 };
 use crate::Terms;
 use crate::peers::{CUT_OFF, PeerNews};
 use crate::table::Standing;
 use crate::usage::Kept;
+use crate::{
+    Activity, Address, Cause, CauseCode, Event, Generation, Mark, Observed, ObservedPhase, Order, Step,
+    Trouble,
+};
 use config::WorkspaceId;
 use std::sync::Arc;
 use std::time::Instant;
@@ -240,7 +243,9 @@ impl State {
     fn adopt(&mut self, id: &WorkspaceId, seen: Seen, now: Instant) {
         let Some(workspace) = self.workspaces.get(id) else { return };
         let woken = match &workspace.stage {
-            Stage::Queued(want) | Stage::Stopping(Stopping { then: Then::Start(want), .. }) => Some(want.since),
+            Stage::Queued(want) | Stage::Stopping(Stopping { then: Then::Start(want), .. }) => {
+                Some(want.since)
+            }
             _ => None,
         };
         let Some(template) = self.settings.templates.get(&workspace.template).cloned() else {

@@ -27,7 +27,9 @@ impl State {
     /// Takes in what became of an effect.
     pub(crate) fn conclude(&mut self, outcome: Outcome, now: Instant) {
         match outcome {
-            Outcome::Acted { id, attempt, action, result: Ok(()) } => self.taken_up(&id, attempt, action, now),
+            Outcome::Acted { id, attempt, action, result: Ok(()) } => {
+                self.taken_up(&id, attempt, action, now)
+            }
             Outcome::Acted { id, attempt, action, result: Err(cause) } => {
                 self.refused(&id, attempt, &action, cause, now);
             }

@@ -269,7 +269,10 @@ pub(super) mod tests {
         assert_eq!(document(Some(&entry(Phase::Queued { position: 3 }, since)), Some("noise"), now), wanted);
         let mut wanted = base("starting");
         wanted["log"] = json!("line");
-        assert_eq!(document(Some(&entry(Phase::starting(control::Step::Asked), since)), Some("line"), now), wanted);
+        assert_eq!(
+            document(Some(&entry(Phase::starting(control::Step::Asked), since)), Some("line"), now),
+            wanted
+        );
         let mut wanted = base("failed");
         wanted["log"] = json!("line");
         wanted["cause"] =

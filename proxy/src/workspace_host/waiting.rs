@@ -312,7 +312,8 @@ mod tests {
 
     #[test]
     fn a_path_that_looks_like_another_host_leads_to_this_one() {
-        let html = shown(&status(Some(Phase::starting(control::Step::Asked)), None), false, "//evil.example/");
+        let html =
+            shown(&status(Some(Phase::starting(control::Step::Asked)), None), false, "//evil.example/");
         has(&html, &["content=\"2;url=http://alice.lab.localhost:8080//evil.example/\""]);
     }
 

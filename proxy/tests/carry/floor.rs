@@ -49,12 +49,12 @@ impl Driver for Fake {
             let (events, mut upstream) = (self.events.clone(), self.upstream.clone());
             tokio::spawn(async move {
                 let running = |address| {
-                    Event::Seen(Observed {
-                        id: spec.id.clone(),
-                        owner: spec.owner.clone(),
-                        template: spec.template.name.clone(),
-                        phase: ObservedPhase::Running { generation: Generation("1".into()), address },
-                    })
+                    Event::Seen(Observed::alone(
+                        spec.id.clone(),
+                        spec.owner.clone(),
+                        spec.template.name.clone(),
+                        ObservedPhase::started(Generation("1".into()), address),
+                    ))
                 };
                 let _ = events.send(running(None));
                 if let Ok(address) = upstream.wait_for(Option::is_some).await {
@@ -148,9 +148,9 @@ impl Floor {
     pub async fn is_somebody_elses(&self) {
         let id = WorkspaceId::parse("alice").unwrap();
         let owner = Identity { issuer: Identity::DEVELOPMENT.to_owned(), subject: "bob".to_owned() };
-        let phase = ObservedPhase::Running { generation: Generation("2".into()), address: None };
+        let phase = ObservedPhase::started(Generation("2".into()), None);
         let template = config::TemplateName::parse("demo").unwrap();
-        let seen = Observed { id: id.clone(), owner: owner.clone(), template, phase };
+        let seen = Observed::alone(id.clone(), owner.clone(), template, phase);
         self.events.send(Event::Seen(seen)).unwrap();
         until("the table tells it", || {
             self.edge.workspaces.lookup(&id).is_some_and(|entry| entry.owner == owner)

@@ -203,7 +203,10 @@ impl Opened {
     /// Stops a workspace and waits until it has.
     pub async fn stop(&mut self, name: &str, generation: Generation) {
         let stopping = ObservedPhase::Stopping { generation: generation.clone() };
-        self.driver.act(Action::Stop { id: id(name), generation: Some(generation), why: Stop::Asked }).await.unwrap();
+        self.driver
+            .act(Action::Stop { id: id(name), generation: Some(generation), why: Stop::Asked })
+            .await
+            .unwrap();
         assert_eq!(self.phase().await, stopping);
         assert_eq!(self.phase().await, ObservedPhase::Stopped);
     }
