@@ -164,6 +164,10 @@ pub enum Address {
 
 /// What a driver saw.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are the large one: a box would only be one more thing to make"
+)]
 pub enum Event {
     /// A workspace is as told.
     Seen(Observed),
