@@ -113,7 +113,8 @@ pub enum Stop {
 /// The first half of a stop, as it is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// Grows from mark to mark over all workspaces.
+    /// Grows from mark to mark over all workspaces, and is told in growing order also when all is told anew: whoever
+    /// is told of one has been told of all before it.
     pub number: u64,
     /// Why it would be stopped.
     pub reason: StopReason,
@@ -265,6 +266,17 @@ pub enum Step {
 pub struct Trouble {
     /// What it is.
     pub cause: Cause,
-    /// Whether it stays so until somebody changes something: the start has failed, and is taken back.
-    pub terminal: bool,
+    /// What follows.
+    pub weight: Weight,
+}
+
+/// What follows from what hinders a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// Nothing: it is why the instance before ended, and not why this start takes long.
+    Notice,
+    /// It may pass, or somebody may mend it; if the start takes too long, this is why.
+    Hindrance,
+    /// It stays so until somebody changes something: the start has failed, and is taken back.
+    End,
 }
