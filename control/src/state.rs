@@ -5,18 +5,22 @@
 
 mod apply;
 mod fold;
+mod others;
 mod outcomes;
 mod requests;
+mod stage;
 
 pub(crate) use apply::Effect;
 pub(crate) use outcomes::Outcome;
+pub(crate) use stage::{
+    Busy, How, Instance, Marked, Place, Ready, Stage, Starting, Stopping, Then, Unasked, Want,
+};
 
 use crate::peers::Peers;
 use crate::reconcile::backoff;
 use crate::usage::Restored;
 use crate::{
-    Activity, Address, Cause, CauseCode, Entry, Generation, Identity, Mark, Order, Phase, Route, Step,
-    StopReason, Terms, Trouble,
+    Activity, Cause, CauseCode, Entry, Generation, Identity, ObservedPhase, Phase, Route, StopReason,
 };
 use config::{Template, TemplateName, WorkspaceId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -103,174 +107,6 @@ pub(crate) struct Workspace {
     pub(crate) stopped: Option<StopReason>,
     /// Counts starts, so that what comes late of an earlier one is known as such.
     pub(crate) attempt: u64,
-}
-
-/// Where a workspace stands, with what matters only there.
-#[derive(Debug)]
-pub(crate) enum Stage {
-    Stopped,
-    Queued(Want),
-    Starting(Starting),
-    Ready(Ready),
-    Stopping(Stopping),
-    Failed { cause: Cause, retry_at: Instant },
-}
-
-/// A wish to see a workspace run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Want {
-    pub(crate) owner: Identity,
-    pub(crate) host: String,
-    /// When it was asked for.
-    pub(crate) since: Instant,
-    /// Its place in the queue.
-    pub(crate) place: Place,
-    /// When the driver was last asked to write it down.
-    pub(crate) asked: Option<Instant>,
-}
-
-/// A place in the queue of those that wait for their turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
-    /// Written down, so that it may start when its turn comes.
-    Given(Order),
-    /// Asked for and not written down yet: behind all that are.
-    Asked(u64),
-}
-
-/// A running instance.
-#[derive(Debug, Clone)]
-pub(crate) struct Instance {
-    pub(crate) generation: Generation,
-    pub(crate) started: Instant,
-    pub(crate) ended: CancellationToken,
-}
-
-#[derive(Debug)]
-pub(crate) struct Starting {
-    pub(crate) template: Arc<Template>,
-    pub(crate) host: String,
-    /// When somebody asked for it; `None` = it ran before Usher did.
-    pub(crate) woken: Option<Instant>,
-    /// Whether the driver has taken it up: what it tells from then on is about this start.
-    pub(crate) taken: bool,
-    pub(crate) step: Step,
-    /// When it last got further.
-    pub(crate) progress: Instant,
-    /// What hinders it.
-    pub(crate) trouble: Option<Trouble>,
-    pub(crate) instance: Option<Instance>,
-    pub(crate) address: Option<Address>,
-    /// Whether its prober runs.
-    pub(crate) probing: bool,
-}
-
-#[derive(Debug)]
-pub(crate) struct Ready {
-    pub(crate) instance: Instance,
-    pub(crate) address: Address,
-    pub(crate) template: Arc<Template>,
-    pub(crate) host: String,
-    pub(crate) since: Instant,
-    pub(crate) terms: Terms,
-    /// The first half of a stop; it is looked at again before it is stopped.
-    pub(crate) marked: Option<Marked>,
-    /// When the driver was last asked to write a mark down or to take it back.
-    pub(crate) marking: Option<Instant>,
-    pub(crate) busy: Busy,
-}
-
-/// A mark, and when it was seen here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Marked {
-    pub(crate) mark: Mark,
-    pub(crate) since: Instant,
-}
-
-/// Where the question to the application stands, whether it computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Busy {
-    /// Not asked yet.
-    NotAsked,
-    /// Asked; no answer yet.
-    Asking,
-    /// Answered, and when.
-    Answered(Instant),
-}
-
-#[derive(Debug)]
-pub(crate) struct Stopping {
-    pub(crate) how: How,
-    /// Which instance; not known when a start was called off before it was seen.
-    pub(crate) generation: Option<Generation>,
-    pub(crate) then: Then,
-    /// When the driver was last asked to do it.
-    pub(crate) asked: Option<Instant>,
-    /// Whether the driver has taken it up: what it tells from then on comes after it.
-    pub(crate) taken: bool,
-    /// Set if it began to end without Usher: the driver will tell whether that is a failure.
-    pub(crate) unasked: Option<Unasked>,
-}
-
-/// What is remembered of a workspace that began to end by itself, or by another hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unasked {
-    /// Whether it was not ready yet.
-    pub(crate) spawning: bool,
-}
-
-/// How a workspace is ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum How {
-    Stop,
-    Delete { volume: bool },
-}
-
-/// What comes after a stop.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Then {
-    /// It stays stopped.
-    Rest,
-    /// It was woken meanwhile.
-    Start(Want),
-    /// It was stopped because it failed.
-    Fail(Cause),
-}
-
-impl Stage {
-    /// Its place in the queue, if it waits there.
-    fn place(&self) -> Option<Place> {
-        match self {
-            Self::Queued(want) => Some(want.place),
-            _ => None,
-        }
-    }
-
-    /// The instance that traffic may go to, now or once it is ready.
-    pub(crate) fn instance(&self) -> Option<&Instance> {
-        match self {
-            Self::Starting(starting) => starting.instance.as_ref(),
-            Self::Ready(ready) => Some(&ready.instance),
-            _ => None,
-        }
-    }
-
-    /// The instance that runs, whether traffic may go to it or not.
-    pub(crate) fn generation(&self) -> Option<&Generation> {
-        match self {
-            Self::Stopping(stopping) => stopping.generation.as_ref(),
-            stage => stage.instance().map(|instance| &instance.generation),
-        }
-    }
-
-    /// Whether it runs, or will without anybody asking again: what `running_max` counts.
-    pub(crate) fn is_wanted(&self) -> bool {
-        match self {
-            Self::Queued(_) | Self::Starting(_) | Self::Ready(_) => true,
-            Self::Stopping(stopping) => matches!(stopping.then, Then::Start(_)),
-            Self::Stopped | Self::Failed { .. } => false,
-        }
-    }
 }
 
 impl Workspace {
