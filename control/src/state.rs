@@ -99,6 +99,10 @@ pub(crate) struct Workspace {
     /// Whether the driver has told of it: from then on its template is its own.
     pub(crate) recorded: bool,
     pub(crate) stage: Stage,
+    /// What the driver told of it last.
+    pub(crate) told: Option<ObservedPhase>,
+    /// The first half of a stop. Where there are others it is theirs, too, and stands whatever the stage is here.
+    pub(crate) marked: Option<Marked>,
     pub(crate) since: Instant,
     pub(crate) activity: Arc<Activity>,
     /// Failures since it last ran well.
@@ -110,6 +114,29 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
+    /// One of which nothing is known but this.
+    fn new(owner: Identity, template: TemplateName, now: Instant) -> Self {
+        Self {
+            owner,
+            template,
+            recorded: false,
+            stage: Stage::Stopped,
+            told: None,
+            marked: None,
+            since: now,
+            activity: Arc::default(),
+            failures: 0,
+            stopped: None,
+            attempt: 0,
+        }
+    }
+
+    /// How long it waits after a failure.
+    fn wait_after(&self, cause: &Cause) -> Duration {
+        // What is not its own fault says nothing of how its next start will go.
+        backoff(if cause.code.is_passing() { 0 } else { self.failures })
+    }
+
     /// As it is published; `position` matters only in the queue.
     fn phase(&self, position: usize) -> Phase {
         match &self.stage {
@@ -128,7 +155,7 @@ impl Workspace {
             Stage::Stopping(stopping) => match &stopping.then {
                 // The failure is what people have to know; that its remains are being cleared is not.
                 Then::Fail(cause) => {
-                    Phase::Failed { cause: cause.clone(), retry_at: self.since + backoff(self.failures) }
+                    Phase::Failed { cause: cause.clone(), retry_at: self.since + self.wait_after(cause) }
                 }
                 Then::Rest | Then::Start(_) => Phase::Stopping,
             },
@@ -205,6 +232,9 @@ impl State {
         {
             workspace.failures = 0;
         }
+        if self.peers.is_none() && !matches!(workspace.stage, Stage::Ready(_)) {
+            workspace.marked = None;
+        }
         let forgotten = matches!(workspace.stage, Stage::Stopped) && !workspace.recorded;
         let place = workspace.stage.place();
         if left.place() != place {
@@ -242,9 +272,11 @@ impl State {
     /// Sets the end of the back-off of one that just failed, and counts the failure.
     fn back_off(&mut self, id: &WorkspaceId, now: Instant) {
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
+        let Stage::Failed { cause, .. } = &workspace.stage else { return };
+        let (wait, counts) = (workspace.wait_after(cause), !cause.code.is_passing());
         if let Stage::Failed { retry_at, .. } = &mut workspace.stage {
-            *retry_at = now + backoff(workspace.failures);
-            workspace.failures = workspace.failures.saturating_add(1);
+            *retry_at = now + wait;
+            workspace.failures = workspace.failures.saturating_add(u32::from(counts));
         }
     }
 
@@ -253,7 +285,7 @@ impl State {
         if let Then::Fail(cause) = &then {
             self.news.notes.push(Note::Failed { id: id.clone(), cause: cause.clone(), spawning: true });
         }
-        let stopping = Stopping { how, generation, then, asked: None, taken: false, unasked: None };
+        let stopping = Stopping { how, generation, then, again_at: None, taken: false, unasked: None };
         self.enter(id, Stage::Stopping(stopping), now);
     }
 }

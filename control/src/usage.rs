@@ -8,9 +8,10 @@
 use crate::peers::{PeerNews, Told};
 use crate::reconcile::idle;
 use crate::sessions::{SessionAge, SessionName};
+use crate::table::Elsewhere;
 use crate::{
-    Change, Entry, Generation, Kind, Phase, Record, RecordError, Records, Sessions, Version, Workspaces,
-    clock,
+    Change, Entry, Generation, Kind, Phase, Record, RecordError, Records, Sessions, Terms, Version,
+    Workspaces, clock,
 };
 use config::WorkspaceId;
 use futures_util::StreamExt;
@@ -74,6 +75,14 @@ impl Restored {
             _ => kept,
         };
         self.0.insert(id, merged);
+    }
+
+    pub(crate) fn forget(&mut self, id: &WorkspaceId) {
+        self.0.remove(id);
+    }
+
+    pub(crate) fn retain(&mut self, keep: impl Fn(&WorkspaceId) -> bool) {
+        self.0.retain(|id, _| keep(id));
     }
 
     /// As [`Restored::get`], once; what is known of another instance is forgotten.
@@ -217,14 +226,14 @@ impl Keeper {
     }
 }
 
-/// What the others write, as long as the store tells; what this Usher writes is left out.
+/// What is written by the others, and by this Usher itself, as long as the store tells. That a record was deleted is
+/// no news: whoever wrote it may live.
 pub(crate) fn others(records: &dyn Records, own: String) -> BoxStream<'static, PeerNews> {
     let news = records.watch(Kind::Use).filter_map(move |change| {
         let news = match change {
-            Change::Put(record) if record.name == own => None,
-            Change::Deleted(name) if name == own => None,
+            Change::Put(record) if record.name == own => Some(PeerNews::Echo(read(&record).seen)),
             Change::Put(record) => Some(PeerNews::Told(told(&record, clock::now()))),
-            Change::Deleted(name) => Some(PeerNews::Left(name)),
+            Change::Deleted(_) => None,
         };
         std::future::ready(news)
     });
@@ -257,7 +266,8 @@ fn document(entries: &[Arc<Entry>], sessions: &[(SessionName, SessionAge)], now:
 
 fn ages(entry: &Entry, now: Instant) -> Option<WorkspaceAges> {
     let (Phase::Ready(route), Some(terms)) = (&entry.phase, &entry.terms) else { return None };
-    let (used, word) = idle::last_use(&entry.activity.read(), &route.template.idle, terms, now);
+    let own = Terms { elsewhere: Elsewhere::default(), ..terms.clone() };
+    let (used, word) = idle::last_use(&entry.activity.read(), &route.template.idle, &own, now);
     let left = |until: Option<Instant>| until.filter(|until| *until > now).map(|until| since(now, until));
     Some(WorkspaceAges {
         generation: route.generation.to_string(),

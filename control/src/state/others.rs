@@ -2,9 +2,10 @@
 
 use super::{Marked, Stage, State};
 use crate::peers::{CUT_OFF, PeerNews};
+use crate::table::Elsewhere;
 use crate::table::Standing;
 use crate::usage::Kept;
-use crate::{Mark, StopReason, Terms};
+use crate::{Mark, StopReason, Terms, reconcile};
 use config::WorkspaceId;
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ impl State {
     pub(crate) fn hear(&mut self, news: PeerNews, now: Instant) {
         let Some(peers) = &mut self.peers else { return };
         match news {
-            PeerNews::Left(name) => peers.left(&name),
+            PeerNews::Echo(seen) => peers.echo(seen),
             PeerNews::Told(told) => {
                 if told.last {
                     peers.left(&told.name);
@@ -21,7 +22,7 @@ impl State {
                     peers.heard(&told.name, told.seen, now);
                 }
                 for (id, kept) in told.uses {
-                    self.learn(id, kept);
+                    self.learn(id, kept, told.last);
                 }
             }
         }
@@ -30,13 +31,25 @@ impl State {
     /// Takes in where this Usher stands among the others.
     pub(crate) fn among_others(&mut self, leads: bool, written: Instant, now: Instant) {
         let Some(peers) = &mut self.peers else { return };
-        peers.leads = leads;
         let cut_off = now.saturating_duration_since(written) >= CUT_OFF;
-        if cut_off && !peers.cut_off {
+        let was_cut_off = std::mem::replace(&mut peers.cut_off, cut_off);
+        peers.leads = leads;
+        if peers.forget_silent(now) {
+            self.inherit();
+        }
+        if cut_off && !was_cut_off {
             self.cut_all();
         }
-        if let Some(peers) = &mut self.peers {
-            peers.cut_off = cut_off;
+    }
+
+    /// One that told what it knows does not tell it any more: from now on that is told here.
+    fn inherit(&mut self) {
+        for (id, workspace) in &mut self.workspaces {
+            if let Stage::Ready(ready) = &mut workspace.stage
+                && ready.terms.inherit()
+            {
+                self.news.changed.insert(id.clone());
+            }
         }
     }
 
@@ -62,24 +75,43 @@ impl State {
     }
 
     /// Another Usher knows of a use: it counts here as well.
-    fn learn(&mut self, id: WorkspaceId, kept: Kept) {
+    fn learn(&mut self, id: WorkspaceId, kept: Kept, last: bool) {
+        // Before all is told, nobody knows what is there; afterwards only what is there is remembered.
+        let known = !self.synced || self.workspaces.contains_key(&id);
         let Some(ready) = self.ready_mut(&id).filter(|ready| ready.instance.generation == kept.generation)
         else {
-            return self.restored.learn(id, kept);
+            if known {
+                self.restored.learn(id, kept);
+            }
+            return;
         };
-        if ready.terms.learn(&kept) {
+        let mut news = ready.terms.learn(&kept);
+        news |= last && ready.terms.inherit();
+        if news {
             self.news.changed.insert(id);
         }
     }
 
+    /// All that there is was told: what is remembered of others cannot come any more.
+    pub(super) fn forget_the_lost(&mut self) {
+        let Self { restored, workspaces, .. } = self;
+        restored.retain(|id| workspaces.contains_key(id));
+    }
+
     pub(super) fn note_mark(&mut self, id: &WorkspaceId, mark: Option<Mark>, now: Instant) {
-        if let Some(peers) = &mut self.peers {
-            peers.seen = peers.seen.max(mark.map_or(0, |mark| mark.number));
-            let Some(ready) = self.ready_mut(id) else { return };
-            if ready.marked.map(|marked| marked.mark) != mark {
-                ready.marked = mark.map(|mark| Marked { mark, since: now });
-                ready.marking = None;
-            }
+        let Some(peers) = &mut self.peers else { return };
+        peers.seen = peers.seen.max(mark.map_or(0, |mark| mark.number));
+        let Some(workspace) = self.workspaces.get_mut(id) else { return };
+        let before = workspace.marked;
+        if before.map(|marked| marked.mark) == mark {
+            return;
+        }
+        let since = before.map_or(now, |marked| marked.since);
+        workspace.marked = mark.map(|mark| Marked { mark, since });
+        if let Stage::Ready(ready) = &mut workspace.stage {
+            // Whoever took it back knows of a use, and tells of it soon.
+            let taken_back = before.is_some() && mark.is_none();
+            ready.quiet_until = taken_back.then(|| now + reconcile::TAKEN_BACK);
         }
     }
 
@@ -98,12 +130,20 @@ impl Terms {
     /// Takes in what another Usher knows; tells whether that was news.
     fn learn(&mut self, kept: &Kept) -> bool {
         let before = self.clone();
-        if kept.last.0 > self.last.0 {
-            self.last = kept.last;
-        }
         self.started = self.started.min(kept.started);
-        self.extended_until = self.extended_until.max(kept.extended_until);
-        self.kept_until = self.kept_until.max(kept.kept_until);
+        let Elsewhere { last, extended_until, kept_until } = &mut self.elsewhere;
+        *last = (*last).filter(|last| last.0 >= kept.last.0).or(Some(kept.last));
+        *extended_until = (*extended_until).max(kept.extended_until);
+        *kept_until = (*kept_until).max(kept.kept_until);
         *self != before
+    }
+
+    /// Takes what others told for its own; tells whether there was any.
+    pub(super) fn inherit(&mut self) -> bool {
+        let Elsewhere { last, extended_until, kept_until } = std::mem::take(&mut self.elsewhere);
+        self.last = last.filter(|last| last.0 > self.last.0).unwrap_or(self.last);
+        self.extended_until = self.extended_until.max(extended_until);
+        self.kept_until = self.kept_until.max(kept_until);
+        last.is_some()
     }
 }

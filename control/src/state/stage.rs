@@ -1,5 +1,6 @@
 //! Where a workspace stands, and what is known of it only there.
 
+use crate::usage::Kept;
 use crate::{Address, Cause, Generation, Identity, Mark, Order, Step, Terms, Trouble};
 use config::Template;
 use std::sync::Arc;
@@ -26,8 +27,17 @@ pub(crate) struct Want {
     pub(crate) since: Instant,
     /// Its place in the queue.
     pub(crate) place: Place,
-    /// When the driver was last asked to write it down.
-    pub(crate) asked: Option<Instant>,
+    /// Whether the driver has written it down: what it tells from then on comes after it.
+    pub(crate) taken: bool,
+    /// Before this the driver is not asked again, be it to write it down or to start it.
+    pub(crate) again_at: Option<Instant>,
+}
+
+impl Want {
+    /// Whether all others can see it.
+    pub(super) fn is_written(&self) -> bool {
+        self.taken || matches!(self.place, Place::Given(_))
+    }
 }
 
 /// A place in the queue of those that wait for their turn.
@@ -55,6 +65,10 @@ pub(crate) struct Starting {
     pub(crate) woken: Option<Instant>,
     /// Whether the driver has taken it up: what it tells from then on is about this start.
     pub(crate) taken: bool,
+    /// Whether the driver has told of it since: where there are others, what they do shows by then, too.
+    pub(crate) shown: bool,
+    /// When the driver is asked again, after an answer that does not say whether it was taken up.
+    pub(crate) again_at: Option<Instant>,
     pub(crate) step: Step,
     /// When it last got further.
     pub(crate) progress: Instant,
@@ -74,14 +88,22 @@ pub(crate) struct Ready {
     pub(crate) host: String,
     pub(crate) since: Instant,
     pub(crate) terms: Terms,
-    /// The first half of a stop; it is looked at again before it is stopped.
-    pub(crate) marked: Option<Marked>,
-    /// When the driver was last asked to write a mark down or to take it back.
-    pub(crate) marking: Option<Instant>,
+    /// Before this the driver is not asked about its mark, nor to stop it.
+    pub(crate) quiet_until: Option<Instant>,
     pub(crate) busy: Busy,
 }
 
-/// A mark, and when it was seen here.
+impl Ready {
+    /// What is known of its use, to be remembered until this instance is ready again.
+    pub(super) fn kept(&self) -> Kept {
+        let mut terms = self.terms.clone();
+        terms.inherit();
+        let Terms { started, last, extended_until, kept_until, .. } = terms;
+        Kept { generation: self.instance.generation.clone(), started, last, extended_until, kept_until }
+    }
+}
+
+/// A mark, and since when there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Marked {
     pub(crate) mark: Mark,
@@ -105,8 +127,8 @@ pub(crate) struct Stopping {
     /// Which instance; not known when a start was called off before it was seen.
     pub(crate) generation: Option<Generation>,
     pub(crate) then: Then,
-    /// When the driver was last asked to do it.
-    pub(crate) asked: Option<Instant>,
+    /// Before this the driver is not asked (again) to do it.
+    pub(crate) again_at: Option<Instant>,
     /// Whether the driver has taken it up: what it tells from then on comes after it.
     pub(crate) taken: bool,
     /// Set if it began to end without Usher: the driver will tell whether that is a failure.
