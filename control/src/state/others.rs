@@ -78,8 +78,7 @@ impl State {
     fn learn(&mut self, id: WorkspaceId, kept: Kept, last: bool) {
         // Before all is told, nobody knows what is there; afterwards only what is there is remembered.
         let known = !self.synced || self.workspaces.contains_key(&id);
-        let Some(ready) = self.ready_mut(&id).filter(|ready| ready.instance.generation == kept.generation)
-        else {
+        let Some(ready) = self.ready_mut(&id).filter(|ready| ready.instance.is(kept.generation)) else {
             if known {
                 self.restored.learn(id, kept);
             }
@@ -92,10 +91,12 @@ impl State {
         }
     }
 
-    /// All that there is was told: what is remembered of others cannot come any more.
+    /// All that there is was told: what others told of workspaces that are gone is nothing to remember.
     pub(super) fn forget_the_lost(&mut self) {
-        let Self { restored, workspaces, .. } = self;
-        restored.retain(|id| workspaces.contains_key(id));
+        let Self { peers, restored, workspaces, .. } = self;
+        if peers.is_some() {
+            restored.retain(|id| workspaces.contains_key(id));
+        }
     }
 
     pub(super) fn note_mark(&mut self, id: &WorkspaceId, mark: Option<Mark>, now: Instant) {

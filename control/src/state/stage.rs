@@ -1,6 +1,6 @@
 //! Where a workspace stands, and what is known of it only there.
 
-use crate::usage::Kept;
+use crate::usage::{Fingerprint, Kept};
 use crate::{Address, Cause, Generation, Identity, Mark, Order, Step, Terms, Trouble};
 use config::Template;
 use std::sync::Arc;
@@ -57,6 +57,12 @@ pub(crate) struct Instance {
     pub(crate) ended: CancellationToken,
 }
 
+impl Instance {
+    pub(super) fn is(&self, generation: Fingerprint) -> bool {
+        self.generation.fingerprint() == generation
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Starting {
     pub(crate) template: Arc<Template>,
@@ -99,7 +105,8 @@ impl Ready {
         let mut terms = self.terms.clone();
         terms.inherit();
         let Terms { started, last, extended_until, kept_until, .. } = terms;
-        Kept { generation: self.instance.generation.clone(), started, last, extended_until, kept_until }
+        let generation = self.instance.generation.fingerprint();
+        Kept { generation, started, last, extended_until, kept_until }
     }
 }
 
