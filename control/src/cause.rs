@@ -142,6 +142,18 @@ impl CauseCode {
     pub fn as_str(self) -> &'static str {
         self.words().name
     }
+
+    /// Whether it is of the moment and of all: nothing that a workspace can help, and nothing to count against it.
+    pub(crate) fn is_passing(self) -> bool {
+        matches!(
+            self,
+            Self::ClusterUnreachable
+                | Self::ClusterRecovering
+                | Self::ClusterSlow
+                | Self::ClusterBusy
+                | Self::Conflict
+        )
+    }
 }
 
 #[cfg(test)]

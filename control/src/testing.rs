@@ -1,6 +1,7 @@
 //! What the tests of the control loop share: values, and a driver that does as it is told.
 
 use crate::state::{Settings, State};
+use crate::table::Elsewhere;
 use crate::usage::Restored;
 use crate::work::Probes;
 use crate::{
@@ -79,7 +80,14 @@ pub(crate) fn state(settings: Settings, now: Instant) -> State {
 }
 
 pub(crate) fn terms(started: Instant) -> Terms {
-    Terms { started, last: (started, "started"), busy: None, extended_until: None, kept_until: None }
+    Terms {
+        started,
+        last: (started, "started"),
+        busy: None,
+        extended_until: None,
+        kept_until: None,
+        elsewhere: Elsewhere::default(),
+    }
 }
 
 pub(crate) fn wake(id: &WorkspaceId) -> Wake {

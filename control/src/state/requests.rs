@@ -3,9 +3,8 @@
 use super::{Effect, How, Place, Stage, State, Then, Want, Workspace};
 use crate::reconcile::admit::{Admission, admit};
 use crate::reconcile::idle;
-use crate::{Action, Activity, Order, StopReason, Wake, WakeRefused};
+use crate::{Action, Order, StopReason, Wake, WakeRefused};
 use config::WorkspaceId;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 impl State {
@@ -33,7 +32,14 @@ impl State {
     /// What a wake asks for, at the end of the queue.
     fn want(&mut self, wake: &Wake, now: Instant) -> Want {
         let place = self.next_place();
-        Want { owner: wake.owner.clone(), host: wake.host.clone(), since: now, place, asked: None }
+        Want {
+            owner: wake.owner.clone(),
+            host: wake.host.clone(),
+            since: now,
+            place,
+            taken: false,
+            again_at: None,
+        }
     }
 
     /// The last place in the queue; where there are others it is theirs to see before it counts.
@@ -47,17 +53,10 @@ impl State {
 
     fn enqueue(&mut self, wake: &Wake, now: Instant) {
         let want = self.want(wake, now);
-        let workspace = self.workspaces.entry(wake.id.clone()).or_insert_with(|| Workspace {
-            owner: wake.owner.clone(),
-            template: wake.template.clone(),
-            recorded: false,
-            stage: Stage::Stopped,
-            since: now,
-            activity: Arc::new(Activity::default()),
-            failures: 0,
-            stopped: None,
-            attempt: 0,
-        });
+        let workspace = self
+            .workspaces
+            .entry(wake.id.clone())
+            .or_insert_with(|| Workspace::new(wake.owner.clone(), wake.template.clone(), now));
         if !workspace.recorded {
             workspace.template = wake.template.clone();
         }
