@@ -36,13 +36,20 @@ impl Driver for KubernetesDriver {
             Action::Start(spec) => {
                 let wanted = Wanted::of(&spec, self.namespace())?;
                 self.inner.fold().begin(&spec.id, clock::now());
+                match self.claim(&spec, &wanted).await {
+                    Ok(false) => {}
+                    claimed => {
+                        claimed.inspect_err(|_| self.inner.fold().call_off(&spec.id))?;
+                        return Ok(());
+                    }
+                }
                 let known = self.inner.fold().look(&spec.id);
                 let broken = known.filter(|known| wanted.mends(known)).and_then(|known| known.generation());
                 let done = self.pursue(&spec.id, None, |known| wanted.start(known)).await;
                 match (&done, broken) {
                     (Err(_), _) => self.inner.fold().call_off(&spec.id),
                     // The template that it was made from has been mended, and it would stay as it is.
-                    (Ok(()), Some(pod)) => return self.remove_pod(&spec.id, &pod).await,
+                    (Ok(()), Some(pod)) => return self.remove_pod(&names::pod(&spec.id), &pod).await,
                     (Ok(()), None) => {}
                 }
                 done
@@ -74,7 +81,7 @@ impl Driver for KubernetesDriver {
 }
 
 impl KubernetesDriver {
-    fn namespace(&self) -> &str {
+    pub(super) fn namespace(&self) -> &str {
         &self.inner.kubernetes.namespace
     }
 
@@ -93,15 +100,18 @@ impl KubernetesDriver {
     }
 
     async fn stop(&self, id: &WorkspaceId, generation: Option<&Generation>, why: &Stop) -> Result<(), Cause> {
-        self.pursue(id, None, |known| plan::stop(known, generation, why)).await
+        let body = self.inner.fold().look(id).and_then(|known| known.body);
+        self.pursue(id, None, |known| plan::stop(known, generation, why)).await?;
+        self.let_go(id, body).await;
+        Ok(())
     }
 
     /// Has the controller try again at once, and the node: it keeps its patience by the pod.
     async fn nudge(&self, id: &WorkspaceId) -> Result<(), Cause> {
         let stuck = self.inner.fold().look(id).filter(|known| known.is_wanted() && !known.runs());
         self.inner.fold().begin(id, clock::now());
-        if let Some(pod) = stuck.and_then(|known| known.generation()) {
-            return self.remove_pod(id, &pod).await;
+        if let Some((name, Some(pod))) = stuck.map(|known| (known.pod_name(), known.generation())) {
+            return self.remove_pod(&name, &pod).await;
         }
         let (note, mut nudged) = (unix_ms().to_string(), false);
         self.pursue(id, None, move |known| {
@@ -114,7 +124,7 @@ impl KubernetesDriver {
     ///
     /// A call that was refused because something else stands there than was known, or whose answer was lost, is not
     /// repeated: the watch tells what stands, and the next plan is made of that.
-    async fn pursue(
+    pub(super) async fn pursue(
         &self,
         id: &WorkspaceId,
         manager: Option<&str>,
@@ -208,13 +218,19 @@ impl KubernetesDriver {
     }
 
     /// Has what was taken in read and told.
-    fn told(&self) {
+    pub(super) fn told(&self) {
         self.inner.fold().flush(clock::now());
         self.inner.woken.notify_one();
     }
 
     /// What an answer, or the want of one, is to whoever waits.
-    fn cause(&self, verb: &'static str, resource: &'static str, name: &str, error: &CallError) -> Cause {
+    pub(super) fn cause(
+        &self,
+        verb: &'static str,
+        resource: &'static str,
+        name: &str,
+        error: &CallError,
+    ) -> Cause {
         let call = Call { verb, resource, namespace: self.namespace(), name };
         match error {
             CallError::Refused { code, reason, message } => {
@@ -236,7 +252,7 @@ impl KubernetesDriver {
 }
 
 /// Whether something else stood there than was known. A wrong `uid` is answered as a change of it (422).
-fn outdated(error: &CallError) -> bool {
+pub(super) fn outdated(error: &CallError) -> bool {
     match error {
         CallError::Refused { code: 409, .. } => true,
         CallError::Refused { code: 422, message, .. } => message.contains("metadata.uid"),

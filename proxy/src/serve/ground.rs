@@ -2,13 +2,14 @@
 
 use super::ServeError;
 use config::{Config, Kubeconfig, Kubernetes};
-use control::kubernetes::{Client, ClientMetrics, ClientSettings, ConnectError, replica_name};
+use control::kubernetes::{Client, ClientMetrics, ClientSettings, ConnectError, WarmMetrics, replica_name};
 use control::{
     Driver, KubernetesDriver, KubernetesSettings, ProcessDriver, ProcessSettings, Records, RedbRecords,
     SecretRecords,
 };
 use prometheus::Registry;
 use std::sync::Arc;
+use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +18,13 @@ pub(super) enum Ground {
     /// This machine: the records are in a file.
     Machine(Arc<RedbRecords>),
     /// A cluster: the records are Secrets.
-    Cluster { client: Client, kubernetes: Kubernetes, records_namespace: String, records: Arc<SecretRecords> },
+    Cluster {
+        client: Client,
+        kubernetes: Kubernetes,
+        records_namespace: String,
+        records: Arc<SecretRecords>,
+        warm: WarmMetrics,
+    },
 }
 
 impl Ground {
@@ -43,7 +50,8 @@ impl Ground {
         let records_namespace =
             named.ok_or_else(|| ConnectError::NotInCluster { reason: "no namespace".to_owned() })?.to_owned();
         let records = Arc::new(SecretRecords::new(&client, &records_namespace));
-        Ok(Self::Cluster { client, kubernetes, records_namespace, records })
+        let warm = WarmMetrics::new(registry)?;
+        Ok(Self::Cluster { client, kubernetes, records_namespace, records, warm })
     }
 
     /// Where users, sessions and the rest are kept.
@@ -57,19 +65,21 @@ impl Ground {
     /// Begins to drive. What is left to wait for at the end is the task that comes with the driver.
     pub(super) async fn drive(
         self,
-        config: &Config,
+        config: Receiver<Arc<Config>>,
         open_files: Option<u64>,
         shutdown: CancellationToken,
     ) -> Result<(Arc<dyn Driver>, JoinHandle<()>), ServeError> {
         match self {
             Self::Machine(records) => {
                 let usher = std::env::current_exe()?;
-                let settings = ProcessSettings { state_dir: config.state_dir.clone(), usher, open_files };
+                let state_dir = config.borrow().state_dir.clone();
+                let settings = ProcessSettings { state_dir, usher, open_files };
                 let driver = Arc::new(ProcessDriver::open(settings, records).await?);
                 Ok((driver, tokio::spawn(std::future::ready(()))))
             }
-            Self::Cluster { client, kubernetes, records_namespace, records: _ } => {
-                let settings = KubernetesSettings { kubernetes, records_namespace, replica: replica_name() };
+            Self::Cluster { client, kubernetes, records_namespace, records: _, warm } => {
+                let replica = replica_name();
+                let settings = KubernetesSettings { kubernetes, records_namespace, replica, config, warm };
                 let (driver, driving) = KubernetesDriver::begin(&client, settings, shutdown);
                 Ok((driver, driving))
             }

@@ -93,7 +93,7 @@ impl Realm {
         let may = |group: &str, resource: &str, verbs: &[&str]| json!({ "apiGroups": [group], "resources": [resource], "verbs": verbs });
         let workspaces = json!([
             may("apps", "statefulsets", &["list", "watch", "create", "patch", "delete"]),
-            may("", "pods", &["list", "watch", "delete"]),
+            may("", "pods", &["list", "watch", "patch", "delete"]),
             may("", "persistentvolumeclaims", &["list", "watch", "delete"]),
             may("", "events", &["list", "watch"]),
         ]);

@@ -12,15 +12,13 @@ const CLAIMS: u32 = 16;
 
 impl KubernetesDriver {
     /// Removes a pod, this one only; its controller makes the next.
-    pub(super) async fn remove_pod(&self, id: &WorkspaceId, pod: &Generation) -> Result<(), Cause> {
-        let name = names::pod(id);
-        let deleted =
-            self.inner.client.delete::<Pod>(self.namespace(), &name, &only(pod.0.to_string())).await;
+    pub(super) async fn remove_pod(&self, name: &str, pod: &Generation) -> Result<(), Cause> {
+        let deleted = self.inner.client.delete::<Pod>(self.namespace(), name, &only(pod.0.to_string())).await;
         match deleted {
             Ok(_) => Ok(()),
             // Another has its name by now.
             Err(error) if error.code() == Some(409) => Ok(()),
-            Err(error) => Err(self.cause("delete", "pods", &name, &error)),
+            Err(error) => Err(self.cause("delete", "pods", name, &error)),
         }
     }
 
@@ -38,6 +36,7 @@ impl KubernetesDriver {
         let deleted = self.inner.client.delete::<StatefulSet>(self.namespace(), &name, &how).await;
         deleted.map_err(|error| self.cause("delete", "statefulsets.apps", &name, &error))?;
         self.forget(id, Some(&known));
+        self.let_go(id, known.body).await;
         Ok(())
     }
 
