@@ -19,11 +19,12 @@ fn template(realm: &Realm, name: &str, keys: &str) -> String {
 /// Waits until the cause is shown, and looks when its first sign stood in the API: `object` shows `sign` at `path`.
 async fn told(realm: &Realm, usher: &Usher, cause: &Cause<'_>) -> Value {
     let person = Person::logged_in(usher, cause.name).await;
-    let sign = wait_for(&format!("the first sign of {}", cause.code), STARTED, async || {
+    let (awaited, owed) = (format!("the first sign of {}", cause.code), format!("{} on the page", cause.code));
+    let sign = wait_for(&awaited, STARTED, async || {
         let seen = shown(realm, &cause.object(), cause.path).await?;
         seen.contains(cause.sign).then(Instant::now)
     });
-    let told = wait_for(&format!("{} to be told of {}", cause.name, cause.code), STARTED, async || {
+    let told = wait_for(&owed, STARTED, async || {
         let status = person.status().await;
         (status["cause"]["code"] == cause.code).then(|| (status, Instant::now()))
     });
