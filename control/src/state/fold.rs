@@ -260,12 +260,14 @@ impl State {
             let then = Then::Fail(Cause::template_gone(&workspace.template));
             return self.end(id, How::Stop, seen.generation, then, now);
         };
-        let mut instance = seen.generation.map(|generation| Instance::new(generation, now));
-        if let Some(instance) = &mut instance
-            && let Some(known) = self.restored.get(id, &instance.generation)
-        {
-            instance.started = known.started;
-        }
+        let before = workspace.stage.instance();
+        let instance = seen.generation.map(|generation| {
+            // One that has moved to another address is no younger for it.
+            let same = before.filter(|instance| instance.generation == generation);
+            let recorded = self.restored.get(id, &generation).map(|known| known.started);
+            let started = same.map(|instance| instance.started).or(recorded).unwrap_or(now);
+            Instance { started, ..Instance::new(generation, now) }
+        });
         let starting = Starting {
             template,
             host: format!("{id}.{}", self.settings.domain),
