@@ -3,7 +3,7 @@
 use crate::accept::{self, CoreFailed, Cores};
 use crate::assertion::Assertions;
 use crate::edge::Edge;
-use crate::keys::{Keys, KeysError};
+use crate::keys::{Following, Keys, KeysError};
 use crate::listen::{self, Bound, ListenError};
 use crate::metrics::Metrics;
 use crate::{admin, drain, warnings};
@@ -12,7 +12,8 @@ use axum::Router;
 use axum::serve::Listener;
 use config::{Admin, Config};
 use control::{
-    Control, LoopError, OpenError, ProcessDriver, ProcessSettings, RedbRecords, StartError, StoreOpenError,
+    Control, LoopError, OpenError, ProcessDriver, ProcessSettings, Records, RedbRecords, StartError,
+    StoreOpenError,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::{DirBuilder, Permissions};
@@ -108,7 +109,8 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let shutdown = CancellationToken::new();
     // Whoever holds the records' file is the one usher of this state folder: before anything is bound or started.
     let records = Arc::new(RedbRecords::open(&config.state_dir.join("records.redb"))?);
-    let keys = Keys::open_dir(&config.state_dir)?;
+    let shared: Arc<dyn Records> = records.clone();
+    let (keys, following) = Keys::open_for(&config, &shared).await?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let bound = listen::bind(&config.listeners, cores)?;
     let usher = std::env::current_exe()?;
@@ -137,7 +139,7 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     announce(&edge, &bound);
     let cores = accept::spawn(&edge, bound)?;
     let mut running = control.running;
-    watch_over(&edge, signals, &cores, &mut running, &mut admin)
+    watch_over(&edge, signals, &cores, &mut running, &mut admin, following)
         .await
         .inspect_err(|error| tracing::error!(%error, "usher ends, since a part of it has"))?;
     tokio::task::spawn_blocking(|| cores.join()).await??;
@@ -152,6 +154,7 @@ async fn watch_over(
     cores: &Cores,
     control: &mut tokio::task::JoinHandle<Result<(), LoopError>>,
     admin: &mut JoinSet<()>,
+    following: Following,
 ) -> Result<(), ServeError> {
     let drained = drain::on_signal(edge, signals);
     tokio::pin!(drained);
@@ -159,6 +162,7 @@ async fn watch_over(
         () = &mut drained => Ok(()),
         ended = control => Err(ended?.err().map_or(ServeError::CoreEnded, ServeError::from)),
         error = admin_ended(admin) => Err(error),
+        error = following => Err(error.into()),
         () = cores.ended() => {
             // In a drain the cores end one by one; before it that is a fault.
             if edge.draining.is_cancelled() { drained.await; Ok(()) } else { Err(ServeError::CoreEnded) }
