@@ -3,9 +3,9 @@
 pub(crate) mod admit;
 pub(crate) mod idle;
 
-use crate::state::{Busy, How, Place, Ready, Stage, Starting, State, Stopping, Want};
+use crate::state::{Busy, How, Place, Ready, Stage, Starting, State, Stopping, Want, Workspace};
 use crate::{Identity, StopReason};
-use config::WorkspaceId;
+use config::{Template, WorkspaceId};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ pub(crate) enum Decision {
     Start(WorkspaceId),
     /// Its turn has come, and its template is not in the configuration any more.
     TemplateGone(WorkspaceId),
+    /// Its turn has come, and what was made for its user was made of another template.
+    TemplateChanged(WorkspaceId),
     /// It has an address: find out when it accepts connections.
     Probe(WorkspaceId),
     /// Its start got no further for `start_timeout`.
@@ -85,14 +87,24 @@ fn turns(state: &State) -> Vec<Decision> {
     let mut decisions = Vec::new();
     for (place, id) in &state.queue {
         let Some(workspace) = state.workspaces.get(id) else { continue };
-        if !state.settings.templates.contains_key(&workspace.template) {
+        let Some(template) = state.settings.templates.get(&workspace.template) else {
             decisions.push(Decision::TemplateGone(id.clone()));
+            continue;
+        };
+        if is_of_another(workspace, template) {
+            decisions.push(Decision::TemplateChanged(id.clone()));
         } else if matches!(place, Place::Given(_)) && free > 0 && owners.insert(&workspace.owner) {
             decisions.push(Decision::Start(id.clone()));
             free -= 1;
         }
     }
     decisions
+}
+
+/// Whether one in the queue was admitted with what the rules of another template gave.
+fn is_of_another(workspace: &Workspace, template: &Template) -> bool {
+    let Stage::Queued(want) = &workspace.stage else { return false };
+    want.template != workspace.template && template.has_rules()
 }
 
 /// Asks for a want to be written down, and again if nothing is heard of it.

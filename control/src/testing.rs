@@ -72,6 +72,14 @@ pub(crate) fn settings(concurrent: usize, queue: usize, idle: Idle) -> Settings 
     }
 }
 
+/// Settings of workspaces that are pods, with these tables of the configuration.
+pub(crate) fn pods(tables: &str) -> Settings {
+    let head = "domain = 'lab.localhost'\ndriver = 'kubernetes'\nlisteners = [{ address = '127.0.0.1:8080' }]\n\
+                access = { allow = 'true', template = \"'demo'\" }\nkubernetes = { namespace = 'w' }\n";
+    let config = config::Config::parse("f", &format!("{head}{tables}"), &|_| None);
+    Settings::of(&config.unwrap_or_else(|findings| panic!("{findings}")))
+}
+
 pub(crate) fn state(settings: Settings, now: Instant) -> State {
     let mut state = State::new(settings, Restored::default(), false);
     state.fold(Event::Synced, now);

@@ -47,6 +47,11 @@ impl State {
                 self.fail(&id, cause, now);
                 None
             }
+            Decision::TemplateChanged(id) => {
+                let cause = CauseCode::TemplateChanged.into();
+                self.fail(&id, cause, now);
+                None
+            }
             Decision::Probe(id) => self.probe(&id),
             Decision::TimeOut(id) => self.time_out(&id, now),
             Decision::AskBusy(id) => self.ask_busy(&id),
