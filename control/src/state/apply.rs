@@ -48,6 +48,11 @@ impl State {
                 self.fail(&id, cause, now);
                 None
             }
+            Decision::TemplateChanged(id) => {
+                let cause = CauseCode::TemplateChanged.into();
+                self.fail(&id, cause, now);
+                None
+            }
             Decision::Probe(id) => self.probe(&id),
             Decision::TimeOut(id) => self.time_out(&id, now),
             Decision::AskBusy(id) => self.ask_busy(&id),
@@ -76,8 +81,8 @@ impl State {
         let workspace = self.workspaces.get(id)?;
         let Stage::Queued(want) = &workspace.stage else { return None };
         let template = self.settings.templates.get(&workspace.template)?.clone();
-        let (owner, host) = (want.owner.clone(), want.host.clone());
-        Some(StartSpec { id: id.clone(), owner, template, host })
+        let (owner, host, grant) = (want.owner.clone(), want.host.clone(), want.grant.clone());
+        Some(StartSpec { id: id.clone(), owner, template, host, grant })
     }
 
     fn start(&mut self, id: &WorkspaceId, now: Instant) -> Option<Effect> {
@@ -99,6 +104,7 @@ impl State {
             probing: false,
         };
         workspace.attempt += 1;
+        workspace.grant = spec.grant.clone();
         let attempt = workspace.attempt;
         self.enter(id, Stage::Starting(starting), now);
         Some(Effect::Act { id: id.clone(), attempt, action: Action::Start(spec) })
@@ -110,7 +116,8 @@ impl State {
         let Stage::Starting(starting) = &mut workspace.stage else { return None };
         starting.again_at = Some(now + ASK_AGAIN);
         let (template, host) = (starting.template.clone(), starting.host.clone());
-        let spec = StartSpec { id: id.clone(), owner: workspace.owner.clone(), template, host };
+        let (owner, grant) = (workspace.owner.clone(), workspace.grant.clone());
+        let spec = StartSpec { id: id.clone(), owner, template, host, grant };
         Some(Effect::Act { id: id.clone(), attempt: workspace.attempt, action: Action::Start(spec) })
     }
 
