@@ -10,7 +10,6 @@ mod grant;
 mod spec;
 
 pub(super) use finish::finished;
-#[expect(unused_imports, reason = "the driver that reads by it stands apart")]
 pub(crate) use grant::{annotations, granted};
 pub(super) use spec::of_template;
 
@@ -46,7 +45,6 @@ pub(crate) enum BadPod {
 ///
 /// # Errors
 /// The values or the overlay do not fit the template.
-#[cfg_attr(not(test), expect(dead_code, reason = "the driver that acts by it stands apart"))]
 pub(crate) fn stateful_set(spec: &StartSpec, namespace: &str, replicas: u8) -> Result<StatefulSet, BadPod> {
     let (template, values) = (&spec.template, &spec.grant.values);
     let Runs::Kubernetes(pods) = &template.runs else {

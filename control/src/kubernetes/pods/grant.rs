@@ -18,7 +18,6 @@ pub(crate) fn annotations(grant: &Grant) -> [(&'static str, Option<String>); 2] 
 /// The grant that annotations tell.
 ///
 /// What another hand has broken is left out: a start without a value that its template needs says which it is.
-#[cfg_attr(not(test), expect(dead_code, reason = "the driver that reads by it stands apart"))]
 pub(crate) fn granted(annotations: &BTreeMap<String, String>) -> Grant {
     let values = annotations.get(names::VALUES).and_then(|text| serde_json::from_str(text).ok());
     let quotas: Option<Vec<String>> =

@@ -140,7 +140,7 @@ fn what_another_templates_rules_gave_starts_nothing() {
     assert_eq!(admit(&state, &wake(&alice), now), Ok(Admission::Enqueue));
 
     // Nothing was known of it when it was asked for; what is told then is that it has another template.
-    let mut state = super::super::State::new(pods(RULED), Default::default(), false);
+    let mut state = State::new(pods(RULED), Default::default(), false);
     state.wake(&asked, now).unwrap();
     state.fold(seen(&alice, ObservedPhase::Stopped), now);
     state.fold(Event::Synced, now);
