@@ -1,7 +1,6 @@
 //! What Usher writes down on a workspace's StatefulSet, as it is read and as it is written. Pure.
 
-use super::names;
-use super::pods::granted;
+use super::{names, pods};
 use crate::{Cause, CauseCode, Grant, Identity, Order, StopReason};
 use config::{TemplateName, WorkspaceId};
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -18,7 +17,7 @@ pub(crate) struct Notes {
     pub(crate) owner: Identity,
     /// The template that its pods are made from.
     pub(crate) template: TemplateName,
-    /// What it was admitted with.
+    /// What its last start, or want, was admitted with.
     pub(crate) grant: Grant,
     /// The hash of the pod template that it holds.
     pub(crate) hash: Option<String>,
@@ -85,7 +84,7 @@ impl Notes {
             id: id.ok_or(NotOurs::Name)?,
             owner,
             template: template.ok_or(NotOurs::Template)?,
-            grant: meta.annotations.as_ref().map(granted).unwrap_or_default(),
+            grant: meta.annotations.as_ref().map(pods::granted).unwrap_or_default(),
             hash: text(meta, names::TEMPLATE_HASH).map(str::to_owned),
             wanted: wanted(meta),
             mark: annotation::<Marked>(meta, names::MARK).and_then(|mark| reason(&mark.reason)),

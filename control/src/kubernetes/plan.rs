@@ -67,8 +67,8 @@ impl<'a> Wanted<'a> {
         let mut annotations = json!({
             names::WANTED: null, names::MARK: null, names::STOPPED: null, names::FAILED: null,
         });
-        let mut patch = json!({ "metadata": { "uid": known.uid() }, "spec": { "replicas": 1 } });
         self.grant(&mut annotations);
+        let mut patch = json!({ "metadata": { "uid": known.uid() }, "spec": { "replicas": 1 } });
         if self.is_new_to(known) {
             annotations[names::TEMPLATE_HASH] = json!(self.annotation(names::TEMPLATE_HASH));
             let now = serde_json::to_value(known.set.spec.as_ref().map(|spec| &spec.template));
@@ -102,7 +102,7 @@ impl<'a> Wanted<'a> {
         Plan::Create(Box::new(set))
     }
 
-    /// What it was admitted with: any Usher is to be able to start it.
+    /// Writes down what it was admitted with, in place of what an earlier start was.
     fn grant(&self, annotations: &mut Value) {
         for (key, value) in pods::annotations(&self.spec.grant) {
             annotations[key] = json!(value);
