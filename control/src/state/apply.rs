@@ -2,7 +2,7 @@
 
 use super::{Busy, How, Marked, Note, Stage, Starting, State, Then};
 use crate::StopReason;
-use crate::reconcile::{ASK_AGAIN, Decision, patience};
+use crate::reconcile::{ASK_AGAIN, Decision, patience, reconcile};
 use crate::{Action, Address, Cause, CauseCode, Generation, Mark, StartSpec, Step, Stop, Weight};
 use config::{Connect, ProcessTemplate, ReadyProbe, Runs, Template, WorkspaceId};
 use std::sync::Arc;
@@ -36,7 +36,25 @@ pub(crate) enum Effect {
     Tail { id: WorkspaceId, attempt: u64 },
 }
 
+/// How often it is decided anew at one moment: what follows from a decision is decided in the next round or the one
+/// after. More would be decisions that never come to an end.
+const ROUNDS: usize = 16;
+
 impl State {
+    /// Decides, and does what was decided, until nothing is left to decide. What it takes outside is the answer, and
+    /// whether it came to rest: if not, that is a mistake in the decisions.
+    pub(crate) fn settle(&mut self, now: Instant) -> (Vec<Effect>, bool) {
+        let mut effects = Vec::new();
+        for _ in 0..ROUNDS {
+            let decisions = reconcile(self, now);
+            if decisions.is_empty() {
+                return (effects, true);
+            }
+            effects.extend(decisions.into_iter().filter_map(|decision| self.apply(decision, now)));
+        }
+        (effects, reconcile(self, now).is_empty())
+    }
+
     /// Does what was decided; what it takes outside is the answer.
     pub(crate) fn apply(&mut self, decision: Decision, now: Instant) -> Option<Effect> {
         match decision {
