@@ -122,6 +122,8 @@ codes! {
     Conflict,
     /// The namespace of the workspaces is missing.
     NamespaceMissing,
+    /// It has an address that Usher may not dial.
+    AddressRefused,
 }
 
 /// What is always true of a cause; a [`Cause`] says more where more is known.

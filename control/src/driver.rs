@@ -265,6 +265,17 @@ pub enum Step {
 pub struct Trouble {
     /// What it is.
     pub cause: Cause,
-    /// Whether it stays so until somebody changes something: the start has failed, and is taken back.
-    pub terminal: bool,
+    /// What follows.
+    pub weight: Weight,
+}
+
+/// What follows from what hinders a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// Nothing: it is why the instance before ended, and not why this start takes long.
+    Notice,
+    /// It may pass, or somebody may mend it; if the start takes too long, this is why.
+    Hindrance,
+    /// It stays so until somebody changes something: the start has failed, and is taken back.
+    End,
 }

@@ -1,15 +1,29 @@
 //! The Kubernetes side of control: workspaces as StatefulSets of one pod, records as Secrets.
+//!
+//! The cluster is the only truth. [`KubernetesDriver`] keeps nothing that it could not read again: what Usher decided
+//! stands in annotations of the StatefulSet, so that any Usher can go on where another ended. Four watches tell one
+//! task of all objects of the namespace; what they say is folded by workspace, read into a phase and a cause, and told.
+//!
+//! The number of a mark is the `resourceVersion` of its StatefulSet while the mark stands. Such numbers are of one
+//! store that counts all writes, and a watch tells them in order: who has seen one has seen every mark before it, and
+//! a write that carries it is refused as soon as anything else was written, the mark taken back above all. Should the
+//! object be written while it is marked, the mark counts as a newer one, for all who see it alike.
 
+mod board;
 mod client;
+mod driver;
 mod fit;
+mod fold;
 mod judge;
 mod lease;
+mod listen;
 mod names;
+mod notes;
 mod overlay;
 pub(crate) mod pause;
+mod plan;
 mod pods;
 mod profile;
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the driver that reads by it stands apart"))]
 mod reading;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -19,3 +33,102 @@ pub use client::{CallError, Client, ClientMetrics, ClientSettings, ConnectError,
 pub use judge::judge;
 pub use lease::{Lease, LeaseSettings};
 pub use watch::{Seen, Selection, watch};
+
+use config::Kubernetes;
+use fold::Fold;
+use listen::Watches;
+use ring::rand::{SecureRandom, SystemRandom};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::Notify;
+use tokio::sync::watch::{Receiver, Sender};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// The name of the lease of the Usher that stops what is idle.
+const REAPER: &str = "usher-reaper";
+/// Of how many workspaces something can be done at a time without one waiting for another: many more than calls are
+/// in flight.
+const TURNS: usize = 256;
+
+/// What the driver is told.
+#[derive(Debug, Clone)]
+pub struct KubernetesSettings {
+    /// `[kubernetes]`.
+    pub kubernetes: Kubernetes,
+    /// The namespace of Usher's records, where its lease is.
+    pub records_namespace: String,
+    /// The name of this Usher: see [`replica_name`].
+    pub replica: String,
+}
+
+/// Runs workspaces as pods of a cluster. Dropping it leaves them running.
+pub struct KubernetesDriver {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    kubernetes: Kubernetes,
+    replica: String,
+    fold: Mutex<Fold>,
+    /// Wakes the task that hears: a write was answered.
+    woken: Notify,
+    /// Counts what was told.
+    told: Sender<u64>,
+    turns: Vec<tokio::sync::Mutex<()>>,
+    leads: Receiver<bool>,
+    /// Cancelled when nothing is heard any more, for whatever reason.
+    broken: CancellationToken,
+}
+
+impl Inner {
+    fn fold(&self) -> MutexGuard<'_, Fold> {
+        self.fold.lock().expect("nobody panics with the lock held")
+    }
+}
+
+impl KubernetesDriver {
+    /// Begins to listen, and to want the reaper's lease.
+    ///
+    /// The task ends when it is shut down, after it has given the lease back. Should it end before, the streams of
+    /// [`Driver::observe`](crate::Driver::observe) end.
+    pub fn begin(
+        client: &Client,
+        settings: KubernetesSettings,
+        shutdown: CancellationToken,
+    ) -> (Arc<Self>, JoinHandle<()>) {
+        let KubernetesSettings { kubernetes, records_namespace, replica } = settings;
+        let namespace = records_namespace;
+        let lease = LeaseSettings { namespace, name: REAPER.to_owned(), replica: replica.clone() };
+        let (lease, leads) = Lease::new(client, lease);
+        let watches = Watches::new(client, &kubernetes.namespace);
+        let broken = CancellationToken::new();
+        let inner = Arc::new(Inner {
+            client: client.clone(),
+            fold: Mutex::new(Fold::new(kubernetes.clone())),
+            kubernetes,
+            replica,
+            woken: Notify::new(),
+            told: Sender::new(0),
+            turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
+            leads,
+            broken: broken.clone(),
+        });
+        let (listening, breaks) = (inner.clone(), broken.drop_guard());
+        let running = tokio::spawn(async move {
+            let _breaks = breaks;
+            let listen = shutdown.run_until_cancelled(listen::listen(listening, watches));
+            tokio::join!(lease.run(shutdown.clone()), listen);
+        });
+        (Arc::new(Self { inner }), running)
+    }
+}
+
+/// A name for this process among all Ushers of a cluster, never used again: the machine's, which in a cluster is the
+/// pod's, and a random number, since a container that is started again has the same one.
+pub fn replica_name() -> String {
+    let mut random = [0; 4];
+    SystemRandom::new().fill(&mut random).expect("the system gives random bytes");
+    let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{machine}-{:08x}", u32::from_be_bytes(random))
+}

@@ -34,9 +34,10 @@ pub use control::{Control, StartError};
 pub use control_loop::LoopError;
 pub use driver::{
     Action, Address, Driver, Event, Generation, Mark, Observed, ObservedPhase, Order, Shared, StartSpec,
-    Step, Stop, Trouble,
+    Step, Stop, Trouble, Weight,
 };
 pub use kubernetes::judge as judge_templates;
+pub use kubernetes::{KubernetesDriver, KubernetesSettings};
 pub use process::{OpenError, ProcessDriver, ProcessSettings};
 pub use records::redb::{RedbRecords, StoreOpenError};
 pub use records::secrets::SecretRecords;

@@ -1,5 +1,7 @@
 //! `usher serve`: makes every part, joins them, and ends them in order.
 
+mod ground;
+
 use crate::accept::{self, CoreFailed, Cores};
 use crate::assertion::Assertions;
 use crate::edge::Edge;
@@ -11,9 +13,9 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::serve::Listener;
 use config::{Admin, Config};
-use control::{
-    Control, LoopError, OpenError, ProcessDriver, ProcessSettings, RedbRecords, StartError, StoreOpenError,
-};
+use control::kubernetes::ConnectError;
+use control::{Control, LoopError, OpenError, StartError, StoreOpenError};
+use ground::Ground;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::{DirBuilder, Permissions};
 use std::io::{self, Write};
@@ -44,6 +46,9 @@ pub enum ServeError {
     /// The embedded file cannot be used.
     #[error(transparent)]
     Records(#[from] StoreOpenError),
+    /// There is no way to the cluster.
+    #[error(transparent)]
+    Cluster(#[from] ConnectError),
     /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
@@ -106,15 +111,13 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
 
 async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeError> {
     let shutdown = CancellationToken::new();
-    // Whoever holds the records' file is the one usher of this state folder: before anything is bound or started.
-    let records = Arc::new(RedbRecords::open(&config.state_dir.join("records.redb"))?);
+    let metrics = Metrics::new()?;
+    let ground = Ground::prepare(&config, &metrics.registry).await?;
     let keys = Keys::open_dir(&config.state_dir)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let bound = listen::bind(&config.listeners, cores)?;
-    let usher = std::env::current_exe()?;
-    let settings = ProcessSettings { state_dir: config.state_dir.clone(), usher, open_files };
-    let driver = Arc::new(ProcessDriver::open(settings, records.clone()).await?);
-    let metrics = Metrics::new()?;
+    let records = ground.records();
+    let (driver, driving) = ground.drive(&config, open_files, shutdown.clone()).await?;
     let (_config, seen) = watch::channel(config.clone());
     let control = Control::start(seen, driver, records, &metrics.registry, shutdown.clone()).await?;
     let edge = Arc::new(Edge {
@@ -142,7 +145,8 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
         .inspect_err(|error| tracing::error!(%error, "usher ends, since a part of it has"))?;
     tokio::task::spawn_blocking(|| cores.join()).await??;
     shutdown.cancel();
-    Ok(running.await??)
+    running.await??;
+    Ok(driving.await?)
 }
 
 /// Returns when everything was drained.

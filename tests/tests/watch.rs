@@ -51,7 +51,7 @@ impl Watched {
             let left = Duration::from_secs(60).saturating_sub(begun.elapsed());
             let seen = timeout(left, self.watch.next()).await;
             match seen.unwrap_or_else(|_| panic!("waited in vain for {what}")).expect("a watch never ends") {
-                Seen::Put(object) => {
+                Seen::Put(object) | Seen::Listed(object) => {
                     let value = object.data.and_then(|mut data| data.remove("value")).unwrap_or_default();
                     self.values.insert(object.metadata.name.unwrap(), value);
                     self.puts += 1;

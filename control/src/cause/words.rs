@@ -250,6 +250,11 @@ impl CauseCode {
                 "The place for workspaces in the cluster does not exist.",
                 "make the namespace that kubernetes.namespace names; it must not be in deletion",
             ),
+            Self::AddressRefused => (
+                "address_refused",
+                "The workspace has an address at which it may not be reached.",
+                "add the network of the cluster's pods to kubernetes.pod_networks",
+            ),
         };
         CauseWords { name, detail, hint }
     }

@@ -18,6 +18,20 @@ pub(crate) const TEMPLATE_HASH: &str = "usher.dev/template-hash";
 /// Annotation: what the template's rules gave for its user, a JSON object.
 pub(crate) const VALUES: &str = "usher.dev/values";
 
+/// Annotation: when it was asked for, while it waits for its turn, `{"at_ms":…,"replica":…}`.
+pub(crate) const WANTED: &str = "usher.dev/wanted";
+/// Annotation: the first half of a stop, `{"reason":…,"replica":…}`.
+pub(crate) const MARK: &str = "usher.dev/mark";
+/// Annotation: why it was last stopped, in the word of a `StopReason`.
+pub(crate) const STOPPED: &str = "usher.dev/stopped";
+/// Annotation: why it failed and was taken back to 0, `{"code":…,"detail":…,"hint":…}`.
+pub(crate) const FAILED: &str = "usher.dev/failed";
+/// Annotation: any change of it makes the controller try at once.
+pub(crate) const NUDGE: &str = "usher.dev/nudge";
+
+/// Field manager: who writes [`WANTED`]. The API server notes when it last did.
+pub(crate) const WANTER: &str = "usher-want";
+
 /// The workspace's container in its pod.
 pub(crate) const CONTAINER: &str = "workspace";
 /// The volume of the user's files; also the claim template, so that the claim is `home-<name>-0`.
@@ -32,6 +46,11 @@ const SUFFIX: usize = 10;
 /// The name of a workspace's StatefulSet: its id.
 pub(crate) fn stateful_set(id: &WorkspaceId) -> String {
     bounded(&id.to_string())
+}
+
+/// The name of a workspace's only pod.
+pub(crate) fn pod(id: &WorkspaceId) -> String {
+    format!("{}-0", stateful_set(id))
 }
 
 /// A text of at most [`NAME_MAX`] bytes; a longer one is cut and told from its like by a hash.

@@ -43,7 +43,6 @@ pub(crate) enum BadPod {
 ///
 /// # Errors
 /// The values or the overlay do not fit the template.
-#[cfg_attr(not(test), expect(dead_code, reason = "the driver that acts by it stands apart"))]
 pub(crate) fn stateful_set(
     spec: &StartSpec,
     values: &Values,

@@ -14,12 +14,11 @@ mod sign;
 mod view;
 
 pub(crate) use happening::Happening;
-pub(crate) use sign::Weight;
 pub(crate) use view::{Sight, View};
 
-use crate::{Address, Cause, CauseCode, Generation};
+use crate::{Address, Cause, CauseCode, Generation, Step, Trouble, Weight};
 use k8s_openapi::api::core::v1::Pod;
-use sign::{Finding, Sign};
+use sign::{Finding, Follows, Sign};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -78,30 +77,6 @@ pub(crate) enum Stands {
     },
 }
 
-/// How far a start is: each has its timeout, and a change is progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Step {
-    /// The cluster has made nothing yet.
-    Asked,
-    /// It looks for a node.
-    Scheduling,
-    /// The node fetches an image.
-    Pulling,
-    /// The node mounts, connects, prepares.
-    Creating,
-    /// Its program was started.
-    Started,
-}
-
-/// A cause that is shown while it is not the end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Trouble {
-    /// In words.
-    pub(crate) cause: Cause,
-    /// What follows: one of `Notice` is not why a start took too long.
-    pub(crate) weight: Weight,
-}
-
 /// What one reading hands on to the next.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Memory {
@@ -121,7 +96,7 @@ pub(crate) fn read(view: &View<'_>, before: Option<&Reading>, now: Instant) -> R
         let stands = match view.pod {
             None => Stands::Stopped,
             Some(_) => {
-                let trouble = pod::node_lost(view).map(Trouble::of);
+                let trouble = pod::node_lost(view).map(hinders);
                 Stands::Stopping { generation, trouble }
             }
         };
@@ -139,10 +114,8 @@ fn generation(pod: &Pod) -> Option<Generation> {
     pod.metadata.uid.as_deref().map(|uid| Generation(uid.into()))
 }
 
-impl Trouble {
-    fn of(finding: Finding) -> Self {
-        Self { weight: finding.sign.weight(), cause: finding.cause() }
-    }
+fn hinders(finding: Finding) -> Trouble {
+    Trouble { cause: finding.cause(), weight: Weight::Hindrance }
 }
 
 /// A workspace that is to run, while it is being read.
@@ -165,7 +138,7 @@ impl Start<'_> {
 
     /// The pod ends, and another comes: for the one who waits that is a start like any other.
     fn interrupted(&mut self, ended: Option<Generation>, why: Finding) -> Stands {
-        let notice = Trouble::of(why);
+        let notice = Trouble { cause: why.cause(), weight: Weight::Notice };
         if let Some(ended) = ended
             && self.memory.interruption.as_ref().map(|(known, _)| known) != Some(&ended)
         {
@@ -189,7 +162,7 @@ impl Start<'_> {
         let address = container::runs(self.view).then(|| address(self.view)).flatten();
         let found = lost.map(|finding| (finding, true)).or_else(|| hindrance(self.view, step));
         if let Some((finding, true)) = &found
-            && finding.sign.weight() == Weight::End
+            && finding.sign.follows() == Follows::End
             && self.view.sight != Sight::Blind
         {
             let (finding, _) = found.expect("it was matched");
@@ -211,17 +184,17 @@ impl Start<'_> {
     /// never the end, and has to stand in any case.
     fn shown(&mut self, finding: Finding, of_now: bool) -> Option<Trouble> {
         let code = finding.sign.code();
-        let weight = match finding.sign.weight() {
-            Weight::End | Weight::Hindrance if !of_now => Weight::Passing,
-            Weight::End => Weight::Hindrance,
-            weight => weight,
+        let (passing, weight) = match finding.sign.follows() {
+            Follows::Notice => (false, Weight::Notice),
+            Follows::End | Follows::Hindrance => (!of_now, Weight::Hindrance),
+            Follows::Passing => (true, Weight::Hindrance),
         };
         let (since, was_shown) = match self.memory.sign {
             Some((known, since, shown)) if known == code => (since, shown),
             _ => (self.now, false),
         };
         let due = since + SETTLES;
-        let shown = was_shown || weight != Weight::Passing || self.now >= due;
+        let shown = was_shown || !passing || self.now >= due;
         self.memory.sign = Some((code, since, shown));
         if !shown {
             self.again_at = Some(due);

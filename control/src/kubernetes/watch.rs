@@ -46,6 +46,8 @@ const PAGE: u32 = 500;
 pub enum Seen<K> {
     /// An object is new or changed, or another has its name now (then its `uid` differs).
     Put(K),
+    /// As [`Seen::Put`], told by a list: it may be so for long, and what is told before it may be newer.
+    Listed(K),
     /// The object of this name is gone.
     Deleted(String),
     /// What was told so far is the whole truth: at first, and again after [`Seen::Blind`].
@@ -228,7 +230,7 @@ impl<K: Object> Watcher<K> {
         let page = self.client.page::<K>(&self.selection.namespace, &params).await?;
         let version = number(page.metadata.resource_version.as_deref())?;
         for object in page.items {
-            self.known.put(object, &mut self.news)?;
+            self.known.listed(object, &mut self.news)?;
         }
         match page.metadata.continue_.filter(|next| !next.is_empty()) {
             Some(next) => self.stage = Stage::Paging(Some(next)),

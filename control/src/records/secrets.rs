@@ -159,7 +159,7 @@ impl Names {
     /// best that is known.
     fn change(&mut self, seen: Seen<Secret>) -> Option<Change> {
         match seen {
-            Seen::Put(secret) => {
+            Seen::Put(secret) | Seen::Listed(secret) => {
                 let object = secret.metadata.name.clone().unwrap_or_default();
                 let record = readable(self.kind, secret)?;
                 if object::plain_name(self.kind, &object).is_none() {

@@ -3,7 +3,7 @@
 use super::{Busy, How, Marked, Note, Stage, Starting, State, Then};
 use crate::StopReason;
 use crate::reconcile::Decision;
-use crate::{Action, Address, Cause, CauseCode, Generation, Mark, StartSpec, Step, Stop};
+use crate::{Action, Address, Cause, CauseCode, Generation, Mark, StartSpec, Step, Stop, Trouble, Weight};
 use config::{Connect, ProcessTemplate, ReadyProbe, Runs, Template, WorkspaceId};
 use std::sync::Arc;
 use std::time::Instant;
@@ -120,7 +120,8 @@ impl State {
         let Stage::Starting(starting) = &workspace.stage else { return None };
         let generation = workspace.stage.generation().cloned();
         let attempt = workspace.attempt;
-        let known = starting.trouble.as_ref().map(|trouble| trouble.cause.clone());
+        let hinders = |trouble: &&Trouble| trouble.weight != Weight::Notice;
+        let known = starting.trouble.as_ref().filter(hinders).map(|trouble| trouble.cause.clone());
         let cause = known.unwrap_or_else(|| late(&starting.template));
         self.end(id, How::Stop, generation, Then::Fail(cause), now);
         Some(Effect::Tail { id: id.clone(), attempt })

@@ -9,7 +9,7 @@ use crate::table::Standing;
 use crate::usage::Kept;
 use crate::{
     Activity, Address, Cause, CauseCode, Event, Generation, Mark, Observed, ObservedPhase, Order, Step,
-    Trouble,
+    Trouble, Weight,
 };
 use config::WorkspaceId;
 use std::sync::Arc;
@@ -196,7 +196,7 @@ impl State {
     }
 
     fn seen_running(&mut self, id: &WorkspaceId, seen: Seen, now: Instant) {
-        if let Some(Trouble { cause, terminal: true }) = seen.trouble {
+        if let Some(Trouble { cause, weight: Weight::End }) = seen.trouble {
             return self.give_up(id, seen.generation, cause, now);
         }
         let shared = self.peers.is_some();

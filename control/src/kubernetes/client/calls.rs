@@ -61,7 +61,21 @@ impl Client {
     /// # Errors
     /// The call came to nothing.
     pub async fn create<K: Object>(&self, namespace: &str, object: &K) -> Result<Created<K>, CallError> {
-        let request = of::<K>(namespace).create(&PostParams::default(), written(object));
+        self.create_as(None, namespace, object).await
+    }
+
+    /// As [`Client::create`], under the name of a field manager, whose last write the server dates.
+    ///
+    /// # Errors
+    /// The call came to nothing.
+    pub async fn create_as<K: Object>(
+        &self,
+        manager: Option<&str>,
+        namespace: &str,
+        object: &K,
+    ) -> Result<Created<K>, CallError> {
+        let how = PostParams { field_manager: manager.map(str::to_owned), ..PostParams::default() };
+        let request = of::<K>(namespace).create(&how, written(object));
         let response = self.answer(request).await?;
         let warnings = warnings(response.headers());
         Ok(Created { object: read(response).await?, warnings })
@@ -87,7 +101,22 @@ impl Client {
         name: &str,
         patch: &serde_json::Value,
     ) -> Result<K, CallError> {
-        self.call(of::<K>(namespace).patch(name, &PatchParams::default(), &Patch::Merge(patch))).await
+        self.patch_as(None, namespace, name, patch).await
+    }
+
+    /// As [`Client::patch`], under the name of a field manager, whose last write the server dates.
+    ///
+    /// # Errors
+    /// The call came to nothing.
+    pub async fn patch_as<K: Object>(
+        &self,
+        manager: Option<&str>,
+        namespace: &str,
+        name: &str,
+        patch: &serde_json::Value,
+    ) -> Result<K, CallError> {
+        let how = PatchParams { field_manager: manager.map(str::to_owned), ..PatchParams::default() };
+        self.call(of::<K>(namespace).patch(name, &how, &Patch::Merge(patch))).await
     }
 
     /// Deletes an object, under the preconditions of `how`; `false` when it is not there.

@@ -24,10 +24,10 @@ enum Role {
 
 /// What hinders a container, the worst first: of several, what ends it, then what comes first.
 pub(super) fn hindrance(view: &View<'_>) -> Option<Finding> {
-    use super::sign::Weight;
+    use super::sign::Follows;
     let found: Vec<Finding> =
         view.containers().filter_map(|status| Container::of(view, status).hindrance()).collect();
-    let ends = found.iter().position(|finding| finding.sign.weight() == Weight::End);
+    let ends = found.iter().position(|finding| finding.sign.follows() == Follows::End);
     found.into_iter().nth(ends.unwrap_or(0))
 }
 

@@ -55,6 +55,11 @@ impl Happening {
         }
     }
 
+    /// Its reason, in the cluster's word.
+    pub(crate) fn reason(&self) -> &str {
+        &self.reason
+    }
+
     fn is_about(&self, uid: Option<&str>) -> bool {
         !self.about.is_empty() && uid == Some(self.about.as_str())
     }

@@ -51,7 +51,7 @@ use crate::{Cause, CauseCode};
 
 /// What follows from a sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Weight {
+pub(crate) enum Follows {
     /// No waiting cures it: the workspace goes back to 0 at once.
     End,
     /// Shown at once. It may heal, or somebody may mend it: the timeout of the step ends it.
@@ -63,7 +63,7 @@ pub(crate) enum Weight {
 }
 
 macro_rules! signs {
-    ($($sign:ident => $code:ident, $weight:ident;)*) => {
+    ($($sign:ident => $code:ident, $follows:ident;)*) => {
         /// What can be read as a reason. The module's table says what follows from each.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(super) enum Sign {
@@ -71,7 +71,7 @@ macro_rules! signs {
         }
 
         impl Sign {
-            /// Every sign, its name, its cause and its weight.
+            /// Every sign, its name, its cause and what follows.
             #[cfg(test)]
             pub(super) const ALL: &'static [(Self, &'static str)] = &[$((Self::$sign, stringify!($sign)),)*];
 
@@ -83,9 +83,9 @@ macro_rules! signs {
             }
 
             /// What follows.
-            pub(super) fn weight(self) -> Weight {
+            pub(super) fn follows(self) -> Follows {
                 match self {
-                    $(Self::$sign => Weight::$weight,)*
+                    $(Self::$sign => Follows::$follows,)*
                 }
             }
         }
@@ -183,7 +183,7 @@ mod tests {
         let wanted: Vec<String> = Sign::ALL
             .iter()
             .map(|(sign, name)| {
-                format!("//! | `{name}` | `{}` | `{:?}` |", sign.code().as_str(), sign.weight())
+                format!("//! | `{name}` | `{}` | `{:?}` |", sign.code().as_str(), sign.follows())
             })
             .collect();
         assert_eq!(table, wanted);

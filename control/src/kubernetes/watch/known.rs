@@ -52,8 +52,9 @@ impl Known {
     ) -> Result<bool, Trouble> {
         match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                let seen = if self.position.is_none() { Seen::Listed } else { Seen::Put };
                 if self.advances(&object)? {
-                    self.put(object, news)?;
+                    self.put(object, seen, news)?;
                 }
             }
             WatchEvent::Deleted(object) => {
@@ -77,7 +78,20 @@ impl Known {
     }
 
     /// Takes in an object of a page of a list.
-    pub(super) fn put<K: Object>(&mut self, object: K, news: &mut VecDeque<Seen<K>>) -> Result<(), Trouble> {
+    pub(super) fn listed<K: Object>(
+        &mut self,
+        object: K,
+        news: &mut VecDeque<Seen<K>>,
+    ) -> Result<(), Trouble> {
+        self.put(object, Seen::Listed, news)
+    }
+
+    fn put<K: Object>(
+        &mut self,
+        object: K,
+        seen: fn(K) -> Seen<K>,
+        news: &mut VecDeque<Seen<K>>,
+    ) -> Result<(), Trouble> {
         let (name, version) = identified(&object)?;
         let held = Held { version, list: self.list };
         let full = self.objects.len() >= OBJECTS;
@@ -88,12 +102,12 @@ impl Known {
             Some(known) if known.list == self.list && known.version > version => {}
             Some(known) => {
                 *known = held;
-                news.push_back(Seen::Put(object));
+                news.push_back(seen(object));
             }
             None if full => return Err(Trouble::TooMany(OBJECTS)),
             None => {
                 self.objects.insert(name.into(), held);
-                news.push_back(Seen::Put(object));
+                news.push_back(seen(object));
             }
         }
         Ok(())
@@ -192,7 +206,7 @@ mod tests {
 
     fn word(seen: Seen<ConfigMap>) -> String {
         match seen {
-            Seen::Put(object) => {
+            Seen::Put(object) | Seen::Listed(object) => {
                 format!("{}{}", object.metadata.name.unwrap(), object.metadata.resource_version.unwrap())
             }
             Seen::Deleted(name) => format!("-{name}"),
@@ -259,7 +273,7 @@ mod tests {
             json!({"name": "a", "resourceVersion": "x"}),
         ] {
             let object: ConfigMap = serde_json::from_value(json!({"metadata": meta})).unwrap();
-            let put = Known::default().put(object, &mut VecDeque::new());
+            let put = Known::default().listed(object, &mut VecDeque::new());
             assert!(matches!(put, Err(Trouble::Unreadable(_))), "{meta}");
         }
     }

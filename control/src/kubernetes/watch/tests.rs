@@ -49,7 +49,7 @@ fn page(objects: &[(&str, u64)], version: u64, next: &str) -> Reply {
 
 fn word(seen: Seen<ConfigMap>) -> String {
     match seen {
-        Seen::Put(object) => {
+        Seen::Put(object) | Seen::Listed(object) => {
             format!("{}{}", object.metadata.name.unwrap(), object.metadata.resource_version.unwrap())
         }
         Seen::Deleted(name) => format!("-{name}"),

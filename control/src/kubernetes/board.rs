@@ -1,0 +1,125 @@
+//! What was told of each workspace, and what observers have not taken yet.
+
+use crate::{Event, Observed};
+use config::WorkspaceId;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, Weak};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// What was told. Written by whoever holds the [`Fold`](super::fold::Fold) that it is part of.
+#[derive(Default)]
+pub(super) struct Board {
+    told: BTreeMap<WorkspaceId, Observed>,
+    synced: bool,
+    blind: bool,
+    observers: Vec<Weak<Observer>>,
+}
+
+/// What one observer has to be told: of each workspace the last only, so that a slow one costs no more than
+/// there are workspaces.
+#[derive(Default)]
+struct Observer {
+    waiting: Mutex<Waiting>,
+    news: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    order: VecDeque<Key>,
+    events: HashMap<Key, Event>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Workspace(WorkspaceId),
+    Synced,
+    Sighted,
+}
+
+impl Board {
+    /// Tells how a workspace is, unless that was told; `None` = nothing is left of it.
+    pub(super) fn tell(&mut self, id: &WorkspaceId, observed: Option<Observed>) {
+        if self.told.get(id) != observed.as_ref() {
+            match observed {
+                Some(observed) => drop(self.told.insert(id.clone(), observed)),
+                None => drop(self.told.remove(id)),
+            }
+            self.tell_again(id);
+        }
+    }
+
+    /// Tells how a workspace is, though that was told: somebody waits for it.
+    pub(super) fn tell_again(&mut self, id: &WorkspaceId) {
+        let event = match self.told.get(id) {
+            Some(observed) => Event::Seen(observed.clone()),
+            None => Event::Gone(id.clone()),
+        };
+        self.post(Key::Workspace(id.clone()), event);
+    }
+
+    /// All that there is has been told.
+    pub(super) fn sync(&mut self) {
+        if !std::mem::replace(&mut self.synced, true) {
+            self.post(Key::Synced, Event::Synced);
+        }
+    }
+
+    /// Whether what was told is known to be true.
+    pub(super) fn sight(&mut self, sighted: bool) {
+        if std::mem::replace(&mut self.blind, !sighted) == sighted {
+            self.post(Key::Sighted, Event::Sighted(sighted));
+        }
+    }
+
+    /// All that was told, then every change; ends when the driver is `broken`.
+    pub(super) fn observe(&mut self, broken: CancellationToken) -> BoxStream<'static, Event> {
+        let observer = Arc::new(Observer::default());
+        for observed in self.told.values() {
+            observer.post(Key::Workspace(observed.id.clone()), Event::Seen(observed.clone()));
+        }
+        if self.blind {
+            observer.post(Key::Sighted, Event::Sighted(false));
+        }
+        if self.synced {
+            observer.post(Key::Synced, Event::Synced);
+        }
+        self.observers.push(Arc::downgrade(&observer));
+        stream::unfold(observer, async |observer| Some((observer.next().await, observer)))
+            .take_until(broken.cancelled_owned())
+            .boxed()
+    }
+
+    fn post(&mut self, key: Key, event: Event) {
+        self.observers.retain(|observer| {
+            observer.upgrade().inspect(|observer| observer.post(key.clone(), event.clone())).is_some()
+        });
+    }
+}
+
+impl Observer {
+    fn post(&self, key: Key, event: Event) {
+        let mut waiting = self.waiting.lock().expect("nobody panics with the lock held");
+        if waiting.events.insert(key.clone(), event).is_none() {
+            waiting.order.push_back(key);
+        }
+        drop(waiting);
+        self.news.notify_one();
+    }
+
+    async fn next(&self) -> Event {
+        loop {
+            if let Some(event) = self.take() {
+                return event;
+            }
+            self.news.notified().await;
+        }
+    }
+
+    fn take(&self) -> Option<Event> {
+        let mut waiting = self.waiting.lock().expect("nobody panics with the lock held");
+        let key = waiting.order.pop_front()?;
+        waiting.events.remove(&key)
+    }
+}

@@ -1,0 +1,270 @@
+//! What is done in the cluster: plans carried out, with few calls and within a second.
+
+mod remove;
+
+use super::fold::Known;
+use super::plan::{self, Plan, Wanted};
+use super::reading::answer::{self, Call};
+use super::{CallError, KubernetesDriver, names, notes};
+use crate::{Action, Cause, CauseCode, Driver, Event, Generation, Shared, Stop, clock};
+use config::WorkspaceId;
+use futures_util::stream::BoxStream;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use kube::core::Status;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::time::timeout_at;
+
+/// Until then an action is done or has failed: whoever waits for it is owed an answer within a second.
+const PATIENCE: Duration = Duration::from_millis(900);
+/// How often a plan is made: each costs a call, and who loses three races in a row is told so.
+const PLANS: usize = 3;
+
+#[async_trait::async_trait]
+impl Driver for KubernetesDriver {
+    fn observe(&self) -> BoxStream<'static, Event> {
+        self.inner.fold().observe(self.inner.broken.clone())
+    }
+
+    async fn act(&self, action: Action) -> Result<(), Cause> {
+        let _turn = self.turn(&action).await;
+        match action {
+            Action::Want(spec) => {
+                let wanted = Wanted::of(&spec, self.namespace())?;
+                let note = notes::want(unix_ms(), &self.inner.replica);
+                self.pursue(&spec.id, Some(names::WANTER), |known| wanted.want(known, &note)).await
+            }
+            Action::Start(spec) => {
+                let wanted = Wanted::of(&spec, self.namespace())?;
+                self.inner.fold().begin(&spec.id, clock::now());
+                let known = self.inner.fold().look(&spec.id);
+                let broken = known.filter(|known| wanted.mends(known)).and_then(|known| known.generation());
+                let done = self.pursue(&spec.id, None, |known| wanted.start(known)).await;
+                match (&done, broken) {
+                    (Err(_), _) => self.inner.fold().call_off(&spec.id),
+                    // The template that it was made from has been mended, and it would stay as it is.
+                    (Ok(()), Some(pod)) => return self.remove_pod(&spec.id, &pod).await,
+                    (Ok(()), None) => {}
+                }
+                done
+            }
+            Action::Mark { id, generation, reason } => {
+                let note = notes::mark(reason, &self.inner.replica);
+                self.pursue(&id, None, |known| plan::mark(known, &generation, &note)).await?;
+                self.watched(&id).await
+            }
+            Action::Unmark { id, mark } => self.pursue(&id, None, |known| plan::unmark(known, mark)).await,
+            Action::Stop { id, generation, why } => self.stop(&id, generation.as_ref(), &why).await,
+            Action::Delete { id, volume } => self.delete(&id, volume).await,
+            Action::Nudge { id } => self.nudge(&id).await,
+        }
+    }
+
+    async fn log_tail(&self, id: &WorkspaceId) -> String {
+        self.inner.fold().last_output(id, clock::now())
+    }
+
+    fn shared(&self) -> Option<Shared> {
+        let inner = &self.inner;
+        Some(Shared {
+            name: inner.replica.clone(),
+            use_every: inner.kubernetes.use_every,
+            leads: inner.leads.clone(),
+        })
+    }
+}
+
+impl KubernetesDriver {
+    fn namespace(&self) -> &str {
+        &self.inner.kubernetes.namespace
+    }
+
+    /// Of one workspace one thing is done after the other.
+    async fn turn(&self, action: &Action) -> tokio::sync::MutexGuard<'_, ()> {
+        let id = match action {
+            Action::Want(spec) | Action::Start(spec) => &spec.id,
+            Action::Mark { id, .. }
+            | Action::Unmark { id, .. }
+            | Action::Stop { id, .. }
+            | Action::Delete { id, .. }
+            | Action::Nudge { id } => id,
+        };
+        let hash = crate::hash::digest(&[id.to_string().as_bytes()]);
+        self.inner.turns[usize::from(hash[0]) % self.inner.turns.len()].lock().await
+    }
+
+    async fn stop(
+        &self,
+        id: &WorkspaceId,
+        generation: Option<&Generation>,
+        why: &Stop,
+    ) -> Result<(), Cause> {
+        self.pursue(id, None, |known| plan::stop(known, generation, why)).await
+    }
+
+    /// Has the controller try again at once, and the node: it keeps its patience by the pod.
+    async fn nudge(&self, id: &WorkspaceId) -> Result<(), Cause> {
+        let stuck = self.inner.fold().look(id).filter(|known| known.is_wanted() && !known.runs());
+        self.inner.fold().begin(id, clock::now());
+        if let Some(pod) = stuck.and_then(|known| known.generation()) {
+            return self.remove_pod(id, &pod).await;
+        }
+        let (note, mut nudged) = (unix_ms().to_string(), false);
+        self.pursue(id, None, move |known| {
+            if std::mem::replace(&mut nudged, true) { Plan::Nothing } else { plan::nudge(known, &note) }
+        })
+        .await
+    }
+
+    /// Makes plans and carries them out until one says that nothing is left to do.
+    ///
+    /// A call that was refused because something else stands there than was known, or whose answer was lost, is not
+    /// repeated: the watch tells what stands, and the next plan is made of that.
+    async fn pursue(
+        &self,
+        id: &WorkspaceId,
+        manager: Option<&str>,
+        mut plan: impl FnMut(Option<&Known>) -> Plan + Send,
+    ) -> Result<(), Cause> {
+        let until = clock::now() + PATIENCE;
+        let mut failed = None;
+        for _ in 0..PLANS {
+            let known = self.inner.fold().look(id);
+            let (verb, answered) = match plan(known.as_ref()) {
+                Plan::Nothing => {
+                    self.inner.fold().tell_again(id);
+                    return Ok(());
+                }
+                Plan::Refuse(cause) => return Err(cause),
+                Plan::Create(set) => ("create", self.create(id, manager, &set).await),
+                Plan::Patch(patch) => {
+                    let name = names::stateful_set(id);
+                    let client = &self.inner.client;
+                    ("patch", client.patch_as(manager, self.namespace(), &name, &patch).await)
+                }
+            };
+            let error = match answered {
+                Ok(set) => {
+                    self.inner.fold().answer(set, clock::now());
+                    self.told();
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            let cause = self.cause(verb, "statefulsets.apps", &names::stateful_set(id), &error);
+            if verb == "patch" && error.code() == Some(404) {
+                self.forget(id, known.as_ref());
+            } else if !outdated(&error) && !error.may_be_done() {
+                return Err(cause);
+            } else if !self.changes(id, known.as_ref(), until).await {
+                return Err(taken(id, verb, &error, self.namespace()).unwrap_or(cause));
+            }
+            failed = Some(cause);
+        }
+        Err(failed.expect("a plan that is not the last has failed"))
+    }
+
+    async fn create(
+        &self,
+        id: &WorkspaceId,
+        manager: Option<&str>,
+        set: &StatefulSet,
+    ) -> Result<StatefulSet, CallError> {
+        let created = self.inner.client.create_as(manager, self.namespace(), set).await?;
+        for warning in &created.warnings {
+            tracing::warn!(workspace.name = %id, warning, "the cluster made a workspace with a warning");
+        }
+        Ok(created.object)
+    }
+
+    /// What was known is not there any more.
+    fn forget(&self, id: &WorkspaceId, known: Option<&Known>) {
+        if let Some(known) = known {
+            self.inner.fold().removed(id, known.uid());
+            self.told();
+        }
+    }
+
+    /// Waits until something else is known of a workspace than this; `false` = it was not in time.
+    async fn changes(&self, id: &WorkspaceId, known: Option<&Known>, until: Instant) -> bool {
+        let which = |known: &Known| (known.uid().to_owned(), known.version());
+        let before = known.map(which);
+        let mut told = self.inner.told.subscribe();
+        let changed = async {
+            while self.inner.fold().look(id).as_ref().map(which) == before {
+                if told.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        timeout_at(until.into(), changed).await.is_ok()
+    }
+
+    /// Waits until the watch has come to what was written: others are told by it of a mark, in its order.
+    async fn watched(&self, id: &WorkspaceId) -> Result<(), Cause> {
+        let Some(version) = self.inner.fold().look(id).map(|known| known.version()) else { return Ok(()) };
+        let mut told = self.inner.told.subscribe();
+        let come = async {
+            while self.inner.fold().known_to() < version && told.changed().await.is_ok() {}
+        };
+        let until = clock::now() + PATIENCE;
+        timeout_at(until.into(), come).await.map_err(|_| {
+            let code = CauseCode::ClusterUnreachable;
+            let hint = "the mark was written, but the watch has not told of it".to_owned();
+            Cause { code, detail: code.words().detail.to_owned(), hint }
+        })
+    }
+
+    /// Has what was taken in read and told.
+    fn told(&self) {
+        self.inner.fold().flush(clock::now());
+        self.inner.woken.notify_one();
+    }
+
+    /// What an answer, or the want of one, is to whoever waits.
+    fn cause(&self, verb: &'static str, resource: &'static str, name: &str, error: &CallError) -> Cause {
+        let call = Call { verb, resource, namespace: self.namespace(), name };
+        match error {
+            CallError::Refused { code, reason, message } => {
+                let (reason, message) = (reason.clone(), message.clone());
+                answer::answered(&call, &Status { code: *code, reason, message, ..Status::default() })
+            }
+            CallError::Silent { after, .. } => answer::silent(&call, *after, &error.to_string()),
+            CallError::Crowded { .. } => {
+                let code = CauseCode::ClusterBusy;
+                Cause { code, detail: code.words().detail.to_owned(), hint: error.to_string() }
+            }
+            CallError::Unreachable { .. } | CallError::Unreadable { .. } => {
+                let code = CauseCode::ClusterUnreachable;
+                let hint = format!("{error}; {}", error.hint());
+                Cause { code, detail: code.words().detail.to_owned(), hint }
+            }
+        }
+    }
+}
+
+/// Whether something else stood there than was known. A wrong `uid` is answered as a change of it (422).
+fn outdated(error: &CallError) -> bool {
+    match error {
+        CallError::Refused { code: 409, .. } => true,
+        CallError::Refused { code: 422, message, .. } => message.contains("metadata.uid"),
+        _ => false,
+    }
+}
+
+/// Whether a StatefulSet that no watch tells of has the workspace's name.
+fn taken(id: &WorkspaceId, verb: &str, error: &CallError, namespace: &str) -> Option<Cause> {
+    let exists = verb == "create" && error.code() == Some(409);
+    exists.then(|| Cause {
+        hint: format!(
+            "a StatefulSet {} that usher did not make is in namespace {namespace}: remove it, or give it another name",
+            names::stateful_set(id)
+        ),
+        ..Cause::not_the_owner(id)
+    })
+}
+
+/// By this machine's clock: it tells apart what is written within a second, and nothing more.
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

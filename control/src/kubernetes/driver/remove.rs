@@ -1,0 +1,70 @@
+//! What is taken away: pods that are stuck, and workspaces with or without their files.
+
+use crate::kubernetes::{CallError, KubernetesDriver, names, notes};
+use crate::{Cause, Generation};
+use config::WorkspaceId;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::core::params::{DeleteParams, ListParams, Preconditions};
+
+/// How many claims are looked at: a workspace has one.
+const CLAIMS: u32 = 16;
+
+impl KubernetesDriver {
+    /// Removes a pod, this one only; its controller makes the next.
+    pub(super) async fn remove_pod(&self, id: &WorkspaceId, pod: &Generation) -> Result<(), Cause> {
+        let name = names::pod(id);
+        let deleted =
+            self.inner.client.delete::<Pod>(self.namespace(), &name, &only(pod.0.to_string())).await;
+        match deleted {
+            Ok(_) => Ok(()),
+            // Another has its name by now.
+            Err(error) if error.code() == Some(409) => Ok(()),
+            Err(error) => Err(self.cause("delete", "pods", &name, &error)),
+        }
+    }
+
+    /// Removes a workspace; the files first, so that whoever is interrupted can be asked again.
+    pub(super) async fn delete(&self, id: &WorkspaceId, volume: bool) -> Result<(), Cause> {
+        let known = self.inner.fold().look(id);
+        if volume {
+            self.delete_claims(id, known.as_ref().map(|known| &known.notes)).await?;
+        }
+        let Some(known) = known else {
+            self.inner.fold().tell_again(id);
+            return Ok(());
+        };
+        let (name, how) = (names::stateful_set(id), only(known.uid().to_owned()));
+        let deleted = self.inner.client.delete::<StatefulSet>(self.namespace(), &name, &how).await;
+        deleted.map_err(|error| self.cause("delete", "statefulsets.apps", &name, &error))?;
+        self.forget(id, Some(&known));
+        Ok(())
+    }
+
+    /// Removes the claims of this workspace that are of its owner.
+    async fn delete_claims(&self, id: &WorkspaceId, notes: Option<&notes::Notes>) -> Result<(), Cause> {
+        let labels = format!("{}={id},{}={}", names::WORKSPACE, names::MANAGED_BY, names::USHER);
+        let which = ListParams { label_selector: Some(labels), limit: Some(CLAIMS), ..ListParams::default() };
+        let cause =
+            |verb, name: &str, error: &CallError| self.cause(verb, "persistentvolumeclaims", name, error);
+        let page = self.inner.client.page::<PersistentVolumeClaim>(self.namespace(), &which).await;
+        let claims = page.map_err(|error| cause("list", "", &error))?.items;
+        for claim in claims {
+            let owner = notes::owner(&claim.metadata);
+            if notes.is_some_and(|notes| owner.as_ref() != Some(&notes.owner)) {
+                return Err(Cause::not_the_owner(id));
+            }
+            let name = claim.metadata.name.unwrap_or_default();
+            let how = only(claim.metadata.uid.unwrap_or_default());
+            let deleted = self.inner.client.delete::<PersistentVolumeClaim>(self.namespace(), &name, &how).await;
+            deleted.map_err(|error| cause("delete", &name, &error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Only the object with this `uid`, and what it made with it.
+fn only(uid: String) -> DeleteParams {
+    let preconditions = Preconditions { uid: Some(uid), resource_version: None };
+    DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() }
+}

@@ -1,0 +1,310 @@
+//! All that the cluster has told of workspaces, folded into what is told on.
+//!
+//! Whoever hears something takes it in and then flushes: what changed is read anew, once, and told. The answers to
+//! Usher's own writes are taken in like what the watches tell, so that nothing that is told after a write shows what
+//! was before it.
+
+mod happenings;
+mod workspace;
+
+pub(super) use workspace::Known;
+
+use super::board::Board;
+use super::notes::{self, Notes};
+use super::reading::{Happening, Sight};
+use super::watch::Seen;
+use crate::Event as Told;
+use config::{Kubernetes, WorkspaceId};
+use futures_util::stream::BoxStream;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
+use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+use workspace::Workspace;
+
+/// One word of a watch.
+pub(super) enum News {
+    Set(Seen<StatefulSet>),
+    Pod(Seen<Pod>),
+    Claim(Seen<PersistentVolumeClaim>),
+    Event(Seen<Event>),
+}
+
+/// All that is known.
+pub(super) struct Fold {
+    kubernetes: Kubernetes,
+    workspaces: HashMap<WorkspaceId, Workspace>,
+    sets: Sense,
+    pods: Sense,
+    /// When both were sensed again after one was blind.
+    back: Option<Instant>,
+    /// The highest version of a StatefulSet up to which all changes of all of them are known.
+    known_to: u64,
+    /// The highest version of a StatefulSet that was heard of.
+    heard_of: u64,
+    /// When the list of events began that is being told.
+    listed: Option<Instant>,
+    /// What has to be read anew.
+    touched: BTreeSet<WorkspaceId>,
+    /// When to read what anew although nothing was heard.
+    due: BTreeSet<(Instant, WorkspaceId)>,
+    board: Board,
+}
+
+/// How well one kind of objects is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sense {
+    /// Not all that there is was told yet.
+    Listing,
+    Whole,
+    Blind,
+}
+
+impl Fold {
+    /// Of nothing yet.
+    pub(super) fn new(kubernetes: Kubernetes) -> Self {
+        Self {
+            kubernetes,
+            workspaces: HashMap::new(),
+            sets: Sense::Listing,
+            pods: Sense::Listing,
+            back: None,
+            known_to: 0,
+            heard_of: 0,
+            listed: None,
+            touched: BTreeSet::new(),
+            due: BTreeSet::new(),
+            board: Board::default(),
+        }
+    }
+
+    /// Takes in what a watch told.
+    pub(super) fn take(&mut self, news: News, now: Instant) {
+        match news {
+            News::Set(seen) => self.set(seen, now),
+            News::Pod(seen) => self.pod(seen, now),
+            News::Claim(seen) => self.claim(seen),
+            News::Event(seen) => self.event(seen, now),
+        }
+    }
+
+    /// Takes in the answer to a write of a StatefulSet.
+    pub(super) fn answer(&mut self, set: StatefulSet, now: Instant) {
+        self.put_set(set, true, now);
+    }
+
+    /// Takes in that a StatefulSet is not there any more, or will not be in a moment.
+    pub(super) fn removed(&mut self, id: &WorkspaceId, uid: &str) {
+        if let Some(workspace) = self.workspaces.get_mut(id) {
+            workspace.removed(uid);
+            self.touched.insert(id.clone());
+        }
+    }
+
+    /// A start is asked for, or asked for again: what was read of an earlier one does not hold for it.
+    pub(super) fn begin(&mut self, id: &WorkspaceId, now: Instant) {
+        self.workspaces.entry(id.clone()).or_default().begin(now);
+        self.touched.insert(id.clone());
+    }
+
+    /// A start came to nothing.
+    pub(super) fn call_off(&mut self, id: &WorkspaceId) {
+        if let Some(workspace) = self.workspaces.get_mut(id) {
+            workspace.call_off();
+            self.touched.insert(id.clone());
+        }
+    }
+
+    /// What is known of a workspace, for whoever acts.
+    pub(super) fn look(&self, id: &WorkspaceId) -> Option<Known> {
+        self.workspaces.get(id)?.known()
+    }
+
+    /// The last words of a workspace's program that its node keeps.
+    pub(super) fn last_output(&self, id: &WorkspaceId, now: Instant) -> String {
+        let sight = self.sight();
+        self.workspaces.get(id).map(|workspace| workspace.last_output(sight, now)).unwrap_or_default()
+    }
+
+    /// Up to which version of a StatefulSet the watch itself has told all.
+    pub(super) fn known_to(&self) -> u64 {
+        self.known_to
+    }
+
+    /// Tells again how a workspace is: somebody waits for it.
+    pub(super) fn tell_again(&mut self, id: &WorkspaceId) {
+        self.board.tell_again(id);
+    }
+
+    /// All that is known, then every change.
+    pub(super) fn observe(&mut self, broken: CancellationToken) -> BoxStream<'static, Told> {
+        self.board.observe(broken)
+    }
+
+    /// Whether both kinds that workspaces are made of have been told.
+    pub(super) fn is_synced(&self) -> bool {
+        self.sets != Sense::Listing && self.pods != Sense::Listing
+    }
+
+    /// Reads anew what changed or is due, and tells it; when that is to be done next if nothing is heard.
+    pub(super) fn flush(&mut self, now: Instant) -> Option<Instant> {
+        if !self.is_synced() {
+            return None;
+        }
+        while self.due.first().is_some_and(|(at, _)| *at <= now) {
+            self.touched.extend(self.due.pop_first().map(|(_, id)| id));
+        }
+        for id in std::mem::take(&mut self.touched) {
+            self.read(id, now);
+        }
+        let sighted = self.sight() != Sight::Blind;
+        self.board.sight(sighted);
+        self.board.sync();
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    fn read(&mut self, id: WorkspaceId, now: Instant) {
+        let sight = self.sight();
+        let known_to = self.known_to;
+        let Some(workspace) = self.workspaces.get_mut(&id) else { return };
+        if let Some(at) = workspace.again_at() {
+            self.due.remove(&(at, id.clone()));
+        }
+        let observed = workspace.read(&self.kubernetes, sight, known_to, now);
+        if let Some(at) = workspace.again_at() {
+            self.due.insert((at, id.clone()));
+        }
+        self.board.tell(&id, observed);
+        if workspace.is_empty() {
+            self.workspaces.remove(&id);
+        }
+    }
+
+    fn sight(&self) -> Sight {
+        if self.sets == Sense::Whole && self.pods == Sense::Whole {
+            Sight::Confirmed { back: self.back }
+        } else {
+            Sight::Blind
+        }
+    }
+
+    fn set(&mut self, seen: Seen<StatefulSet>, now: Instant) {
+        match seen {
+            Seen::Put(set) => {
+                let version = notes::version(&set.metadata);
+                self.put_set(set, false, now);
+                self.known_to = self.known_to.max(version);
+            }
+            Seen::Listed(set) => {
+                self.heard_of = self.heard_of.max(notes::version(&set.metadata));
+                self.put_set(set, false, now);
+            }
+            Seen::Deleted(name) => {
+                // A workspace's object is named by its id.
+                let Ok(id) = WorkspaceId::parse(&name) else { return };
+                if let Some(workspace) = self.workspaces.get_mut(&id) {
+                    workspace.set_deleted();
+                    self.touched.insert(id);
+                }
+            }
+            Seen::Synced => {
+                self.known_to = self.known_to.max(self.heard_of);
+                self.touched.extend(self.workspaces.keys().cloned());
+                self.sense(|fold| &mut fold.sets, Sense::Whole, now);
+            }
+            Seen::Blind => self.sense(|fold| &mut fold.sets, Sense::Blind, now),
+        }
+    }
+
+    fn put_set(&mut self, set: StatefulSet, answered: bool, now: Instant) {
+        let name = set.metadata.name.clone().unwrap_or_default();
+        let notes = match Notes::of(&set) {
+            Ok(notes) => notes,
+            Err(error) => {
+                let name = name.as_str();
+                tracing::warn!(kubernetes.stateful_set = name, %error, "a StatefulSet with Usher's label is left alone");
+                return;
+            }
+        };
+        let id = notes.id.clone();
+        self.workspaces.entry(id.clone()).or_default().put_set(set, notes, answered, now);
+        self.touched.insert(id);
+    }
+
+    fn pod(&mut self, seen: Seen<Pod>, now: Instant) {
+        match seen {
+            Seen::Put(pod) | Seen::Listed(pod) => {
+                let Some(id) = notes::workspace(&pod.metadata) else { return };
+                if pod.metadata.name.as_deref() == Some(&super::names::pod(&id)) {
+                    self.workspaces.entry(id.clone()).or_default().put_pod(Some(pod));
+                    self.touched.insert(id);
+                }
+            }
+            Seen::Deleted(name) => {
+                let id = name.strip_suffix("-0").and_then(|name| WorkspaceId::parse(name).ok());
+                let Some(id) = id else { return };
+                if let Some(workspace) = self.workspaces.get_mut(&id) {
+                    workspace.put_pod(None);
+                    self.touched.insert(id);
+                }
+            }
+            Seen::Synced => self.sense(|fold| &mut fold.pods, Sense::Whole, now),
+            Seen::Blind => self.sense(|fold| &mut fold.pods, Sense::Blind, now),
+        }
+    }
+
+    fn claim(&mut self, seen: Seen<PersistentVolumeClaim>) {
+        match seen {
+            Seen::Put(claim) | Seen::Listed(claim) => {
+                let Some(id) = notes::workspace(&claim.metadata) else { return };
+                if let Some(workspace) = self.workspaces.get_mut(&id) {
+                    workspace.put_claim(claim);
+                    self.touched.insert(id);
+                }
+            }
+            Seen::Deleted(name) => {
+                let id = name.strip_prefix(super::names::HOME).and_then(|name| name.strip_prefix('-'));
+                let id = id.and_then(|name| name.strip_suffix("-0"));
+                let Some(id) = id.and_then(|name| WorkspaceId::parse(name).ok()) else { return };
+                if let Some(workspace) = self.workspaces.get_mut(&id) {
+                    workspace.claim_deleted(&name);
+                    self.touched.insert(id);
+                }
+            }
+            // It only tells causes: without it there is less to tell.
+            Seen::Synced | Seen::Blind => {}
+        }
+    }
+
+    fn event(&mut self, seen: Seen<Event>, now: Instant) {
+        let (event, listed) = match seen {
+            Seen::Put(event) => (event, None),
+            Seen::Listed(event) => (event, Some(*self.listed.get_or_insert(now))),
+            Seen::Synced => {
+                self.listed = None;
+                return;
+            }
+            // What was told stays as true as it was.
+            Seen::Deleted(_) | Seen::Blind => return,
+        };
+        let Some(id) = happenings::workspace(&event) else { return };
+        let Some(workspace) = self.workspaces.get_mut(&id) else { return };
+        let name = event.metadata.name.clone().unwrap_or_default();
+        workspace.happened(name, Happening::of(&event, listed.unwrap_or(now), listed.is_some()));
+        self.touched.insert(id);
+    }
+
+    /// Notes how well a kind of objects is seen; all that runs is read anew when that changes for the whole.
+    fn sense(&mut self, which: fn(&mut Self) -> &mut Sense, sense: Sense, now: Instant) {
+        let (before, was_synced) = (self.sight(), self.is_synced());
+        *which(self) = sense;
+        let after = self.sight();
+        if was_synced && before == Sight::Blind && after != Sight::Blind {
+            self.back = Some(now);
+        }
+        if before != self.sight() {
+            self.touched.extend(self.workspaces.keys().cloned());
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! What is known of one workspace.
+
+use super::happenings::Happenings;
+use crate::kubernetes::names;
+use crate::kubernetes::notes::{self, Notes};
+use crate::kubernetes::reading::{self, Happening, Reading, Sight, Stands, View};
+use crate::{Address, Cause, CauseCode, Generation, Mark, Observed, ObservedPhase, Trouble, Weight};
+use config::Kubernetes;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The objects of one workspace, in the form last received.
+#[derive(Debug, Default)]
+pub(super) struct Workspace {
+    set: Option<Set>,
+    /// The `uid` of a StatefulSet that was removed: what is still told of it is of the past.
+    removed: Option<String>,
+    pod: Option<Arc<Pod>>,
+    claims: Vec<PersistentVolumeClaim>,
+    happenings: Happenings,
+    /// When its start was asked for.
+    asked: Option<Instant>,
+    reading: Option<Reading>,
+}
+
+#[derive(Debug)]
+struct Set {
+    object: Arc<StatefulSet>,
+    notes: Notes,
+    version: u64,
+    /// Whether it was the answer to a write, which the watch may not have come to yet.
+    answered: bool,
+    /// Whether it is not there any more, and only what it left behind is.
+    gone: bool,
+}
+
+/// What whoever acts knows of a workspace.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) set: Arc<StatefulSet>,
+    pub(crate) notes: Notes,
+    /// Its pod, of this StatefulSet.
+    pub(crate) pod: Option<Arc<Pod>>,
+}
+
+impl Workspace {
+    pub(super) fn put_set(&mut self, mut set: StatefulSet, notes: Notes, answered: bool, now: Instant) {
+        let (uid, version) = (set.metadata.uid.as_deref(), notes::version(&set.metadata));
+        if self.removed.as_deref() == uid && set.metadata.deletion_timestamp.is_none() {
+            return;
+        }
+        if let Some(known) = &self.set
+            && !known.gone
+            && (known.answered || answered)
+            && known.version > version
+        {
+            // The watch comes to the answer later, or came beyond it.
+            return;
+        }
+        let was_wanted = self.set.as_ref().is_some_and(|set| !set.gone && replicas(&set.object) > 0);
+        if replicas(&set) == 0 {
+            self.asked = None;
+            self.happenings.clear();
+        } else if !was_wanted {
+            self.asked.get_or_insert(now);
+        }
+        // Who wrote which field takes as much room as the rest, and is read by nobody any more.
+        set.metadata.managed_fields = None;
+        self.set = Some(Set { object: Arc::new(set), notes, version, answered, gone: false });
+    }
+
+    pub(super) fn set_deleted(&mut self) {
+        match &mut self.set {
+            // It was made again, which the watch comes to later.
+            Some(set) if set.answered => {}
+            Some(set) => set.bury(),
+            None => {}
+        }
+        self.removed = None;
+    }
+
+    pub(super) fn removed(&mut self, uid: &str) {
+        if let Some(set) = &mut self.set
+            && set.object.metadata.uid.as_deref() == Some(uid)
+        {
+            set.bury();
+            self.removed = Some(uid.to_owned());
+        }
+    }
+
+    pub(super) fn put_pod(&mut self, pod: Option<Pod>) {
+        self.pod = pod.map(|mut pod| {
+            pod.metadata.managed_fields = None;
+            Arc::new(pod)
+        });
+    }
+
+    pub(super) fn put_claim(&mut self, mut claim: PersistentVolumeClaim) {
+        claim.metadata.managed_fields = None;
+        let name = claim.metadata.name.clone().unwrap_or_default();
+        self.claim_deleted(&name);
+        self.claims.push(claim);
+    }
+
+    pub(super) fn claim_deleted(&mut self, name: &str) {
+        self.claims.retain(|claim| claim.metadata.name.as_deref() != Some(name));
+    }
+
+    pub(super) fn happened(&mut self, name: String, happening: Happening) {
+        self.happenings.keep(name, happening);
+    }
+
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.asked = Some(now);
+        self.reading = None;
+    }
+
+    pub(super) fn call_off(&mut self) {
+        if self.set.is_none() {
+            self.asked = None;
+        }
+    }
+
+    pub(super) fn again_at(&self) -> Option<Instant> {
+        self.reading.as_ref().and_then(|reading| reading.again_at)
+    }
+
+    /// Whether nothing is known of it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.set.is_none() && self.pod.is_none() && self.asked.is_none()
+    }
+
+    pub(super) fn known(&self) -> Option<Known> {
+        let set = self.set.as_ref().filter(|set| !set.gone)?;
+        Some(Known { set: set.object.clone(), notes: set.notes.clone(), pod: self.pod_of(set).cloned() })
+    }
+
+    pub(super) fn last_output(&self, sight: Sight, now: Instant) -> String {
+        let Some(set) = &self.set else { return String::new() };
+        reading::last_output(&self.view(set, sight, now))
+    }
+
+    /// Reads it anew; `None` = nothing is left of it.
+    pub(super) fn read(
+        &mut self,
+        kubernetes: &Kubernetes,
+        sight: Sight,
+        known_to: u64,
+        now: Instant,
+    ) -> Option<Observed> {
+        let set = self.set.as_ref()?;
+        if set.gone && self.pod_of(set).is_none() && !self.claims.iter().any(|claim| ends(&claim.metadata)) {
+            self.set = None;
+            self.reading = None;
+            self.claims.clear();
+            self.happenings.clear();
+            return None;
+        }
+        let view = self.view(set, sight, now);
+        let mut reading = reading::read(&view, self.reading.as_ref(), now);
+        let phase = phase(&mut reading.stands, set, kubernetes, view.pod);
+        let mark = set.notes.mark.filter(|_| set.version <= known_to);
+        let observed = Observed {
+            id: set.notes.id.clone(),
+            owner: set.notes.owner.clone(),
+            template: set.notes.template.clone(),
+            phase,
+            mark: mark.map(|reason| Mark { number: set.version, reason }),
+            stopped: set.notes.stopped,
+        };
+        self.reading = Some(reading);
+        Some(observed)
+    }
+
+    fn view<'a>(&'a self, set: &'a Set, sight: Sight, now: Instant) -> View<'a> {
+        let pod = self.pod_of(set).map(|pod| &**pod);
+        View {
+            set: &set.object,
+            pod,
+            claims: &self.claims,
+            happenings: self.happenings.all(),
+            container: names::CONTAINER,
+            port: pod.and_then(port).unwrap_or_default(),
+            sight,
+            asked: self.asked.unwrap_or(now),
+        }
+    }
+
+    /// The pod, if it is of this StatefulSet: whoever may make pods could else put another in its place.
+    fn pod_of(&self, set: &Set) -> Option<&Arc<Pod>> {
+        self.pod.as_ref().filter(|pod| {
+            let owners = pod.metadata.owner_references.iter().flatten();
+            let mut controllers = owners.filter(|owner| owner.controller == Some(true));
+            controllers.any(|owner| Some(&owner.uid) == set.object.metadata.uid.as_ref())
+        })
+    }
+}
+
+impl Set {
+    /// It is not there any more: its pod ends, and what was written down with it holds no more.
+    fn bury(&mut self) {
+        (self.gone, self.answered) = (true, false);
+        if let Some(spec) = &mut Arc::make_mut(&mut self.object).spec {
+            spec.replicas = Some(0);
+        }
+        self.notes = Notes { wanted: None, mark: None, stopped: None, failed: None, ..self.notes.clone() };
+    }
+}
+
+/// As it is told on. A workspace that is not to run is what was written down when it was stopped.
+fn phase(stands: &mut Stands, set: &Set, kubernetes: &Kubernetes, pod: Option<&Pod>) -> ObservedPhase {
+    match stands.clone() {
+        Stands::Stopped => match &set.notes {
+            Notes { wanted: Some(order), .. } => ObservedPhase::Wanted { order: *order },
+            Notes { failed: Some(cause), .. } => ObservedPhase::Failed { cause: cause.clone() },
+            _ => ObservedPhase::Stopped,
+        },
+        Stands::Stopping { generation, .. } => match generation {
+            Some(generation) => ObservedPhase::Stopping { generation },
+            None => ObservedPhase::Stopped,
+        },
+        Stands::Failed { generation, cause } => ObservedPhase::Running {
+            generation,
+            address: None,
+            step: crate::Step::Started,
+            trouble: Some(Trouble { cause, weight: Weight::End }),
+        },
+        Stands::Running { generation, address, step, trouble } => {
+            let (address, refused) = dialled(address, kubernetes, pod);
+            ObservedPhase::Running { generation, address, step, trouble: refused.or(trouble) }
+        }
+    }
+}
+
+/// The address, if it may be dialled, or why it is not.
+fn dialled(
+    address: Option<Address>,
+    kubernetes: &Kubernetes,
+    pod: Option<&Pod>,
+) -> (Option<Address>, Option<Trouble>) {
+    let Some(Address::Tcp(socket)) = address else { return (None, None) };
+    if kubernetes.may_dial(socket.ip()) && socket.port() != 0 {
+        return (address, None);
+    }
+    let name = pod.and_then(|pod| pod.metadata.name.as_deref()).unwrap_or_default();
+    let hint = format!(
+        "pod {name} has the address {}, which is in none of kubernetes.pod_networks: add its network there",
+        socket.ip()
+    );
+    let code = CauseCode::AddressRefused;
+    let cause = Cause { code, detail: code.words().detail.to_owned(), hint };
+    (None, Some(Trouble { cause, weight: Weight::Hindrance }))
+}
+
+/// Where the workspace listens, by its pod: the template may have changed since it was made.
+fn port(pod: &Pod) -> Option<u16> {
+    let containers = &pod.spec.as_ref()?.containers;
+    let container = containers.iter().find(|container| container.name == names::CONTAINER)?;
+    let mut ports = container.ports.iter().flatten();
+    let port = ports.find(|port| port.name.as_deref() == Some(names::CONTAINER))?;
+    u16::try_from(port.container_port).ok()
+}
+
+fn replicas(set: &StatefulSet) -> i32 {
+    set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+}
+
+fn ends(meta: &ObjectMeta) -> bool {
+    meta.deletion_timestamp.is_some()
+}
+
+impl Known {
+    /// The `uid` of its StatefulSet.
+    pub(crate) fn uid(&self) -> &str {
+        self.set.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// The version of its StatefulSet.
+    pub(crate) fn version(&self) -> u64 {
+        notes::version(&self.set.metadata)
+    }
+
+    /// Whether it is to run.
+    pub(crate) fn is_wanted(&self) -> bool {
+        replicas(&self.set) > 0
+    }
+
+    /// Whether somebody has begun to delete it.
+    pub(crate) fn ends(&self) -> bool {
+        ends(&self.set.metadata)
+    }
+
+    /// Which instance its pod is.
+    pub(crate) fn generation(&self) -> Option<Generation> {
+        self.pod.as_ref()?.metadata.uid.as_deref().map(|uid| Generation(uid.into()))
+    }
+
+    /// Whether its pod's program runs.
+    pub(crate) fn runs(&self) -> bool {
+        self.status().is_some_and(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()))
+    }
+
+    /// Whether its pod's program was ever started.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.status().is_some_and(|status| {
+            let state = status.state.as_ref();
+            let begun = state.is_some_and(|state| state.running.is_some() || state.terminated.is_some());
+            begun || status.restart_count > 0
+        })
+    }
+
+    fn status(&self) -> Option<&ContainerStatus> {
+        let statuses = self.pod.as_ref()?.status.as_ref()?.container_statuses.as_ref()?;
+        statuses.iter().find(|status| status.name == names::CONTAINER)
+    }
+}

@@ -1,0 +1,160 @@
+//! What Usher writes down on a workspace's StatefulSet, as it is read and as it is written. Pure.
+
+use super::names;
+use crate::{Cause, CauseCode, Identity, Order, StopReason};
+use config::{TemplateName, WorkspaceId};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// What is written on a StatefulSet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Notes {
+    /// Which workspace it is.
+    pub(crate) id: WorkspaceId,
+    /// Whose.
+    pub(crate) owner: Identity,
+    /// The template that its pods are made from.
+    pub(crate) template: TemplateName,
+    /// The hash of the pod template that it holds.
+    pub(crate) hash: Option<String>,
+    /// Its place, while it waits for its turn.
+    pub(crate) wanted: Option<Order>,
+    /// The first half of a stop.
+    pub(crate) mark: Option<StopReason>,
+    /// Why it was last stopped.
+    pub(crate) stopped: Option<StopReason>,
+    /// Why it failed.
+    pub(crate) failed: Option<Cause>,
+}
+
+/// Why a StatefulSet with Usher's label is not one of its workspaces.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotOurs {
+    /// Its name is not that of the workspace in its label.
+    #[error("its label {} is not the workspace of its name", names::WORKSPACE)]
+    Name,
+    /// Nothing says whose it is.
+    #[error("its annotation {} does not say whose it is", names::OWNER)]
+    Owner,
+    /// Nothing says how it runs.
+    #[error("its label {} does not name a template", names::TEMPLATE)]
+    Template,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Owner {
+    iss: String,
+    sub: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Wanted {
+    at_ms: u64,
+    replica: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Marked {
+    reason: String,
+    replica: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Failed {
+    code: String,
+    detail: String,
+    hint: String,
+}
+
+impl Notes {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// Why it is not one of Usher's workspaces.
+    pub(crate) fn of(set: &StatefulSet) -> Result<Self, NotOurs> {
+        let meta = &set.metadata;
+        let id = workspace(meta).filter(|id| meta.name.as_deref() == Some(&names::stateful_set(id)));
+        let owner = owner(meta).ok_or(NotOurs::Owner)?;
+        let template = label(meta, names::TEMPLATE).and_then(|name| TemplateName::parse(name).ok());
+        Ok(Self {
+            id: id.ok_or(NotOurs::Name)?,
+            owner,
+            template: template.ok_or(NotOurs::Template)?,
+            hash: text(meta, names::TEMPLATE_HASH).map(str::to_owned),
+            wanted: wanted(meta),
+            mark: annotation::<Marked>(meta, names::MARK).and_then(|mark| reason(&mark.reason)),
+            stopped: text(meta, names::STOPPED).and_then(reason),
+            failed: annotation::<Failed>(meta, names::FAILED).map(cause),
+        })
+    }
+}
+
+/// The workspace that an object is of, by its label.
+pub(crate) fn workspace(meta: &ObjectMeta) -> Option<WorkspaceId> {
+    WorkspaceId::parse(label(meta, names::WORKSPACE)?).ok()
+}
+
+/// Whose an object is, by its annotation.
+pub(crate) fn owner(meta: &ObjectMeta) -> Option<Identity> {
+    let owner = annotation::<Owner>(meta, names::OWNER)?;
+    Some(Identity { issuer: owner.iss, subject: owner.sub })
+}
+
+/// `resourceVersion` as the number that it is; 0 = it has none.
+pub(crate) fn version(meta: &ObjectMeta) -> u64 {
+    meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+/// [`names::WANTED`], of this replica at this time by its clock.
+pub(crate) fn want(at_ms: u64, replica: &str) -> String {
+    json!(Wanted { at_ms, replica: replica.to_owned() }).to_string()
+}
+
+/// [`names::MARK`].
+pub(crate) fn mark(reason: StopReason, replica: &str) -> String {
+    json!(Marked { reason: reason.as_str().to_owned(), replica: replica.to_owned() }).to_string()
+}
+
+/// [`names::FAILED`].
+pub(crate) fn failure(cause: &Cause) -> String {
+    let Cause { code, detail, hint } = cause.clone();
+    json!(Failed { code: code.as_str().to_owned(), detail, hint }).to_string()
+}
+
+/// A place in the queue: by the API server's clock, which dates the write, and within a second by the writer's.
+///
+/// The dates of writes have whole seconds; within one, what replicas with clocks apart write is in no fair order,
+/// but in the same for all.
+fn wanted(meta: &ObjectMeta) -> Option<Order> {
+    let wanted = annotation::<Wanted>(meta, names::WANTED)?;
+    let writes = meta.managed_fields.iter().flatten();
+    let dated = writes.filter(|write| write.manager.as_deref() == Some(names::WANTER));
+    let second = dated.filter_map(|write| write.time.as_ref()).map(|time| time.0.as_second()).max();
+    let second = second.unwrap_or_else(|| i64::try_from(wanted.at_ms / 1000).unwrap_or(i64::MAX));
+    Some(Order { second, within: wanted.at_ms })
+}
+
+fn cause(failed: Failed) -> Cause {
+    let known = CauseCode::ALL.iter().find(|code| code.as_str() == failed.code);
+    // A newer Usher may know more causes; its words say what it is.
+    let code = known.copied().unwrap_or(CauseCode::StartRefused);
+    Cause { code, detail: failed.detail, hint: failed.hint }
+}
+
+fn reason(word: &str) -> Option<StopReason> {
+    [StopReason::Idle, StopReason::MaxAge, StopReason::Asked].into_iter().find(|reason| reason.as_str() == word)
+}
+
+fn label<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    meta.labels.as_ref()?.get(key).map(String::as_str)
+}
+
+fn text<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    meta.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+fn annotation<T: serde::de::DeserializeOwned>(meta: &ObjectMeta, key: &str) -> Option<T> {
+    serde_json::from_str(text(meta, key)?).ok()
+}

@@ -1,0 +1,201 @@
+//! What a workspace's StatefulSet needs for an action to be done. Pure.
+//!
+//! A plan is made of what is known now. Whoever carries it out and meets something else looks again and makes
+//! another; a plan of [`Plan::Nothing`] is how it knows that all is done.
+
+use super::fold::Known;
+use super::names;
+use super::notes;
+use super::pods::{self, BadPod};
+use crate::{Cause, CauseCode, Generation, Mark, StartSpec, Stop, StopReason};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use serde_json::{Map, Value, json};
+
+/// What is to be done next.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Plan {
+    /// It is as it should be.
+    Nothing,
+    /// It may not, or cannot, be done.
+    Refuse(Cause),
+    /// The StatefulSet is to be made.
+    Create(Box<StatefulSet>),
+    /// The StatefulSet is to be changed so.
+    Patch(Value),
+}
+
+/// The StatefulSet that a start is to lead to.
+pub(super) struct Wanted<'a> {
+    spec: &'a StartSpec,
+    /// At 0 replicas.
+    made: StatefulSet,
+}
+
+impl<'a> Wanted<'a> {
+    /// That of a start.
+    ///
+    /// # Errors
+    /// The template makes no pod of these values.
+    pub(super) fn of(spec: &'a StartSpec, namespace: &str) -> Result<Self, Cause> {
+        let made = pods::stateful_set(spec, &config::Values::default(), namespace, 0).map_err(|error| bad_pod(&error))?;
+        Ok(Self { spec, made })
+    }
+
+    /// It is to be written down that it is wanted, with this note.
+    pub(super) fn want(&self, known: Option<&Known>, note: &str) -> Plan {
+        let Some(known) = known else { return self.create(0, Some(note)) };
+        if let Some(refused) = self.refused(known) {
+            return refused;
+        }
+        if known.is_wanted() || known.notes.wanted.is_some() {
+            return Plan::Nothing;
+        }
+        let annotations = json!({ names::WANTED: note, names::FAILED: null, names::STOPPED: null });
+        Plan::Patch(json!({ "metadata": { "uid": known.uid(), "annotations": annotations } }))
+    }
+
+    /// Its turn has come.
+    pub(super) fn start(&self, known: Option<&Known>) -> Plan {
+        let Some(known) = known else { return self.create(1, None) };
+        if let Some(refused) = self.refused(known) {
+            return refused;
+        }
+        if known.is_wanted() && !self.mends(known) {
+            return Plan::Nothing;
+        }
+        let mut annotations = json!({
+            names::WANTED: null, names::MARK: null, names::STOPPED: null, names::FAILED: null,
+        });
+        let mut patch = json!({ "metadata": { "uid": known.uid() }, "spec": { "replicas": 1 } });
+        if self.is_new_to(known) {
+            for key in [names::TEMPLATE_HASH, names::VALUES] {
+                annotations[key] = json!(self.annotation(key));
+            }
+            let now = serde_json::to_value(known.set.spec.as_ref().map(|spec| &spec.template));
+            let then = serde_json::to_value(self.made.spec.as_ref().map(|spec| &spec.template));
+            let is_json = "the types of Kubernetes are JSON";
+            patch["spec"]["template"] = replacement(&now.expect(is_json), then.expect(is_json));
+            patch["metadata"]["labels"] = json!({ names::TEMPLATE: self.spec.template.name.as_str() });
+        }
+        patch["metadata"]["annotations"] = annotations;
+        Plan::Patch(patch)
+    }
+
+    /// Whether it is on its way with another template, and would stay so: what runs is never touched.
+    pub(super) fn mends(&self, known: &Known) -> bool {
+        known.is_wanted() && !known.has_begun() && self.is_new_to(known)
+    }
+
+    fn is_new_to(&self, known: &Known) -> bool {
+        known.notes.hash != self.annotation(names::TEMPLATE_HASH)
+    }
+
+    fn create(&self, replicas: i32, note: Option<&str>) -> Plan {
+        let mut set = self.made.clone();
+        if let Some(spec) = &mut set.spec {
+            spec.replicas = Some(replicas);
+        }
+        if let Some(note) = note {
+            let annotations = set.metadata.annotations.get_or_insert_default();
+            annotations.insert(names::WANTED.to_owned(), note.to_owned());
+        }
+        Plan::Create(Box::new(set))
+    }
+
+    fn annotation(&self, key: &str) -> Option<String> {
+        self.made.metadata.annotations.as_ref()?.get(key).cloned()
+    }
+
+    /// Why what stands there may not be adopted.
+    fn refused(&self, known: &Known) -> Option<Plan> {
+        if known.notes.owner != self.spec.owner {
+            return Some(Plan::Refuse(Cause::not_the_owner(&self.spec.id)));
+        }
+        known.ends().then(|| Plan::Refuse(conflict("it is being deleted; it can be started when that is done")))
+    }
+}
+
+/// The first half of a stop is to be written down, with this note.
+pub(super) fn mark(known: Option<&Known>, generation: &Generation, note: &str) -> Plan {
+    let Some(known) = known.filter(|known| known.is_wanted() && known.generation().as_ref() == Some(generation)) else {
+        return Plan::Refuse(conflict("another instance runs, or none"));
+    };
+    if known.notes.mark.is_some() {
+        return Plan::Nothing;
+    }
+    // Of this version: what was written since, a start above all, is not to be marked.
+    let version = known.version().to_string();
+    let metadata =
+        json!({ "uid": known.uid(), "resourceVersion": version, "annotations": { names::MARK: note } });
+    Plan::Patch(json!({ "metadata": metadata }))
+}
+
+/// A mark is to be taken back.
+pub(super) fn unmark(known: Option<&Known>, mark: Mark) -> Plan {
+    let Some(known) = known.filter(|known| known.notes.mark.is_some()) else { return Plan::Nothing };
+    if known.version() != mark.number {
+        return Plan::Refuse(conflict("it was written since; the mark may be another"));
+    }
+    let metadata = json!({
+        "uid": known.uid(), "resourceVersion": mark.number.to_string(), "annotations": { names::MARK: null },
+    });
+    Plan::Patch(json!({ "metadata": metadata }))
+}
+
+/// It is to be taken to 0.
+pub(super) fn stop(known: Option<&Known>, generation: Option<&Generation>, why: &Stop) -> Plan {
+    let Some(known) = known else { return Plan::Nothing };
+    let newer = generation.is_some() && known.generation().is_some_and(|runs| Some(&runs) != generation);
+    let mut metadata = json!({ "uid": known.uid() });
+    let mut annotations = json!({ names::WANTED: null, names::MARK: null });
+    match why {
+        Stop::Marked(mark) => {
+            if newer || !known.is_wanted() || known.notes.mark.is_none() || known.version() != mark.number {
+                return Plan::Refuse(conflict("its mark was taken back, or it was written since"));
+            }
+            metadata["resourceVersion"] = json!(mark.number.to_string());
+            annotations[names::STOPPED] = json!(mark.reason.as_str());
+        }
+        _ if newer => return Plan::Nothing,
+        _ if !known.is_wanted() && known.notes.wanted.is_none() => return Plan::Nothing,
+        Stop::Asked => annotations[names::STOPPED] = json!(StopReason::Asked.as_str()),
+        Stop::Failed(cause) => {
+            annotations[names::STOPPED] = Value::Null;
+            annotations[names::FAILED] = json!(notes::failure(cause));
+        }
+    }
+    metadata["annotations"] = annotations;
+    Plan::Patch(json!({ "metadata": metadata, "spec": { "replicas": 0 } }))
+}
+
+/// A start that waits out a back-off is to be tried at once.
+pub(super) fn nudge(known: Option<&Known>, note: &str) -> Plan {
+    let Some(known) = known.filter(|known| known.is_wanted()) else { return Plan::Nothing };
+    Plan::Patch(json!({ "metadata": { "uid": known.uid(), "annotations": { names::NUDGE: note } } }))
+}
+
+/// The merge patch (RFC 7396) that puts a value in the place of another: what only the other has is taken away.
+fn replacement(now: &Value, then: Value) -> Value {
+    match (now, then) {
+        (Value::Object(now), Value::Object(then)) => {
+            let gone = now.keys().filter(|key| !then.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+            let gone: Map<String, Value> = gone.collect();
+            let kept = then.into_iter().map(|(key, value)| match now.get(&key) {
+                Some(now) => (key, replacement(now, value)),
+                None => (key, value),
+            });
+            Value::Object(kept.chain(gone).collect())
+        }
+        (_, then) => then,
+    }
+}
+
+fn bad_pod(error: &BadPod) -> Cause {
+    let code = CauseCode::SpecInvalid;
+    Cause { code, detail: code.words().detail.to_owned(), hint: error.to_string() }
+}
+
+fn conflict(hint: &str) -> Cause {
+    let code = CauseCode::Conflict;
+    Cause { code, detail: code.words().detail.to_owned(), hint: hint.to_owned() }
+}

@@ -1,0 +1,83 @@
+//! What an Usher stands on: where its records are, and what its workspaces run on.
+
+use super::ServeError;
+use config::{Config, Kubeconfig, Kubernetes};
+use control::kubernetes::{Client, ClientMetrics, ClientSettings, ConnectError, replica_name};
+use control::{
+    Driver, KubernetesDriver, KubernetesSettings, ProcessDriver, ProcessSettings, RedbRecords, Records,
+    SecretRecords,
+};
+use prometheus::Registry;
+use std::sync::Arc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// The records, and what the driver needs besides them.
+pub(super) enum Ground {
+    /// This machine: the records are in a file.
+    Machine(Arc<RedbRecords>),
+    /// A cluster: the records are Secrets.
+    Cluster {
+        client: Client,
+        kubernetes: Kubernetes,
+        records_namespace: String,
+        records: Arc<SecretRecords>,
+    },
+}
+
+impl Ground {
+    /// Opens the records, before anything is bound or started.
+    pub(super) async fn prepare(config: &Config, registry: &Registry) -> Result<Self, ServeError> {
+        match &config.driver {
+            // Whoever holds the records' file is the one usher of this state folder.
+            config::Driver::Process => {
+                let file = config.state_dir.join("records.redb");
+                Ok(Self::Machine(Arc::new(RedbRecords::open(&file)?)))
+            }
+            config::Driver::Kubernetes(kubernetes) => Self::cluster(kubernetes.clone(), registry).await,
+        }
+    }
+
+    async fn cluster(kubernetes: Kubernetes, registry: &Registry) -> Result<Self, ServeError> {
+        let Kubeconfig { file: kubeconfig, context } =
+            kubernetes.cluster.clone().unwrap_or(Kubeconfig { file: None, context: None });
+        let client =
+            Client::new(&ClientSettings { kubeconfig, context }, ClientMetrics::new(registry)?).await?;
+        let named = kubernetes.records_namespace.as_deref().or(client.own_namespace());
+        // A cluster that is named has to be given with it, and from within one there is always one.
+        let records_namespace =
+            named.ok_or_else(|| ConnectError::NotInCluster { reason: "no namespace".to_owned() })?.to_owned();
+        let records = Arc::new(SecretRecords::new(&client, &records_namespace));
+        Ok(Self::Cluster { client, kubernetes, records_namespace, records })
+    }
+
+    /// Where users, sessions and the rest are kept.
+    pub(super) fn records(&self) -> Arc<dyn Records> {
+        match self {
+            Self::Machine(records) => records.clone(),
+            Self::Cluster { records, .. } => records.clone(),
+        }
+    }
+
+    /// Begins to drive. What is left to wait for at the end is the task that comes with the driver.
+    pub(super) async fn drive(
+        self,
+        config: &Config,
+        open_files: Option<u64>,
+        shutdown: CancellationToken,
+    ) -> Result<(Arc<dyn Driver>, JoinHandle<()>), ServeError> {
+        match self {
+            Self::Machine(records) => {
+                let usher = std::env::current_exe()?;
+                let settings = ProcessSettings { state_dir: config.state_dir.clone(), usher, open_files };
+                let driver = Arc::new(ProcessDriver::open(settings, records).await?);
+                Ok((driver, tokio::spawn(std::future::ready(()))))
+            }
+            Self::Cluster { client, kubernetes, records_namespace, records: _ } => {
+                let settings = KubernetesSettings { kubernetes, records_namespace, replica: replica_name() };
+                let (driver, driving) = KubernetesDriver::begin(&client, settings, shutdown);
+                Ok((driver, driving))
+            }
+        }
+    }
+}
