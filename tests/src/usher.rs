@@ -29,6 +29,8 @@ const STUBBORN: &str = "[templates.demo]\nstop_grace = \"1s\"\nconnect = \"socke
 /// How to start an usher: its configuration, its certificate, its environment.
 #[derive(Clone, Default)]
 pub struct Setup {
+    /// Keys that stand before the first table.
+    root: String,
     rest: String,
     certificate: Option<Certificate>,
     listen_on: Option<IpAddr>,
@@ -42,6 +44,12 @@ impl Setup {
     /// own that is the application inside the binary.
     pub fn new(rest: &str) -> Self {
         Self { rest: rest.to_owned(), ..Self::default() }
+    }
+
+    /// With keys before the first table.
+    pub(crate) fn root(mut self, keys: &str) -> Self {
+        self.root.push_str(keys);
+        self
     }
 
     /// Serves TLS with this certificate.
@@ -89,11 +97,11 @@ impl Setup {
         let access = if self.rest.contains("[access]") { "" } else { ACCESS };
         let demo = if self.rest.contains("[templates.demo]") { "" } else { DEMO };
         format!(
-            "domain = \"{DOMAIN}\"\nstate_dir = \"{folder}/state\"\n\n\
+            "domain = \"{DOMAIN}\"\nstate_dir = \"{folder}/state\"\n{}\n\
              [[listeners]]\naddress = \"{address}\"\n{tls}\n\
              [admin]\naddress = \"127.0.0.1:0\"\nsocket = \"{folder}/admin.sock\"\n\n\
              [login]\ndevelopment = true\ndevelopment_from_anywhere_unsafe = {anywhere}\n\n{access}{demo}\n{}\n",
-            self.rest
+            self.root, self.rest
         )
     }
 }

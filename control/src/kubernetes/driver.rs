@@ -92,12 +92,7 @@ impl KubernetesDriver {
         self.inner.turns[usize::from(hash[0]) % self.inner.turns.len()].lock().await
     }
 
-    async fn stop(
-        &self,
-        id: &WorkspaceId,
-        generation: Option<&Generation>,
-        why: &Stop,
-    ) -> Result<(), Cause> {
+    async fn stop(&self, id: &WorkspaceId, generation: Option<&Generation>, why: &Stop) -> Result<(), Cause> {
         self.pursue(id, None, |known| plan::stop(known, generation, why)).await
     }
 
@@ -203,9 +198,7 @@ impl KubernetesDriver {
     async fn watched(&self, id: &WorkspaceId) -> Result<(), Cause> {
         let Some(version) = self.inner.fold().look(id).map(|known| known.version()) else { return Ok(()) };
         let mut told = self.inner.told.subscribe();
-        let come = async {
-            while self.inner.fold().known_to() < version && told.changed().await.is_ok() {}
-        };
+        let come = async { while self.inner.fold().known_to() < version && told.changed().await.is_ok() {} };
         let until = clock::now() + PATIENCE;
         timeout_at(until.into(), come).await.map_err(|_| {
             let code = CauseCode::ClusterUnreachable;

@@ -3,8 +3,8 @@
 use super::fold::News;
 use super::{Client, Inner, Selection, names, watch};
 use crate::clock;
-use futures_util::stream::{self, BoxStream, StreamExt};
 use futures_util::FutureExt;
+use futures_util::stream::{self, BoxStream, StreamExt};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::time::sleep_until;
@@ -24,7 +24,8 @@ impl Watches {
     /// Begins nothing yet.
     pub(super) fn new(client: &Client, namespace: &str) -> Self {
         let all = Selection::all(namespace);
-        let ours = Selection { labels: Some(format!("{}={}", names::MANAGED_BY, names::USHER)), ..all.clone() };
+        let ours =
+            Selection { labels: Some(format!("{}={}", names::MANAGED_BY, names::USHER)), ..all.clone() };
         let sets = watch(client, ours.clone()).map(News::Set);
         let pods = watch(client, ours.clone()).map(News::Pod);
         let claims = watch(client, ours).map(News::Claim);

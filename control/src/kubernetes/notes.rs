@@ -144,7 +144,9 @@ fn cause(failed: Failed) -> Cause {
 }
 
 fn reason(word: &str) -> Option<StopReason> {
-    [StopReason::Idle, StopReason::MaxAge, StopReason::Asked].into_iter().find(|reason| reason.as_str() == word)
+    [StopReason::Idle, StopReason::MaxAge, StopReason::Asked]
+        .into_iter()
+        .find(|reason| reason.as_str() == word)
 }
 
 fn label<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {

@@ -37,7 +37,8 @@ impl<'a> Wanted<'a> {
     /// # Errors
     /// The template makes no pod of these values.
     pub(super) fn of(spec: &'a StartSpec, namespace: &str) -> Result<Self, Cause> {
-        let made = pods::stateful_set(spec, &config::Values::default(), namespace, 0).map_err(|error| bad_pod(&error))?;
+        let made = pods::stateful_set(spec, &config::Values::default(), namespace, 0)
+            .map_err(|error| bad_pod(&error))?;
         Ok(Self { spec, made })
     }
 
@@ -111,13 +112,17 @@ impl<'a> Wanted<'a> {
         if known.notes.owner != self.spec.owner {
             return Some(Plan::Refuse(Cause::not_the_owner(&self.spec.id)));
         }
-        known.ends().then(|| Plan::Refuse(conflict("it is being deleted; it can be started when that is done")))
+        known
+            .ends()
+            .then(|| Plan::Refuse(conflict("it is being deleted; it can be started when that is done")))
     }
 }
 
 /// The first half of a stop is to be written down, with this note.
 pub(super) fn mark(known: Option<&Known>, generation: &Generation, note: &str) -> Plan {
-    let Some(known) = known.filter(|known| known.is_wanted() && known.generation().as_ref() == Some(generation)) else {
+    let Some(known) =
+        known.filter(|known| known.is_wanted() && known.generation().as_ref() == Some(generation))
+    else {
         return Plan::Refuse(conflict("another instance runs, or none"));
     };
     if known.notes.mark.is_some() {
@@ -178,7 +183,8 @@ pub(super) fn nudge(known: Option<&Known>, note: &str) -> Plan {
 fn replacement(now: &Value, then: Value) -> Value {
     match (now, then) {
         (Value::Object(now), Value::Object(then)) => {
-            let gone = now.keys().filter(|key| !then.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+            let gone =
+                now.keys().filter(|key| !then.contains_key(*key)).map(|key| (key.clone(), Value::Null));
             let gone: Map<String, Value> = gone.collect();
             let kept = then.into_iter().map(|(key, value)| match now.get(&key) {
                 Some(now) => (key, replacement(now, value)),

@@ -4,7 +4,7 @@ use super::ServeError;
 use config::{Config, Kubeconfig, Kubernetes};
 use control::kubernetes::{Client, ClientMetrics, ClientSettings, ConnectError, replica_name};
 use control::{
-    Driver, KubernetesDriver, KubernetesSettings, ProcessDriver, ProcessSettings, RedbRecords, Records,
+    Driver, KubernetesDriver, KubernetesSettings, ProcessDriver, ProcessSettings, Records, RedbRecords,
     SecretRecords,
 };
 use prometheus::Registry;
@@ -17,12 +17,7 @@ pub(super) enum Ground {
     /// This machine: the records are in a file.
     Machine(Arc<RedbRecords>),
     /// A cluster: the records are Secrets.
-    Cluster {
-        client: Client,
-        kubernetes: Kubernetes,
-        records_namespace: String,
-        records: Arc<SecretRecords>,
-    },
+    Cluster { client: Client, kubernetes: Kubernetes, records_namespace: String, records: Arc<SecretRecords> },
 }
 
 impl Ground {

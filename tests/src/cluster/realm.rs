@@ -1,6 +1,7 @@
 //! A test's own part of a cluster.
 
-use super::Cluster;
+use super::{Cluster, Image};
+use crate::usher::Setup;
 use crate::wait::{SOON, wait_for};
 use serde_json::{Value, json};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -48,6 +49,59 @@ impl Realm {
     /// The cluster that it is part of.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// An usher on this realm, as its own account: `rest` as for [`Setup::new`], where `[templates.demo]` is the demo in
+    /// a pod unless it is given.
+    pub async fn setup(&self, rest: &str) -> Setup {
+        let account = self.account("usher", &self.roles()).await;
+        let demo = if rest.contains("[templates.demo]") { String::new() } else { self.demo("") };
+        let Self { records, workspaces, .. } = self;
+        let kubernetes = format!(
+            "[kubernetes]\nnamespace = \"{workspaces}\"\nrecords_namespace = \"{records}\"\nkubeconfig = \"{}\"\n",
+            account.display()
+        );
+        Setup::new(&format!("{kubernetes}\n{demo}\n{rest}")).root("driver = \"kubernetes\"\n")
+    }
+
+    /// `[templates.demo]`: the demo in a pod, with more keys or others.
+    pub fn demo(&self, keys: &str) -> String {
+        let image = self.cluster.image(&Image::Usher);
+        let all = [
+            ("image", format!("\"{image}\"")),
+            ("image_pull_policy", "\"Never\"".to_owned()),
+            ("command", "[\"usher\", \"demo\", \"--address\", \"0.0.0.0:{port}\"]".to_owned()),
+            ("port", "8888".to_owned()),
+            ("resources.requests", "{ cpu = \"10m\", memory = \"16Mi\" }".to_owned()),
+            ("resources.limits", "{ memory = \"256Mi\" }".to_owned()),
+            ("stop_grace", "\"1s\"".to_owned()),
+            ("volume", "{ size = \"1Gi\" }".to_owned()),
+            // The demo keeps its note where it runs.
+            (
+                "pod",
+                "{ containers = [{ name = \"workspace\", workingDir = \"/home/workspace\" }] }".to_owned(),
+            ),
+        ];
+        let given = |key: &str| keys.lines().any(|line| line.trim_start().starts_with(key));
+        let others = all.iter().filter(|(key, _)| !given(key));
+        let others: String = others.map(|(key, value)| format!("{key} = {value}\n")).collect();
+        format!("[templates.demo]\n{others}{keys}\n")
+    }
+
+    /// What Usher's account may do: what the README says, and nothing more.
+    pub fn roles(&self) -> Vec<(&str, Value)> {
+        let may = |group: &str, resource: &str, verbs: &[&str]| json!({ "apiGroups": [group], "resources": [resource], "verbs": verbs });
+        let workspaces = json!([
+            may("apps", "statefulsets", &["list", "watch", "create", "patch", "delete"]),
+            may("", "pods", &["list", "watch", "delete"]),
+            may("", "persistentvolumeclaims", &["list", "watch", "delete"]),
+            may("", "events", &["list", "watch"]),
+        ]);
+        let records = json!([
+            may("", "secrets", &["get", "list", "watch", "create", "patch", "delete"]),
+            may("coordination.k8s.io", "leases", &["get", "create", "update"]),
+        ]);
+        vec![(self.workspaces.as_str(), workspaces), (self.records.as_str(), records)]
     }
 
     /// The kubeconfig of one who may do exactly this: for some namespaces the `rules` of a Role each.

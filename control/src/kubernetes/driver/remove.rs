@@ -56,7 +56,8 @@ impl KubernetesDriver {
             }
             let name = claim.metadata.name.unwrap_or_default();
             let how = only(claim.metadata.uid.unwrap_or_default());
-            let deleted = self.inner.client.delete::<PersistentVolumeClaim>(self.namespace(), &name, &how).await;
+            let deleted =
+                self.inner.client.delete::<PersistentVolumeClaim>(self.namespace(), &name, &how).await;
             deleted.map_err(|error| cause("delete", &name, &error))?;
         }
         Ok(())
