@@ -17,7 +17,9 @@ pub use expression::{Answer, EvalError, Expression, RequestFacts, Subject};
 pub use finding::{Finding, Findings};
 pub use layout::PLACEHOLDERS;
 pub use model::*;
-pub use names::{BadName, HostName, Label, RESERVED_LABELS, TemplateName, WorkspaceId, WorkspaceName};
+pub use names::{
+    BadName, HostName, Label, QuotaName, RESERVED_LABELS, TemplateName, WorkspaceId, WorkspaceName,
+};
 pub use network::Network;
 pub use places::{KeyFinding, KeyPath};
 pub use schema::{DriverName, KeyDefault, KeyDoc, reference};

@@ -15,7 +15,7 @@ use crate::peers::Peers;
 use crate::reconcile::backoff;
 use crate::usage::Restored;
 use crate::{
-    Activity, Address, Cause, CauseCode, Entry, Generation, Identity, Mark, Order, Phase, Route, Step,
+    Activity, Address, Cause, CauseCode, Entry, Generation, Grant, Identity, Mark, Order, Phase, Route, Step,
     StopReason, Terms, Trouble,
 };
 use config::{Template, TemplateName, WorkspaceId};
@@ -92,6 +92,8 @@ pub(crate) enum Note {
 pub(crate) struct Workspace {
     pub(crate) owner: Identity,
     pub(crate) template: TemplateName,
+    /// What its last start was admitted with.
+    pub(crate) grant: Grant,
     /// Whether the driver has told of it: from then on its template is its own.
     pub(crate) recorded: bool,
     pub(crate) stage: Stage,
@@ -121,6 +123,10 @@ pub(crate) enum Stage {
 pub(crate) struct Want {
     pub(crate) owner: Identity,
     pub(crate) host: String,
+    /// The template that it was admitted with.
+    pub(crate) template: TemplateName,
+    /// What it was admitted with.
+    pub(crate) grant: Grant,
     /// When it was asked for.
     pub(crate) since: Instant,
     /// Its place in the queue.

@@ -4,7 +4,7 @@ use crate::state::{Settings, State};
 use crate::usage::Restored;
 use crate::work::Probes;
 use crate::{
-    Action, Address, Cause, CauseCode, Driver, Event, Generation, Identity, Observed, ObservedPhase,
+    Action, Address, Cause, CauseCode, Driver, Event, Generation, Grant, Identity, Observed, ObservedPhase,
     StartSpec, Terms, Wake,
 };
 use config::{Connect, Idle, ProcessTemplate, Runs, Template, TemplateName, WorkspaceId};
@@ -87,6 +87,7 @@ pub(crate) fn wake(id: &WorkspaceId) -> Wake {
         id: id.clone(),
         owner: owner(id),
         template: TemplateName::parse("demo").unwrap(),
+        grant: Grant::default(),
         host: format!("{id}.lab.localhost"),
         running_max: 3,
         retry: false,
@@ -107,7 +108,7 @@ pub(crate) fn generation(number: u64) -> Generation {
 
 pub(crate) fn seen(id: &WorkspaceId, phase: ObservedPhase) -> Event {
     let template = TemplateName::parse("demo").unwrap();
-    Event::Seen(Observed::alone(id.clone(), owner(id), template, phase))
+    Event::Seen(Observed::alone(id.clone(), owner(id), template, Grant::default(), phase))
 }
 
 pub(crate) fn running(id: &WorkspaceId, number: u64) -> Event {

@@ -73,6 +73,7 @@ impl Driver for Nothing {
             config::WorkspaceId::parse("gpu--dora").unwrap(),
             Identity { issuer: Identity::DEVELOPMENT.to_owned(), subject: "somebody else".to_owned() },
             config::TemplateName::parse("demo").unwrap(),
+            Default::default(),
             ObservedPhase::started(Generation("1".into()), None),
         ));
         stream::iter([foreign, Event::Synced]).chain(stream::pending()).boxed()

@@ -37,8 +37,7 @@ impl<'a> Wanted<'a> {
     /// # Errors
     /// The template makes no pod of these values.
     pub(super) fn of(spec: &'a StartSpec, namespace: &str) -> Result<Self, Cause> {
-        let made = pods::stateful_set(spec, &config::Values::default(), namespace, 0)
-            .map_err(|error| bad_pod(&error))?;
+        let made = pods::stateful_set(spec, namespace, 0).map_err(|error| bad_pod(&error))?;
         Ok(Self { spec, made })
     }
 

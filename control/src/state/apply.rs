@@ -75,8 +75,8 @@ impl State {
         let workspace = self.workspaces.get(id)?;
         let Stage::Queued(want) = &workspace.stage else { return None };
         let template = self.settings.templates.get(&workspace.template)?.clone();
-        let (owner, host) = (want.owner.clone(), want.host.clone());
-        Some(StartSpec { id: id.clone(), owner, template, host })
+        let (owner, host, grant) = (want.owner.clone(), want.host.clone(), want.grant.clone());
+        Some(StartSpec { id: id.clone(), owner, template, host, grant })
     }
 
     fn start(&mut self, id: &WorkspaceId, now: Instant) -> Option<Effect> {
@@ -96,6 +96,7 @@ impl State {
             probing: false,
         };
         workspace.attempt += 1;
+        workspace.grant = spec.grant.clone();
         let attempt = workspace.attempt;
         self.enter(id, Stage::Starting(starting), now);
         Some(Effect::Act { id: id.clone(), attempt, action: Action::Start(spec) })

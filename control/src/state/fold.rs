@@ -142,9 +142,14 @@ impl State {
             _ => None,
         };
         let host = format!("{id}.{}", self.settings.domain);
+        // What is written down holds, also where another Usher wrote it before this one could.
+        let (template, grant) = (workspace.template.clone(), workspace.grant.clone());
         let want = match own {
-            Some(want) => Want { place, ..want },
-            None => Want { owner: workspace.owner.clone(), host, since: now, place, asked: None },
+            Some(want) => Want { place, template, grant, ..want },
+            None => {
+                let owner = workspace.owner.clone();
+                Want { owner, host, template, grant, since: now, place, asked: None }
+            }
         };
         self.enter(id, Stage::Queued(want), now);
     }
@@ -156,6 +161,7 @@ impl State {
             Workspace {
                 owner: observed.owner.clone(),
                 template: observed.template.clone(),
+                grant: observed.grant.clone(),
                 recorded: true,
                 stage: Stage::Stopped,
                 since: now,
@@ -166,6 +172,7 @@ impl State {
             }
         });
         workspace.recorded = true;
+        workspace.grant = observed.grant.clone();
         if workspace.template != observed.template {
             workspace.template = observed.template.clone();
             self.news.changed.insert(observed.id.clone());
@@ -253,12 +260,14 @@ impl State {
             let then = Then::Fail(Cause::template_gone(&workspace.template));
             return self.end(id, How::Stop, seen.generation, then, now);
         };
-        let mut instance = seen.generation.map(|generation| Instance::new(generation, now));
-        if let Some(instance) = &mut instance
-            && let Some(known) = self.restored.get(id, &instance.generation)
-        {
-            instance.started = known.started;
-        }
+        let before = workspace.stage.instance();
+        let instance = seen.generation.map(|generation| {
+            // One that has moved to another address is no younger for it.
+            let same = before.filter(|instance| instance.generation == generation);
+            let recorded = self.restored.get(id, &generation).map(|known| known.started);
+            let started = same.map(|instance| instance.started).or(recorded).unwrap_or(now);
+            Instance { started, ..Instance::new(generation, now) }
+        });
         let starting = Starting {
             template,
             host: format!("{id}.{}", self.settings.domain),

@@ -33,7 +33,15 @@ impl State {
     /// What a wake asks for, at the end of the queue.
     fn want(&mut self, wake: &Wake, now: Instant) -> Want {
         let place = self.next_place();
-        Want { owner: wake.owner.clone(), host: wake.host.clone(), since: now, place, asked: None }
+        Want {
+            owner: wake.owner.clone(),
+            host: wake.host.clone(),
+            template: wake.template.clone(),
+            grant: wake.grant.clone(),
+            since: now,
+            place,
+            asked: None,
+        }
     }
 
     /// The last place in the queue; where there are others it is theirs to see before it counts.
@@ -50,6 +58,7 @@ impl State {
         let workspace = self.workspaces.entry(wake.id.clone()).or_insert_with(|| Workspace {
             owner: wake.owner.clone(),
             template: wake.template.clone(),
+            grant: wake.grant.clone(),
             recorded: false,
             stage: Stage::Stopped,
             since: now,

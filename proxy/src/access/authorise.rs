@@ -54,6 +54,7 @@ impl Permit {
             id: self.id.clone(),
             owner: self.caller.session.identity.clone(),
             template: template_by_rule(config, &self.id, &self.caller, facts)?,
+            grant: Default::default(),
             host: self.host(config),
             // A negative number allows as little as 0 does.
             running_max: usize::try_from(limit).unwrap_or(0),

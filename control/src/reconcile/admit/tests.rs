@@ -104,6 +104,7 @@ fn a_workspace_keeps_its_template_and_one_that_never_ran_takes_what_is_asked_for
         owner: owner(&alice),
         template: template("demo", idle()),
         host: String::new(),
+        grant: Default::default(),
     };
     let (action, result) = (crate::Action::Start(spec), Err(cause(CauseCode::ProgramNotFound)));
     state.conclude(crate::state::Outcome::Acted { id: alice, attempt: 1, action, result }, now);
