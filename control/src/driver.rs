@@ -1,6 +1,6 @@
 //! The seam between deciding and doing: what a driver of workspaces must be able to do.
 
-use crate::{Cause, Identity, StopReason};
+use crate::{Cause, Grant, Identity, StopReason};
 use config::{Template, WorkspaceId};
 use futures_util::stream::BoxStream;
 use std::fmt;
@@ -140,6 +140,8 @@ pub struct StartSpec {
     pub template: Arc<Template>,
     /// The host name under which users see it, without a port: `alice.lab.example.org`.
     pub host: String,
+    /// What it was admitted with: [`Action::Want`] writes it down.
+    pub grant: Grant,
 }
 
 /// One running instance of a workspace: changes with every start, never used twice.
@@ -190,6 +192,8 @@ pub struct Observed {
     pub owner: Identity,
     /// The template that it was started from.
     pub template: config::TemplateName,
+    /// What its last start was admitted with, as recorded with it.
+    pub grant: Grant,
     /// How far it is.
     pub phase: ObservedPhase,
     /// The first half of a stop, while it stands.
@@ -204,9 +208,10 @@ impl Observed {
         id: WorkspaceId,
         owner: Identity,
         template: config::TemplateName,
+        grant: Grant,
         phase: ObservedPhase,
     ) -> Self {
-        Self { id, owner, template, phase, mark: None, stopped: None }
+        Self { id, owner, template, grant, phase, mark: None, stopped: None }
     }
 }
 

@@ -174,8 +174,8 @@ impl ProcessDriver {
             Found::Idle => Some(ObservedPhase::Stopped),
         };
         if let Some(phase) = phase {
-            let About { owner, template } = about.clone();
-            self.shared.board.tell(Observed::alone(id.clone(), owner, template, phase)).await;
+            let About { owner, template, grant } = about.clone();
+            self.shared.board.tell(Observed::alone(id.clone(), owner, template, grant, phase)).await;
         }
         let sender = self.keeper(id.clone(), ledger, Some(about), found);
         self.keepers.lock().expect("nobody panics with the lock held").insert(id, sender);
@@ -256,7 +256,8 @@ fn know(
         },
         (wanted, run) => Found::Unfinished { run, wanted },
     };
-    Ok(Known { id, ledger, about: About { owner: recorded.owner, template }, found })
+    let about = About { owner: recorded.owner, template, grant: recorded.grant.into() };
+    Ok(Known { id, ledger, about, found })
 }
 
 /// The main process of a start, if it is still that one.

@@ -17,6 +17,8 @@ pub(crate) const OWNER: &str = "usher.dev/owner";
 pub(crate) const TEMPLATE_HASH: &str = "usher.dev/template-hash";
 /// Annotation: what the template's rules gave for its user, a JSON object.
 pub(crate) const VALUES: &str = "usher.dev/values";
+/// Annotation: the quotas that it counts against, a JSON list of their names.
+pub(crate) const QUOTAS: &str = "usher.dev/quotas";
 
 /// Annotation: when it was asked for, while it waits for its turn, `{"at_ms":…,"replica":…}`.
 pub(crate) const WANTED: &str = "usher.dev/wanted";

@@ -35,6 +35,8 @@ impl State {
         Want {
             owner: wake.owner.clone(),
             host: wake.host.clone(),
+            template: wake.template.clone(),
+            grant: wake.grant.clone(),
             since: now,
             place,
             taken: false,
@@ -53,10 +55,9 @@ impl State {
 
     fn enqueue(&mut self, wake: &Wake, now: Instant) {
         let want = self.want(wake, now);
-        let workspace = self
-            .workspaces
-            .entry(wake.id.clone())
-            .or_insert_with(|| Workspace::new(wake.owner.clone(), wake.template.clone(), now));
+        let workspace = self.workspaces.entry(wake.id.clone()).or_insert_with(|| {
+            Workspace::new(wake.owner.clone(), wake.template.clone(), wake.grant.clone(), now)
+        });
         if !workspace.recorded {
             workspace.template = wake.template.clone();
         }

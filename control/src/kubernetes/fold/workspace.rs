@@ -167,6 +167,7 @@ impl Workspace {
             id: set.notes.id.clone(),
             owner: set.notes.owner.clone(),
             template: set.notes.template.clone(),
+            grant: set.notes.grant.clone(),
             phase,
             mark: mark.map(|reason| Mark { number: set.version, reason }),
             stopped: set.notes.stopped,
