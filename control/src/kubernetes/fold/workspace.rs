@@ -284,6 +284,11 @@ impl Known {
         notes::version(&self.set.metadata)
     }
 
+    /// An annotation of its StatefulSet.
+    pub(crate) fn note(&self, key: &str) -> Option<&str> {
+        self.set.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
     /// Whether it is to run.
     pub(crate) fn is_wanted(&self) -> bool {
         replicas(&self.set) > 0
