@@ -87,7 +87,8 @@ impl KubernetesDriver {
     async fn nudge(&self, spec: &StartSpec) -> Result<(), Cause> {
         let id = &spec.id;
         let wanted = Wanted::of(spec, self.namespace())?;
-        let Some(known) = self.inner.fold().look(id).filter(|known| known.is_wanted() && !known.runs()) else {
+        let Some(known) = self.inner.fold().look(id).filter(|known| known.is_wanted() && !known.runs())
+        else {
             return Ok(());
         };
         self.inner.fold().begin(id, clock::now());

@@ -228,3 +228,6 @@ fn conflict(hint: &str) -> Cause {
     let code = CauseCode::Conflict;
     Cause { code, detail: code.words().detail.to_owned(), hint: hint.to_owned() }
 }
+
+#[cfg(test)]
+mod tests;
