@@ -25,6 +25,7 @@ mod plan;
 mod pods;
 mod profile;
 mod reading;
+mod rights;
 #[cfg(test)]
 pub(crate) mod testing;
 mod watch;
@@ -32,6 +33,7 @@ mod watch;
 pub use client::{CallError, Client, ClientMetrics, ClientSettings, ConnectError, Created, Object};
 pub use judge::judge;
 pub use lease::{Lease, LeaseSettings};
+pub use rights::{RightsError, check};
 pub use watch::{Seen, Selection, watch};
 
 use config::Kubernetes;

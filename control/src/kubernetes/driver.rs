@@ -2,6 +2,8 @@
 
 mod remove;
 
+pub(super) use remove::force;
+
 use super::fold::Known;
 use super::plan::{self, Plan, Wanted};
 use super::reading::answer::{self, Call};
