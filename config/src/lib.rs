@@ -17,7 +17,9 @@ pub use expression::{Answer, EvalError, Expression, RequestFacts, Subject};
 pub use finding::{Finding, Findings};
 pub use layout::PLACEHOLDERS;
 pub use model::*;
-pub use names::{BadName, HostName, Label, RESERVED_LABELS, TemplateName, WorkspaceId, WorkspaceName};
+pub use names::{
+    BadName, HostName, Label, QuotaName, RESERVED_LABELS, TemplateName, WorkspaceId, WorkspaceName,
+};
 pub use network::Network;
 pub use places::{KeyFinding, KeyPath};
 pub use schema::{DriverName, KeyDefault, KeyDoc, reference};
@@ -59,6 +61,11 @@ impl Config {
             found.into_iter().map(|finding| self.places.locate(finding)).collect();
         findings.sort_by(|a, b| (a.line, a.column, &a.key).cmp(&(b.line, b.column, &b.key)));
         if findings.is_empty() { Ok(()) } else { Err(Findings(findings)) }
+    }
+
+    /// Where a key's value stands, as `file:line:column`: for what is found wrong with it at run time.
+    pub fn place(&self, key: &str) -> String {
+        self.places.of(key)
     }
 }
 

@@ -35,6 +35,10 @@ pub struct WorkspaceId {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TemplateName(String);
 
+/// The name of a quota in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct QuotaName(Arc<str>);
+
 /// A DNS name in lower case, LDH, without a trailing dot and without a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostName(String);
@@ -58,7 +62,7 @@ const LABEL_RULE: &str =
     "1–30 characters, a letter first, then lower-case letters, digits and single hyphens between them";
 const WORKSPACE_NAME_RULE: &str =
     "1–15 characters, a letter first, then lower-case letters, digits and single hyphens between them";
-const TEMPLATE_NAME_RULE: &str = "1–30 characters, a letter first, then letters, digits, `-` and `_`";
+const WORD_RULE: &str = "1–30 characters, a letter first, then letters, digits, `-` and `_`";
 const HOST_NAME_RULE: &str =
     "1–253 characters; parts of 1–63 letters, digits and inner hyphens, separated by single dots";
 
@@ -115,11 +119,21 @@ impl WorkspaceId {
 impl TemplateName {
     /// Parses a template name: 1–30 characters, a letter first, then letters, digits, `-` and `_`.
     pub fn parse(text: &str) -> Result<Self, BadName> {
-        let tail_fits = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        if !(1..=30).contains(&text.len()) || !text.as_bytes()[0].is_ascii_alphabetic() || !tail_fits {
-            return Err(BadName::new("template name", text, TEMPLATE_NAME_RULE));
-        }
-        Ok(Self(text.to_owned()))
+        is_word(text)
+            .then(|| Self(text.to_owned()))
+            .ok_or_else(|| BadName::new("template name", text, WORD_RULE))
+    }
+    /// The name as it stands in the configuration.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+impl QuotaName {
+    /// Parses the name of a quota: as that of a template.
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        is_word(text)
+            .then(|| Self(text.into()))
+            .ok_or_else(|| BadName::new("name of a quota", text, WORD_RULE))
     }
     /// The name as it stands in the configuration.
     pub fn as_str(&self) -> &str {
@@ -151,6 +165,13 @@ impl BadName {
     }
 }
 
+/// A letter, then letters, digits, `-` and `_`.
+fn is_word(text: &str) -> bool {
+    (1..=30).contains(&text.len())
+        && text.as_bytes()[0].is_ascii_alphabetic()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
 /// A lower-case letter, then letters, digits and single inner hyphens. So `xn--…` is none.
 fn is_dns_word(text: &str, longest: usize) -> bool {
     (1..=longest).contains(&text.len())
@@ -179,6 +200,11 @@ impl fmt::Display for WorkspaceName {
     }
 }
 impl fmt::Display for TemplateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl fmt::Display for QuotaName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

@@ -1,6 +1,6 @@
 //! The seam between deciding and doing: what a driver of workspaces must be able to do.
 
-use crate::{Cause, Identity, StopReason};
+use crate::{Cause, Grant, Identity, StopReason};
 use config::{Template, WorkspaceId};
 use futures_util::stream::BoxStream;
 use std::fmt;
@@ -21,7 +21,7 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Does one action. Idempotent: doing it again changes nothing and succeeds.
     ///
-    /// `Ok` means that it is under way; what became of it is told by [`Driver::observe`].
+    /// Of one workspace, one thing is asked for at a time. `Ok` means that it is under way; what became of it is told by [`Driver::observe`].
     ///
     /// # Errors
     /// The [`Cause`] for which it cannot be done.
@@ -92,11 +92,9 @@ pub enum Action {
         /// Whether the files go too.
         volume: bool,
     },
-    /// Look again at once at one that waits out a back-off.
-    Nudge {
-        /// Which.
-        id: WorkspaceId,
-    },
+    /// Look again at once at one that waits out a back-off. What never ran so far is made anew, from its template as
+    /// that is now.
+    Nudge(StartSpec),
 }
 
 /// Why a workspace is ended.
@@ -140,6 +138,8 @@ pub struct StartSpec {
     pub template: Arc<Template>,
     /// The host name under which users see it, without a port: `alice.lab.example.org`.
     pub host: String,
+    /// What it was admitted with: [`Action::Want`] writes it down.
+    pub grant: Grant,
 }
 
 /// One running instance of a workspace: changes with every start, never used twice.
@@ -190,6 +190,8 @@ pub struct Observed {
     pub owner: Identity,
     /// The template that it was started from.
     pub template: config::TemplateName,
+    /// What its last start was admitted with, as recorded with it.
+    pub grant: Grant,
     /// How far it is.
     pub phase: ObservedPhase,
     /// The first half of a stop, while it stands.
@@ -204,9 +206,10 @@ impl Observed {
         id: WorkspaceId,
         owner: Identity,
         template: config::TemplateName,
+        grant: Grant,
         phase: ObservedPhase,
     ) -> Self {
-        Self { id, owner, template, phase, mark: None, stopped: None }
+        Self { id, owner, template, grant, phase, mark: None, stopped: None }
     }
 }
 

@@ -7,6 +7,7 @@ mod control;
 mod control_loop;
 pub mod crash;
 mod driver;
+mod grant;
 mod hash;
 pub mod kubernetes;
 mod lock;
@@ -36,6 +37,7 @@ pub use driver::{
     Action, Address, Driver, Event, Generation, Mark, Observed, ObservedPhase, Order, Shared, StartSpec,
     Step, Stop, Trouble, Weight,
 };
+pub use grant::Grant;
 pub use kubernetes::judge as judge_templates;
 pub use kubernetes::{KubernetesDriver, KubernetesSettings};
 pub use process::{OpenError, ProcessDriver, ProcessSettings};

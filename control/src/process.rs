@@ -174,8 +174,8 @@ impl ProcessDriver {
             Found::Idle => Some(ObservedPhase::Stopped),
         };
         if let Some(phase) = phase {
-            let About { owner, template } = about.clone();
-            self.shared.board.tell(Observed::alone(id.clone(), owner, template, phase)).await;
+            let About { owner, template, grant } = about.clone();
+            self.shared.board.tell(Observed::alone(id.clone(), owner, template, grant, phase)).await;
         }
         let sender = self.keeper(id.clone(), ledger, Some(about), found);
         self.keepers.lock().expect("nobody panics with the lock held").insert(id, sender);
@@ -225,7 +225,7 @@ impl Driver for ProcessDriver {
             Action::Stop { id, .. } if self.shared.board.look(id).is_some() => id.clone(),
             // Nothing of it runs; nothing waits here for a nudge; and there is nobody to write anything down for.
             Action::Stop { .. }
-            | Action::Nudge { .. }
+            | Action::Nudge(_)
             | Action::Want(_)
             | Action::Mark { .. }
             | Action::Unmark { .. } => return Ok(()),
@@ -256,7 +256,8 @@ fn know(
         },
         (wanted, run) => Found::Unfinished { run, wanted },
     };
-    Ok(Known { id, ledger, about: About { owner: recorded.owner, template }, found })
+    let about = About { owner: recorded.owner, template, grant: recorded.grant.into() };
+    Ok(Known { id, ledger, about, found })
 }
 
 /// The main process of a start, if it is still that one.

@@ -21,6 +21,8 @@ pub(crate) enum Decision {
     StartAgain(WorkspaceId),
     /// Its turn has come, and its template is not in the configuration any more.
     TemplateGone(WorkspaceId),
+    /// Its turn has come, and what was made for its user was made of another template.
+    TemplateChanged(WorkspaceId),
     /// It has an address: find out when it accepts connections.
     Probe(WorkspaceId),
     /// Its start got no further for as long as is granted.
@@ -100,8 +102,12 @@ fn turns(state: &State, now: Instant) -> Vec<Decision> {
     let mut decisions = Vec::new();
     for (place, id) in &state.queue {
         let Some(workspace) = state.workspaces.get(id) else { continue };
-        if !state.settings.templates.contains_key(&workspace.template) {
+        let Some(template) = state.settings.templates.get(&workspace.template) else {
             decisions.push(Decision::TemplateGone(id.clone()));
+            continue;
+        };
+        if is_of_another(workspace, template) {
+            decisions.push(Decision::TemplateChanged(id.clone()));
         } else if free.min(at_once) > 0 && is_due(workspace, place, now) && owners.insert(&workspace.owner) {
             decisions.push(Decision::Start(id.clone()));
             (free, at_once) = (free - 1, at_once - 1);
@@ -114,6 +120,12 @@ fn turns(state: &State, now: Instant) -> Vec<Decision> {
 fn is_due(workspace: &Workspace, place: &Place, now: Instant) -> bool {
     let Stage::Queued(want) = &workspace.stage else { return false };
     matches!(place, Place::Given(_)) && want.again_at.is_none_or(|at| now >= at)
+}
+
+/// Whether one in the queue was admitted with what the rules of another template gave.
+fn is_of_another(workspace: &Workspace, template: &Template) -> bool {
+    let Stage::Queued(want) = &workspace.stage else { return false };
+    want.template != workspace.template && template.has_rules()
 }
 
 /// Asks for a want to be written down, and again if nothing is heard of it.

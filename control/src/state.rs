@@ -20,7 +20,7 @@ use crate::peers::Peers;
 use crate::reconcile::backoff;
 use crate::usage::Restored;
 use crate::{
-    Activity, Cause, CauseCode, Entry, Generation, Identity, ObservedPhase, Phase, Route, StopReason,
+    Activity, Cause, CauseCode, Entry, Generation, Grant, Identity, ObservedPhase, Phase, Route, StopReason,
 };
 use config::{Template, TemplateName, WorkspaceId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -96,6 +96,8 @@ pub(crate) enum Note {
 pub(crate) struct Workspace {
     pub(crate) owner: Identity,
     pub(crate) template: TemplateName,
+    /// What its last start was admitted with.
+    pub(crate) grant: Grant,
     /// Whether the driver has told of it: from then on its template is its own.
     pub(crate) recorded: bool,
     pub(crate) stage: Stage,
@@ -115,10 +117,11 @@ pub(crate) struct Workspace {
 
 impl Workspace {
     /// One of which nothing is known but this.
-    fn new(owner: Identity, template: TemplateName, now: Instant) -> Self {
+    fn new(owner: Identity, template: TemplateName, grant: Grant, now: Instant) -> Self {
         Self {
             owner,
             template,
+            grant,
             recorded: false,
             stage: Stage::Stopped,
             told: None,

@@ -1,7 +1,7 @@
 //! The one table: written by the control loop, read by every request without a lock.
 
 use crate::reconcile::idle;
-use crate::{Activity, Address, Cause, Driver, Generation, Identity, Step};
+use crate::{Activity, Address, Cause, Driver, Generation, Grant, Identity, Step};
 use arc_swap::ArcSwap;
 use config::{Template, TemplateName, WorkspaceId};
 use std::collections::HashMap;
@@ -216,8 +216,10 @@ pub struct Wake {
     pub id: WorkspaceId,
     /// Whose.
     pub owner: Identity,
-    /// The template for a workspace that has none yet.
+    /// The template that it has, or that it gets if it has none yet.
     pub template: TemplateName,
+    /// What the rules of that template, and of the configuration, give for the owner.
+    pub grant: Grant,
     /// The host name under which users see it, without a port.
     pub host: String,
     /// How many of this user's may run or start at a time.

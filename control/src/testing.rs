@@ -5,7 +5,7 @@ use crate::table::Elsewhere;
 use crate::usage::Restored;
 use crate::work::Probes;
 use crate::{
-    Action, Address, Cause, CauseCode, Driver, Event, Generation, Identity, Observed, ObservedPhase,
+    Action, Address, Cause, CauseCode, Driver, Event, Generation, Grant, Identity, Observed, ObservedPhase,
     StartSpec, Terms, Wake,
 };
 use config::{Connect, Idle, ProcessTemplate, Runs, Template, TemplateName, WorkspaceId};
@@ -73,10 +73,24 @@ pub(crate) fn settings(concurrent: usize, queue: usize, idle: Idle) -> Settings 
     }
 }
 
+/// Settings of workspaces that are pods, with these tables of the configuration.
+pub(crate) fn pods(tables: &str) -> Settings {
+    let head = "domain = 'lab.localhost'\ndriver = 'kubernetes'\nlisteners = [{ address = '127.0.0.1:8080' }]\n\
+                access = { allow = 'true', template = \"'demo'\" }\nkubernetes = { namespace = 'w' }\n";
+    let config = config::Config::parse("f", &format!("{head}{tables}"), &|_| None);
+    Settings::of(&config.unwrap_or_else(|findings| panic!("{findings}")))
+}
+
 pub(crate) fn state(settings: Settings, now: Instant) -> State {
     let mut state = State::new(settings, Restored::default(), false);
     state.fold(Event::Synced, now);
     state
+}
+
+/// A start of the workspace's own owner, from the template `demo`.
+pub(crate) fn spec(id: &WorkspaceId) -> StartSpec {
+    let (template, host) = (template("demo", idle()), format!("{id}.lab.localhost"));
+    StartSpec { id: id.clone(), owner: owner(id), template, host, grant: Grant::default() }
 }
 
 pub(crate) fn terms(started: Instant) -> Terms {
@@ -95,6 +109,7 @@ pub(crate) fn wake(id: &WorkspaceId) -> Wake {
         id: id.clone(),
         owner: owner(id),
         template: TemplateName::parse("demo").unwrap(),
+        grant: Grant::default(),
         host: format!("{id}.lab.localhost"),
         running_max: 3,
         retry: false,
@@ -115,7 +130,7 @@ pub(crate) fn generation(number: u64) -> Generation {
 
 pub(crate) fn seen(id: &WorkspaceId, phase: ObservedPhase) -> Event {
     let template = TemplateName::parse("demo").unwrap();
-    Event::Seen(Observed::alone(id.clone(), owner(id), template, phase))
+    Event::Seen(Observed::alone(id.clone(), owner(id), template, Grant::default(), phase))
 }
 
 pub(crate) fn running(id: &WorkspaceId, number: u64) -> Event {
@@ -194,7 +209,7 @@ impl Driver for FakeDriver {
             Action::Mark { id, .. } => format!("mark {id}"),
             Action::Unmark { id, .. } => format!("unmark {id}"),
             Action::Delete { id, volume } => format!("delete {id} {volume}"),
-            Action::Nudge { id } => format!("nudge {id}"),
+            Action::Nudge(spec) => format!("nudge {}", spec.id),
         });
         if let Some(cause) = &inner.refuse {
             return Err(cause.clone());

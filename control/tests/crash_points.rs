@@ -201,7 +201,8 @@ fn spec() -> StartSpec {
         },
     };
     let owner = Identity { issuer: Identity::DEVELOPMENT.into(), subject: "alice".into() };
-    StartSpec { id: alice(), owner, template: Arc::new(template), host: "alice.lab.localhost".into() }
+    let host = "alice.lab.localhost".into();
+    StartSpec { id: alice(), owner, template: Arc::new(template), host, grant: Default::default() }
 }
 
 /// How often the workspace was started, by its own account.

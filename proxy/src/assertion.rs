@@ -11,17 +11,17 @@ mod key;
 
 use crate::access::authorise::Permit;
 use crate::edge::ListenerFacts;
-use crate::keys::{Keys, Purpose, Seed};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use crate::keys::{Held, Keys, Purpose};
+use arc_swap::{ArcSwap, Guard};
 use claims::Claims;
 use config::Config;
 use http::HeaderValue;
 use kept::{Kept, Whose};
-use key::{Jwk, SigningKey};
+use key::SigningKey;
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use thread_local::ThreadLocal;
 
@@ -35,20 +35,39 @@ const USED_FOR: Duration = Duration::from_secs(30);
 /// Each thread that carries requests keeps what it signed, without locks: to sign takes 18 µs, to find what was signed
 /// 0.1 µs (release build, one core, November 2026). No key, and no assertion, shows in `Debug`.
 pub struct Assertions {
-    signer: SigningKey,
-    /// Newest first, each until when it is told.
-    listed: Vec<(Jwk, Option<SystemTime>)>,
+    keys: Keys,
+    signers: ArcSwap<Signers>,
     kept: ThreadLocal<RefCell<Kept>>,
 }
 
+/// The key pairs of a ring.
+struct Signers {
+    of: Held,
+    /// Newest first and at least one.
+    pairs: Vec<Pair>,
+}
+
+struct Pair {
+    key: SigningKey,
+    /// When it begins to sign; it is told before, so that applications know it by then.
+    since: SystemTime,
+    /// Until when it is told.
+    until: Option<SystemTime>,
+}
+
 impl Assertions {
-    /// Key pairs from a ring: every replica that holds the ring makes the same.
+    /// Key pairs from a ring, and from each later one: every replica that holds it makes the same.
     pub fn new(keys: &Keys) -> Self {
-        let pair = |seed: Seed| (SigningKey::from_seed(seed.bytes), seed.opens_until);
-        let pairs: Vec<_> = keys.seeds(Purpose::Assertion).map(pair).collect();
-        let listed = pairs.iter().map(|(pair, until)| (pair.jwk().clone(), *until)).collect();
-        let (signer, _) = pairs.into_iter().next().expect("a ring has at least one key");
-        Self { signer, listed, kept: ThreadLocal::new() }
+        let signers = ArcSwap::from_pointee(Signers::of(keys.held()));
+        Self { keys: keys.clone(), signers, kept: ThreadLocal::new() }
+    }
+
+    /// The key pairs of the ring as it is now; made anew, by whoever comes first, when that has changed.
+    fn signers(&self) -> Guard<Arc<Signers>> {
+        if self.keys.outgrew(&self.signers.load().of) {
+            self.signers.store(Arc::new(Signers::of(self.keys.held())));
+        }
+        self.signers.load()
     }
 
     /// The value of `X-Usher-Assertion` for a request by this permit, through this listener.
@@ -63,6 +82,7 @@ impl Assertions {
         now: SystemTime,
     ) -> HeaderValue {
         let caller = permit.caller();
+        let issued = now;
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let whose = Whose { session: caller.id, workspace: permit.id().clone(), listener: listener.clone() };
         let mut kept = self.kept.get_or_default().borrow_mut();
@@ -71,34 +91,40 @@ impl Assertions {
         }
         let (issuer, audience) = (listener.origin(config.portal.as_str()), permit.host(config));
         let claims = Claims::of(&caller.session, &issuer, &audience, now);
-        let header = self.sign(&claims);
+        let header = self.signers().signing(issued).sign(&claims);
         kept.keep(whose, &caller.session, now, header.clone());
         header
     }
 
     /// The public keys (RFC 7517 §5) of all assertions that may be about at this time.
     pub fn jwks(&self, now: SystemTime) -> Value {
-        let told = self.listed.iter().filter(|(_, until)| until.is_none_or(|until| now < until));
-        json!({ "keys": told.map(|(jwk, _)| jwk).collect::<Vec<_>>() })
+        let signers = self.signers();
+        let told = signers.pairs.iter().filter(|pair| pair.until.is_none_or(|until| now < until));
+        json!({ "keys": told.map(|pair| pair.key.jwk()).collect::<Vec<_>>() })
+    }
+}
+
+impl Signers {
+    fn of(held: Held) -> Self {
+        let pairs = held.seeds(Purpose::Assertion).map(|seed| Pair {
+            key: SigningKey::from_seed(seed.bytes),
+            since: seed.since,
+            until: seed.opens_until,
+        });
+        Self { pairs: pairs.collect(), of: held }
     }
 
-    /// The compact form (RFC 7515 §7.1).
-    fn sign(&self, claims: &Claims<'_>) -> HeaderValue {
-        let claims = serde_json::to_vec(claims).expect("texts and numbers are JSON");
-        let mut token = format!("{}.{}", self.signer.header(), URL_SAFE_NO_PAD.encode(claims));
-        let signature = self.signer.sign(token.as_bytes());
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-        let mut header = HeaderValue::try_from(token).expect("base64 is a header value");
-        header.set_sensitive(true);
-        header
+    /// As the ring seals: with the newest whose time has come.
+    fn signing(&self, now: SystemTime) -> &SigningKey {
+        let come = self.pairs.iter().find(|pair| pair.since <= now);
+        &come.or(self.pairs.last()).expect("a ring has at least one key").key
     }
 }
 
 /// Shows no key.
 impl fmt::Debug for Assertions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Assertions({} …)", self.listed.len())
+        write!(f, "Assertions({} …)", self.signers.load().pairs.len())
     }
 }
 

@@ -1,14 +1,23 @@
 //! One ring of keys; everything sealed names its key and has a derived key per purpose and host.
 
+mod document;
+mod error;
 mod file;
+mod record;
+mod ring;
 
-pub use file::KeysError;
+pub use error::KeysError;
 
+use self::ring::{ID_LEN, Ring};
+use ::ring::aead::{Aad, NONCE_LEN, Nonce};
+use ::ring::rand::{SecureRandom, SystemRandom};
+use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::hkdf;
-use ring::rand::{SecureRandom, SystemRandom};
+use config::{Config, Driver};
+use control::Records;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, pending};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -45,7 +54,8 @@ impl Purpose {
     }
 }
 
-/// The ring, newest key first: the newest seals, the others open for [`OPENS_FOR`] more. Cheap to clone.
+/// The ring, newest key first: the newest seals, the others open for [`OPENS_FOR`] more. Cheap to clone; all clones
+/// take up a later ring at once, and none of them takes a lock.
 ///
 /// The key of a value is derived (HKDF-SHA256) from the ring's key, the purpose and the host, and seals with
 /// AES-256-GCM under a random nonce. Random nonces allow 2³² values per derived key before a repetition becomes
@@ -54,16 +64,24 @@ impl Purpose {
 /// The derivation is not cached: opening a cookie takes 0.6 µs with it (release build, one core, November 2026).
 #[derive(Clone)]
 pub struct Keys {
-    ring: Arc<[RingKey]>,
+    ring: Arc<ArcSwap<Ring>>,
 }
 
-/// What a key of the ring is worth where more than sealing is needed: the same on every replica that holds the ring.
+/// The ring as it was at one moment.
+pub(crate) struct Held(Arc<Ring>);
+
+/// What a key of the ring is worth where more than sealing is needed: the same wherever the ring is held.
 pub(crate) struct Seed {
     /// As good as random, and secret.
-    pub(crate) bytes: [u8; file::SECRET_LEN],
+    pub(crate) bytes: [u8; document::SECRET_LEN],
+    /// When the ring's key begins to seal.
+    pub(crate) since: SystemTime,
     /// When the ring's key stops to open; the newest never does.
     pub(crate) opens_until: Option<SystemTime>,
 }
+
+/// Takes up later rings for as long as it is polled; ends only when that is not possible any more.
+pub type Following = BoxFuture<'static, KeysError>;
 
 /// How long a key still opens after a newer one began to seal: the longest life of a session by default.
 pub const OPENS_FOR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -75,18 +93,29 @@ pub struct NotOurs;
 
 /// The first byte of everything sealed.
 const VERSION: u8 = 1;
-const ID_LEN: usize = 4;
 /// Version, key id.
 const HEAD_LEN: usize = 1 + ID_LEN;
 
-struct RingKey {
-    id: [u8; ID_LEN],
-    secret: hkdf::Prk,
-    /// When it stops to open; the newest never does.
-    opens_until: Option<SystemTime>,
-}
-
 impl Keys {
+    /// The ring of a configuration: in the state folder where there is one Usher, else in the records that all share.
+    ///
+    /// # Errors
+    /// As [`Keys::open_dir`] and [`Keys::open_record`].
+    pub async fn open_for(
+        config: &Config,
+        records: &Arc<dyn Records>,
+    ) -> Result<(Self, Following), KeysError> {
+        match config.driver {
+            // Blocks for a moment, before anything else runs.
+            Driver::Process => Ok((Self::open_dir(&config.state_dir)?, pending().boxed())),
+            Driver::Kubernetes(_) => {
+                let keys = Self::open_record(&**records).await?;
+                let following = record::follow(keys.clone(), records.clone());
+                Ok((keys, following.boxed()))
+            }
+        }
+    }
+
     /// The ring kept in a state folder (`keys.json`, 0600); made with one fresh key if there is none yet.
     ///
     /// Blocking. The caller holds the state lock: two processes that make the file at once would disagree.
@@ -94,19 +123,30 @@ impl Keys {
     /// # Errors
     /// The file cannot be read, made or understood, or others than its owner may read it.
     pub fn open_dir(state_dir: &Path) -> Result<Self, KeysError> {
-        let listed = file::read_or_make(state_dir)?;
-        let mut newer_since = None;
-        let ring = listed.iter().map(|key| {
-            let opens_until = newer_since.map(|since: SystemTime| since + OPENS_FOR);
-            newer_since = Some(key.since);
-            RingKey::new(&key.secret, opens_until)
-        });
-        Ok(Self { ring: ring.collect() })
+        file::read_or_make(state_dir).map(|listed| Self::of(&listed))
+    }
+
+    /// The ring kept in a record; made with one fresh key by whoever comes first.
+    ///
+    /// # Errors
+    /// The record cannot be read, made or understood.
+    pub async fn open_record(records: &dyn Records) -> Result<Self, KeysError> {
+        record::read_or_make(records).await.map(|ring| Self { ring: Arc::new(ArcSwap::from_pointee(ring)) })
+    }
+
+    fn of(listed: &[document::ListedKey]) -> Self {
+        Self { ring: Arc::new(ArcSwap::from_pointee(Ring::new(listed))) }
+    }
+
+    /// Seals and opens with another ring from now on, as all clones do.
+    fn take(&self, ring: Ring) {
+        self.ring.store(Arc::new(ring));
     }
 
     /// Seals (AEAD) a value for a purpose and a host, as URL-safe base64 without padding.
     pub fn seal(&self, purpose: Purpose, host: &str, value: &[u8]) -> String {
-        let key = self.ring.first().expect("a ring has at least one key");
+        let ring = self.ring.load();
+        let key = ring.sealing(SystemTime::now());
         let mut head = [VERSION; HEAD_LEN];
         head[1..].copy_from_slice(&key.id);
         let nonce: [u8; NONCE_LEN] = random();
@@ -133,70 +173,41 @@ impl Keys {
         if version != VERSION {
             return Err(NotOurs);
         }
-        let key = self.find(id, SystemTime::now).ok_or(NotOurs)?;
+        let ring = self.ring.load();
+        let key = ring.find(id, SystemTime::now).ok_or(NotOurs)?;
         key.derive(purpose, host)
             .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(*head), body)
             .map(|value| value.to_vec())
             .map_err(|_| NotOurs)
     }
 
-    /// A seed of each key of the ring for a purpose, newest first and at least one.
-    pub(crate) fn seeds(&self, purpose: Purpose) -> impl Iterator<Item = Seed> {
-        self.ring.iter().map(move |key| Seed { bytes: key.seed(purpose), opens_until: key.opens_until })
+    /// The ring as it is now.
+    pub(crate) fn held(&self) -> Held {
+        Held(self.ring.load_full())
     }
 
-    /// The key of this id, if it opens; the clock is read only for a key that will stop to.
-    fn find(&self, id: [u8; ID_LEN], now: impl Fn() -> SystemTime) -> Option<&RingKey> {
-        let key = self.ring.iter().find(|key| key.id == id)?;
-        key.opens_until.is_none_or(|until| now() < until).then_some(key)
+    /// Whether another ring has been taken up since.
+    pub(crate) fn outgrew(&self, held: &Held) -> bool {
+        !Arc::ptr_eq(&self.ring.load(), &held.0)
+    }
+}
+
+impl Held {
+    /// A seed of each key for a purpose, newest first and at least one.
+    pub(crate) fn seeds(&self, purpose: Purpose) -> impl Iterator<Item = Seed> {
+        let seed = move |key: &ring::RingKey| Seed {
+            bytes: key.seed(purpose),
+            since: key.since,
+            opens_until: key.opens_until,
+        };
+        self.0.keys().iter().map(seed)
     }
 }
 
 /// Shows no key.
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Keys({} …)", self.ring.len())
-    }
-}
-
-impl RingKey {
-    fn new(secret: &[u8; file::SECRET_LEN], opens_until: Option<SystemTime>) -> Self {
-        let secret = hkdf::Salt::new(hkdf::HKDF_SHA256, b"usher key ring 1").extract(secret);
-        let mut id = [0; ID_LEN];
-        secret
-            .expand(&[b"key id"], IdLen)
-            .and_then(|okm| okm.fill(&mut id))
-            .expect("four bytes are within HKDF's limit");
-        Self { id, secret, opens_until }
-    }
-
-    fn derive(&self, purpose: Purpose, host: &str) -> LessSafeKey {
-        let info = info(purpose, host);
-        let derived = self.secret.expand(&info, &AES_256_GCM).expect("an AES key is within HKDF's limit");
-        LessSafeKey::new(UnboundKey::from(derived))
-    }
-
-    /// Of no host: what is made of it stands for the whole installation.
-    fn seed(&self, purpose: Purpose) -> [u8; file::SECRET_LEN] {
-        let mut seed = [0; file::SECRET_LEN];
-        self.secret
-            .expand(&info(purpose, ""), hkdf::HKDF_SHA256)
-            .and_then(|okm| okm.fill(&mut seed))
-            .expect("a SHA-256 block is within HKDF's limit");
-        seed
-    }
-}
-
-/// Neither a purpose nor a host contains a NUL, so no two pairs make the same text; and "key id" has none.
-fn info(purpose: Purpose, host: &str) -> [&[u8]; 3] {
-    [purpose.label(), b"\0", host.as_bytes()]
-}
-
-struct IdLen;
-
-impl hkdf::KeyType for IdLen {
-    fn len(&self) -> usize {
-        ID_LEN
+        write!(f, "Keys({} …)", self.ring.load().keys().len())
     }
 }
 
@@ -209,12 +220,15 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
 
 #[cfg(test)]
 mod tests {
+    use super::ring::RingKey;
     use super::*;
 
     const HOST: &str = "alice.lab.localhost";
 
     fn ring(keys: &[([u8; 32], Option<SystemTime>)]) -> Keys {
-        Keys { ring: keys.iter().map(|(secret, until)| RingKey::new(secret, *until)).collect() }
+        let since = SystemTime::now();
+        let keys = keys.iter().map(|(secret, until)| RingKey::new(secret, since, *until));
+        Keys { ring: Arc::new(ArcSwap::from_pointee(Ring::of(keys.collect()))) }
     }
 
     #[test]
@@ -274,15 +288,15 @@ mod tests {
     fn the_seeds_of_a_ring_are_the_same_wherever_it_is_held_and_differ_by_key_and_purpose() {
         let until = Some(SystemTime::now());
         let keys = ring(&[([2; 32], None), ([1; 32], until)]);
-        let seeds = |purpose| keys.seeds(purpose).map(|seed| seed.bytes).collect::<Vec<_>>();
+        let seeds = |purpose| keys.held().seeds(purpose).map(|seed| seed.bytes).collect::<Vec<_>>();
         let [newest, older] = seeds(Purpose::Assertion).try_into().unwrap();
         assert_eq!(
-            keys.seeds(Purpose::Assertion).map(|seed| seed.opens_until).collect::<Vec<_>>(),
+            keys.held().seeds(Purpose::Assertion).map(|seed| seed.opens_until).collect::<Vec<_>>(),
             [None, until]
         );
         assert_ne!(newest, older);
         assert!(!seeds(Purpose::Csrf).contains(&newest));
-        assert_eq!(ring(&[([2; 32], None)]).seeds(Purpose::Assertion).next().unwrap().bytes, newest);
+        assert_eq!(ring(&[([2; 32], None)]).held().seeds(Purpose::Assertion).next().unwrap().bytes, newest);
     }
 
     #[test]

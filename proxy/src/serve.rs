@@ -5,7 +5,7 @@ mod ground;
 use crate::accept::{self, CoreFailed, Cores};
 use crate::assertion::Assertions;
 use crate::edge::Edge;
-use crate::keys::{Keys, KeysError};
+use crate::keys::{Following, Keys, KeysError};
 use crate::listen::{self, Bound, ListenError};
 use crate::metrics::Metrics;
 use crate::{admin, drain, warnings};
@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::serve::Listener;
 use config::{Admin, Config};
-use control::kubernetes::ConnectError;
+use control::kubernetes::{ConnectError, RightsError};
 use control::{Control, LoopError, OpenError, StartError, StoreOpenError};
 use ground::Ground;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -49,6 +49,9 @@ pub enum ServeError {
     /// There is no way to the cluster.
     #[error(transparent)]
     Cluster(#[from] ConnectError),
+    /// The cluster lacks what Usher needs.
+    #[error(transparent)]
+    Rights(#[from] RightsError),
     /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
@@ -113,10 +116,10 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let shutdown = CancellationToken::new();
     let metrics = Metrics::new()?;
     let ground = Ground::prepare(&config, &metrics.registry).await?;
-    let keys = Keys::open_dir(&config.state_dir)?;
+    let records = ground.records();
+    let (keys, following) = Keys::open_for(&config, &records).await?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let bound = listen::bind(&config.listeners, cores)?;
-    let records = ground.records();
     let (_config, seen) = watch::channel(config.clone());
     let (driver, driving) = ground.drive(seen.clone(), open_files, shutdown.clone()).await?;
     let control = Control::start(seen, driver, records, &metrics.registry, shutdown.clone()).await?;
@@ -140,7 +143,7 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     announce(&edge, &bound);
     let cores = accept::spawn(&edge, bound)?;
     let mut running = control.running;
-    watch_over(&edge, signals, &cores, &mut running, &mut admin)
+    watch_over(&edge, signals, &cores, &mut running, &mut admin, following)
         .await
         .inspect_err(|error| tracing::error!(%error, "usher ends, since a part of it has"))?;
     tokio::task::spawn_blocking(|| cores.join()).await??;
@@ -156,6 +159,7 @@ async fn watch_over(
     cores: &Cores,
     control: &mut tokio::task::JoinHandle<Result<(), LoopError>>,
     admin: &mut JoinSet<()>,
+    following: Following,
 ) -> Result<(), ServeError> {
     let drained = drain::on_signal(edge, signals);
     tokio::pin!(drained);
@@ -163,6 +167,7 @@ async fn watch_over(
         () = &mut drained => Ok(()),
         ended = control => Err(ended?.err().map_or(ServeError::CoreEnded, ServeError::from)),
         error = admin_ended(admin) => Err(error),
+        error = following => Err(error.into()),
         () = cores.ended() => {
             // In a drain the cores end one by one; before it that is a fault.
             if edge.draining.is_cancelled() { drained.await; Ok(()) } else { Err(ServeError::CoreEnded) }

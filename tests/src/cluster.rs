@@ -172,23 +172,30 @@ impl Cluster {
     }
 
     async fn kubectl_reading(&self, arguments: &[&str], input: &str) -> Result<String, String> {
-        let mut command = tokio::process::Command::from(self.kubectl_command());
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.kill_on_drop(true).spawn().expect("nsenter can be started");
-        let mut stdin = child.stdin.take().expect("stdin is piped");
-        // Fails only when kubectl has ended, and then it says why.
-        let _ended = stdin.write_all(input.as_bytes()).await;
-        drop(stdin);
-        let output = tokio::time::timeout(SOON * 3, child.wait_with_output()).await;
-        let output = output.map_err(|_| "no answer in time")?.expect("kubectl is our child");
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+        let mut command = self.kubectl_command();
+        command.args(arguments);
+        output_of(command, input).await
     }
 
-    /// kubectl as the admin, to be given arguments: by this way it reaches the cluster from any thread.
+    /// Runs helm as the admin, with values where `--values=-` asks for them; what it printed.
+    ///
+    /// # Errors
+    /// What it said.
+    pub async fn helm(&self, arguments: &[&str], values: &serde_json::Value) -> Result<String, String> {
+        let mut command = self.program("helm");
+        command.args(arguments);
+        output_of(command, &values.to_string()).await
+    }
+
+    /// kubectl as the admin, to be given arguments.
     fn kubectl_command(&self) -> Command {
+        self.program("kubectl")
+    }
+
+    /// A program as the admin, to be given arguments: by this way it reaches the cluster from any thread.
+    fn program(&self, name: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.inner.network)).arg(self.inner.run.join("programs/kubectl"));
+        command.arg(format!("--net={}", self.inner.network)).arg(self.inner.run.join("programs").join(name));
         command.arg("--kubeconfig").arg(self.admin());
         command
     }
@@ -243,6 +250,21 @@ impl Cluster {
         assert!(output.status.success(), "cluster.sh {word} {arguments:?}: {said}");
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
+}
+
+/// What a program printed that was given this to read; where it fails, what it said.
+async fn output_of(command: Command, input: &str) -> Result<String, String> {
+    let mut command = tokio::process::Command::from(command);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.kill_on_drop(true).spawn().expect("nsenter can be started");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    // Fails only when the program has ended, and then it says why.
+    let _ended = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
+    let output = tokio::time::timeout(SOON * 3, child.wait_with_output()).await;
+    let output = output.map_err(|_| "no answer in time")?.expect("the program is our child");
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
 impl Drop for Inner {

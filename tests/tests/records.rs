@@ -4,7 +4,9 @@
 use control::kubernetes::{Client, ClientMetrics, ClientSettings};
 use control::{Change, Kind, Record, RecordError, Records, RedbRecords, SecretRecords, Version};
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream::BoxStream;
+use proxy::keys::{Keys, Purpose};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,6 +49,7 @@ promises!(
     a_watch_and_a_list_end_up_with_the_same,
     records_of_any_name_and_of_any_kind_are_told_apart,
     a_value_may_be_any_bytes_and_large,
+    what_one_replica_seals_opens_on_all_whoever_came_first,
 );
 
 /// As one who has the rights of the chart's Role and no more.
@@ -308,4 +311,18 @@ async fn a_watch_of_a_file_ends_with_it() {
     let mut watch = records.watch(Kind::Session);
     drop(records);
     assert_eq!(watch.next().await, None);
+}
+
+async fn what_one_replica_seals_opens_on_all_whoever_came_first(records: Store) {
+    let opening = (0..8).map(|_| Keys::open_record(&*records));
+    let replicas: Vec<Keys> = join_all(opening).await.into_iter().map(|keys| keys.unwrap()).collect();
+    let host = "alice.lab.example.org";
+    for one in &replicas {
+        let cookie = one.seal(Purpose::WorkspaceSession, host, b"alice's");
+        for other in &replicas {
+            let opened = other.open(Purpose::WorkspaceSession, host, cookie.as_bytes());
+            assert_eq!(opened.as_deref(), Ok(&b"alice's"[..]));
+        }
+    }
+    assert_eq!(records.list(Kind::Key).await.unwrap().len(), 1);
 }

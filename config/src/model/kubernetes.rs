@@ -214,6 +214,11 @@ impl PodTemplate {
         Values::evaluate(self.texts(), subject, request)
     }
 
+    /// Whether something of it is made for each user.
+    pub(super) fn has_rules(&self) -> bool {
+        self.texts().any(|text| matches!(text, Text::Rule(_)))
+    }
+
     /// Values for a user who does not exist, to judge the template by.
     pub fn sample(&self) -> Values {
         Values::sample(self.texts())

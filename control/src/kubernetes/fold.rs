@@ -15,7 +15,7 @@ use super::notes::{self, Notes};
 use super::reading::{Happening, Sight};
 use super::warm::{Body, WarmSets};
 use super::watch::Seen;
-use crate::{Event as Told, Observed};
+use crate::{Event as Told, Generation, Observed};
 use config::{Kubernetes, WorkspaceId};
 use futures_util::stream::BoxStream;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -23,7 +23,7 @@ use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
-use workspace::Workspace;
+use workspace::{REMOVAL, Workspace};
 
 /// One word of a watch.
 pub(super) enum News {
@@ -52,6 +52,8 @@ pub(super) struct Fold {
     touched: BTreeSet<WorkspaceId>,
     /// When to read what anew although nothing was heard.
     due: BTreeSet<(Instant, WorkspaceId)>,
+    /// Pods that nobody but Usher will remove.
+    stranded: Vec<(WorkspaceId, Generation)>,
     board: Board,
 }
 
@@ -79,6 +81,7 @@ impl Fold {
             listed: None,
             touched: BTreeSet::new(),
             due: BTreeSet::new(),
+            stranded: Vec::new(),
             board: Board::default(),
         }
     }
@@ -137,6 +140,12 @@ impl Fold {
         self.known_to
     }
 
+    /// Pods that end on nodes that do not answer, and that nothing would be lost with: their workspaces cannot run
+    /// elsewhere before somebody removes them.
+    pub(super) fn take_stranded(&mut self) -> Vec<(WorkspaceId, Generation)> {
+        std::mem::take(&mut self.stranded)
+    }
+
     /// Tells again how a workspace is: somebody waits for it.
     pub(super) fn tell_again(&mut self, id: &WorkspaceId) {
         self.board.tell_again(id);
@@ -182,6 +191,10 @@ impl Fold {
             self.due.remove(&(at, id.clone()));
         }
         let observed = workspace.read(&self.kubernetes, body.as_ref(), sight, known_to, now);
+        if let Some(pod) = workspace.stranded(body.as_ref(), sight, now) {
+            self.stranded.push((id.clone(), pod));
+            self.due.insert((now + REMOVAL, id.clone()));
+        }
         if let Some(at) = workspace.again_at() {
             self.due.insert((at, id.clone()));
         }
@@ -333,3 +346,6 @@ impl Fold {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -257,6 +257,7 @@ fn sample(template: &Arc<Template>) -> StartSpec {
         owner: Identity { issuer: "https://issuer.example.org".to_owned(), subject: "0".to_owned() },
         template: template.clone(),
         host: "sample.lab.example.org".to_owned(),
+        grant: Default::default(),
     }
 }
 

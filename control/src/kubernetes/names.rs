@@ -17,6 +17,8 @@ pub(crate) const OWNER: &str = "usher.dev/owner";
 pub(crate) const TEMPLATE_HASH: &str = "usher.dev/template-hash";
 /// Annotation: what the template's rules gave for its user, a JSON object.
 pub(crate) const VALUES: &str = "usher.dev/values";
+/// Annotation: the quotas that it counts against, a JSON list of their names.
+pub(crate) const QUOTAS: &str = "usher.dev/quotas";
 
 /// Label of a warm StatefulSet and of its pod: the StatefulSet's own name. Its selector.
 pub(crate) const WARM: &str = "usher.dev/warm";

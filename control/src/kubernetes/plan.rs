@@ -37,8 +37,7 @@ impl<'a> Wanted<'a> {
     /// # Errors
     /// The template makes no pod of these values.
     pub(super) fn of(spec: &'a StartSpec, namespace: &str) -> Result<Self, Cause> {
-        let made = pods::stateful_set(spec, &config::Values::default(), namespace, 0)
-            .map_err(|error| bad_pod(&error))?;
+        let made = pods::stateful_set(spec, namespace, 0).map_err(|error| bad_pod(&error))?;
         Ok(Self { spec, made })
     }
 
@@ -51,7 +50,8 @@ impl<'a> Wanted<'a> {
         if known.is_wanted() || known.notes.wanted.is_some() {
             return Plan::Nothing;
         }
-        let annotations = json!({ names::WANTED: note, names::FAILED: null, names::STOPPED: null });
+        let mut annotations = json!({ names::WANTED: note, names::FAILED: null, names::STOPPED: null });
+        self.grant(&mut annotations);
         Plan::Patch(json!({ "metadata": { "uid": known.uid(), "annotations": annotations } }))
     }
 
@@ -87,16 +87,34 @@ impl<'a> Wanted<'a> {
         Plan::Patch(patch)
     }
 
+    /// It is on its way and is to be tried again at once, with this note: any change makes its controller do so.
+    pub(super) fn nudge(&self, known: Option<&Known>, note: &str) -> Plan {
+        let Some(known) = known.filter(|known| known.is_wanted()) else { return Plan::Nothing };
+        if let Some(refused) = self.refused(known) {
+            return refused;
+        }
+        if known.note(names::NUDGE) == Some(note) {
+            return Plan::Nothing;
+        }
+        let nudge = json!({ names::NUDGE: note });
+        if !self.mends(known) {
+            return Plan::Patch(json!({ "metadata": { "uid": known.uid(), "annotations": nudge } }));
+        }
+        let mut patch = self.run(known, 1, None);
+        patch["metadata"]["annotations"][names::NUDGE] = json!(note);
+        Plan::Patch(patch)
+    }
+
+    /// It is to run, here or in a warm set, from the template as it is now.
     fn run(&self, known: &Known, replicas: u8, warm: Option<&str>) -> Value {
         let mut annotations = json!({
             names::WANTED: null, names::MARK: null, names::STOPPED: null, names::FAILED: null,
             names::CLAIMS: warm,
         });
+        self.grant(&mut annotations);
         let mut patch = json!({ "metadata": { "uid": known.uid() }, "spec": { "replicas": replicas } });
         if self.is_new_to(known) {
-            for key in [names::TEMPLATE_HASH, names::VALUES] {
-                annotations[key] = json!(self.annotation(key));
-            }
+            annotations[names::TEMPLATE_HASH] = json!(self.annotation(names::TEMPLATE_HASH));
             let now = serde_json::to_value(known.set.spec.as_ref().map(|spec| &spec.template));
             let then = serde_json::to_value(self.made.spec.as_ref().map(|spec| &spec.template));
             let is_json = "the types of Kubernetes are JSON";
@@ -126,6 +144,13 @@ impl<'a> Wanted<'a> {
             annotations.insert(key.to_owned(), note.to_owned());
         }
         Plan::Create(Box::new(set))
+    }
+
+    /// Writes down what it was admitted with, in place of what an earlier start was.
+    fn grant(&self, annotations: &mut Value) {
+        for (key, value) in pods::annotations(&self.spec.grant) {
+            annotations[key] = json!(value);
+        }
     }
 
     fn annotation(&self, key: &str) -> Option<String> {
@@ -209,12 +234,6 @@ pub(super) fn give_up(known: Option<&Known>) -> Plan {
     Plan::Patch(json!({ "metadata": metadata, "spec": { "replicas": 1 } }))
 }
 
-/// A start that waits out a back-off is to be tried at once.
-pub(super) fn nudge(known: Option<&Known>, note: &str) -> Plan {
-    let Some(known) = known.filter(|known| known.is_wanted()) else { return Plan::Nothing };
-    Plan::Patch(json!({ "metadata": { "uid": known.uid(), "annotations": { names::NUDGE: note } } }))
-}
-
 /// The merge patch (RFC 7396) that puts a value in the place of another: what only the other has is taken away.
 fn replacement(now: &Value, then: Value) -> Value {
     match (now, then) {
@@ -241,3 +260,6 @@ fn conflict(hint: &str) -> Cause {
     let code = CauseCode::Conflict;
     Cause { code, detail: code.words().detail.to_owned(), hint: hint.to_owned() }
 }
+
+#[cfg(test)]
+mod tests;

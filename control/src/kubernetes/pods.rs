@@ -6,10 +6,12 @@
 mod claim;
 mod container;
 mod finish;
+mod grant;
 mod spec;
 mod warm;
 
 pub(super) use finish::finished;
+pub(crate) use grant::{annotations, granted};
 pub(super) use spec::of_template;
 pub(crate) use warm::{owned, warm_set};
 
@@ -45,13 +47,8 @@ pub(crate) enum BadPod {
 ///
 /// # Errors
 /// The values or the overlay do not fit the template.
-pub(crate) fn stateful_set(
-    spec: &StartSpec,
-    values: &Values,
-    namespace: &str,
-    replicas: u8,
-) -> Result<StatefulSet, BadPod> {
-    let template = &spec.template;
+pub(crate) fn stateful_set(spec: &StartSpec, namespace: &str, replicas: u8) -> Result<StatefulSet, BadPod> {
+    let (template, values) = (&spec.template, &spec.grant.values);
     let Runs::Kubernetes(pods) = &template.runs else {
         return Err(BadPod::NotOfPods(template.name.clone()));
     };
@@ -62,8 +59,8 @@ pub(crate) fn stateful_set(
         (names::OWNER.to_owned(), owner(&spec.owner)),
         (names::TEMPLATE_HASH.to_owned(), hash(&pod)),
     ]);
-    if !values.0.is_empty() {
-        annotations.insert(names::VALUES.to_owned(), json(&values.0));
+    for (key, value) in grant::annotations(&spec.grant) {
+        annotations.extend(value.map(|value| (key.to_owned(), value)));
     }
     let claim = pods.volume.as_ref().map(|volume| claim::claim(spec, volume, values)).transpose()?;
     Ok(StatefulSet {

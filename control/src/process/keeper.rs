@@ -7,7 +7,9 @@ use super::log::remove_file;
 use super::proc::Whose;
 use super::recorded::{Ledger, Place, Recorded, RecordedProcess, Run, Wanted};
 use super::{Shared, causes, mark};
-use crate::{Action, Cause, Generation, Identity, Observed, ObservedPhase, RecordError, StartSpec, crash};
+use crate::{
+    Action, Cause, Generation, Grant, Identity, Observed, ObservedPhase, RecordError, StartSpec, crash,
+};
 use config::{Runs, TemplateName, WorkspaceId};
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ pub(super) struct Keeper {
 pub(super) struct About {
     pub owner: Identity,
     pub template: TemplateName,
+    pub grant: Grant,
 }
 
 /// How a keeper finds its workspace.
@@ -131,7 +134,11 @@ impl Keeper {
             tracing::error!(workspace.name = %self.id, "a start for somebody who is not the owner was dropped");
             return None;
         }
-        self.about = Some(About { owner: spec.owner.clone(), template: spec.template.name.clone() });
+        self.about = Some(About {
+            owner: spec.owner.clone(),
+            template: spec.template.name.clone(),
+            grant: spec.grant.clone(),
+        });
         match self.spawn(&spec).await {
             Ok(running) => {
                 let address = Some(address(&self.shared, &running.run));
@@ -263,14 +270,15 @@ impl Keeper {
     /// Records what is wanted and the start that may have processes. Nothing for one that was never started.
     async fn record(&mut self, wanted: Wanted, run: Option<&Run>) -> Result<(), RecordError> {
         let Some(about) = self.about.clone() else { return Ok(()) };
-        let template = about.template.to_string();
-        self.ledger.write(&Recorded { owner: about.owner, template, wanted, run: run.cloned() }).await
+        let (template, grant) = (about.template.to_string(), (&about.grant).into());
+        let recorded = Recorded { owner: about.owner, template, grant, wanted, run: run.cloned() };
+        self.ledger.write(&recorded).await
     }
 
     /// Tells observers. Of one that was never started there is nothing to tell.
     async fn tell(&self, phase: ObservedPhase) {
-        if let Some(About { owner, template }) = self.about.clone() {
-            self.shared.board.tell(Observed::alone(self.id.clone(), owner, template, phase)).await;
+        if let Some(About { owner, template, grant }) = self.about.clone() {
+            self.shared.board.tell(Observed::alone(self.id.clone(), owner, template, grant, phase)).await;
         }
     }
 }

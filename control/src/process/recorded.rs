@@ -4,6 +4,7 @@
 //! before the first file goes. So whatever a `kill -9` leaves is either finished or taken back by the next run.
 
 use super::proc::ProcessId;
+use crate::grant::GrantDocument;
 use crate::{Identity, Kind, RecordError, Records, Version};
 use config::Connect;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,9 @@ pub(super) struct Recorded {
     pub owner: Identity,
     /// The template of the last start.
     pub template: String,
+    /// What the last start was admitted with; an earlier version recorded none.
+    #[serde(default)]
+    pub grant: GrantDocument,
     pub wanted: Wanted,
     /// The last start, until all its processes are known to have ended.
     pub run: Option<Run>,

@@ -277,7 +277,7 @@ async fn a_restart_adopts_what_runs() {
     let mut again = installation.open().await;
     let adopted = ObservedPhase::started(generation.clone(), Some(address));
     let any = TemplateName::parse("any").unwrap();
-    let expected = Observed::alone(id("alice"), owner("alice"), any, adopted);
+    let expected = Observed::alone(id("alice"), owner("alice"), any, Default::default(), adopted);
     assert!(matches!(again.next().await, Event::Seen(seen) if seen == expected));
     assert!(matches!(again.next().await, Event::Synced));
     assert!(proc::lives(process));

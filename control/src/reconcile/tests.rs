@@ -243,7 +243,7 @@ fn reach(state: &mut State, name: &str, number: u64, now: Instant) {
 /// What a turn of the loop does; gives what is to be done outside.
 fn settle(state: &mut State, now: Instant) -> Vec<Effect> {
     let mut effects = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..5 {
         let decisions = reconcile(state, now);
         if decisions.is_empty() {
             for ended in std::mem::take(&mut state.news).ended {
@@ -356,7 +356,7 @@ fn happen(state: &mut State, id: &WorkspaceId, what: Happening, now: &mut Instan
         }
         Happening::Refused => {
             let attempt = state.workspaces.get(id).map_or(0, |workspace| workspace.attempt);
-            let action = Action::Nudge { id: id.clone() };
+            let action = Action::Nudge(spec(id));
             let result = Err(cause(CauseCode::NoResources));
             state.conclude(Outcome::Acted { id: id.clone(), attempt, action, result }, at);
         }

@@ -2,7 +2,7 @@
 
 use super::{Busy, How, Marked, Note, Stage, Starting, State, Then};
 use crate::StopReason;
-use crate::reconcile::{ASK_AGAIN, Decision, patience};
+use crate::reconcile::{ASK_AGAIN, Decision, patience, reconcile};
 use crate::{Action, Address, Cause, CauseCode, Generation, Mark, StartSpec, Step, Stop, Weight};
 use config::{Connect, ProcessTemplate, ReadyProbe, Runs, Template, WorkspaceId};
 use std::sync::Arc;
@@ -36,7 +36,25 @@ pub(crate) enum Effect {
     Tail { id: WorkspaceId, attempt: u64 },
 }
 
+/// How often it is decided anew at one moment: what follows from a decision is decided in the next round or the one
+/// after. More would be decisions that never come to an end.
+const ROUNDS: usize = 16;
+
 impl State {
+    /// Decides, and does what was decided, until nothing is left to decide. What it takes outside is the answer, and
+    /// whether it came to rest: if not, that is a mistake in the decisions.
+    pub(crate) fn settle(&mut self, now: Instant) -> (Vec<Effect>, bool) {
+        let mut effects = Vec::new();
+        for _ in 0..ROUNDS {
+            let decisions = reconcile(self, now);
+            if decisions.is_empty() {
+                return (effects, true);
+            }
+            effects.extend(decisions.into_iter().filter_map(|decision| self.apply(decision, now)));
+        }
+        (effects, reconcile(self, now).is_empty())
+    }
+
     /// Does what was decided; what it takes outside is the answer.
     pub(crate) fn apply(&mut self, decision: Decision, now: Instant) -> Option<Effect> {
         match decision {
@@ -45,6 +63,11 @@ impl State {
             Decision::StartAgain(id) => self.start_again(&id, now),
             Decision::TemplateGone(id) => {
                 let cause = Cause::template_gone(&self.workspaces.get(&id)?.template);
+                self.fail(&id, cause, now);
+                None
+            }
+            Decision::TemplateChanged(id) => {
+                let cause = CauseCode::TemplateChanged.into();
                 self.fail(&id, cause, now);
                 None
             }
@@ -76,8 +99,8 @@ impl State {
         let workspace = self.workspaces.get(id)?;
         let Stage::Queued(want) = &workspace.stage else { return None };
         let template = self.settings.templates.get(&workspace.template)?.clone();
-        let (owner, host) = (want.owner.clone(), want.host.clone());
-        Some(StartSpec { id: id.clone(), owner, template, host })
+        let (owner, host, grant) = (want.owner.clone(), want.host.clone(), want.grant.clone());
+        Some(StartSpec { id: id.clone(), owner, template, host, grant })
     }
 
     fn start(&mut self, id: &WorkspaceId, now: Instant) -> Option<Effect> {
@@ -99,6 +122,7 @@ impl State {
             probing: false,
         };
         workspace.attempt += 1;
+        workspace.grant = spec.grant.clone();
         let attempt = workspace.attempt;
         self.enter(id, Stage::Starting(starting), now);
         Some(Effect::Act { id: id.clone(), attempt, action: Action::Start(spec) })
@@ -110,7 +134,8 @@ impl State {
         let Stage::Starting(starting) = &mut workspace.stage else { return None };
         starting.again_at = Some(now + ASK_AGAIN);
         let (template, host) = (starting.template.clone(), starting.host.clone());
-        let spec = StartSpec { id: id.clone(), owner: workspace.owner.clone(), template, host };
+        let (owner, grant) = (workspace.owner.clone(), workspace.grant.clone());
+        let spec = StartSpec { id: id.clone(), owner, template, host, grant };
         Some(Effect::Act { id: id.clone(), attempt: workspace.attempt, action: Action::Start(spec) })
     }
 

@@ -72,14 +72,21 @@ impl State {
             }
             _ => None,
         };
-        let own = own.unwrap_or_else(|| self.unasked_want(workspace, id, place, now));
-        self.enter(id, Stage::Queued(Want { place, taken: true, again_at: None, ..own }), now);
+        // What is written down holds, also where another Usher wrote it before this one could.
+        let written = self.unasked_want(workspace, id, place, now);
+        let want = match own {
+            Some(Want { owner, host, since, .. }) => Want { owner, host, since, ..written },
+            None => written,
+        };
+        self.enter(id, Stage::Queued(want), now);
     }
 
     /// What somebody else asked for.
     fn unasked_want(&self, workspace: &Workspace, id: &WorkspaceId, place: Place, now: Instant) -> Want {
         let host = format!("{id}.{}", self.settings.domain);
-        Want { owner: workspace.owner.clone(), host, since: now, place, taken: true, again_at: None }
+        let (template, grant) = (workspace.template.clone(), workspace.grant.clone());
+        let owner = workspace.owner.clone();
+        Want { owner, host, template, grant, since: now, place, taken: true, again_at: None }
     }
 
     /// Goes by what the driver told last, since what it was asked for did not fit that any more.
@@ -105,9 +112,10 @@ impl State {
     fn note_identity(&mut self, observed: &Observed, now: Instant) {
         let workspace = self.workspaces.entry(observed.id.clone()).or_insert_with(|| {
             self.news.changed.insert(observed.id.clone());
-            Workspace::new(observed.owner.clone(), observed.template.clone(), now)
+            Workspace::new(observed.owner.clone(), observed.template.clone(), observed.grant.clone(), now)
         });
         workspace.recorded = true;
+        workspace.grant = observed.grant.clone();
         if workspace.template != observed.template {
             workspace.template = observed.template.clone();
             self.news.changed.insert(observed.id.clone());

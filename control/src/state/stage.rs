@@ -1,8 +1,8 @@
 //! Where a workspace stands, and what is known of it only there.
 
 use crate::usage::{Fingerprint, Kept};
-use crate::{Address, Cause, Generation, Identity, Mark, Order, Step, Terms, Trouble};
-use config::Template;
+use crate::{Address, Cause, Generation, Grant, Identity, Mark, Order, Step, Terms, Trouble};
+use config::{Template, TemplateName};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,10 @@ pub(crate) enum Stage {
 pub(crate) struct Want {
     pub(crate) owner: Identity,
     pub(crate) host: String,
+    /// The template that it was admitted with.
+    pub(crate) template: TemplateName,
+    /// What it was admitted with.
+    pub(crate) grant: Grant,
     /// When it was asked for.
     pub(crate) since: Instant,
     /// Its place in the queue.

@@ -1,77 +1,14 @@
 //! The ring as a file of the state folder: JSON, readable by its owner alone.
 
-use super::random;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
+use super::KeysError;
+use super::document::{ListedKey, TEXT_MAX, fresh, parse};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::time::SystemTime;
 
-/// A key of the ring as it is kept.
-pub(super) struct ListedKey {
-    pub(super) secret: [u8; SECRET_LEN],
-    /// When it began to seal.
-    pub(super) since: SystemTime,
-}
-
-pub(super) const SECRET_LEN: usize = 32;
 const NAME: &str = "keys.json";
-/// Far more than a ring of any sense needs; a larger file is not ours.
-const FILE_MAX: u64 = 64 * 1024;
-/// Some thirty thousand years on: later times are no times, and would overflow when a day is added.
-const SINCE_MAX: u64 = 1 << 40;
-
-/// Why there is no ring of keys.
-#[derive(Debug, thiserror::Error)]
-pub enum KeysError {
-    /// Others than the owner may read or write it.
-    #[error(
-        "{file} has mode {mode:04o}: others may read the keys that all sessions are sealed with; set it to 0600"
-    )]
-    TooOpen {
-        /// The file.
-        file: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// It is there, but is no ring.
-    #[error(
-        "{file} is no ring of keys: {reason}; move it away to start with a fresh one (everybody logs in anew)"
-    )]
-    Malformed {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong; never a part of the content.
-        reason: &'static str,
-    },
-    /// It cannot be read or made.
-    #[error("{file} cannot be {action}")]
-    Io {
-        /// The file.
-        file: PathBuf,
-        /// `read` or `made`.
-        action: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-#[derive(Serialize, Deserialize)]
-struct Ring {
-    /// Newest first.
-    keys: Vec<Kept>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    /// 32 bytes, URL-safe base64 without padding.
-    secret: String,
-    /// Seconds since 1970.
-    since: u64,
-}
 
 /// The keys of the folder's file, newest first and at least one; the file is made if it is not there.
 pub(super) fn read_or_make(folder: &Path) -> Result<Vec<ListedKey>, KeysError> {
@@ -79,9 +16,10 @@ pub(super) fn read_or_make(folder: &Path) -> Result<Vec<ListedKey>, KeysError> {
     match read(&file) {
         Ok(text) => parse(&text).map_err(|reason| KeysError::Malformed { file, reason }),
         Err(KeysError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            let key = ListedKey { secret: random(), since: SystemTime::now() };
-            make(folder, &file, &key).map_err(|source| KeysError::Io { file, action: "made", source })?;
-            Ok(vec![key])
+            let text = fresh(SystemTime::now());
+            let made = make(folder, &file, &text);
+            made.map_err(|source| KeysError::Io { file: file.clone(), action: "made", source })?;
+            parse(&text).map_err(|reason| KeysError::Malformed { file, reason })
         }
         Err(error) => Err(error),
     }
@@ -95,30 +33,12 @@ fn read(path: &Path) -> Result<Vec<u8>, KeysError> {
         return Err(KeysError::TooOpen { file: path.to_owned(), mode });
     }
     let mut text = Vec::new();
-    Read::by_ref(&mut file).take(FILE_MAX).read_to_end(&mut text).map_err(failed)?;
+    Read::by_ref(&mut file).take(TEXT_MAX as u64 + 1).read_to_end(&mut text).map_err(failed)?;
     Ok(text)
 }
 
-fn parse(text: &[u8]) -> Result<Vec<ListedKey>, &'static str> {
-    let ring: Ring = serde_json::from_slice(text).map_err(|_| "it does not parse")?;
-    if ring.keys.is_empty() {
-        return Err("it lists no key");
-    }
-    if !ring.keys.is_sorted_by(|newer, older| newer.since >= older.since) {
-        return Err("its keys are not in order, newest first");
-    }
-    let listed = ring.keys.iter().map(|kept| {
-        let secret = URL_SAFE_NO_PAD.decode(&kept.secret).ok()?.try_into().ok()?;
-        (kept.since < SINCE_MAX)
-            .then(|| ListedKey { secret, since: UNIX_EPOCH + Duration::from_secs(kept.since) })
-    });
-    listed.collect::<Option<_>>().ok_or("one of its keys is not 32 bytes of base64 with a time")
-}
-
 /// Writes the first ring: whole or not at all, and on the disk when this returns.
-fn make(folder: &Path, file: &Path, key: &ListedKey) -> io::Result<()> {
-    let since = key.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let ring = Ring { keys: vec![Kept { secret: URL_SAFE_NO_PAD.encode(key.secret), since }] };
+fn make(folder: &Path, file: &Path, text: &[u8]) -> io::Result<()> {
     let temporary = file.with_extension("json.new");
     // What a process that died here left behind would keep its mode.
     match fs::remove_file(&temporary) {
@@ -126,7 +46,7 @@ fn make(folder: &Path, file: &Path, key: &ListedKey) -> io::Result<()> {
         _ => {}
     }
     let mut written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    written.write_all(&serde_json::to_vec_pretty(&ring)?)?;
+    written.write_all(text)?;
     written.sync_all()?;
     fs::rename(&temporary, file)?;
     File::open(folder)?.sync_all()
@@ -134,9 +54,13 @@ fn make(folder: &Path, file: &Path, key: &ListedKey) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::document::SECRET_LEN;
     use super::super::{Keys, Purpose};
     use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use std::os::unix::fs::PermissionsExt;
+    use std::time::UNIX_EPOCH;
 
     fn folder_with(text: &str, mode: u32) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -170,21 +94,8 @@ mod tests {
 
     #[test]
     fn a_broken_file_is_refused_and_left_as_it_is() {
-        let key = |secret: &str, since: u64| format!(r#"{{"secret":"{secret}","since":{since}}}"#);
-        let good = URL_SAFE_NO_PAD.encode([1; SECRET_LEN]);
-        for (text, reason) in [
-            (String::new(), "it does not parse"),
-            (r#"{"keys":[]}"#.to_owned(), "it lists no key"),
-            (
-                format!(r#"{{"keys":[{}]}}"#, key("c2hvcnQ", 1)),
-                "one of its keys is not 32 bytes of base64 with a time",
-            ),
-            (
-                format!(r#"{{"keys":[{},{}]}}"#, key(&good, 1), key(&good, 2)),
-                "its keys are not in order, newest first",
-            ),
-        ] {
-            let folder = folder_with(&text, 0o600);
+        for (text, reason) in [("", "it does not parse"), (r#"{"keys":[]}"#, "it lists no key")] {
+            let folder = folder_with(text, 0o600);
             let error = Keys::open_dir(folder.path()).unwrap_err();
             assert!(matches!(error, KeysError::Malformed { reason: told, .. } if told == reason), "{error}");
             assert_eq!(fs::read_to_string(folder.path().join(NAME)).unwrap(), text);

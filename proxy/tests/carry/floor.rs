@@ -53,6 +53,7 @@ impl Driver for Fake {
                         spec.id.clone(),
                         spec.owner.clone(),
                         spec.template.name.clone(),
+                        spec.grant.clone(),
                         ObservedPhase::started(Generation("1".into()), address),
                     ))
                 };
@@ -150,7 +151,7 @@ impl Floor {
         let owner = Identity { issuer: Identity::DEVELOPMENT.to_owned(), subject: "bob".to_owned() };
         let phase = ObservedPhase::started(Generation("2".into()), None);
         let template = config::TemplateName::parse("demo").unwrap();
-        let seen = Observed::alone(id.clone(), owner.clone(), template, phase);
+        let seen = Observed::alone(id.clone(), owner.clone(), template, Default::default(), phase);
         self.events.send(Event::Seen(seen)).unwrap();
         until("the table tells it", || {
             self.edge.workspaces.lookup(&id).is_some_and(|entry| entry.owner == owner)

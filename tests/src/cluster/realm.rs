@@ -136,9 +136,11 @@ impl Realm {
 
     /// Shows what a failed test left: nobody can look later.
     fn show(&self) {
-        for kind in ["pods", "events"] {
-            let shown = self.run(&["get", kind, "--output=wide", "--namespace", &self.workspaces]);
-            eprintln!("{kind} in {}:\n{shown}", self.workspaces);
+        for (namespace, kind) in
+            [&self.records, &self.workspaces].into_iter().flat_map(|n| [(n, "pods"), (n, "events")])
+        {
+            let shown = self.run(&["get", kind, "--output=wide", "--namespace", namespace]);
+            eprintln!("{kind} in {namespace}:\n{shown}");
         }
     }
 

@@ -19,11 +19,13 @@ fn template(realm: &Realm, name: &str, keys: &str) -> String {
 /// Waits until the cause is shown, and looks when its first sign stood in the API: `object` shows `sign` at `path`.
 async fn told(realm: &Realm, usher: &Usher, cause: &Cause<'_>) -> Value {
     let person = Person::logged_in(usher, cause.name).await;
-    let sign = wait_for(&format!("the first sign of {}", cause.code), STARTED, async || {
+    let (awaited, owed) =
+        (format!("the first sign of {}", cause.code), format!("{} on the page", cause.code));
+    let sign = wait_for(&awaited, STARTED, async || {
         let seen = shown(realm, &cause.object(), cause.path).await?;
         seen.contains(cause.sign).then(Instant::now)
     });
-    let told = wait_for(&format!("{} to be told of {}", cause.name, cause.code), STARTED, async || {
+    let told = wait_for(&owed, STARTED, async || {
         let status = person.status().await;
         (status["cause"]["code"] == cause.code).then(|| (status, Instant::now()))
     });
@@ -61,7 +63,8 @@ const WAITING: &str = "{.status.containerStatuses[*].state.waiting.reason}";
 const CONDITION: &str = "{.status.conditions[?(@.type=='PodScheduled')].reason}";
 
 fn causes() -> Vec<Cause<'static>> {
-    let cause = |name, keys, path, sign, code, words| Cause { name, keys, kind: "pod", path, sign, code, words };
+    let cause =
+        |name, keys, path, sign, code, words| Cause { name, keys, kind: "pod", path, sign, code, words };
     vec![
         cause(
             "nopull",
@@ -79,7 +82,14 @@ fn causes() -> Vec<Cause<'static>> {
             "image_missing",
             &["localhost/none:1"],
         ),
-        cause("nonode", "node_selector = { disk = \"ssd\" }", CONDITION, "Unschedulable", "unschedulable", &[]),
+        cause(
+            "nonode",
+            "node_selector = { disk = \"ssd\" }",
+            CONDITION,
+            "Unschedulable",
+            "unschedulable",
+            &[],
+        ),
         cause(
             "nogpu",
             "resources.limits = { memory = \"64Mi\", \"nvidia.com/gpu\" = 1 }\nresources.requests = { cpu = \"10m\", \"nvidia.com/gpu\" = 1 }",
@@ -203,7 +213,7 @@ async fn a_quota_and_a_policy_that_say_no_are_told_in_their_words() {
             "spec": {
                 "failurePolicy": "Fail",
                 "matchConstraints": { "resourceRules": [{
-                    "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"],
+                    "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods", "configmaps"],
                 }] },
                 "validations": [{ "expression": "false", "message": "workspaces must carry a cost centre" }],
             },
@@ -219,6 +229,11 @@ async fn a_quota_and_a_policy_that_say_no_are_told_in_their_words() {
             },
         }))
         .await;
+    let dry = ["create", "configmap", "probe", "--dry-run=server", "--namespace", namespace];
+    wait_for("the policy to be in force", STARTED, async || {
+        cluster.try_kubectl(&dry).await.err().filter(|said| said.contains("cost centre"))
+    })
+    .await;
     told_of("bob", "admission_refused", "workspaces must carry a cost centre").await;
     for kind in ["validatingadmissionpolicybinding", "validatingadmissionpolicy"] {
         cluster.kubectl(&["delete", kind, &policy]).await;

@@ -1,6 +1,7 @@
 //! What stands in the StatefulSet of a template, whole and by key.
 
 use super::*;
+use crate::Grant;
 use crate::kubernetes::profile::violations;
 use config::{Config, RequestFacts, Subject, WorkspaceId};
 use proptest::prelude::*;
@@ -34,6 +35,7 @@ fn spec(template: Arc<Template>) -> StartSpec {
         owner: Identity { issuer: "https://id.example.org".to_owned(), subject: "7".to_owned() },
         template,
         host: "gpu--alice.lab.example.org".to_owned(),
+        grant: Grant::default(),
     }
 }
 
@@ -43,7 +45,8 @@ fn made(template: Arc<Template>) -> Value {
     let subject =
         Subject { name: "alice $(TOKEN)".to_owned(), groups: vec!["gpu".to_owned()], ..Subject::default() };
     let values = pods.evaluate(&subject, &RequestFacts::default()).unwrap();
-    serde_json::to_value(stateful_set(&spec(template), &values, "workspaces", 0).unwrap()).unwrap()
+    let spec = StartSpec { grant: Grant { values, ..Grant::default() }, ..spec(template) };
+    serde_json::to_value(stateful_set(&spec, "workspaces", 0).unwrap()).unwrap()
 }
 
 /// The volume that tells a pod whose it is.
@@ -247,7 +250,7 @@ fn what_the_rules_gave_stands_beside_the_workspace() {
     let set = made(template(rule));
     assert_eq!(set["metadata"]["annotations"]["usher.dev/values"], json!(r#"{"image":"cuda"}"#));
     assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["image"], json!("cuda"));
-    let missing = stateful_set(&spec(template(rule)), &Values::default(), "w", 1).unwrap_err();
+    let missing = stateful_set(&spec(template(rule)), "w", 1).unwrap_err();
     assert_eq!(missing.to_string(), "image: has no value for this user");
 }
 

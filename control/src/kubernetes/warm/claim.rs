@@ -4,7 +4,7 @@ use super::known::{Claim, Handle, claimed_by};
 use super::metrics::Took;
 use super::{hash_of, names, pod_name};
 use crate::kubernetes::driver::outdated;
-use crate::kubernetes::fold::Fold;
+use crate::kubernetes::fold::{Fold, Known};
 use crate::kubernetes::plan::{Plan, Wanted};
 use crate::kubernetes::{KubernetesDriver, pods};
 use crate::{Cause, StartSpec, clock};
@@ -167,6 +167,16 @@ impl KubernetesDriver {
         let (client, name) = (&self.inner.client, pod_name(&handle.name));
         if let Err(error) = client.patch::<Pod>(self.namespace(), &name, &patch).await {
             tracing::debug!(kubernetes.pod = name, %error, "a pod was not told yet whose it is");
+        }
+    }
+
+    /// Has the controller of the warm set that a workspace runs in try again at once.
+    pub(in crate::kubernetes) async fn nudge_body(&self, known: &Known, note: &str) {
+        let Some(meta) = known.body.as_ref().map(|body| &body.metadata) else { return };
+        let patch = json!({ "metadata": { "uid": meta.uid, "annotations": { names::NUDGE: note } } });
+        let name = meta.name.as_deref().unwrap_or_default();
+        if let Err(error) = self.inner.client.patch::<StatefulSet>(self.namespace(), name, &patch).await {
+            tracing::debug!(kubernetes.stateful_set = name, %error, "a warm workspace was not nudged");
         }
     }
 

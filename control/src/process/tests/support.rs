@@ -231,7 +231,13 @@ pub fn owner(subject: &str) -> Identity {
 
 pub fn spec(name: &str, template: Template) -> StartSpec {
     let host = format!("{name}.lab.localhost");
-    StartSpec { id: id(name), owner: owner(name), template: Arc::new(template), host }
+    StartSpec {
+        id: id(name),
+        owner: owner(name),
+        template: Arc::new(template),
+        host,
+        grant: Default::default(),
+    }
 }
 
 pub fn shell(script: &str) -> Template {
