@@ -16,7 +16,12 @@ fn replica() -> End {
 }
 
 fn workspace(name: &str) -> End {
-    End::pod("desks", &[("usher.dev/workspace", name)])
+    End::pod("desks", &[("usher.dev/workspace", name), ("usher.dev/template", "demo")])
+}
+
+/// One that runs before its user comes.
+fn warm() -> End {
+    End::pod("desks", &[("usher.dev/warm", "warm---demo-abcde"), ("usher.dev/template", "demo")])
 }
 
 fn dns() -> End {
@@ -28,9 +33,11 @@ fn only_usher_reaches_a_workspace() {
     let reaches = reach(&json!({}));
     let alice = workspace("alice");
     for port in [80, 8888] {
-        assert!(reaches(&replica(), &alice, "TCP", port));
+        assert!(reaches(&replica(), &alice, "TCP", port) && reaches(&replica(), &warm(), "TCP", port));
+        assert!(!reaches(&alice, &warm(), "TCP", port));
         for (who, stranger) in [
             ("another workspace", workspace("bob")),
+            ("a warm workspace", warm()),
             ("another pod of the namespace", End::pod("desks", &[("app", "batch")])),
             (
                 "a pod of Usher's namespace that is not Usher",
@@ -158,7 +165,7 @@ fn whatever_else_runs_beside_workspaces_is_shut_off() {
             }
         }
     }
-    let bob = End::pod("labs", &[("usher.dev/workspace", "bob")]);
+    let bob = End::pod("labs", &[("usher.dev/workspace", "bob"), ("usher.dev/template", "demo")]);
     assert!(reaches(&replica(), &bob, "TCP", 8888));
     assert!(!reaches(&workspace("alice"), &bob, "TCP", 8888), "a workspace of another namespace");
 }
