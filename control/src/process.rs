@@ -167,7 +167,7 @@ impl ProcessDriver {
                 Some(ObservedPhase::started(generation(run), address))
             }
             Found::Unfinished { run: Some(run), .. } => {
-                Some(ObservedPhase::Stopping { generation: generation(run) })
+                Some(ObservedPhase::stopping(generation(run)))
             }
             // All but gone: only files and the record are left to remove.
             Found::Unfinished { run: None, .. } => None,

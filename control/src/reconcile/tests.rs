@@ -150,7 +150,7 @@ fn a_change_of_owner_ends_what_the_former_one_had_and_begins_anew_for_the_new_on
         ("seen", running.clone(), "starting"),
         ("ready", running.clone(), "starting"),
         ("ready", ObservedPhase::Stopped, "stopped"),
-        ("ready", ObservedPhase::Stopping { generation: generation(1) }, "stopping"),
+        ("ready", ObservedPhase::stopping(generation(1)), "stopping"),
         ("woken while stopping", running.clone(), "stopping"),
         ("woken while stopping", ObservedPhase::Stopped, "stopped"),
     ];
@@ -344,7 +344,7 @@ fn happen(state: &mut State, id: &WorkspaceId, what: Happening, now: &mut Instan
             state.fold(seen(id, phase), at);
         }
         Happening::Stopping { generation: number } => {
-            state.fold(seen(id, ObservedPhase::Stopping { generation: generation(number) }), at);
+            state.fold(seen(id, ObservedPhase::stopping(generation(number))), at);
         }
         Happening::Stopped => state.fold(seen(id, ObservedPhase::Stopped), at),
         Happening::Failed => {
@@ -444,7 +444,7 @@ fn what_ends_by_itself_fails_with_the_cause_that_the_driver_tells_last() {
         if was_ready {
             state.conclude(Outcome::Reached { id: a.clone(), generation: generation(1) }, now);
         }
-        state.fold(seen(&a, ObservedPhase::Stopping { generation: generation(1) }), now);
+        state.fold(seen(&a, ObservedPhase::stopping(generation(1))), now);
         // A visit meanwhile meets the failure, not a start that would fail at once again.
         state.wake(&wake(&a), now).unwrap();
         let crashed = cause(CauseCode::Crashed);

@@ -240,8 +240,10 @@ fn phase(stands: &mut Stands, set: &Set, kubernetes: &Kubernetes, pod: Option<&P
             Notes { failed: Some(cause), .. } => ObservedPhase::Failed { cause: cause.clone() },
             _ => ObservedPhase::Stopped,
         },
-        Stands::Stopping { generation, .. } => match generation {
-            Some(generation) => ObservedPhase::Stopping { generation },
+        Stands::Stopping { generation, trouble } => match generation {
+            Some(generation) => {
+                ObservedPhase::Stopping { generation, trouble: trouble.map(|trouble| trouble.cause) }
+            }
             None => ObservedPhase::Stopped,
         },
         Stands::Failed { generation, cause } => ObservedPhase::Running {
