@@ -288,7 +288,8 @@ impl State {
         if let Then::Fail(cause) = &then {
             self.news.notes.push(Note::Failed { id: id.clone(), cause: cause.clone(), spawning: true });
         }
-        let stopping = Stopping { how, generation, then, again_at: None, taken: false, trouble: None, unasked: None };
+        let stopping =
+            Stopping { how, generation, then, again_at: None, taken: false, trouble: None, unasked: None };
         self.enter(id, Stage::Stopping(stopping), now);
     }
 }
