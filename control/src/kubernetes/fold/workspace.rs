@@ -129,7 +129,7 @@ impl Workspace {
     }
 
     pub(super) fn call_off(&mut self) {
-        if self.set.is_none() {
+        if self.set.as_ref().is_none_or(|set| replicas(&set.object) == 0) {
             self.asked = None;
         }
     }
