@@ -192,7 +192,7 @@ async fn a_position_that_the_server_does_not_answer_is_given_up() {
         Reply::stream().line(&event("MODIFIED", "a", 8)).hang(),
     ]);
     let mut watch = in_memory(&server);
-    assert_eq!(told(&mut watch, 4).await, "a7 synced a5 a8");
+    assert_eq!(told(&mut watch, 5).await, "a7 synced a5 synced a8");
     assert_eq!(server.asked(), [LIST, &from(90), LIST, &from(6)]);
 }
 
