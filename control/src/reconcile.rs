@@ -63,10 +63,10 @@ pub(crate) fn reconcile(state: &State, now: Instant) -> Vec<Decision> {
     let mut decisions = turns(state);
     decisions.extend(state.workspaces.iter().filter_map(|(id, workspace)| match &workspace.stage {
         Stage::Queued(want) => unwritten(id, want, now),
-        Stage::Starting(starting) => on_the_way(id, starting, now),
+        Stage::Starting(starting) if state.sighted => on_the_way(id, starting, now),
         Stage::Ready(ready) => in_use(id, state, ready, &workspace.activity.read(), now),
         Stage::Stopping(stopping) => to_end(id, state, stopping, workspace.since, now),
-        Stage::Stopped | Stage::Failed { .. } => None,
+        Stage::Starting(_) | Stage::Stopped | Stage::Failed { .. } => None,
     }));
     decisions
 }
@@ -142,12 +142,13 @@ fn in_use(
     let waits = ready.marking.is_some_and(|asked| now < asked + ASK_AGAIN);
     match ready.marked {
         Some(_) if !over => (!waits).then(|| Decision::Unmark(id.clone())),
-        Some(marked) if leads && !waits && now >= marked.since + LOOK_AGAIN => {
+        Some(marked) if leads && state.sighted && !waits && now >= marked.since + LOOK_AGAIN => {
             let all = state.peers.as_ref().is_none_or(|peers| peers.have_seen(marked.mark.number, now));
             all.then(|| Decision::Reap(id.clone()))
         }
         Some(_) => None,
-        None if !leads || waits => None,
+        // What is not seen is neither asked nor stopped.
+        None if !leads || waits || !state.sighted => None,
         None if over && too_old => Some(Decision::Mark(id.clone(), StopReason::MaxAge)),
         None => match busy(ready, seen, over, now) {
             Ask::Now => Some(Decision::AskBusy(id.clone())),

@@ -21,9 +21,25 @@ impl State {
     pub(crate) fn fold(&mut self, event: Event, now: Instant) {
         match event {
             Event::Synced => self.synced = true,
-            Event::Sighted(sighted) => self.sighted = sighted,
+            Event::Sighted(sighted) => self.sight(sighted, now),
             Event::Gone(id) => self.gone(&id, now),
             Event::Seen(observed) => self.seen(observed, now),
+        }
+    }
+
+    /// While nothing is heard, nobody is to be asked at an address that may be another's by now, and that nothing
+    /// gets further is not known of any start.
+    fn sight(&mut self, sighted: bool, now: Instant) {
+        if std::mem::replace(&mut self.sighted, sighted) == sighted {
+            return;
+        }
+        for workspace in self.workspaces.values_mut() {
+            let Stage::Starting(starting) = &mut workspace.stage else { continue };
+            if sighted {
+                starting.progress = now;
+            } else {
+                self.news.ended.extend(starting.renew());
+            }
         }
     }
 
