@@ -62,6 +62,11 @@ impl Config {
         findings.sort_by(|a, b| (a.line, a.column, &a.key).cmp(&(b.line, b.column, &b.key)));
         if findings.is_empty() { Ok(()) } else { Err(Findings(findings)) }
     }
+
+    /// Where a key's value stands, as `file:line:column`: for what is found wrong with it at run time.
+    pub fn place(&self, key: &str) -> String {
+        self.places.of(key)
+    }
 }
 
 /// Reads a little more than a configuration may have: enough to see that it is too long.

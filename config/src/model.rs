@@ -4,10 +4,11 @@ mod kubernetes;
 
 pub use kubernetes::*;
 
-use crate::expression::Expression;
+use crate::expression::{Expression, RequestFacts, Subject};
 use crate::names::{HostName, TemplateName, WorkspaceName};
 use crate::places::Places;
 use crate::secret::Secret;
+use crate::values::{BadValue, Values};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -166,6 +167,27 @@ pub struct Template {
     pub stop_grace: Duration,
     /// When it is in use and when it stops.
     pub idle: Idle,
+}
+
+impl Template {
+    /// Evaluates what is made for each user, when a start of theirs is admitted.
+    ///
+    /// # Errors
+    /// The first rule that fails or gives what its key does not take.
+    pub fn evaluate(&self, subject: &Subject, request: &RequestFacts) -> Result<Values, BadValue> {
+        match &self.runs {
+            Runs::Process(_) => Ok(Values::default()),
+            Runs::Kubernetes(pods) => pods.evaluate(subject, request),
+        }
+    }
+
+    /// Whether something of it is made for each user.
+    pub fn has_rules(&self) -> bool {
+        match &self.runs {
+            Runs::Process(_) => false,
+            Runs::Kubernetes(pods) => pods.has_rules(),
+        }
+    }
 }
 
 /// What a template tells its driver.

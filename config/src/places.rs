@@ -91,6 +91,13 @@ impl Places {
         Self { file, keys }
     }
 
+    /// The place of the value of a key as it is shown, `file:line:column`; of the file, where it has no such key.
+    pub(crate) fn of(&self, key: &str) -> String {
+        let known = self.keys.iter().find(|(path, _)| path.to_string() == key);
+        let place = known.map(|(_, place)| format!(":{}:{}", place.value.0, place.value.1));
+        format!("{}{}", self.file, place.unwrap_or_default())
+    }
+
     /// The finding with its place.
     pub(crate) fn locate(&self, finding: KeyFinding) -> Finding {
         let KeyFinding { key, problem, accepted, of_name } = finding;
@@ -119,5 +126,7 @@ mod tests {
         assert_eq!(told(root.key("list").index(1), true), r#"f:5:1: templates."a b".list[1]: p"#);
         assert_eq!(told(root.key("list").index(0), false), r#"f:2:1: templates."a b".list[0]: p"#);
         assert_eq!(told(KeyPath::default().key("x"), false), "f:1:1: x: p");
+        assert_eq!(places.of(r#"templates."a b".list[1]"#), "f:5:9");
+        assert_eq!(places.of("x"), "f");
     }
 }

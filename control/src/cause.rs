@@ -38,6 +38,8 @@ codes! {
     StartTimeout,
     /// The template is not in the configuration any more.
     TemplateGone,
+    /// The template was changed while it waited for its turn.
+    TemplateChanged,
     /// An object of that name belongs to somebody else.
     NotTheOwner,
     /// A secret of its environment or of its mounts cannot be read.
@@ -141,6 +143,26 @@ impl CauseCode {
     /// The stable text.
     pub fn as_str(self) -> &'static str {
         self.words().name
+    }
+
+    /// Whether it is of the moment and of all: nothing that a workspace can help, and nothing to count against it.
+    pub(crate) fn is_passing(self) -> bool {
+        matches!(
+            self,
+            Self::ClusterUnreachable
+                | Self::ClusterRecovering
+                | Self::ClusterSlow
+                | Self::ClusterBusy
+                | Self::Conflict
+        )
+    }
+}
+
+/// What is always true of it, where no more is known.
+impl From<CauseCode> for Cause {
+    fn from(code: CauseCode) -> Self {
+        let CauseWords { detail, hint, .. } = code.words();
+        Self { code, detail: detail.to_owned(), hint: hint.to_owned() }
     }
 }
 

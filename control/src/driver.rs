@@ -113,7 +113,8 @@ pub enum Stop {
 /// The first half of a stop, as it is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// Grows from mark to mark over all workspaces.
+    /// Grows from mark to mark over all workspaces, and is told in growing order also when all is told anew: whoever
+    /// is told of one has been told of all before it.
     pub number: u64,
     /// Why it would be stopped.
     pub reason: StopReason,
@@ -166,6 +167,10 @@ pub enum Address {
 
 /// What a driver saw.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are the large one: a box would only be one more thing to make"
+)]
 pub enum Event {
     /// A workspace is as told.
     Seen(Observed),

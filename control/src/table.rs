@@ -87,6 +87,20 @@ pub struct Terms {
     pub extended_until: Option<Instant>,
     /// Not stopped by idleness before this, since its owner keeps it.
     pub kept_until: Option<Instant>,
+    /// What other Ushers know of these.
+    pub(crate) elsewhere: Elsewhere,
+}
+
+/// What other Ushers know of a workspace's use. It counts as what is known here; but it is not told on, since each
+/// telling makes an age a little younger, and two who tell each other would keep the workspace for ever.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Elsewhere {
+    /// As [`Terms::last`].
+    pub(crate) last: Option<(Instant, &'static str)>,
+    /// As [`Terms::extended_until`].
+    pub(crate) extended_until: Option<Instant>,
+    /// As [`Terms::kept_until`].
+    pub(crate) kept_until: Option<Instant>,
 }
 
 /// Where a workspace stands.

@@ -1,6 +1,7 @@
 //! What the tests of the control loop share: values, and a driver that does as it is told.
 
 use crate::state::{Settings, State};
+use crate::table::Elsewhere;
 use crate::usage::Restored;
 use crate::work::Probes;
 use crate::{
@@ -72,6 +73,14 @@ pub(crate) fn settings(concurrent: usize, queue: usize, idle: Idle) -> Settings 
     }
 }
 
+/// Settings of workspaces that are pods, with these tables of the configuration.
+pub(crate) fn pods(tables: &str) -> Settings {
+    let head = "domain = 'lab.localhost'\ndriver = 'kubernetes'\nlisteners = [{ address = '127.0.0.1:8080' }]\n\
+                access = { allow = 'true', template = \"'demo'\" }\nkubernetes = { namespace = 'w' }\n";
+    let config = config::Config::parse("f", &format!("{head}{tables}"), &|_| None);
+    Settings::of(&config.unwrap_or_else(|findings| panic!("{findings}")))
+}
+
 pub(crate) fn state(settings: Settings, now: Instant) -> State {
     let mut state = State::new(settings, Restored::default(), false);
     state.fold(Event::Synced, now);
@@ -79,7 +88,14 @@ pub(crate) fn state(settings: Settings, now: Instant) -> State {
 }
 
 pub(crate) fn terms(started: Instant) -> Terms {
-    Terms { started, last: (started, "started"), busy: None, extended_until: None, kept_until: None }
+    Terms {
+        started,
+        last: (started, "started"),
+        busy: None,
+        extended_until: None,
+        kept_until: None,
+        elsewhere: Elsewhere::default(),
+    }
 }
 
 pub(crate) fn wake(id: &WorkspaceId) -> Wake {

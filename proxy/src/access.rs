@@ -63,3 +63,6 @@ pub async fn admit(edge: &Edge, config: &Config, request: &Request<'_>) -> Resul
     let permit = authorise::permit(edge, config, place, caller, request)?;
     ensure::upstream(edge, config, permit, request).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use axum::body::{Body, to_bytes};
 use config::Config;
 use control::{
     Action, Cause, CauseCode, Control, Driver, Event, Generation, Identity, Observed, ObservedPhase,
-    RedbRecords,
+    RedbRecords, StartSpec,
 };
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
@@ -27,8 +27,9 @@ use http::header::{COOKIE, HOST, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora::http::RequestHeader;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use tokio::sync::watch;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
 use url::Url;
@@ -58,13 +59,26 @@ ports = [8888]
 pub(crate) struct Lab {
     pub(crate) edge: Arc<Edge>,
     listener: Arc<ListenerFacts>,
+    driver: Arc<Nothing>,
     pages: bool,
     _state: tempfile::TempDir,
     _shutdown: DropGuard,
 }
 
-/// A driver of a machine on which nothing runs but a workspace of dora's name that somebody else has made.
-struct Nothing;
+/// A driver of a machine on which nothing runs but a workspace of dora's name that somebody else has made, and what
+/// a test has it tell.
+struct Nothing {
+    tells: mpsc::UnboundedSender<Event>,
+    told: Mutex<Option<mpsc::UnboundedReceiver<Event>>>,
+    starts: Mutex<Vec<StartSpec>>,
+}
+
+impl Nothing {
+    fn new() -> Self {
+        let (tells, told) = mpsc::unbounded_channel();
+        Self { tells, told: Mutex::new(Some(told)), starts: Mutex::default() }
+    }
+}
 
 #[async_trait::async_trait]
 impl Driver for Nothing {
@@ -76,7 +90,8 @@ impl Driver for Nothing {
             Default::default(),
             ObservedPhase::started(Generation("1".into()), None),
         ));
-        stream::iter([foreign, Event::Synced]).chain(stream::pending()).boxed()
+        let told = self.told.lock().unwrap().take().unwrap();
+        stream::iter([foreign, Event::Synced]).chain(UnboundedReceiverStream::new(told)).boxed()
     }
     async fn act(&self, action: Action) -> Result<(), Cause> {
         match action {
@@ -85,6 +100,10 @@ impl Driver for Nothing {
                 detail: "The program `broken` does not exist.".to_owned(),
                 hint: "Install it.".to_owned(),
             }),
+            Action::Start(spec) => {
+                self.starts.lock().unwrap().push(spec);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -105,8 +124,9 @@ impl Lab {
         let shutdown = CancellationToken::new();
         let (_, told) = watch::channel(config.clone());
         let registry = prometheus::Registry::new();
+        let driver = Arc::new(Nothing::new());
         let control =
-            Control::start(told, Arc::new(Nothing), records, &registry, shutdown.clone()).await.unwrap();
+            Control::start(told, driver.clone(), records, &registry, shutdown.clone()).await.unwrap();
         let keys = Keys::open_dir(state.path()).unwrap();
         let edge = Edge {
             config: ArcSwap::new(config),
@@ -125,10 +145,21 @@ impl Lab {
         Self {
             edge: Arc::new(edge),
             listener: Arc::new(listener),
+            driver,
             pages: false,
             _state: state,
             _shutdown: shutdown.drop_guard(),
         }
+    }
+
+    /// Has the driver tell something.
+    pub(crate) fn tell(&self, event: Event) {
+        self.driver.tells.send(event).unwrap();
+    }
+
+    /// What the driver was asked to start, in order.
+    pub(crate) fn starts(&self) -> Vec<StartSpec> {
+        self.driver.starts.lock().unwrap().clone()
     }
 
     /// Shows the waiting page to navigations whose workspace is not ready.

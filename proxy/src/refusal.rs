@@ -64,8 +64,14 @@ pub enum Code {
     WorkspaceFailed,
     /// 503: usher is draining or its store fails.
     Unavailable,
+    /// 503: whether it is still where it was is not known just now.
+    Unseen,
+    /// 429: a quota is used up.
+    OverQuota,
     /// 500.
     Internal,
+    /// 500: a rule of the workspace's template gives no value for this user.
+    Misconfigured,
 }
 
 impl Refusal {

@@ -29,6 +29,12 @@ impl CauseCode {
                 "The template of this workspace does not exist any more.",
                 "bring the template back, or delete the workspace",
             ),
+            Self::TemplateChanged => (
+                "template_changed",
+                "The settings of this workspace changed while it waited. Please try again.",
+                "passing: what was made for its user was made of another template, or of the template as it \
+                 was before; the next try makes it anew",
+            ),
             Self::NotTheOwner => (
                 "not_the_owner",
                 "This name belongs to somebody else.",

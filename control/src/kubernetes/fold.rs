@@ -13,7 +13,7 @@ use super::board::Board;
 use super::notes::{self, Notes};
 use super::reading::{Happening, Sight};
 use super::watch::Seen;
-use crate::Event as Told;
+use crate::{Event as Told, Observed};
 use config::{Kubernetes, WorkspaceId};
 use futures_util::stream::BoxStream;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -155,8 +155,12 @@ impl Fold {
         while self.due.first().is_some_and(|(at, _)| *at <= now) {
             self.touched.extend(self.due.pop_first().map(|(_, id)| id));
         }
-        for id in std::mem::take(&mut self.touched) {
-            self.read(id, now);
+        let touched = std::mem::take(&mut self.touched).into_iter();
+        let mut news: Vec<_> = touched.filter_map(|id| self.read(id, now)).collect();
+        // Whoever is told of a mark has been told of all before it.
+        news.sort_by_key(|(_, observed)| observed.as_ref().and_then(|it| it.mark).map(|mark| mark.number));
+        for (id, observed) in news {
+            self.board.tell(&id, observed);
         }
         let sighted = self.sight() != Sight::Blind;
         self.board.sight(sighted);
@@ -164,10 +168,10 @@ impl Fold {
         self.due.first().map(|(at, _)| *at)
     }
 
-    fn read(&mut self, id: WorkspaceId, now: Instant) {
+    fn read(&mut self, id: WorkspaceId, now: Instant) -> Option<(WorkspaceId, Option<Observed>)> {
         let sight = self.sight();
         let known_to = self.known_to;
-        let Some(workspace) = self.workspaces.get_mut(&id) else { return };
+        let workspace = self.workspaces.get_mut(&id)?;
         if let Some(at) = workspace.again_at() {
             self.due.remove(&(at, id.clone()));
         }
@@ -175,10 +179,10 @@ impl Fold {
         if let Some(at) = workspace.again_at() {
             self.due.insert((at, id.clone()));
         }
-        self.board.tell(&id, observed);
         if workspace.is_empty() {
             self.workspaces.remove(&id);
         }
+        Some((id, observed))
     }
 
     fn sight(&self) -> Sight {

@@ -1,7 +1,7 @@
 //! What Usher writes down on a workspace's StatefulSet, as it is read and as it is written. Pure.
 
-use super::names;
-use crate::{Cause, CauseCode, Identity, Order, StopReason};
+use super::{names, pods};
+use crate::{Cause, CauseCode, Grant, Identity, Order, StopReason};
 use config::{TemplateName, WorkspaceId};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -17,6 +17,8 @@ pub(crate) struct Notes {
     pub(crate) owner: Identity,
     /// The template that its pods are made from.
     pub(crate) template: TemplateName,
+    /// What its last start, or want, was admitted with.
+    pub(crate) grant: Grant,
     /// The hash of the pod template that it holds.
     pub(crate) hash: Option<String>,
     /// Its place, while it waits for its turn.
@@ -82,6 +84,7 @@ impl Notes {
             id: id.ok_or(NotOurs::Name)?,
             owner,
             template: template.ok_or(NotOurs::Template)?,
+            grant: meta.annotations.as_ref().map(pods::granted).unwrap_or_default(),
             hash: text(meta, names::TEMPLATE_HASH).map(str::to_owned),
             wanted: wanted(meta),
             mark: annotation::<Marked>(meta, names::MARK).and_then(|mark| reason(&mark.reason)),

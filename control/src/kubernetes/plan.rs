@@ -50,7 +50,8 @@ impl<'a> Wanted<'a> {
         if known.is_wanted() || known.notes.wanted.is_some() {
             return Plan::Nothing;
         }
-        let annotations = json!({ names::WANTED: note, names::FAILED: null, names::STOPPED: null });
+        let mut annotations = json!({ names::WANTED: note, names::FAILED: null, names::STOPPED: null });
+        self.grant(&mut annotations);
         Plan::Patch(json!({ "metadata": { "uid": known.uid(), "annotations": annotations } }))
     }
 
@@ -66,11 +67,10 @@ impl<'a> Wanted<'a> {
         let mut annotations = json!({
             names::WANTED: null, names::MARK: null, names::STOPPED: null, names::FAILED: null,
         });
+        self.grant(&mut annotations);
         let mut patch = json!({ "metadata": { "uid": known.uid() }, "spec": { "replicas": 1 } });
         if self.is_new_to(known) {
-            for key in [names::TEMPLATE_HASH, names::VALUES] {
-                annotations[key] = json!(self.annotation(key));
-            }
+            annotations[names::TEMPLATE_HASH] = json!(self.annotation(names::TEMPLATE_HASH));
             let now = serde_json::to_value(known.set.spec.as_ref().map(|spec| &spec.template));
             let then = serde_json::to_value(self.made.spec.as_ref().map(|spec| &spec.template));
             let is_json = "the types of Kubernetes are JSON";
@@ -100,6 +100,13 @@ impl<'a> Wanted<'a> {
             annotations.insert(names::WANTED.to_owned(), note.to_owned());
         }
         Plan::Create(Box::new(set))
+    }
+
+    /// Writes down what it was admitted with, in place of what an earlier start was.
+    fn grant(&self, annotations: &mut Value) {
+        for (key, value) in pods::annotations(&self.spec.grant) {
+            annotations[key] = json!(value);
+        }
     }
 
     fn annotation(&self, key: &str) -> Option<String> {

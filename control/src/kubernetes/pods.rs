@@ -10,7 +10,6 @@ mod grant;
 mod spec;
 
 pub(super) use finish::finished;
-#[expect(unused_imports, reason = "the driver that reads by it stands apart")]
 pub(crate) use grant::{annotations, granted};
 pub(super) use spec::of_template;
 

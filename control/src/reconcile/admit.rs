@@ -1,7 +1,7 @@
 //! Whether a wake is taken up.
 
 use crate::state::{Stage, State, Then, Workspace};
-use crate::{Cause, Wake, WakeRefused};
+use crate::{Cause, CauseCode, Wake, WakeRefused};
 use std::time::Instant;
 
 /// What a wake that is taken up leads to.
@@ -47,10 +47,12 @@ fn has_template(state: &State, wake: &Wake) -> Result<(), WakeRefused> {
     // A workspace keeps its template; only one that never ran takes what the wake says.
     let recorded = state.workspaces.get(&wake.id).filter(|workspace| workspace.recorded);
     let template = recorded.map_or(&wake.template, |workspace| &workspace.template);
-    if state.settings.templates.contains_key(template) {
-        Ok(())
-    } else {
-        Err(WakeRefused::NoTemplate(template.to_string()))
+    match state.settings.templates.get(template) {
+        None => Err(WakeRefused::NoTemplate(template.to_string())),
+        Some(known) if known.has_rules() && *template != wake.template => {
+            Err(WakeRefused::BackingOff(CauseCode::TemplateChanged.into()))
+        }
+        Some(_) => Ok(()),
     }
 }
 

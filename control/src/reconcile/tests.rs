@@ -243,7 +243,7 @@ fn reach(state: &mut State, name: &str, number: u64, now: Instant) {
 /// What a turn of the loop does; gives what is to be done outside.
 fn settle(state: &mut State, now: Instant) -> Vec<Effect> {
     let mut effects = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..5 {
         let decisions = reconcile(state, now);
         if decisions.is_empty() {
             for ended in std::mem::take(&mut state.news).ended {

@@ -3,9 +3,8 @@
 use super::{Effect, How, Place, Stage, State, Then, Want, Workspace};
 use crate::reconcile::admit::{Admission, admit};
 use crate::reconcile::idle;
-use crate::{Action, Activity, Order, StopReason, Wake, WakeRefused};
+use crate::{Action, Order, StopReason, Wake, WakeRefused};
 use config::WorkspaceId;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 impl State {
@@ -40,7 +39,8 @@ impl State {
             grant: wake.grant.clone(),
             since: now,
             place,
-            asked: None,
+            taken: false,
+            again_at: None,
         }
     }
 
@@ -55,17 +55,8 @@ impl State {
 
     fn enqueue(&mut self, wake: &Wake, now: Instant) {
         let want = self.want(wake, now);
-        let workspace = self.workspaces.entry(wake.id.clone()).or_insert_with(|| Workspace {
-            owner: wake.owner.clone(),
-            template: wake.template.clone(),
-            grant: wake.grant.clone(),
-            recorded: false,
-            stage: Stage::Stopped,
-            since: now,
-            activity: Arc::new(Activity::default()),
-            failures: 0,
-            stopped: None,
-            attempt: 0,
+        let workspace = self.workspaces.entry(wake.id.clone()).or_insert_with(|| {
+            Workspace::new(wake.owner.clone(), wake.template.clone(), wake.grant.clone(), now)
         });
         if !workspace.recorded {
             workspace.template = wake.template.clone();

@@ -7,8 +7,8 @@ use crate::edge::{Edge, ListenerFacts};
 use crate::handoff;
 use crate::refusal::{Code, Refusal};
 use crate::request::{Intent, Request};
-use config::{Config, EvalError, HostName, RequestFacts, Template, TemplateName, WorkspaceId};
-use control::{Entry, Phase, Wake};
+use config::{BadValue, Config, EvalError, HostName, RequestFacts, Template, TemplateName, WorkspaceId};
+use control::{Entry, Grant, Phase, Wake};
 use std::sync::Arc;
 
 /// The proof that a caller may use a workspace.
@@ -44,17 +44,26 @@ impl Permit {
     /// What to ask the control loop for, to have this workspace started. `retry`: a person asked again.
     ///
     /// # Errors
-    /// A rule (`access.template`, `access.running_max`) gives no answer for this user: 403, and a warning in
-    /// the log for the operator.
-    pub fn wake(&self, config: &Config, facts: &RequestFacts, retry: bool) -> Result<Wake, Refusal> {
+    /// A rule (`access.template`, `access.running_max`) gives no answer for this user: 403. A rule of the template
+    /// gives none, or one that its key does not take: 500. Both with a warning in the log for the operator.
+    pub fn wake(
+        &self,
+        config: &Config,
+        entry: Option<&Entry>,
+        facts: &RequestFacts,
+        retry: bool,
+    ) -> Result<Wake, Refusal> {
         let subject = &self.caller.session.subject;
         let limit = config.access.running_max.evaluate(subject, facts);
         let limit = limit.map_err(|error| rule_failed("access.running_max", &error))?;
+        let by_rule = template_by_rule(config, &self.id, &self.caller, facts)?;
+        // A workspace keeps its template.
+        let template = entry.map_or(by_rule, |entry| entry.template.clone());
         Ok(Wake {
             id: self.id.clone(),
             owner: self.caller.session.identity.clone(),
-            template: template_by_rule(config, &self.id, &self.caller, facts)?,
-            grant: Default::default(),
+            grant: grant(config, &template, &self.caller, facts)?,
+            template,
             host: self.host(config),
             // A negative number allows as little as 0 does.
             running_max: usize::try_from(limit).unwrap_or(0),
@@ -161,6 +170,29 @@ fn template_by_rule(
         let error = EvalError { text: expression.text().to_owned(), reason: bad.to_string() };
         rule_failed(rule, &error)
     })
+}
+
+/// What a start is admitted with. Of a template that is gone the control loop will tell.
+fn grant(
+    config: &Config,
+    template: &TemplateName,
+    caller: &Caller,
+    facts: &RequestFacts,
+) -> Result<Grant, Refusal> {
+    let Some(template) = config.templates.get(template) else { return Ok(Grant::default()) };
+    let values = template.evaluate(&caller.session.subject, facts);
+    let values = values.map_err(|bad| value_failed(config, template, &bad))?;
+    Ok(Grant { values, ..Grant::default() })
+}
+
+/// The refusal for a rule of a template that gave no value: nothing is started, and the operator is told where the
+/// rule stands and why.
+fn value_failed(config: &Config, template: &Template, bad: &BadValue) -> Refusal {
+    let key = format!("templates.{}.{}", template.name, bad.key);
+    let place = config.place(&key);
+    tracing::warn!(config.key = key, config.place = place, rule.error = %bad.problem, "a rule of a template gave no value");
+    let detail = format!("The configuration gives no value of `{key}` for you, so that nothing was started.");
+    Refusal::with(Code::Misconfigured, detail)
 }
 
 /// What somebody without a session is told. `page` is path and query of what they wanted on this host.

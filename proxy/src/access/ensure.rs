@@ -70,22 +70,29 @@ pub async fn upstream(
             _ => Err(Refusal::new(Code::Internal)),
         },
         Step::Wait(how) => Ok(Verdict::Wait(Waiting { permit, how, woken: false })),
-        Step::Wake(how) => match edge.workspaces.wake(wake(config, &permit, request)?).await {
-            Ok(()) => Ok(Verdict::Wait(Waiting { permit, how, woken: true })),
-            // It failed while we asked: the page tells why, as if we had seen it before.
-            Err(WakeRefused::BackingOff(_)) if how == How::Page => {
-                Ok(Verdict::Wait(Waiting { permit, how, woken: false }))
+        Step::Wake(how) => {
+            match edge.workspaces.wake(wake(config, entry.as_deref(), &permit, request)?).await {
+                Ok(()) => Ok(Verdict::Wait(Waiting { permit, how, woken: true })),
+                // It failed while we asked: the page tells why, as if we had seen it before.
+                Err(WakeRefused::BackingOff(_)) if how == How::Page => {
+                    Ok(Verdict::Wait(Waiting { permit, how, woken: false }))
+                }
+                Err(refused) => Err(not_woken(refused)),
             }
-            Err(refused) => Err(not_woken(refused)),
-        },
+        }
         Step::Refuse(refusal) => Err(refusal),
     }
 }
 
-fn wake(config: &Config, permit: &Permit, request: &Request<'_>) -> Result<Wake, Refusal> {
+fn wake(
+    config: &Config,
+    entry: Option<&Entry>,
+    permit: &Permit,
+    request: &Request<'_>,
+) -> Result<Wake, Refusal> {
     let facts =
         authorise::facts(&request.host, request.head.method.as_str(), request.path, request.connection);
-    permit.wake(config, &facts, false)
+    permit.wake(config, entry, &facts, false)
 }
 
 /// Whether what stands in the table is the caller's own: labels are never handed on, but what a driver found may

@@ -112,7 +112,8 @@ async fn perform(
     let not_running = || Refusal::with(Code::WorkspaceStopped, "It is not running, or may not run longer.");
     match action {
         Action::Start => {
-            let wake = permit.wake(&asked.config, facts, true)?;
+            let entry = edge.workspaces.lookup(permit.id());
+            let wake = permit.wake(&asked.config, entry.as_deref(), facts, true)?;
             edge.workspaces.wake(wake).await.map_err(ensure::not_woken)?;
         }
         // Nothing to stop or to delete is what was wanted, too.

@@ -20,13 +20,16 @@ pub fn all() -> &'static [Code] {
         Code::MisdirectedRequest,
         Code::WorkspaceStopped,
         Code::TooMany,
+        Code::OverQuota,
         Code::HeadersTooLarge,
         Code::CookiesTooLarge,
         Code::Internal,
+        Code::Misconfigured,
         Code::BadUpstream,
         Code::Starting,
         Code::QueueFull,
         Code::WorkspaceFailed,
+        Code::Unseen,
         Code::Unavailable,
     ]
 }
@@ -40,8 +43,10 @@ impl Code {
             | Self::BadUpstream
             | Self::Starting
             | Self::QueueFull
+            | Self::OverQuota
+            | Self::Unseen
             | Self::WorkspaceFailed => self.workspace(),
-            Self::TooMany | Self::Unavailable | Self::Internal => self.edge(),
+            Self::TooMany | Self::Unavailable | Self::Internal | Self::Misconfigured => self.edge(),
             _ => self.request(),
         }
     }
@@ -166,6 +171,18 @@ impl Code {
                 "Too many workspaces are waiting for their start. Please try again.",
                 "spawn.queue workspaces are waiting; spawn.concurrent start at a time",
             ),
+            Self::OverQuota => row(
+                (S::TOO_MANY_REQUESTS, "over_quota", Level::INFO),
+                "No more may run for you now",
+                "What you may use is used up. Stop a workspace of yours first.",
+                "detail names the quota, what is used of it and by what; quotas.NAME sets it",
+            ),
+            Self::Unseen => row(
+                (S::SERVICE_UNAVAILABLE, "unseen", Level::WARN),
+                "The cluster is not seen just now",
+                "The cluster is not seen just now. What runs goes on running; new connections wait until it is seen again.",
+                "the API server has not been heard for 10 s: is it up, and reachable from Usher?",
+            ),
             _ => row(
                 (S::SERVICE_UNAVAILABLE, "workspace_failed", Level::WARN),
                 "The workspace could not be started",
@@ -183,6 +200,12 @@ impl Code {
                 "Too many requests",
                 "That was tried too often. Please wait a moment.",
                 "detail names the limit",
+            ),
+            Self::Misconfigured => row(
+                (S::INTERNAL_SERVER_ERROR, "misconfigured", Level::WARN),
+                "Your workspace is not set up right",
+                "The configuration gives no value for your workspace.",
+                "a rule of its template failed for this user: the log has its place and the reason",
             ),
             Self::Unavailable => row(
                 (S::SERVICE_UNAVAILABLE, "unavailable", Level::WARN),
@@ -246,13 +269,16 @@ mod tests {
                 ("misdirected_request", 421),
                 ("workspace_stopped", 424),
                 ("too_many", 429),
+                ("over_quota", 429),
                 ("headers_too_large", 431),
                 ("cookies_too_large", 431),
                 ("internal", 500),
+                ("misconfigured", 500),
                 ("bad_upstream", 502),
                 ("starting", 503),
                 ("queue_full", 503),
                 ("workspace_failed", 503),
+                ("unseen", 503),
                 ("unavailable", 503),
             ]
         );

@@ -47,7 +47,8 @@ pub(super) async fn start(
 }
 
 async fn wake(host: &Host, owner: &Owner, retry: bool) -> Result<(), Refusal> {
-    let wake = owner.permit.wake(&owner.asked.config, &owner.facts(), retry)?;
+    let entry = host.edge.workspaces.lookup(owner.permit.id());
+    let wake = owner.permit.wake(&owner.asked.config, entry.as_deref(), &owner.facts(), retry)?;
     host.edge.workspaces.wake(wake).await.map_err(not_woken)
 }
 

@@ -58,7 +58,7 @@ impl Realm {
         let demo = if rest.contains("[templates.demo]") { String::new() } else { self.demo("") };
         let Self { records, workspaces, .. } = self;
         let kubernetes = format!(
-            "[kubernetes]\nnamespace = \"{workspaces}\"\nrecords_namespace = \"{records}\"\nkubeconfig = \"{}\"\n",
+            "[kubernetes]\nnamespace = \"{workspaces}\"\nrecords_namespace = \"{records}\"\nkubeconfig = \"{}\"\nuse_every = \"1s\"\n",
             account.display()
         );
         Setup::new(&format!("{kubernetes}\n{demo}\n{rest}")).root("driver = \"kubernetes\"\n")

@@ -245,3 +245,34 @@ fn every_default_of_pods_is_read_by_its_own_reader() {
         resources = { limits = { memory = 1 }, requests = { cpu = '100m' } }\nmounts = [{ path = '/a', empty_dir = 1 }]\n";
     assert_eq!(findings(&format!("{PODS}{tables}")), "");
 }
+
+#[test]
+fn a_warm_pod_has_nothing_of_a_user() {
+    let warm = "volume = 'none'\nwarm = { ready = 3 }";
+    let volume = "volume = { size = \"1Gi\" }";
+    let config = parse(&PODS.replacen(volume, warm, 1)).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(pod(&config).warm.ready, 3);
+    assert_eq!(pod(&parse(PODS).unwrap()).warm.ready, 0);
+    for (other, problem) in [
+        (format!("{volume}\nwarm = {{ ready = 1 }}"), "cannot have their files"),
+        (
+            format!("{warm}\nservice_account = {{ expression = 'user.name' }}"),
+            "`service_account` is made for each user",
+        ),
+        (
+            format!("{warm}\nenvironment.A = {{ expression = 'user.name' }}"),
+            "`environment.A` is made for each user",
+        ),
+        (format!("{warm}\nenvironment.A = 'at {{host}}'"), "`{host}` is of a user"),
+        (format!("{warm}\ncommand = ['a', '{{label}}']"), "`{label}` is of a user"),
+        ("volume = 'none'\nwarm = { ready = 1001 }".to_owned(), "templates.demo.warm.ready"),
+    ] {
+        let told = with(volume, &other);
+        assert!(told.contains("templates.demo.warm") && told.contains(problem), "{other}: {told}");
+    }
+    // What the pod itself has is known before.
+    let known = format!("{warm}\ncommand = ['a', '{{port}}{{home}}']");
+    assert!(parse(&PODS.replacen(volume, &known, 1)).is_ok());
+    // With none, nothing hinders.
+    assert!(parse(&PODS.replacen(volume, &format!("{volume}\nwarm = {{ ready = 0 }}"), 1)).is_ok());
+}

@@ -3,7 +3,6 @@
 use super::happenings::Happenings;
 use crate::kubernetes::names;
 use crate::kubernetes::notes::{self, Notes};
-use crate::kubernetes::pods;
 use crate::kubernetes::reading::{self, Happening, Reading, Sight, Stands, View};
 use crate::{Address, Cause, CauseCode, Generation, Mark, Observed, ObservedPhase, Trouble, Weight};
 use config::Kubernetes;
@@ -168,7 +167,7 @@ impl Workspace {
             id: set.notes.id.clone(),
             owner: set.notes.owner.clone(),
             template: set.notes.template.clone(),
-            grant: set.object.metadata.annotations.as_ref().map(pods::granted).unwrap_or_default(),
+            grant: set.notes.grant.clone(),
             phase,
             mark: mark.map(|reason| Mark { number: set.version, reason }),
             stopped: set.notes.stopped,

@@ -50,6 +50,7 @@ fn made(template: Arc<Template>) -> Value {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one object, whole")]
 fn the_smallest_template_makes_a_whole_and_restricted_statefulset() {
     let mut set = made(with("stop_grace = '1500ms'"));
     let hash = set["metadata"]["annotations"]["usher.dev/template-hash"].take();
@@ -128,6 +129,7 @@ fn the_smallest_template_makes_a_whole_and_restricted_statefulset() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_key_of_a_template_arrives_in_the_pod() {
     let pod = "/spec/template/spec";
     let workspace = "/spec/template/spec/containers/0";

@@ -114,6 +114,48 @@ fn a_workspace_keeps_its_template_and_one_that_never_ran_takes_what_is_asked_for
     assert_eq!(admit(&state, &wake(&id("alice")), now), Err(WakeRefused::NoTemplate("demo".to_owned())));
 }
 
+/// Two templates that are not the same for all.
+const RULED: &str = r#"
+[templates.demo]
+image = { expression = "user.name" }
+port = 80
+volume = "none"
+resources = { cpu = 1, memory = "1Gi" }
+[templates.other]
+image = { expression = "'other'" }
+port = 80
+volume = "none"
+resources = { cpu = 1, memory = "1Gi" }
+"#;
+
+#[test]
+fn what_another_templates_rules_gave_starts_nothing() {
+    let now = Instant::now();
+    let (alice, other) = (id("alice"), TemplateName::parse("other").unwrap());
+    let changed = || Err(WakeRefused::BackingOff(CauseCode::TemplateChanged.into()));
+    let mut state = state(pods(RULED), now);
+    state.fold(seen(&alice, ObservedPhase::Stopped), now);
+    let asked = Wake { template: other.clone(), ..wake(&alice) };
+    assert_eq!(admit(&state, &asked, now), changed());
+    assert_eq!(admit(&state, &wake(&alice), now), Ok(Admission::Enqueue));
+
+    // Nothing was known of it when it was asked for; what is told then is that it has another template.
+    let mut state = State::new(pods(RULED), Default::default(), false);
+    state.wake(&asked, now).unwrap();
+    state.fold(seen(&alice, ObservedPhase::Stopped), now);
+    state.fold(Event::Synced, now);
+    for decision in crate::reconcile::reconcile(&state, now) {
+        assert!(state.apply(decision, now).is_none(), "nothing is started");
+    }
+    let Some(crate::Phase::Failed { cause, .. }) = state.entry(&alice).map(|entry| entry.phase) else {
+        panic!("{:?}", state.entry(&alice))
+    };
+    assert_eq!(cause.code, CauseCode::TemplateChanged);
+    state.settings = settings(8, 8, idle());
+    let plain = Wake { template: other, retry: true, ..wake(&alice) };
+    assert_eq!(admit(&state, &plain, now), Ok(Admission::Enqueue), "of plain templates all values are good");
+}
+
 #[test]
 fn the_queue_holds_so_many_besides_those_whose_turn_it_is() {
     let now = Instant::now();
