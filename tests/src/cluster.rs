@@ -88,7 +88,7 @@ impl Cluster {
         static CLUSTER: OnceLock<Cluster> = OnceLock::new();
         let cluster = CLUSTER.get_or_init(|| match std::env::var_os(SHARED) {
             Some(run) => Self::at(run.into(), None),
-            None => Self::start(),
+            None => Self::start(""),
         });
         cluster.enter();
         cluster.clone()
@@ -96,14 +96,20 @@ impl Cluster {
 
     /// One for this test alone, which may break it. It ends with its last handle.
     pub fn alone() -> Self {
-        let cluster = Self::start();
+        Self::with_features("")
+    }
+
+    /// As [`Cluster::alone`], with some of the API server's features on or off: `WatchList=false`.
+    pub fn with_features(features: &str) -> Self {
+        let cluster = Self::start(features);
         cluster.enter();
         cluster
     }
 
-    fn start() -> Self {
+    fn start(features: &str) -> Self {
         let mut child = Command::new(SCRIPT)
             .args(["up", "--until-eof"])
+            .env("CLUSTER_FEATURES", features)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

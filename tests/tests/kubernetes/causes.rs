@@ -19,7 +19,8 @@ fn template(realm: &Realm, name: &str, keys: &str) -> String {
 /// Waits until the cause is shown, and looks when its first sign stood in the API: `object` shows `sign` at `path`.
 async fn told(realm: &Realm, usher: &Usher, cause: &Cause<'_>) -> Value {
     let person = Person::logged_in(usher, cause.name).await;
-    let (awaited, owed) = (format!("the first sign of {}", cause.code), format!("{} on the page", cause.code));
+    let (awaited, owed) =
+        (format!("the first sign of {}", cause.code), format!("{} on the page", cause.code));
     let sign = wait_for(&awaited, STARTED, async || {
         let seen = shown(realm, &cause.object(), cause.path).await?;
         seen.contains(cause.sign).then(Instant::now)
@@ -62,7 +63,8 @@ const WAITING: &str = "{.status.containerStatuses[*].state.waiting.reason}";
 const CONDITION: &str = "{.status.conditions[?(@.type=='PodScheduled')].reason}";
 
 fn causes() -> Vec<Cause<'static>> {
-    let cause = |name, keys, path, sign, code, words| Cause { name, keys, kind: "pod", path, sign, code, words };
+    let cause =
+        |name, keys, path, sign, code, words| Cause { name, keys, kind: "pod", path, sign, code, words };
     vec![
         cause(
             "nopull",
@@ -80,7 +82,14 @@ fn causes() -> Vec<Cause<'static>> {
             "image_missing",
             &["localhost/none:1"],
         ),
-        cause("nonode", "node_selector = { disk = \"ssd\" }", CONDITION, "Unschedulable", "unschedulable", &[]),
+        cause(
+            "nonode",
+            "node_selector = { disk = \"ssd\" }",
+            CONDITION,
+            "Unschedulable",
+            "unschedulable",
+            &[],
+        ),
         cause(
             "nogpu",
             "resources.limits = { memory = \"64Mi\", \"nvidia.com/gpu\" = 1 }\nresources.requests = { cpu = \"10m\", \"nvidia.com/gpu\" = 1 }",
