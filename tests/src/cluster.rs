@@ -15,7 +15,7 @@ use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -76,6 +76,8 @@ struct Inner {
     run: PathBuf,
     /// The file of its network namespace.
     network: String,
+    /// The names of the images that were brought in: telling one takes a second, since it is told by its content.
+    images: Mutex<Vec<(Image, String)>>,
     /// None = somebody else's. The cluster ends when its standard input does: also when this process is killed.
     owned: Option<Child>,
 }
@@ -127,7 +129,7 @@ impl Cluster {
     fn at(run: PathBuf, owned: Option<Child>) -> Self {
         let pid = std::fs::read_to_string(run.join("pid")).expect("the cluster runs");
         let network = format!("/proc/{}/ns/net", pid.trim());
-        Self { inner: Arc::new(Inner { run, network, owned }) }
+        Self { inner: Arc::new(Inner { run, network, images: Mutex::default(), owned }) }
     }
 
     /// Moves this thread into the cluster's network.
@@ -208,11 +210,17 @@ impl Cluster {
 
     /// Makes an image known to the real node, unless it is, and names it.
     pub fn image(&self, image: &Image) -> String {
-        match image {
+        let mut known = self.inner.images.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, name)) = known.iter().find(|(other, _)| other == image) {
+            return name.clone();
+        }
+        let name = match image {
             Image::Busybox => self.script("image", &["box".as_ref()]),
             Image::Usher => self.script("image", &["usher".as_ref(), &Usher::binary()]),
             Image::JupyterLab => self.script("image", &["jupyterlab".as_ref()]),
-        }
+        };
+        known.push((image.clone(), name.clone()));
+        name
     }
 
     /// Sees to it that there are this many simulated nodes at least.
