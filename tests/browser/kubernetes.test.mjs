@@ -83,7 +83,8 @@ async function comesBack(page, name) {
 }
 
 test('alice and bob work in pods of their own, stop, and find their files again', { timeout: 300_000 }, async (t) => {
-  const [alice, bob] = await Promise.all([atWork(t, 'alice'), atWork(t, 'bob')]);
+  const alice = await atWork(t, 'alice');
+  const bob = await atWork(t, 'bob');
   await screenshot(alice.page, 'kubernetes-alice-2-at-work');
   const strange = await bob.context.newPage();
   const answer = await strange.goto(release.url('alice', '/lab'));

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tests::{Client, Closed, Cluster, Person, Realm, Release, SOON, Socket, wait_for};
+use tests::{Client, Closed, Cluster, Kept, Person, Realm, Release, SOON, Socket, wait_for};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio_util::sync::CancellationToken;
 
@@ -95,13 +95,16 @@ async fn again(person: &Person) -> Socket {
     .await
 }
 
-/// Asks over and over, each time on a connection of its own; how often, and what was not answered well.
-fn keep_asking(person: Rc<Person>, end: CancellationToken) -> JoinHandle<(usize, Vec<String>)> {
+/// Asks over and over, over a connection that is kept or a new one each time; how often, and what was not answered well.
+fn keep_asking(person: Rc<Person>, kept: bool, end: CancellationToken) -> JoinHandle<(usize, Vec<String>)> {
     spawn_local(async move {
-        let (mut asked, mut failed) = (0, Vec::new());
+        let (mut asked, mut failed, mut connection) = (0, Vec::new(), Kept::default());
         while !end.is_cancelled() {
             asked += 1;
-            match person.fetch(Method::GET, "/note").try_send().await {
+            if !kept {
+                connection = Kept::default();
+            }
+            match connection.send(person.fetch(Method::GET, "/note")).await {
                 Ok(answer) if answer.status.is_success() => {}
                 Ok(answer) => failed.push(format!("{} {}", answer.status, answer.text())),
                 Err(error) => failed.push(format!("{error:#}")),
@@ -137,7 +140,7 @@ async fn all_replicas_are_replaced() {
     let lives: Vec<_> =
         (0..SOCKETS).map(|_| spawn_local(keep_open(alice.clone(), open.clone(), end.clone()))).collect();
     wait_for("all WebSockets to be open", SOON, async || (open.get() == SOCKETS).then_some(())).await;
-    let asking: Vec<_> = (0..2).map(|_| keep_asking(alice.clone(), end.clone())).collect();
+    let asking: Vec<_> = [false, true].map(|kept| keep_asking(alice.clone(), kept, end.clone())).into();
 
     release.replace_pods("second").await;
     release.rolled_out().await;
