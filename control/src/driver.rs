@@ -21,7 +21,7 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Does one action. Idempotent: doing it again changes nothing and succeeds.
     ///
-    /// `Ok` means that it is under way; what became of it is told by [`Driver::observe`].
+    /// Of one workspace, one thing is asked for at a time. `Ok` means that it is under way; what became of it is told by [`Driver::observe`].
     ///
     /// # Errors
     /// The [`Cause`] for which it cannot be done.
@@ -92,11 +92,9 @@ pub enum Action {
         /// Whether the files go too.
         volume: bool,
     },
-    /// Look again at once at one that waits out a back-off.
-    Nudge {
-        /// Which.
-        id: WorkspaceId,
-    },
+    /// Look again at once at one that waits out a back-off. What never ran so far is made anew, from its template as
+    /// that is now.
+    Nudge(StartSpec),
 }
 
 /// Why a workspace is ended.

@@ -25,6 +25,7 @@ mod plan;
 mod pods;
 mod profile;
 mod reading;
+mod rights;
 #[cfg(test)]
 pub(crate) mod testing;
 mod watch;
@@ -32,6 +33,7 @@ mod watch;
 pub use client::{CallError, Client, ClientMetrics, ClientSettings, ConnectError, Created, Object};
 pub use judge::judge;
 pub use lease::{Lease, LeaseSettings};
+pub use rights::{RightsError, check};
 pub use watch::{Seen, Selection, watch};
 
 use config::Kubernetes;
@@ -46,10 +48,6 @@ use tokio_util::sync::CancellationToken;
 
 /// The name of the lease of the Usher that stops what is idle.
 const REAPER: &str = "usher-reaper";
-/// Of how many workspaces something can be done at a time without one waiting for another: many more than calls are
-/// in flight.
-const TURNS: usize = 256;
-
 /// What the driver is told.
 #[derive(Debug, Clone)]
 pub struct KubernetesSettings {
@@ -75,7 +73,6 @@ struct Inner {
     woken: Notify,
     /// Counts what was told.
     told: Sender<u64>,
-    turns: Vec<tokio::sync::Mutex<()>>,
     leads: Receiver<bool>,
     /// Cancelled when nothing is heard any more, for whatever reason.
     broken: CancellationToken,
@@ -110,7 +107,6 @@ impl KubernetesDriver {
             replica,
             woken: Notify::new(),
             told: Sender::new(0),
-            turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
             leads,
             broken: broken.clone(),
         });

@@ -225,7 +225,7 @@ impl Driver for ProcessDriver {
             Action::Stop { id, .. } if self.shared.board.look(id).is_some() => id.clone(),
             // Nothing of it runs; nothing waits here for a nudge; and there is nobody to write anything down for.
             Action::Stop { .. }
-            | Action::Nudge { .. }
+            | Action::Nudge(_)
             | Action::Want(_)
             | Action::Mark { .. }
             | Action::Unmark { .. } => return Ok(()),

@@ -87,6 +87,12 @@ pub(crate) fn state(settings: Settings, now: Instant) -> State {
     state
 }
 
+/// A start of the workspace's own owner, from the template `demo`.
+pub(crate) fn spec(id: &WorkspaceId) -> StartSpec {
+    let (template, host) = (template("demo", idle()), format!("{id}.lab.localhost"));
+    StartSpec { id: id.clone(), owner: owner(id), template, host, grant: Grant::default() }
+}
+
 pub(crate) fn terms(started: Instant) -> Terms {
     Terms {
         started,
@@ -203,7 +209,7 @@ impl Driver for FakeDriver {
             Action::Mark { id, .. } => format!("mark {id}"),
             Action::Unmark { id, .. } => format!("unmark {id}"),
             Action::Delete { id, volume } => format!("delete {id} {volume}"),
-            Action::Nudge { id } => format!("nudge {id}"),
+            Action::Nudge(spec) => format!("nudge {}", spec.id),
         });
         if let Some(cause) = &inner.refuse {
             return Err(cause.clone());

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::serve::Listener;
 use config::{Admin, Config};
-use control::kubernetes::ConnectError;
+use control::kubernetes::{ConnectError, RightsError};
 use control::{Control, LoopError, OpenError, StartError, StoreOpenError};
 use ground::Ground;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -49,6 +49,9 @@ pub enum ServeError {
     /// There is no way to the cluster.
     #[error(transparent)]
     Cluster(#[from] ConnectError),
+    /// The cluster lacks what Usher needs.
+    #[error(transparent)]
+    Rights(#[from] RightsError),
     /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),

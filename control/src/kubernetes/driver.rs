@@ -2,11 +2,13 @@
 
 mod remove;
 
+pub(super) use remove::force;
+
 use super::fold::Known;
 use super::plan::{self, Plan, Wanted};
 use super::reading::answer::{self, Call};
 use super::{CallError, KubernetesDriver, names, notes};
-use crate::{Action, Cause, CauseCode, Driver, Event, Generation, Shared, Stop, clock};
+use crate::{Action, Cause, CauseCode, Driver, Event, Generation, Shared, StartSpec, Stop, clock};
 use config::WorkspaceId;
 use futures_util::stream::BoxStream;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -26,27 +28,13 @@ impl Driver for KubernetesDriver {
     }
 
     async fn act(&self, action: Action) -> Result<(), Cause> {
-        let _turn = self.turn(&action).await;
         match action {
             Action::Want(spec) => {
                 let wanted = Wanted::of(&spec, self.namespace())?;
                 let note = notes::want(unix_ms(), &self.inner.replica);
                 self.pursue(&spec.id, Some(names::WANTER), |known| wanted.want(known, &note)).await
             }
-            Action::Start(spec) => {
-                let wanted = Wanted::of(&spec, self.namespace())?;
-                self.inner.fold().begin(&spec.id, clock::now());
-                let known = self.inner.fold().look(&spec.id);
-                let broken = known.filter(|known| wanted.mends(known)).and_then(|known| known.generation());
-                let done = self.pursue(&spec.id, None, |known| wanted.start(known)).await;
-                match (&done, broken) {
-                    (Err(_), _) => self.inner.fold().call_off(&spec.id),
-                    // The template that it was made from has been mended, and it would stay as it is.
-                    (Ok(()), Some(pod)) => return self.remove_pod(&spec.id, &pod).await,
-                    (Ok(()), None) => {}
-                }
-                done
-            }
+            Action::Start(spec) => self.start(&spec).await,
             Action::Mark { id, generation, reason } => {
                 let note = notes::mark(reason, &self.inner.replica);
                 self.pursue(&id, None, |known| plan::mark(known, &generation, &note)).await?;
@@ -55,7 +43,7 @@ impl Driver for KubernetesDriver {
             Action::Unmark { id, mark } => self.pursue(&id, None, |known| plan::unmark(known, mark)).await,
             Action::Stop { id, generation, why } => self.stop(&id, generation.as_ref(), &why).await,
             Action::Delete { id, volume } => self.delete(&id, volume).await,
-            Action::Nudge { id } => self.nudge(&id).await,
+            Action::Nudge(spec) => self.nudge(&spec).await,
         }
     }
 
@@ -78,18 +66,19 @@ impl KubernetesDriver {
         &self.inner.kubernetes.namespace
     }
 
-    /// Of one workspace one thing is done after the other.
-    async fn turn(&self, action: &Action) -> tokio::sync::MutexGuard<'_, ()> {
-        let id = match action {
-            Action::Want(spec) | Action::Start(spec) => &spec.id,
-            Action::Mark { id, .. }
-            | Action::Unmark { id, .. }
-            | Action::Stop { id, .. }
-            | Action::Delete { id, .. }
-            | Action::Nudge { id } => id,
-        };
-        let hash = crate::hash::digest(&[id.to_string().as_bytes()]);
-        self.inner.turns[usize::from(hash[0]) % self.inner.turns.len()].lock().await
+    async fn start(&self, spec: &StartSpec) -> Result<(), Cause> {
+        let wanted = Wanted::of(spec, self.namespace())?;
+        self.inner.fold().begin(&spec.id, clock::now());
+        let known = self.inner.fold().look(&spec.id);
+        let broken = known.filter(|known| wanted.mends(known)).and_then(|known| known.generation());
+        let done = self.pursue(&spec.id, None, |known| wanted.start(known)).await;
+        match (&done, broken) {
+            (Err(_), _) => self.inner.fold().call_off(&spec.id),
+            // The template that it was made from has been mended, and it would stay as it is.
+            (Ok(()), Some(pod)) => return self.remove_pod(&spec.id, &pod).await,
+            (Ok(()), None) => {}
+        }
+        done
     }
 
     async fn stop(&self, id: &WorkspaceId, generation: Option<&Generation>, why: &Stop) -> Result<(), Cause> {
@@ -97,17 +86,22 @@ impl KubernetesDriver {
     }
 
     /// Has the controller try again at once, and the node: it keeps its patience by the pod.
-    async fn nudge(&self, id: &WorkspaceId) -> Result<(), Cause> {
-        let stuck = self.inner.fold().look(id).filter(|known| known.is_wanted() && !known.runs());
+    async fn nudge(&self, spec: &StartSpec) -> Result<(), Cause> {
+        let id = &spec.id;
+        let wanted = Wanted::of(spec, self.namespace())?;
+        let Some(known) = self.inner.fold().look(id).filter(|known| known.is_wanted() && !known.runs())
+        else {
+            return Ok(());
+        };
         self.inner.fold().begin(id, clock::now());
-        if let Some(pod) = stuck.and_then(|known| known.generation()) {
-            return self.remove_pod(id, &pod).await;
+        if known.generation().is_none() || wanted.mends(&known) {
+            let note = unix_ms().to_string();
+            self.pursue(id, None, |known| wanted.nudge(known, &note)).await?;
         }
-        let (note, mut nudged) = (unix_ms().to_string(), false);
-        self.pursue(id, None, move |known| {
-            if std::mem::replace(&mut nudged, true) { Plan::Nothing } else { plan::nudge(known, &note) }
-        })
-        .await
+        match known.generation() {
+            Some(pod) => self.remove_pod(id, &pod).await,
+            None => Ok(()),
+        }
     }
 
     /// Makes plans and carries them out until one says that nothing is left to do.

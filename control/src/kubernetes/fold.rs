@@ -13,7 +13,7 @@ use super::board::Board;
 use super::notes::{self, Notes};
 use super::reading::{Happening, Sight};
 use super::watch::Seen;
-use crate::{Event as Told, Observed};
+use crate::{Event as Told, Generation, Observed};
 use config::{Kubernetes, WorkspaceId};
 use futures_util::stream::BoxStream;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -21,7 +21,7 @@ use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
-use workspace::Workspace;
+use workspace::{REMOVAL, Workspace};
 
 /// One word of a watch.
 pub(super) enum News {
@@ -49,6 +49,8 @@ pub(super) struct Fold {
     touched: BTreeSet<WorkspaceId>,
     /// When to read what anew although nothing was heard.
     due: BTreeSet<(Instant, WorkspaceId)>,
+    /// Pods that nobody but Usher will remove.
+    stranded: Vec<(WorkspaceId, Generation)>,
     board: Board,
 }
 
@@ -75,6 +77,7 @@ impl Fold {
             listed: None,
             touched: BTreeSet::new(),
             due: BTreeSet::new(),
+            stranded: Vec::new(),
             board: Board::default(),
         }
     }
@@ -132,6 +135,12 @@ impl Fold {
         self.known_to
     }
 
+    /// Pods that end on nodes that do not answer, and that nothing would be lost with: their workspaces cannot run
+    /// elsewhere before somebody removes them.
+    pub(super) fn take_stranded(&mut self) -> Vec<(WorkspaceId, Generation)> {
+        std::mem::take(&mut self.stranded)
+    }
+
     /// Tells again how a workspace is: somebody waits for it.
     pub(super) fn tell_again(&mut self, id: &WorkspaceId) {
         self.board.tell_again(id);
@@ -176,6 +185,10 @@ impl Fold {
             self.due.remove(&(at, id.clone()));
         }
         let observed = workspace.read(&self.kubernetes, sight, known_to, now);
+        if let Some(pod) = workspace.stranded(sight, now) {
+            self.stranded.push((id.clone(), pod));
+            self.due.insert((now + REMOVAL, id.clone()));
+        }
         if let Some(at) = workspace.again_at() {
             self.due.insert((at, id.clone()));
         }
@@ -312,3 +325,6 @@ impl Fold {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,6 +64,29 @@ impl<'a> Wanted<'a> {
         if known.is_wanted() && !self.mends(known) {
             return Plan::Nothing;
         }
+        Plan::Patch(self.run(known))
+    }
+
+    /// It is on its way and is to be tried again at once, with this note: any change makes its controller do so.
+    pub(super) fn nudge(&self, known: Option<&Known>, note: &str) -> Plan {
+        let Some(known) = known.filter(|known| known.is_wanted()) else { return Plan::Nothing };
+        if let Some(refused) = self.refused(known) {
+            return refused;
+        }
+        if known.note(names::NUDGE) == Some(note) {
+            return Plan::Nothing;
+        }
+        let nudge = json!({ names::NUDGE: note });
+        if !self.mends(known) {
+            return Plan::Patch(json!({ "metadata": { "uid": known.uid(), "annotations": nudge } }));
+        }
+        let mut patch = self.run(known);
+        patch["metadata"]["annotations"][names::NUDGE] = json!(note);
+        Plan::Patch(patch)
+    }
+
+    /// It is to run, from the template as it is now.
+    fn run(&self, known: &Known) -> Value {
         let mut annotations = json!({
             names::WANTED: null, names::MARK: null, names::STOPPED: null, names::FAILED: null,
         });
@@ -78,7 +101,7 @@ impl<'a> Wanted<'a> {
             patch["metadata"]["labels"] = json!({ names::TEMPLATE: self.spec.template.name.as_str() });
         }
         patch["metadata"]["annotations"] = annotations;
-        Plan::Patch(patch)
+        patch
     }
 
     /// Whether it is on its way with another template, and would stay so: what runs is never touched.
@@ -179,12 +202,6 @@ pub(super) fn stop(known: Option<&Known>, generation: Option<&Generation>, why: 
     Plan::Patch(json!({ "metadata": metadata, "spec": { "replicas": 0 } }))
 }
 
-/// A start that waits out a back-off is to be tried at once.
-pub(super) fn nudge(known: Option<&Known>, note: &str) -> Plan {
-    let Some(known) = known.filter(|known| known.is_wanted()) else { return Plan::Nothing };
-    Plan::Patch(json!({ "metadata": { "uid": known.uid(), "annotations": { names::NUDGE: note } } }))
-}
-
 /// The merge patch (RFC 7396) that puts a value in the place of another: what only the other has is taken away.
 fn replacement(now: &Value, then: Value) -> Value {
     match (now, then) {
@@ -211,3 +228,6 @@ fn conflict(hint: &str) -> Cause {
     let code = CauseCode::Conflict;
     Cause { code, detail: code.words().detail.to_owned(), hint: hint.to_owned() }
 }
+
+#[cfg(test)]
+mod tests;

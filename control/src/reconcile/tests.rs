@@ -356,7 +356,7 @@ fn happen(state: &mut State, id: &WorkspaceId, what: Happening, now: &mut Instan
         }
         Happening::Refused => {
             let attempt = state.workspaces.get(id).map_or(0, |workspace| workspace.attempt);
-            let action = Action::Nudge { id: id.clone() };
+            let action = Action::Nudge(spec(id));
             let result = Err(cause(CauseCode::NoResources));
             state.conclude(Outcome::Acted { id: id.clone(), attempt, action, result }, at);
         }

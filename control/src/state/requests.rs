@@ -3,7 +3,7 @@
 use super::{Effect, How, Place, Stage, State, Then, Want, Workspace};
 use crate::reconcile::admit::{Admission, admit};
 use crate::reconcile::idle;
-use crate::{Action, Order, StopReason, Wake, WakeRefused};
+use crate::{Action, Order, StartSpec, StopReason, Wake, WakeRefused};
 use config::WorkspaceId;
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,7 @@ impl State {
     pub(crate) fn wake(&mut self, wake: &Wake, now: Instant) -> Result<Option<Effect>, WakeRefused> {
         match admit(self, wake, now)? {
             Admission::Already => Ok(None),
-            Admission::Nudge => Ok(Some(Effect::Act {
-                id: wake.id.clone(),
-                attempt: self.attempt(&wake.id),
-                action: Action::Nudge { id: wake.id.clone() },
-            })),
+            Admission::Nudge => Ok(self.nudge(wake)),
             Admission::Enqueue => {
                 self.enqueue(wake, now);
                 Ok(None)
@@ -27,6 +23,16 @@ impl State {
                 Ok(None)
             }
         }
+    }
+
+    /// One that is on its way is asked for again.
+    fn nudge(&self, wake: &Wake) -> Option<Effect> {
+        let id = wake.id.clone();
+        let workspace = self.workspaces.get(&id)?;
+        let template = self.settings.templates.get(&workspace.template)?.clone();
+        let (owner, host, grant) = (wake.owner.clone(), wake.host.clone(), wake.grant.clone());
+        let spec = StartSpec { id: id.clone(), owner, template, host, grant };
+        Some(Effect::Act { id, attempt: workspace.attempt, action: Action::Nudge(spec) })
     }
 
     /// What a wake asks for, at the end of the queue.

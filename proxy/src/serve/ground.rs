@@ -2,7 +2,7 @@
 
 use super::ServeError;
 use config::{Config, Kubeconfig, Kubernetes};
-use control::kubernetes::{Client, ClientMetrics, ClientSettings, ConnectError, replica_name};
+use control::kubernetes::{Client, ClientMetrics, ClientSettings, ConnectError, check, replica_name};
 use control::{
     Driver, KubernetesDriver, KubernetesSettings, ProcessDriver, ProcessSettings, Records, RedbRecords,
     SecretRecords,
@@ -43,6 +43,7 @@ impl Ground {
         // A cluster that is named has to be given with it, and from within one there is always one.
         let records_namespace =
             named.ok_or_else(|| ConnectError::NotInCluster { reason: "no namespace".to_owned() })?.to_owned();
+        check(&client, &kubernetes.namespace, &records_namespace).await?;
         let records = Arc::new(SecretRecords::new(&client, &records_namespace));
         Ok(Self::Cluster { client, kubernetes, records_namespace, records })
     }

@@ -213,7 +213,7 @@ async fn a_quota_and_a_policy_that_say_no_are_told_in_their_words() {
             "spec": {
                 "failurePolicy": "Fail",
                 "matchConstraints": { "resourceRules": [{
-                    "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"],
+                    "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods", "configmaps"],
                 }] },
                 "validations": [{ "expression": "false", "message": "workspaces must carry a cost centre" }],
             },
@@ -229,6 +229,11 @@ async fn a_quota_and_a_policy_that_say_no_are_told_in_their_words() {
             },
         }))
         .await;
+    let dry = ["create", "configmap", "probe", "--dry-run=server", "--namespace", namespace];
+    wait_for("the policy to be in force", STARTED, async || {
+        cluster.try_kubectl(&dry).await.err().filter(|said| said.contains("cost centre"))
+    })
+    .await;
     told_of("bob", "admission_refused", "workspaces must carry a cost centre").await;
     for kind in ["validatingadmissionpolicybinding", "validatingadmissionpolicy"] {
         cluster.kubectl(&["delete", kind, &policy]).await;

@@ -122,6 +122,34 @@ async fn a_workspace_of_another_identity_is_not_touched() {
     let usher = realm.setup("").await.start().await;
     let mut alice = Person::new(&usher, "alice");
     let (_, answer) = alice.visit("/").await;
-    assert!(answer.text().contains("belongs to somebody else"), "{} {}", answer.status, answer.text());
+    assert_eq!(answer.status, StatusCode::NOT_FOUND, "{}", answer.text());
+    assert_eq!(shown(&realm, "statefulset/alice", "{.metadata.resourceVersion}").await, version);
+}
+
+#[tokio::test]
+async fn a_stateful_set_that_usher_did_not_make_is_not_adopted() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    let labels = json!({ "app": "alice" });
+    cluster
+        .apply(&json!({
+            "apiVersion": "apps/v1", "kind": "StatefulSet",
+            "metadata": { "name": "alice", "namespace": realm.workspaces },
+            "spec": {
+                "replicas": 0,
+                "selector": { "matchLabels": labels },
+                "template": {
+                    "metadata": { "labels": labels },
+                    "spec": { "containers": [{ "name": "workspace", "image": "nothing" }] },
+                },
+            },
+        }))
+        .await;
+    let version = shown(&realm, "statefulset/alice", "{.metadata.resourceVersion}").await;
+    let usher = realm.setup("").await.start().await;
+    let alice = Person::logged_in(&usher, "alice").await;
+    let status = await_phase(&alice, "failed").await;
+    assert_eq!(status["cause"]["code"], "not_the_owner", "{status}");
+    assert!(status["cause"]["hint"].as_str().unwrap().contains("that usher did not make"), "{status}");
     assert_eq!(shown(&realm, "statefulset/alice", "{.metadata.resourceVersion}").await, version);
 }

@@ -10,7 +10,10 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long the removal of a stranded pod may take before it is tried again.
+pub(super) const REMOVAL: Duration = Duration::from_secs(10);
 
 /// The objects of one workspace, in the form last received.
 #[derive(Debug, Default)]
@@ -24,6 +27,8 @@ pub(super) struct Workspace {
     /// When its start was asked for.
     asked: Option<Instant>,
     reading: Option<Reading>,
+    /// Until when nobody is asked to remove its stranded pod.
+    removing: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -113,6 +118,11 @@ impl Workspace {
         self.happenings.keep(name, happening);
     }
 
+    #[cfg(test)]
+    pub(super) fn events(&self) -> usize {
+        self.happenings.all().len()
+    }
+
     pub(super) fn begin(&mut self, now: Instant) {
         self.asked = Some(now);
         self.reading = None;
@@ -153,8 +163,7 @@ impl Workspace {
     ) -> Option<Observed> {
         let set = self.set.as_ref()?;
         if set.gone && self.pod_of(set).is_none() && !self.claims.iter().any(|claim| ends(&claim.metadata)) {
-            self.set = None;
-            self.reading = None;
+            (self.set, self.reading, self.asked) = (None, None, None);
             self.claims.clear();
             self.happenings.clear();
             return None;
@@ -174,6 +183,18 @@ impl Workspace {
         };
         self.reading = Some(reading);
         Some(observed)
+    }
+
+    /// Its pod, if it ends on a node that does not answer, and nothing would be lost with it; once in a while.
+    pub(super) fn stranded(&mut self, sight: Sight, now: Instant) -> Option<Generation> {
+        let set = self.set.as_ref()?;
+        let waits = self.removing.is_some_and(|until| now < until);
+        if waits || !reading::is_stranded(&self.view(set, sight, now)) {
+            return None;
+        }
+        let pod = self.pod_of(set).and_then(|pod| uid(&pod.metadata));
+        self.removing = Some(now + REMOVAL);
+        pod
     }
 
     fn view<'a>(&'a self, set: &'a Set, sight: Sight, now: Instant) -> View<'a> {
@@ -269,6 +290,10 @@ fn replicas(set: &StatefulSet) -> i32 {
     set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
 }
 
+fn uid(meta: &ObjectMeta) -> Option<Generation> {
+    meta.uid.as_deref().map(|uid| Generation(uid.into()))
+}
+
 fn ends(meta: &ObjectMeta) -> bool {
     meta.deletion_timestamp.is_some()
 }
@@ -284,6 +309,11 @@ impl Known {
         notes::version(&self.set.metadata)
     }
 
+    /// An annotation of its StatefulSet.
+    pub(crate) fn note(&self, key: &str) -> Option<&str> {
+        self.set.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
     /// Whether it is to run.
     pub(crate) fn is_wanted(&self) -> bool {
         replicas(&self.set) > 0
@@ -296,7 +326,7 @@ impl Known {
 
     /// Which instance its pod is.
     pub(crate) fn generation(&self) -> Option<Generation> {
-        self.pod.as_ref()?.metadata.uid.as_deref().map(|uid| Generation(uid.into()))
+        self.pod.as_ref().and_then(|pod| uid(&pod.metadata))
     }
 
     /// Whether its pod's program runs.
