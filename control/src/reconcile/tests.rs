@@ -470,3 +470,33 @@ fn why_a_workspace_was_stopped_is_known_until_it_is_wanted_again() {
     state.wake(&wake(&a), now).unwrap();
     assert_eq!(state.entry(&a).unwrap().stopped, None);
 }
+
+#[test]
+fn while_nothing_is_seen_nobody_is_asked_stopped_or_given_up_and_what_runs_stays() {
+    let now = Instant::now();
+    let mut state = woken(settings(8, 8, idle()), &["a", "b"], now);
+    settle(&mut state, now);
+    state.fold(running(&id("a"), 1), now);
+    reach(&mut state, "a", 1, now);
+    let Phase::Ready(route) = state.entry(&id("a")).unwrap().phase else { panic!("a is ready") };
+    state.fold(running(&id("b"), 2), now);
+    assert_eq!(reconcile(&state, now), [Decision::Probe(id("b"))]);
+    settle(&mut state, now);
+
+    state.fold(Event::Sighted(false), now);
+    assert!(!state.standing().sighted);
+    let ended = std::mem::take(&mut state.news.ended);
+    assert_eq!(ended.len(), 1, "the prober of b stops to dial");
+    let late = now + secs(36_000);
+    assert_eq!(reconcile(&state, late), [], "neither idle nor late");
+    assert!(!route.ended.is_cancelled() && state.entry(&id("a")).unwrap().phase.as_str() == "ready");
+
+    state.fold(Event::Sighted(true), late);
+    let decisions = reconcile(&state, late);
+    assert!(decisions.contains(&Decision::Probe(id("b"))), "{decisions:?}");
+    assert!(!decisions.contains(&Decision::TimeOut(id("b"))), "{decisions:?}");
+    state.fold(running(&id("a"), 3), late);
+    let ended = std::mem::take(&mut state.news.ended);
+    ended.iter().for_each(|token| token.cancel());
+    assert!(route.ended.is_cancelled(), "the instance that is gone takes no more traffic");
+}

@@ -361,8 +361,9 @@ async fn tunnel_to(workspace: SocketAddr) -> (TcpStream, JoinHandle<Result<End, 
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (mut conn, _) = listener.accept().await.unwrap();
     let tunnel = tokio::spawn(async move {
+        let dialled = async { Ok(Stream::Left(TcpStream::connect(workspace).await?)) };
         let (head, base, endings) = (handshake_head(), HostName::parse("lab.test").unwrap(), never());
-        let opening = open(&mut conn, &Address::Tcp(workspace), &head, &base, &endings).await;
+        let opening = open(&mut conn, dialled, &head, &base, &endings).await;
         let (stream, opened) = settle(&mut conn, opening, "r-1").await?;
         let count = || IntCounter::new("frames", "for a test").unwrap();
         let tally = Tally { uses: None, client_frames: count(), workspace_frames: count() };

@@ -16,7 +16,7 @@ fn replica() -> End {
 }
 
 fn workspace(name: &str) -> End {
-    End::pod("desks", &[("usher.dev/workspace", name)])
+    End::pod("desks", &[("app.kubernetes.io/managed-by", "usher"), ("usher.dev/workspace", name)])
 }
 
 fn dns() -> End {
@@ -158,7 +158,7 @@ fn whatever_else_runs_beside_workspaces_is_shut_off() {
             }
         }
     }
-    let bob = End::pod("labs", &[("usher.dev/workspace", "bob")]);
+    let bob = End::pod("labs", &[("app.kubernetes.io/managed-by", "usher")]);
     assert!(reaches(&replica(), &bob, "TCP", 8888));
     assert!(!reaches(&workspace("alice"), &bob, "TCP", 8888), "a workspace of another namespace");
 }
