@@ -23,7 +23,7 @@ mod wait;
 pub use chance::chance;
 pub use chart::{CHART, Rendered, helm, helm_command};
 pub use cluster::{Cluster, Image, Part, Realm, SIMULATED};
-pub use http_client::{Answer, Ask, Client, h2_answer};
+pub use http_client::{Answer, Ask, Client, Kept, h2_answer};
 pub use logs::Logs;
 pub use namespace::Namespace;
 pub use person::{Jar, Person};

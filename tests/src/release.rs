@@ -28,9 +28,11 @@ image = "IMAGE"
 image_pull_policy = "Never"
 command = ["usher", "demo", "--address", "0.0.0.0:{port}"]
 port = 8888
-resources = { cpu = "10m", memory = "128Mi" }
+resources = { memory = "128Mi", requests = { cpu = "10m" } }
 volume = { size = "1Gi" }
 stop_grace = "1s"
+# It keeps its note where it is started.
+pod = { containers = [{ name = "workspace", workingDir = "/home/workspace" }] }
 "#;
 
 /// Usher as its chart installs it: in the records' namespace of a realm, which then takes restricted pods only.
@@ -58,7 +60,14 @@ impl<'r> Release<'r> {
         let release = Self { realm, values };
         release.helm(&["install", NAME, CHART, "--values=-"]).await;
         release.rolled_out().await;
+        release.is_reached().await;
         release
+    }
+
+    /// Waits until the Service leads somewhere: nodes hear of a ready pod a little later.
+    async fn is_reached(&self) {
+        let client = self.client().await;
+        wait_for("the Service to be reached", SOON, async || client.connect(DOMAIN).await.ok()).await;
     }
 
     /// Upgrades it with one more annotation on its pods, so that all are replaced; returns at once.

@@ -16,8 +16,9 @@ use kube::core::Status;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout_at;
 
-/// Until then an action is done or has failed: whoever waits for it is owed an answer within a second.
-const PATIENCE: Duration = Duration::from_millis(900);
+/// Until then an action is done or has failed: whoever waits for it is owed an answer within a second, and the page
+/// that shows it takes its time, too. A little longer than one call may take.
+const PATIENCE: Duration = Duration::from_millis(850);
 /// How often a plan is made: each costs a call, and who loses three races in a row is told so.
 const PLANS: usize = 3;
 

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// The records, and what the driver needs besides them.
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub(super) enum Ground {
     /// This machine: the records are in a file.
     Machine(Arc<RedbRecords>),

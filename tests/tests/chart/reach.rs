@@ -16,12 +16,12 @@ fn replica() -> End {
 }
 
 fn workspace(name: &str) -> End {
-    End::pod("desks", &[("usher.dev/workspace", name), ("usher.dev/template", "demo")])
+    End::pod("desks", &[("app.kubernetes.io/managed-by", "usher"), ("usher.dev/workspace", name)])
 }
 
 /// One that runs before its user comes.
 fn warm() -> End {
-    End::pod("desks", &[("usher.dev/warm", "warm---demo-abcde"), ("usher.dev/template", "demo")])
+    End::pod("desks", &[("app.kubernetes.io/managed-by", "usher"), ("usher.dev/warm", "warm---demo-abcde")])
 }
 
 fn dns() -> End {
@@ -165,7 +165,7 @@ fn whatever_else_runs_beside_workspaces_is_shut_off() {
             }
         }
     }
-    let bob = End::pod("labs", &[("usher.dev/workspace", "bob"), ("usher.dev/template", "demo")]);
+    let bob = End::pod("labs", &[("app.kubernetes.io/managed-by", "usher")]);
     assert!(reaches(&replica(), &bob, "TCP", 8888));
     assert!(!reaches(&workspace("alice"), &bob, "TCP", 8888), "a workspace of another namespace");
 }

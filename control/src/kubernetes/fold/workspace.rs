@@ -132,7 +132,7 @@ impl Workspace {
     }
 
     pub(super) fn call_off(&mut self) {
-        if self.set.is_none() {
+        if self.set.as_ref().is_none_or(|set| replicas(&set.object) == 0) {
             self.asked = None;
         }
     }
@@ -281,8 +281,10 @@ fn phase(
             Notes { failed: Some(cause), .. } => ObservedPhase::Failed { cause: cause.clone() },
             _ => ObservedPhase::Stopped,
         },
-        Stands::Stopping { generation, .. } => match generation {
-            Some(generation) => ObservedPhase::Stopping { generation },
+        Stands::Stopping { generation, trouble } => match generation {
+            Some(generation) => {
+                ObservedPhase::Stopping { generation, trouble: trouble.map(|trouble| trouble.cause) }
+            }
             None => ObservedPhase::Stopped,
         },
         Stands::Failed { generation, cause } => ObservedPhase::Running {
