@@ -42,7 +42,8 @@ async fn replica(realm: &Realm, name: &str, ready: usize) -> Replica {
     let kubeconfig = realm.account("usher", &realm.roles()).await;
     let registry = Registry::new();
     let settings = ClientSettings { kubeconfig: Some(kubeconfig), context: None };
-    let client = Client::new(&settings, ClientMetrics::new(&registry).unwrap()).await.unwrap();
+    let metrics = ClientMetrics::new(&registry).expect("a registry of its own");
+    let client = Client::new(&settings, metrics).await.expect("the realm wrote the file");
     let read = config(realm, ready);
     let config::Driver::Kubernetes(kubernetes) = read.driver.clone() else { panic!("another driver") };
     let (config, followed) = tokio::sync::watch::channel(read);
@@ -51,7 +52,7 @@ async fn replica(realm: &Realm, name: &str, ready: usize) -> Replica {
         records_namespace: realm.records.clone(),
         replica: name.to_owned(),
         config: followed,
-        warm: WarmMetrics::new(&registry).unwrap(),
+        warm: WarmMetrics::new(&registry).expect("and of nobody else"),
     };
     let shutdown = CancellationToken::new();
     let (driver, running) = KubernetesDriver::begin(&client, settings, shutdown.clone());
@@ -61,9 +62,9 @@ async fn replica(realm: &Realm, name: &str, ready: usize) -> Replica {
 impl Replica {
     async fn start(&self, name: &str) {
         let spec = StartSpec {
-            id: WorkspaceId::parse(name).unwrap(),
+            id: WorkspaceId::parse(name).expect("a test's name is a label"),
             owner: Identity { issuer: "https://id.example.org".to_owned(), subject: name.to_owned() },
-            template: self.config.borrow().templates.values().next().unwrap().clone(),
+            template: self.config.borrow().templates.values().next().expect("there is one").clone(),
             host: format!("{name}.lab.example.org"),
             grant: Grant::default(),
         };
@@ -78,7 +79,8 @@ impl Replica {
 async fn sets(realm: &Realm) -> BTreeMap<String, Value> {
     let list = realm.cluster().object(&["statefulsets", "--namespace", &realm.workspaces]).await;
     let items = list["items"].as_array().cloned().unwrap_or_default();
-    items.into_iter().map(|set| (set["metadata"]["name"].as_str().unwrap().to_owned(), set)).collect()
+    let named = |set: Value| (set["metadata"]["name"].as_str().unwrap_or_default().to_owned(), set);
+    items.into_iter().map(named).collect()
 }
 
 /// So many warm ones that are ready and nobody's.

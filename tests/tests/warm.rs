@@ -29,7 +29,7 @@ async fn objects(realm: &Realm, kind: &str) -> Vec<Value> {
 }
 
 fn name(object: &Value) -> &str {
-    object["metadata"]["name"].as_str().unwrap()
+    object["metadata"]["name"].as_str().expect("every object has a name")
 }
 
 fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
@@ -141,31 +141,11 @@ async fn a_user_gets_a_pod_that_runs_already_and_nobody_gets_it_after_them() {
     assert_eq!(usher.metric("usher_warm_claims_total{result=\"claimed\"}").await, Some(2.0));
 }
 
-#[tokio::test]
-async fn ten_users_at_once_over_three_ushers_share_no_pod_and_none_has_two() {
-    let cluster = Cluster::shared();
-    let realm = Realm::new(&cluster).await;
-    let mut ushers = Vec::new();
-    for _ in 0..3 {
-        ushers.push(setup(&realm, 5).await.start().await);
-    }
-    let free = await_free(&realm, 5).await;
-    let names: Vec<String> = (0..10).map(|n| format!("user{n}")).collect();
-    let arrive = |(n, name): (usize, &String)| {
-        let (usher, name) = (&ushers[n % 3], name.clone());
-        async move {
-            let person = Person::logged_in(usher, &name).await;
-            await_phase(&person, "ready").await;
-            // Wherever it runs, it is told the same.
-            assert_eq!(told(&person).await, name);
-            person
-        }
-    };
-    let people = join_all(names.iter().enumerate().map(arrive)).await;
-
+/// That each has one pod and shares it with nobody; the warm sets that they took.
+async fn each_has_one(realm: &Realm, people: &[Person]) -> BTreeSet<String> {
     // A claim that came too late is taken back, which whoever keeps the warm ones leaves a minute for.
     let sets = wait_for("no set to be of somebody who does not name it", 2 * STARTED, async || {
-        let sets = objects(&realm, "statefulsets").await;
+        let sets = objects(realm, "statefulsets").await;
         let named: BTreeSet<_> = sets.iter().filter_map(|set| annotation(set, CLAIMS)).collect();
         let all = sets
             .iter()
@@ -175,7 +155,7 @@ async fn ten_users_at_once_over_three_ushers_share_no_pod_and_none_has_two() {
     })
     .await;
     let mut claimed = BTreeSet::new();
-    for person in &people {
+    for person in people {
         let own = sets.iter().find(|set| name(set) == person.name).expect("it has a set of its own");
         let theirs: Vec<&Value> = sets
             .iter()
@@ -199,6 +179,32 @@ async fn ten_users_at_once_over_three_ushers_share_no_pod_and_none_has_two() {
             }
         }
     }
+    claimed
+}
+
+#[tokio::test]
+async fn ten_users_at_once_over_three_ushers_share_no_pod_and_none_has_two() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    let mut ushers = Vec::new();
+    for _ in 0..3 {
+        ushers.push(setup(&realm, 5).await.start().await);
+    }
+    let free = await_free(&realm, 5).await;
+    let names: Vec<String> = (0..10).map(|n| format!("user{n}")).collect();
+    let arrive = |(n, name): (usize, &String)| {
+        let (usher, name) = (&ushers[n % 3], name.clone());
+        async move {
+            let person = Person::logged_in(usher, &name).await;
+            await_phase(&person, "ready").await;
+            // Wherever it runs, it is told the same.
+            assert_eq!(told(&person).await, name);
+            person
+        }
+    };
+    let people = join_all(names.iter().enumerate().map(arrive)).await;
+
+    let claimed = each_has_one(&realm, &people).await;
     assert!(free.keys().any(|set| claimed.contains(set)), "nobody took one: {claimed:?}");
 
     // Everybody leaves: their pods go with them, and the five that are there then are new.
