@@ -301,15 +301,23 @@ async fn surprises(cluster: &Cluster, expected: impl Fn(&Right) -> Option<Does>)
     found.into_iter().flatten().collect()
 }
 
+/// A cluster that does not tell what an account may do: else Usher looks at that first, and most of what fails is its
+/// beginning.
+async fn silent_cluster(features: &str) -> Cluster {
+    let cluster = Cluster::with_features(features);
+    cluster.kubectl(&["delete", "clusterrolebinding", "system:basic-user"]).await;
+    cluster
+}
+
 #[tokio::test]
 async fn every_right_is_used_with_streaming_lists() {
-    let surprises = surprises(&Cluster::shared(), |right| right.2).await;
+    let surprises = surprises(&silent_cluster("").await, |right| right.2).await;
     assert!(surprises.is_empty(), "{surprises:#?}");
 }
 
 #[tokio::test]
 async fn every_right_is_used_with_plain_lists() {
-    let surprises = surprises(&Cluster::with_features("WatchList=false"), |right| right.3).await;
+    let surprises = surprises(&silent_cluster("WatchList=false").await, |right| right.3).await;
     assert!(surprises.is_empty(), "{surprises:#?}");
 }
 
