@@ -165,8 +165,23 @@ pub struct Template {
     pub start_timeout: Duration,
     /// `stop_grace`: between SIGTERM and SIGKILL.
     pub stop_grace: Duration,
+    /// `[[prestart]]`: times at which workspaces start before their users come.
+    pub prestart: Vec<Prestart>,
     /// When it is in use and when it stops.
     pub idle: Idle,
+}
+
+/// `[[prestart]]`: a time at which workspaces of a template start before their users come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prestart {
+    /// `days`: whether it is on each day of the week, Monday first.
+    pub days: [bool; 7],
+    /// `at`: the time of day, in minutes after midnight.
+    pub minute: u16,
+    /// `zone`: whose clocks; a name of the IANA time zone database, if it is one.
+    pub zone: String,
+    /// `groups`: for users who were in one of these at their last login; empty = for all.
+    pub groups: Vec<String>,
 }
 
 impl Template {

@@ -14,6 +14,7 @@ mod lock;
 mod metrics;
 mod peers;
 mod placeholders;
+mod prestart;
 pub mod probe;
 mod process;
 mod reconcile;
@@ -38,8 +39,9 @@ pub use driver::{
     Step, Stop, Trouble, Weight,
 };
 pub use grant::Grant;
-pub use kubernetes::judge as judge_templates;
 pub use kubernetes::{KubernetesDriver, KubernetesSettings};
+pub use kubernetes::judge as judge_templates;
+pub use prestart::{CAUGHT_UP, is_due, judge as judge_prestarts};
 pub use process::{OpenError, ProcessDriver, ProcessSettings};
 pub use records::redb::{RedbRecords, StoreOpenError};
 pub use records::secrets::SecretRecords;
@@ -47,4 +49,4 @@ pub use records::{Change, Kind, Record, RecordError, Records, Version};
 pub use sessions::{LastUse, NewSession, Session, SessionId, Sessions};
 pub use table::{Entry, Phase, Route, StopReason, Terms, Wake, WakeRefused, WhyAlive, Workspaces};
 pub use tickets::Tickets;
-pub use users::{Identity, User, Users};
+pub use users::{Identity, LastSeen, User, Users};

@@ -1,6 +1,6 @@
 //! Who is logged in: records at login and logout, a snapshot for every request.
 
-mod document;
+pub(crate) mod document;
 mod keeper;
 
 pub(crate) use keeper::{Keeper, Limits};

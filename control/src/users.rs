@@ -1,8 +1,9 @@
 //! Who somebody is, and which label is theirs for ever.
 
 use crate::hash;
-use crate::{Kind, RecordError, Records};
-use config::Label;
+use crate::sessions::document::SubjectDocument;
+use crate::{Kind, Record, RecordError, Records};
+use config::{Label, Subject};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -48,6 +49,27 @@ pub struct User {
     pub label: String,
 }
 
+/// A user's record.
+#[derive(Serialize, Deserialize)]
+struct Document {
+    #[serde(flatten)]
+    user: User,
+    /// What the rules saw of them at their last login; none = it was before this was written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last: Option<SubjectDocument>,
+}
+
+/// A user as they were at their last login.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LastSeen {
+    /// Who.
+    pub identity: Identity,
+    /// Their label.
+    pub label: Label,
+    /// What the rules saw of them.
+    pub subject: Subject,
+}
+
 /// The users. Cheap to clone.
 ///
 /// Users of the development login claim their labels apart from real ones, and only labels that no real user
@@ -87,6 +109,40 @@ impl Users {
             Err(RecordError::Exists(name)) => self.known(identity).await?.ok_or(RecordError::Conflict(name)),
             Err(error) => Err(error),
         }
+    }
+
+    /// Writes down what the rules see of somebody who has entered, for what is decided before they come again.
+    ///
+    /// Of two logins at the same time one is remembered.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn remember(&self, identity: &Identity, subject: &Subject) -> Result<(), RecordError> {
+        let key = identity.key();
+        let Some(record) = self.records.get(Kind::User, &key).await? else { return Ok(()) };
+        let Ok(mut document) = serde_json::from_slice::<Document>(&record.value) else { return Ok(()) };
+        let now = Some(SubjectDocument::from(subject.clone()));
+        if document.user.identity != *identity || document.last == now {
+            return Ok(());
+        }
+        document.last = now;
+        match self.records.replace(Kind::User, &key, record.version, json(&document)).await {
+            Ok(_) | Err(RecordError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All who have entered since it is written down how they were.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn last_seen(&self) -> Result<Vec<LastSeen>, RecordError> {
+        let last_seen = |record: Record| {
+            let Document { user, last } = serde_json::from_slice(&record.value).ok()?;
+            let label = Label::parse(&user.label).ok()?;
+            Some(LastSeen { identity: user.identity, label, subject: last?.into() })
+        };
+        Ok(self.records.list(Kind::User).await?.into_iter().filter_map(last_seen).collect())
     }
 
     /// The user who entered before, unless it is a development user whose label a real one has got since.
@@ -223,6 +279,27 @@ mod tests {
         assert_eq!(label(&users, &real("1"), "Alice").await, "alice");
         assert_eq!(label(&users, &real("1"), "bob").await, "alice");
         assert_eq!(label(&users, &real("2"), "bob").await, "bob");
+    }
+
+    #[tokio::test]
+    async fn a_user_is_remembered_as_they_were_at_the_last_login() {
+        let (_dir, users) = users();
+        let as_of = |group: &str| Subject { groups: vec![group.to_owned()], ..Subject::default() };
+        label(&users, &real("1"), "alice").await;
+        label(&users, &real("2"), "bob").await;
+        assert_eq!(users.last_seen().await.unwrap(), [], "nothing was written down of them yet");
+        for group in ["course-a", "course-b", "course-b"] {
+            users.remember(&real("1"), &as_of(group)).await.unwrap();
+        }
+        users.remember(&real("3"), &as_of("nobody")).await.unwrap();
+        let seen = users.last_seen().await.unwrap();
+        let alice = LastSeen {
+            identity: real("1"),
+            label: Label::parse("alice").unwrap(),
+            subject: as_of("course-b"),
+        };
+        assert_eq!(seen, [alice]);
+        assert_eq!(label(&users, &real("1"), "other").await, "alice", "the label is kept");
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use std::path::Path;
 /// All mistakes of the file; those that `control` finds only when there are no others, since it needs a whole one.
 pub fn load(file: &Path) -> Result<Config, Findings> {
     let config = Config::load(file)?;
-    config.judge(control::judge_templates(&config))?;
+    let templates = control::judge_templates(&config);
+    config.judge(templates.into_iter().chain(control::judge_prestarts(&config)).collect())?;
     Ok(config)
 }

@@ -29,6 +29,7 @@ pub mod notice;
 pub mod own;
 pub mod page;
 pub mod portal;
+pub mod prestart;
 pub mod refusal;
 pub mod remote;
 pub mod request;

@@ -8,7 +8,7 @@ use crate::edge::Edge;
 use crate::keys::{Following, Keys, KeysError};
 use crate::listen::{self, Bound, ListenError};
 use crate::metrics::Metrics;
-use crate::{admin, drain, warnings};
+use crate::{admin, drain, prestart, warnings};
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::serve::Listener;
@@ -122,6 +122,7 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let bound = listen::bind(&config.listeners, cores)?;
     let (_config, seen) = watch::channel(config.clone());
     let (driver, driving) = ground.drive(seen.clone(), open_files, shutdown.clone()).await?;
+    let leads = driver.shared().map(|shared| shared.leads);
     let control = Control::start(seen, driver, records, &metrics.registry, shutdown.clone()).await?;
     let edge = Arc::new(Edge {
         config: ArcSwap::from(config),
@@ -143,12 +144,14 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     announce(&edge, &bound);
     let cores = accept::spawn(&edge, bound)?;
     let mut running = control.running;
+    let prestarting = prestart::begin(edge.clone(), leads, shutdown.clone());
     watch_over(&edge, signals, &cores, &mut running, &mut admin, following)
         .await
         .inspect_err(|error| tracing::error!(%error, "usher ends, since a part of it has"))?;
     tokio::task::spawn_blocking(|| cores.join()).await??;
     shutdown.cancel();
     running.await??;
+    prestarting.await?;
     Ok(driving.await?)
 }
 

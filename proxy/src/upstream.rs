@@ -134,6 +134,7 @@ mod tests {
                 ports: Vec::new(),
                 notice: false,
                 service_workers: false,
+                prestart: Vec::new(),
                 start_timeout: Duration::from_secs(1),
                 stop_grace: Duration::from_secs(1),
                 idle: Idle {

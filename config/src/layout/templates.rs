@@ -3,6 +3,7 @@
 mod environment;
 mod idle;
 mod pod;
+mod prestart;
 mod process;
 
 use super::placeholder::{self, Used};
@@ -77,6 +78,7 @@ fn template(
     let service_workers = table.value("service_workers", value::boolean);
     let start_timeout = table.maybe("start_timeout", value::duration(SECOND));
     let stop_grace = table.maybe("stop_grace", value::duration(Duration::ZERO));
+    let prestart = prestart::prestart(table);
     let idle = idle::idle(table, defaults.map(|defaults| &defaults.limits));
     let defaults = defaults?;
     Some(Template {
@@ -88,6 +90,7 @@ fn template(
         service_workers: service_workers?,
         start_timeout: start_timeout?.unwrap_or(defaults.start_timeout),
         stop_grace: stop_grace?.unwrap_or(defaults.stop_grace),
+        prestart: prestart?,
         idle: idle?,
     })
 }

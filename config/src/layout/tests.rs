@@ -391,3 +391,20 @@ fn piece() -> impl Strategy<Value = String> {
         .prop_map(str::to_owned),
     ]
 }
+
+#[test]
+fn a_template_has_times_at_which_its_workspaces_start() {
+    let rule = |keys: &str| format!("{GOOD}[[templates.demo.prestart]]\n{keys}\n");
+    let config = parse(&rule("at = '07:50'")).unwrap_or_else(|e| panic!("{e}"));
+    let template = config.templates.values().next().unwrap();
+    let expected = crate::Prestart { days: [true; 7], minute: 470, zone: "UTC".to_owned(), groups: vec![] };
+    assert_eq!(template.prestart, [expected]);
+    let all = rule("days = 'mon-fri'\nat = '00:00'\nzone = 'Europe/Berlin'\ngroups = ['a', 'b']");
+    let config = parse(&all).unwrap_or_else(|e| panic!("{e}"));
+    let rule_read = &config.templates.values().next().unwrap().prestart[0];
+    assert_eq!((rule_read.zone.as_str(), rule_read.groups.len(), rule_read.days[5]), ("Europe/Berlin", 2, false));
+    for (bad, key) in [("days = 'mon'", "prestart[0].at"), ("at = '25:00'", "prestart[0].at"), ("at = '07:50'\ndays = 'fri-mon'", "prestart[0].days")] {
+        let told = findings(&rule(bad));
+        assert!(told.contains(key), "{bad}: {told}");
+    }
+}

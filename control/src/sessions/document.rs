@@ -14,8 +14,9 @@ struct Document {
     subject: SubjectDocument,
 }
 
-#[derive(Serialize, Deserialize)]
-struct SubjectDocument {
+/// What the rules see of somebody, as it is written down.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SubjectDocument {
     issuer: String,
     subject: String,
     name: String,
@@ -32,24 +33,34 @@ pub(super) enum DocumentError {
     Label(#[from] config::BadName),
 }
 
+impl From<Subject> for SubjectDocument {
+    fn from(Subject { issuer, subject, name, claims, groups }: Subject) -> Self {
+        Self { issuer, subject, name, claims, groups }
+    }
+}
+
+impl From<SubjectDocument> for Subject {
+    fn from(SubjectDocument { issuer, subject, name, claims, groups }: SubjectDocument) -> Self {
+        Self { issuer, subject, name, claims, groups }
+    }
+}
+
 pub(super) fn write(new: &NewSession) -> Vec<u8> {
-    let Subject { issuer, subject, name, claims, groups } = new.subject.clone();
     let document = Document {
         identity: new.identity.clone(),
         label: new.label.to_string(),
         display_name: new.display_name.clone(),
-        subject: SubjectDocument { issuer, subject, name, claims, groups },
+        subject: new.subject.clone().into(),
     };
     serde_json::to_vec(&document).expect("a document of texts and JSON is JSON")
 }
 
 pub(super) fn read(value: &[u8]) -> Result<NewSession, DocumentError> {
     let document: Document = serde_json::from_slice(value)?;
-    let SubjectDocument { issuer, subject, name, claims, groups } = document.subject;
     Ok(NewSession {
         identity: document.identity,
         label: Label::parse(&document.label)?,
         display_name: document.display_name,
-        subject: Subject { issuer, subject, name, claims, groups },
+        subject: document.subject.into(),
     })
 }

@@ -7,8 +7,10 @@ use crate::edge::{Edge, ListenerFacts};
 use crate::handoff;
 use crate::refusal::{Code, Refusal};
 use crate::request::{Intent, Request};
-use config::{BadValue, Config, EvalError, HostName, RequestFacts, Template, TemplateName, WorkspaceId};
-use control::{Entry, Grant, Phase, Wake};
+use config::{
+    BadValue, Config, EvalError, HostName, RequestFacts, Subject, Template, TemplateName, WorkspaceId,
+};
+use control::{Entry, Grant, LastSeen, Phase, Wake};
 use std::sync::Arc;
 
 /// The proof that a caller may use a workspace.
@@ -56,13 +58,13 @@ impl Permit {
         let subject = &self.caller.session.subject;
         let limit = config.access.running_max.evaluate(subject, facts);
         let limit = limit.map_err(|error| rule_failed("access.running_max", &error))?;
-        let by_rule = template_by_rule(config, &self.id, &self.caller, facts)?;
+        let by_rule = template_by_rule(config, &self.id, subject, facts)?;
         // A workspace keeps its template.
         let template = entry.map_or(by_rule, |entry| entry.template.clone());
         Ok(Wake {
             id: self.id.clone(),
             owner: self.caller.session.identity.clone(),
-            grant: grant(config, &template, &self.caller, facts)?,
+            grant: grant(config, &template, subject, facts)?,
             template,
             host: self.host(config),
             // A negative number allows as little as 0 does.
@@ -70,6 +72,47 @@ impl Permit {
             retry,
         })
     }
+}
+
+/// What to ask the control loop for, to have somebody's first workspace started before they come, from this template;
+/// none = it has another template, or they may not enter any more, by what the rules saw of them at their last login.
+pub fn before_they_come(
+    config: &Config,
+    who: &LastSeen,
+    template: &TemplateName,
+    entry: Option<&Entry>,
+) -> Option<Wake> {
+    let id = WorkspaceId { label: who.label.clone(), name: None };
+    if entry.is_some_and(|entry| entry.owner != who.identity) {
+        return None;
+    }
+    let host = format!("{id}.{}", config.domain);
+    let facts = RequestFacts {
+        host: host.clone(),
+        method: "GET".to_owned(),
+        path: "/".to_owned(),
+        address: String::new(),
+    };
+    let may_enter = config.access.allow.evaluate(&who.subject, &facts);
+    if !may_enter.map_err(|error| rule_failed("access.allow", &error)).ok()? {
+        return None;
+    }
+    let limit = config.access.running_max.evaluate(&who.subject, &facts);
+    let limit = limit.map_err(|error| rule_failed("access.running_max", &error)).ok()?;
+    let theirs = match entry {
+        Some(entry) => entry.template.clone(),
+        None => template_by_rule(config, &id, &who.subject, &facts).ok()?,
+    };
+    let grant = (theirs == *template).then(|| grant(config, template, &who.subject, &facts))?.ok()?;
+    Some(Wake {
+        id,
+        owner: who.identity.clone(),
+        template: theirs,
+        grant,
+        host,
+        running_max: usize::try_from(limit).unwrap_or(0),
+        retry: false,
+    })
 }
 
 /// Lets the owner of a declared workspace in, by a port that its template allows.
@@ -150,22 +193,24 @@ fn template_in_force(
     match entry {
         Some(Entry { phase: Phase::Ready(route), .. }) => Some(Arc::clone(&route.template)),
         Some(entry) => config.templates.get(&entry.template).cloned(),
-        None => config.templates.get(&template_by_rule(config, id, caller, &facts()).ok()?).cloned(),
+        None => config
+            .templates
+            .get(&template_by_rule(config, id, &caller.session.subject, &facts()).ok()?)
+            .cloned(),
     }
 }
 
 fn template_by_rule(
     config: &Config,
     id: &WorkspaceId,
-    caller: &Caller,
+    subject: &Subject,
     facts: &RequestFacts,
 ) -> Result<TemplateName, Refusal> {
     let (rule, expression) = match id.name.as_ref().and_then(|name| config.named_workspaces.get(name)) {
         Some(named) => ("named_workspaces.template", &named.template),
         None => ("access.template", &config.access.template),
     };
-    let text =
-        expression.evaluate(&caller.session.subject, facts).map_err(|error| rule_failed(rule, &error))?;
+    let text = expression.evaluate(subject, facts).map_err(|error| rule_failed(rule, &error))?;
     TemplateName::parse(&text).map_err(|bad| {
         let error = EvalError { text: expression.text().to_owned(), reason: bad.to_string() };
         rule_failed(rule, &error)
@@ -176,11 +221,11 @@ fn template_by_rule(
 fn grant(
     config: &Config,
     template: &TemplateName,
-    caller: &Caller,
+    subject: &Subject,
     facts: &RequestFacts,
 ) -> Result<Grant, Refusal> {
     let Some(template) = config.templates.get(template) else { return Ok(Grant::default()) };
-    let values = template.evaluate(&caller.session.subject, facts);
+    let values = template.evaluate(subject, facts);
     let values = values.map_err(|bad| value_failed(config, template, &bad))?;
     Ok(Grant { values, ..Grant::default() })
 }

@@ -162,7 +162,12 @@ async fn record(
 ) -> Result<SessionId, RecordError> {
     let (_, label) = edge.users.enter(identity, wanted).await?;
     tracing::info!(user.label = %label, login.method = "development", "somebody logged in");
-    edge.sessions.create(new(label)).await.map(|(id, _)| id)
+    let new = new(label);
+    if let Err(error) = edge.users.remember(identity, &new.subject).await {
+        // It is for what starts before they come: no reason to keep them out now.
+        tracing::warn!(%error, "how somebody was at their login could not be written down");
+    }
+    edge.sessions.create(new).await.map(|(id, _)| id)
 }
 
 /// The label that the rules want for somebody who may enter.

@@ -19,6 +19,11 @@ fn workspace(name: &str) -> End {
     End::pod("desks", &[("app.kubernetes.io/managed-by", "usher"), ("usher.dev/workspace", name)])
 }
 
+/// One that runs before its user comes.
+fn warm() -> End {
+    End::pod("desks", &[("app.kubernetes.io/managed-by", "usher"), ("usher.dev/warm", "warm---demo-abcde")])
+}
+
 fn dns() -> End {
     End::pod("kube-system", &[("k8s-app", "kube-dns")])
 }
@@ -28,9 +33,11 @@ fn only_usher_reaches_a_workspace() {
     let reaches = reach(&json!({}));
     let alice = workspace("alice");
     for port in [80, 8888] {
-        assert!(reaches(&replica(), &alice, "TCP", port));
+        assert!(reaches(&replica(), &alice, "TCP", port) && reaches(&replica(), &warm(), "TCP", port));
+        assert!(!reaches(&alice, &warm(), "TCP", port));
         for (who, stranger) in [
             ("another workspace", workspace("bob")),
+            ("a warm workspace", warm()),
             ("another pod of the namespace", End::pod("desks", &[("app", "batch")])),
             (
                 "a pod of Usher's namespace that is not Usher",

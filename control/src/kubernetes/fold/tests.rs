@@ -1,3 +1,7 @@
+//! What is told of a cluster, in words.
+
+mod warm;
+
 use super::*;
 use crate::kubernetes::names;
 use crate::kubernetes::reading::SETTLES;

@@ -290,3 +290,59 @@ fn a_stop_leaves_a_newer_instance_alone_and_writes_down_why() {
     let then = Notes::of(&serde_json::from_value(set).unwrap()).unwrap();
     assert_eq!((then.wanted, then.failed), (None, Some(cause)));
 }
+
+#[test]
+fn a_claim_is_named_at_0_replicas_and_only_where_nothing_was_written_since() {
+    let spec = spec("a");
+    let wanted = Wanted::of(&spec, "w").unwrap();
+    let Plan::Create(made) = wanted.claim(None, "warm---t-x") else { panic!() };
+    let made = serde_json::to_value(made).unwrap();
+    assert_eq!(
+        (&made["spec"]["replicas"], &made["metadata"]["annotations"][names::CLAIMS]),
+        (&json!(0), &json!("warm---t-x"))
+    );
+
+    let named = patch(wanted.claim(Some(&known("a", json!({}))), "warm---t-x"));
+    assert_eq!(named["metadata"]["resourceVersion"], "40");
+    assert_eq!(named["spec"], json!({ "replicas": 0 }));
+    for key in [names::WANTED, names::MARK, names::STOPPED, names::FAILED] {
+        assert_eq!(named["metadata"]["annotations"][key], Value::Null, "{key}");
+    }
+    assert_eq!(named["metadata"]["annotations"][names::CLAIMS], "warm---t-x");
+}
+
+#[test]
+fn one_that_names_a_warm_set_in_vain_starts_as_usual_unless_it_was_written_since() {
+    let spec = spec("a");
+    let wanted = Wanted::of(&spec, "w").unwrap();
+    let in_vain = known("a", annotated(names::CLAIMS, "warm---t-x"));
+    assert!(in_vain.claims_in_vain() && in_vain.is_wanted());
+    for plan in [wanted.start(Some(&in_vain)), give_up(Some(&in_vain))] {
+        let patch = patch(plan);
+        assert_eq!(
+            (&patch["metadata"]["resourceVersion"], &patch["spec"]),
+            (&json!("40"), &json!({ "replicas": 1 }))
+        );
+        let annotations = patch["metadata"]["annotations"].as_object().unwrap();
+        assert_eq!(annotations.get(names::CLAIMS), Some(&Value::Null));
+    }
+    // Of one whose claim is true nothing is taken.
+    let body = StatefulSet { spec: Some(Default::default()), ..StatefulSet::default() };
+    let claimed = Known { body: Some(Arc::new(body)), ..in_vain };
+    assert!(!claimed.claims_in_vain() && claimed.is_wanted());
+    assert_eq!(wanted.start(Some(&claimed)), Plan::Nothing);
+    assert_eq!(give_up(Some(&claimed)), Plan::Nothing);
+}
+
+#[test]
+fn to_stop_a_claimed_one_is_to_name_nothing_any_more() {
+    let mut claimed = with_pod(known("a", annotated(names::CLAIMS, "warm---t-x")), running());
+    claimed.body = Some(Arc::new(StatefulSet { spec: Some(Default::default()), ..StatefulSet::default() }));
+    let mark = Mark { number: 40, reason: StopReason::Idle };
+    let stop = |known: &Known, why| stop(Some(known), Some(&pod()), why);
+    assert_eq!(patch(stop(&claimed, &Stop::Asked))["metadata"]["annotations"][names::CLAIMS], Value::Null);
+    claimed.notes.mark = Some(StopReason::Idle);
+    let marked = patch(stop(&claimed, &Stop::Marked(mark)));
+    assert_eq!(marked["metadata"]["resourceVersion"], "40");
+    assert!(marked["metadata"]["annotations"].as_object().unwrap().contains_key(names::CLAIMS));
+}

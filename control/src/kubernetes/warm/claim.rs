@@ -20,7 +20,7 @@ use tokio::time::timeout_at;
 
 /// Until then a warm one is had, or the workspace is started as usual: whoever waits for a start that failed is owed
 /// an answer within a second.
-const PATIENCE: Duration = Duration::from_millis(400);
+const PATIENCE: Duration = Duration::from_millis(900);
 /// How many looks a claim takes at most: each but the last costs a call.
 const LOOKS: usize = 8;
 
@@ -31,8 +31,8 @@ enum Next {
     Done,
     /// It starts as usual.
     Ordinary(Option<Took>),
-    /// Its own set is to say that it runs in this one.
-    Name(Handle),
+    /// Its own set, if it is still of this version, is to say that it runs in this one.
+    Name(Handle, Option<u64>),
     /// This one, which its own set of this `uid` names, is to say the same.
     Take(Handle, String),
     /// The one that it names is not known here yet, or not any more.
@@ -40,7 +40,8 @@ enum Next {
 }
 
 fn next(fold: &Fold, spec: &StartSpec, hash: &str, lost: &BTreeSet<String>, now: Instant) -> Next {
-    if let Some(known) = fold.look(&spec.id) {
+    let known = fold.look(&spec.id);
+    if let Some(known) = &known {
         if known.notes.owner != spec.owner || known.ends() {
             return Next::Ordinary(None);
         }
@@ -60,7 +61,8 @@ fn next(fold: &Fold, spec: &StartSpec, hash: &str, lost: &BTreeSet<String>, now:
     let free = fold.warm().free(&spec.template.name, hash, &spec.id, now);
     let took = if free.is_empty() && lost.is_empty() { Took::NoneReady } else { Took::Lost };
     let first = free.into_iter().find(|handle| !lost.contains(&handle.name));
-    first.map_or(Next::Ordinary(Some(took)), Next::Name)
+    let seen = known.map(|known| known.version());
+    first.map_or(Next::Ordinary(Some(took)), |handle| Next::Name(handle, seen))
 }
 
 impl KubernetesDriver {
@@ -87,9 +89,8 @@ impl KubernetesDriver {
                     took.inspect(|took| self.inner.warm.took(*took));
                     return Ok(false);
                 }
-                Next::Name(handle) => {
+                Next::Name(handle, seen) => {
                     // Unless somebody was faster: then what they wrote holds.
-                    let seen = self.inner.fold().look(&spec.id).map(|known| known.version());
                     self.pursue(&spec.id, None, |known| {
                         let is_as_seen = known.map(|known| known.version()) == seen;
                         if is_as_seen { wanted.claim(known, &handle.name) } else { Plan::Nothing }
@@ -138,10 +139,13 @@ impl KubernetesDriver {
         };
         if error.code() == Some(404) {
             self.inner.fold().warm_removed(handle);
-        } else if !outdated(&error) && !error.may_be_done() {
+            return Ok(false);
+        }
+        let is_over = !outdated(&error) && !error.may_be_done();
+        // Where nothing is heard, a start as usual would not come further.
+        let changed = !is_over && self.warm_changes(&handle.name, Some(handle), until).await;
+        if is_over || (!changed && !outdated(&error)) {
             return Err(self.cause("patch", "statefulsets.apps", &handle.name, &error));
-        } else {
-            self.warm_changes(&handle.name, Some(handle), until).await;
         }
         Ok(false)
     }
