@@ -101,7 +101,8 @@ fn the_readme_tells_every_metric_of_the_driver_kubernetes() {
     let rows = registry.gather().into_iter().map(|family| {
         let kind = format!("{:?}", family.get_field_type()).to_lowercase();
         let series = family.get_metric().first().expect("every series begins at 0");
-        let mut labels: Vec<_> = series.get_label().iter().map(|label| format!("`{}`", label.name())).collect();
+        let mut labels: Vec<_> =
+            series.get_label().iter().map(|label| format!("`{}`", label.name())).collect();
         labels.sort_unstable();
         format!("| `{}` | {kind} | {} | {} |", family.name(), labels.join(", "), family.help())
     });

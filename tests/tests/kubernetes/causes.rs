@@ -22,7 +22,10 @@ async fn told(realm: &Realm, usher: &Usher, cause: &Cause<'_>) -> Value {
     let (awaited, owed) =
         (format!("the first sign of {}", cause.code), format!("{} on the page", cause.code));
     let sign = wait_for(&awaited, STARTED, async || {
-        let seen = shown(realm, &cause.object(), cause.path).await?;
+        let seen = match cause.kind {
+            "event" => said_of(realm, cause.name).await,
+            _ => shown(realm, &cause.object(), cause.path).await?,
+        };
         seen.contains(cause.sign).then(Instant::now)
     });
     let told = wait_for(&owed, STARTED, async || {
@@ -37,6 +40,13 @@ async fn told(realm: &Realm, usher: &Usher, cause: &Cause<'_>) -> Value {
         assert!(status.to_string().contains(word), "{word:?} is not told: {status}");
     }
     status
+}
+
+/// What events say of somebody's pod: they stay when it was taken back.
+async fn said_of(realm: &Realm, name: &str) -> String {
+    let about = format!("--field-selector=involvedObject.name={name}-0");
+    let output = "--output=jsonpath={.items[*].message}";
+    realm.cluster().kubectl(&["get", "events", "--namespace", &realm.workspaces, &about, output]).await
 }
 
 /// What is wrong, where its first sign stands, and what is told of it.
@@ -74,14 +84,17 @@ fn causes() -> Vec<Cause<'static>> {
             "image_pull_failed",
             &["localhost:1/none:1", "cannot be reached"],
         ),
-        cause(
-            "noimage",
-            "image = \"localhost/none:1\"",
-            WAITING,
-            "ErrImageNeverPull",
-            "image_missing",
-            &["localhost/none:1"],
-        ),
+        Cause {
+            kind: "event",
+            ..cause(
+                "noimage",
+                "image = \"localhost/none:1\"",
+                "",
+                "is not present with pull policy of Never",
+                "image_missing",
+                &["localhost/none:1"],
+            )
+        },
         cause(
             "nonode",
             "node_selector = { disk = \"ssd\" }",
@@ -106,14 +119,17 @@ fn causes() -> Vec<Cause<'static>> {
             "secret_missing",
             &["nope"],
         ),
-        cause(
-            "noprogram",
-            "command = [\"/bin/nope\"]",
-            WAITING,
-            "RunContainerError",
-            "program_not_found",
-            &["/bin/nope"],
-        ),
+        Cause {
+            kind: "event",
+            ..cause(
+                "noprogram",
+                "command = [\"/bin/nope\"]",
+                "",
+                "/bin/nope",
+                "program_not_found",
+                &["/bin/nope"],
+            )
+        },
         cause(
             "noclass",
             "volume = { size = \"1Gi\", class = \"fast-ssd\" }",
