@@ -11,6 +11,8 @@ mod hash;
 pub mod kubernetes;
 mod lock;
 mod metrics;
+#[cfg(test)]
+mod model;
 mod peers;
 mod placeholders;
 pub mod probe;
