@@ -133,6 +133,50 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "survey"]
+    fn survey() {
+        let count: u64 = std::env::var("COUNT").map_or(2000, |c| c.parse().unwrap());
+        let mut chance = ::tests::chance();
+        let mut worst: std::collections::BTreeMap<String, (u64, usize, u64)> = Default::default();
+        for _ in 0..count {
+            let seed = chance.u64(..);
+            let schedule = Schedule::draw(&mut Rng::with_seed(seed));
+            let s2 = schedule.clone();
+            let run = std::panic::catch_unwind(move || carry_out(&s2, seed, Plant::Nothing, false));
+            if let Err(wrong) = run.unwrap_or_else(|_| Err("panic: x".to_owned())) {
+                let line: String = wrong
+                    .lines()
+                    .next()
+                    .unwrap()
+                    .split(": ")
+                    .nth(1)
+                    .unwrap()
+                    .chars()
+                    .filter(|c| !c.is_ascii_digit())
+                    .take(70)
+                    .collect();
+                let entry = worst.entry(line).or_insert((0, usize::MAX, 0));
+                entry.0 += 1;
+                if schedule.steps.len() < entry.1 {
+                    (entry.1, entry.2) = (schedule.steps.len(), seed);
+                }
+            }
+        }
+        for (line, (count, steps, seed)) in &worst {
+            println!("{count:6} {steps:3} {seed:20} {line}");
+        }
+        let pick =
+            std::env::var("PICK").ok().map(|s| s.parse().unwrap()).or(worst.values().next().map(|w| w.2));
+        if let Some(seed) = pick {
+            let schedule = Schedule::draw(&mut Rng::with_seed(seed));
+            println!(
+                "{schedule}{:?}",
+                carry_out(&schedule, seed, Plant::Nothing, true).map_err(|e| println!("{e}"))
+            );
+        }
+    }
+
+    #[test]
     #[ignore = "takes minutes; `make soak` runs it"]
     fn whatever_befalls_them_several_ushers_agree_two_hundred_thousand_times() {
         all_hold(200_000);

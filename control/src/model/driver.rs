@@ -105,7 +105,7 @@ impl Request {
             return Err(Refused::NotTheOwner);
         }
         if read.runs || read.wanted.is_some() {
-            return Ok(None);
+            return unchanged(api, id, read);
         }
         let wanted = self.wanted;
         api.patch(id, read, true, |set| {
@@ -126,7 +126,7 @@ impl Request {
         }
         let read = self.read.as_ref().ok_or(Refused::Conflict)?;
         if read.runs {
-            return Ok(None);
+            return unchanged(api, id, read);
         }
         if read.wanted.is_none() {
             return Err(Refused::Conflict);
@@ -146,7 +146,11 @@ impl Request {
         why: &Stop,
         plant: Plant,
     ) -> Done {
-        let Some(read) = &self.read else { return Ok(None) };
+        let Some(read) = &self.read else {
+            // By its name: it may have been made by a request whose answer was lost.
+            let Some(set) = api.sets.get(id).cloned() else { return Ok(None) };
+            return api.patch(id, &set, false, |set| end(set, StopReason::Asked)).map(Some);
+        };
         if generation.is_some() && self.read_with(generation.unwrap()).is_none() && read.pod().is_some() {
             return Err(Refused::Conflict);
         }
@@ -163,7 +167,7 @@ impl Request {
                 end(set, StopReason::Asked);
                 (set.stopped, set.failed) = (None, Some(cause.clone()));
             }),
-            Stop::Asked if !read.runs && read.wanted.is_none() => return Ok(None),
+            Stop::Asked if !read.runs && read.wanted.is_none() => return unchanged(api, id, read),
             Stop::Asked => api.patch(id, read, true, |set| end(set, StopReason::Asked)),
         }
         .map(Some)
@@ -174,6 +178,12 @@ impl Request {
         let pod = read.pod().filter(|pod| !pod.ending)?;
         (crate::testing::generation(pod.uid) == *generation).then_some(read)
     }
+}
+
+/// It is as it is to be, at the server and not only as it was read.
+fn unchanged(api: &Api, id: &WorkspaceId, read: &Set) -> Done {
+    let same = api.sets.get(id).is_some_and(|set| set.version == read.version);
+    if same { Ok(None) } else { Err(Refused::Conflict) }
 }
 
 fn end(set: &mut Set, reason: StopReason) {

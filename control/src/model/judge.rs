@@ -94,7 +94,9 @@ pub(super) fn storm(world: &mut World, number: usize, id: &WorkspaceId) {
 /// One that could not write for so long that the others take it for gone serves nobody.
 pub(super) fn serving(world: &mut World, number: usize) {
     let silent = world.now - world.replicas[number].written;
-    if silent >= u64::try_from(GONE.as_millis()).unwrap() {
+    // Whoever was halted needs a moment to look at the time.
+    let awake = world.now >= world.replicas[number].halted_until + 1_000;
+    if awake && silent >= u64::try_from(GONE.as_millis()).unwrap() {
         world.wrong(format!("replica {number} serves, and could not write for {silent} ms"));
     }
 }
@@ -114,7 +116,12 @@ pub(super) fn done(world: &mut World, number: usize, action: &Action, before: Op
 
 fn started(world: &mut World, id: &WorkspaceId) {
     world.started_at.insert(id.clone(), world.now);
-    let starting = world.api.sets.values().filter(|set| set.starting).count();
+    // What is called off is not on its way any more, although its end may be.
+    let called_off = |id: &WorkspaceId| {
+        let stages = world.replicas.iter().filter_map(|replica| replica.state.workspaces.get(id));
+        stages.into_iter().any(|workspace| matches!(workspace.stage, Stage::Stopping(_)))
+    };
+    let starting = world.api.sets.iter().filter(|(id, set)| set.starting && !called_off(id)).count();
     let most = CAP - 1 + world.replicas.len();
     if starting > most {
         world.wrong(format!("{starting} are starting, more than {most}"));
@@ -184,9 +191,10 @@ pub(super) fn rest(world: &World) -> Result<(), String> {
                 Some(_) => "stopped",
             };
             let shown = match replica.phase(id) {
-                // A failure may be one that only this replica knows of: its want was never heard.
                 "none" => "stopped",
-                "failed" if truth == "stopped" => "stopped",
+                // A failure may be one that only this replica knows of, since its want was never heard; and somebody
+                // may have called off here what was about to start again. It does not run, and that is the same.
+                "failed" | "stopped" if matches!(truth, "failed" | "stopped") => truth,
                 shown => shown,
             };
             if truth != shown || !["ready", "stopped", "failed"].contains(&truth) {

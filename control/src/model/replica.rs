@@ -24,6 +24,8 @@ pub(super) struct Replica {
     pub(super) told: BTreeMap<WorkspaceId, u64>,
     /// Before which version nothing is told of a workspace.
     pub(super) floor: BTreeMap<WorkspaceId, u64>,
+    /// When it heard last that there was none of a name: an answer from before does not bring it back.
+    pub(super) gone: BTreeMap<WorkspaceId, u64>,
     /// How much of the log of objects its watch has told.
     pub(super) position: usize,
     /// Set if its watch has to list.
@@ -69,6 +71,7 @@ impl Replica {
             read: BTreeMap::new(),
             told: BTreeMap::new(),
             floor: BTreeMap::new(),
+            gone: BTreeMap::new(),
             position: 0,
             lists: true,
             use_position: 0,

@@ -5,7 +5,7 @@ use super::driver::{Done, Request, observed};
 use super::replica::Replica;
 use super::{Millis, Plant, SERVER_CLOCK, Uses, instant, judge};
 use crate::peers::{PeerNews, Told};
-use crate::state::{Effect, Outcome, Stage, State};
+use crate::state::{Effect, Outcome, Stage, State, Workspace};
 use crate::testing::{cause, id, wake};
 use crate::usage::{Document, Kept, Restored};
 use crate::work::Act;
@@ -285,11 +285,14 @@ impl World {
     fn tick(&mut self, number: usize, life: u64) {
         self.turn(number);
         judge::queue(self, number);
-        let soon = self.replicas[number].state.workspaces.values().any(|workspace| {
-            !matches!(workspace.stage, Stage::Ready(_) | Stage::Stopped | Stage::Failed { .. })
-                || workspace.marked.is_some()
-        });
-        self.after(if soon { 1_000 } else { 5_000 }, Thing::Tick(number, life));
+        // A real one looks each second. Where nothing is to be seen soon that would only take time.
+        let wait = |workspace: &Workspace| match &workspace.stage {
+            Stage::Ready(_) if workspace.marked.is_none() => 8_000,
+            Stage::Stopped | Stage::Failed { .. } => 20_000,
+            _ => 1_000,
+        };
+        let wait = self.replicas[number].state.workspaces.values().map(wait).min().unwrap_or(20_000);
+        self.after(wait, Thing::Tick(number, life));
     }
 
     /// What the control loop does when something came in.
@@ -432,6 +435,7 @@ impl World {
             let written = self.api.log.iter().rev().find(|change| change.version == version);
             if let Some(set) = written.and_then(|change| change.set.clone())
                 && replica.read.get(&act.id).is_none_or(|read| read.version < version)
+                && replica.gone.get(&act.id).is_none_or(|gone| *gone < version)
             {
                 replica.read.insert(act.id.clone(), set);
             }
@@ -504,11 +508,11 @@ impl World {
                 self.tell(number, &id, version, Some(set));
             }
         }
-        let gone: Vec<_> =
-            self.replicas[number].told.keys().filter(|id| !self.api.sets.contains_key(id)).cloned().collect();
-        for id in gone {
-            let version =
-                self.api.log.iter().rev().find(|change| change.id == id).map_or(0, |change| change.version);
+        // What was made here may be gone before it was told.
+        let replica = &self.replicas[number];
+        let known: BTreeSet<_> = replica.told.keys().chain(replica.read.keys()).cloned().collect();
+        let version = self.api.log.last().map_or(0, |change| change.version);
+        for id in known.iter().filter(|id| !self.api.sets.contains_key(id)).cloned().collect::<Vec<_>>() {
             self.tell(number, &id, version, None);
         }
         self.replicas[number].lists = false;
@@ -520,9 +524,13 @@ impl World {
     fn tell(&mut self, number: usize, id: &WorkspaceId, version: u64, set: Option<super::api::Set>) {
         let replica = &mut self.replicas[number];
         let newer = replica.read.get(id).is_none_or(|read| read.version < version);
+        let mut was_known = false;
         match &set {
             Some(set) if newer => drop(replica.read.insert(id.clone(), set.clone())),
-            None if newer => drop(replica.read.remove(id)),
+            None if newer => {
+                was_known = replica.read.remove(id).is_some();
+                replica.gone.insert(id.clone(), version);
+            }
             _ => {}
         }
         if replica.floor.get(id).is_some_and(|floor| version < *floor) {
@@ -535,7 +543,7 @@ impl World {
                 self.fold(number, Event::Seen(observed));
             }
             None => {
-                if replica.told.remove(id).is_some() {
+                if replica.told.remove(id).is_some() || was_known {
                     self.fold(number, Event::Gone(id.clone()));
                 }
             }
@@ -753,11 +761,13 @@ impl World {
             Deed::Replace { replica, time } => self.replace(replica, millis(time)),
             Deed::Halt { replica, time } => {
                 let until = self.now + millis(time);
-                self.replicas[replica].halted_until = until;
+                let halted_until = &mut self.replicas[replica].halted_until;
+                *halted_until = until.max(*halted_until);
                 self.replicas[replica].hindered.push((self.now, until + 3_000));
             }
             Deed::CutOff { replica, time } => {
-                self.replicas[replica].cut_until = self.now + millis(time);
+                let cut_until = &mut self.replicas[replica].cut_until;
+                *cut_until = (self.now + millis(time)).max(*cut_until);
                 self.deafen(replica, millis(time));
             }
             Deed::Jump { replica, seconds } => self.replicas[replica].clock_ms += seconds * 1000,
@@ -769,14 +779,14 @@ impl World {
                 self.deliver_soon(replica, 0);
             }
             Deed::Restart { time } => {
-                self.down_until = self.now + millis(time);
+                self.down_until = self.down_until.max(self.now + millis(time));
                 for number in 0..self.replicas.len() {
                     self.replicas[number].lists = true;
                     self.deafen(number, millis(time));
                 }
             }
             Deed::Freeze { time } => {
-                self.frozen_until = self.now + millis(time);
+                self.frozen_until = self.frozen_until.max(self.now + millis(time));
                 for number in 0..self.replicas.len() {
                     self.deafen(number, millis(time));
                 }
@@ -821,6 +831,8 @@ impl World {
         }
         let asked = crate::Wake { running_max: 100, retry: self.chance.bool(), ..wake(&id) };
         match replica.state.wake(&asked, instant(self.now)) {
+            // One that hears nothing may take for on its way what is long over: then somebody has to come again.
+            Ok(_) if replica.deaf_since.is_some() => {}
             Ok(_) => drop(replica.visits.insert(id, self.now)),
             Err(_) => return,
         }

@@ -122,7 +122,7 @@ impl State {
     /// of it end, before anything of what was seen holds for the true owner.
     fn dispossess(&mut self, id: &WorkspaceId, now: Instant) {
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
-        workspace.activity = Arc::default();
+        (workspace.activity, workspace.wish) = (Arc::default(), None);
         self.news.changed.insert(id.clone());
         match &mut workspace.stage {
             Stage::Starting(starting) if starting.instance.is_some() => self.enter(id, Stage::Stopped, now),
@@ -138,12 +138,12 @@ impl State {
     }
 
     fn seen_running(&mut self, id: &WorkspaceId, seen: Seen, now: Instant) {
-        if let Some(Trouble { cause, weight: Weight::End }) = seen.trouble {
-            return self.give_up(id, seen.generation, cause, now);
-        }
         let shared = self.peers.is_some();
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
         match &mut workspace.stage {
+            stage if seen.end().is_some() && !matches!(stage, Stage::Stopping(_)) => {
+                self.take_over(id, seen, now);
+            }
             Stage::Starting(starting) => {
                 let (changed, ended) = starting.see(seen, now);
                 self.news.ended.extend(ended);
@@ -161,7 +161,7 @@ impl State {
                     && (stopping.taken || stopping.unasked.is_some())
                     && (seen.generation.is_none() || seen.generation != stopping.generation) =>
             {
-                self.adopt(id, seen, now);
+                self.take_over(id, seen, now);
             }
             Stage::Stopping(stopping) => {
                 if seen.generation.is_some() && stopping.generation != seen.generation {
@@ -169,15 +169,15 @@ impl State {
                     stopping.again_at = None;
                 }
             }
-            _ => self.adopt(id, seen, now),
+            _ => self.take_over(id, seen, now),
         }
     }
 
-    /// Takes back a start, or a workspace, that cannot come to anything.
-    fn give_up(&mut self, id: &WorkspaceId, generation: Option<Generation>, cause: Cause, now: Instant) {
-        let Some(workspace) = self.workspaces.get(id) else { return };
-        if !matches!(workspace.stage, Stage::Stopping(_)) {
-            self.end(id, How::Stop, generation, Then::Fail(cause), now);
+    /// Takes over what is not, or not only, known from its start here; and takes it back if it cannot come to anything.
+    fn take_over(&mut self, id: &WorkspaceId, seen: Seen, now: Instant) {
+        match seen.end().cloned() {
+            Some(cause) => self.end(id, How::Stop, seen.generation, Then::Fail(cause), now),
+            None => self.adopt(id, seen, now),
         }
     }
 
@@ -260,7 +260,13 @@ impl State {
             (Stage::Queued(want), Some(cause)) if shared && want.is_written() => self.fail(id, cause, now),
             // It ended by itself; a wake meanwhile meets the failure's back-off.
             (Stage::Stopping(Stopping { unasked: Some(_), .. }), Some(cause)) => self.fail(id, cause, now),
-            (Stage::Stopping(stopping), _) if stopping.how == How::Stop => self.finish_stop(id, now),
+            (Stage::Stopping(stopping), cause) if stopping.how == How::Stop => {
+                // Another Usher ended it for this cause, and this is what all see of it now.
+                if let (Some(cause), Then::Rest, true) = (cause, &stopping.then, shared) {
+                    stopping.then = Then::Fail(cause);
+                }
+                self.finish_stop(id, now);
+            }
             // Another Usher called it off.
             (Stage::Starting(Starting { taken: true, .. }), None) if shared => {
                 self.enter(id, Stage::Stopped, now);
@@ -344,6 +350,13 @@ struct Seen {
     address: Option<Address>,
     step: Step,
     trouble: Option<Trouble>,
+}
+
+impl Seen {
+    /// Why it never will be ready, if that is known.
+    fn end(&self) -> Option<&Cause> {
+        self.trouble.as_ref().filter(|trouble| trouble.weight == Weight::End).map(|trouble| &trouble.cause)
+    }
 }
 
 impl Starting {
