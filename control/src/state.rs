@@ -8,6 +8,7 @@ mod fold;
 mod others;
 mod outcomes;
 mod requests;
+mod seen;
 mod stage;
 
 pub(crate) use apply::Effect;

@@ -106,7 +106,14 @@ impl Schedule {
         let (replicas, workspaces) = (chance.usize(1..=3), chance.usize(1..=6));
         let length = chance.usize(5..40);
         let mut scene = Scene { chance, replicas, workspaces };
-        let steps = (0..length).map(|_| Step { after: scene.pause(), deed: scene.deed() }).collect();
+        let mut steps = Vec::new();
+        while steps.len() < length {
+            if scene.chance.u8(0..8) == 0 {
+                scene.rush(&mut steps);
+            } else {
+                steps.push(Step { after: scene.pause(), deed: scene.deed() });
+            }
+        }
         Self { replicas, workspaces, steps }
     }
 }
@@ -135,6 +142,16 @@ impl Scene<'_> {
             _ => 200_000,
         };
         Duration::from_millis(self.chance.u64(0..=most))
+    }
+
+    /// Many come at the same time.
+    fn rush(&mut self, steps: &mut Vec<Step>) {
+        for _ in 0..self.chance.usize(3..10) {
+            let deed =
+                Deed::Visit { replica: self.replica(), workspace: self.chance.usize(0..self.workspaces) };
+            let after = Duration::from_millis(self.chance.u64(0..=1_500));
+            steps.push(Step { after, deed });
+        }
     }
 
     fn deed(&mut self) -> Deed {

@@ -1,10 +1,9 @@
 //! What the driver saw, folded into what the control loop knows.
 
+use super::seen::Seen;
 use super::{How, Instance, Note, Place, Stage, Starting, State, Stopping, Then, Unasked, Want, Workspace};
 use crate::reconcile;
-use crate::{
-    Address, Cause, CauseCode, Event, Generation, Observed, ObservedPhase, Order, Step, Trouble, Weight,
-};
+use crate::{Cause, CauseCode, Event, Generation, Observed, ObservedPhase, Order};
 use config::WorkspaceId;
 use std::sync::Arc;
 use std::time::Instant;
@@ -339,71 +338,8 @@ impl State {
 }
 
 impl Instance {
-    fn new(generation: Generation, now: Instant) -> Self {
+    pub(super) fn new(generation: Generation, now: Instant) -> Self {
         Self { generation, started: now, ended: CancellationToken::new() }
-    }
-}
-
-/// What is seen of a workspace that is to run.
-struct Seen {
-    generation: Option<Generation>,
-    address: Option<Address>,
-    step: Step,
-    trouble: Option<Trouble>,
-}
-
-impl Seen {
-    /// Why it never will be ready, if that is known.
-    fn end(&self) -> Option<&Cause> {
-        self.trouble.as_ref().filter(|trouble| trouble.weight == Weight::End).map(|trouble| &trouble.cause)
-    }
-}
-
-impl Starting {
-    fn is(&self, generation: &Generation) -> bool {
-        self.instance.as_ref().is_some_and(|instance| instance.generation == *generation)
-    }
-
-    /// Takes in how far it is; tells whether that shows, and what ends the traffic to the instance before.
-    fn see(&mut self, seen: Seen, now: Instant) -> (bool, Option<CancellationToken>) {
-        let shows = self.step != seen.step || self.trouble != seen.trouble;
-        let moved = self.step != seen.step;
-        (self.step, self.trouble) = (seen.step, seen.trouble);
-        (self.taken, self.shown) = (true, true);
-        let ended = match seen.generation {
-            Some(generation) if self.is(&generation) => {
-                if seen.address.is_none() || seen.address == self.address {
-                    if moved {
-                        self.progress = now;
-                    }
-                    return (shows, None);
-                }
-                self.address = seen.address;
-                self.renew()
-            }
-            None if self.instance.is_none() => {
-                if moved {
-                    self.progress = now;
-                }
-                return (shows, None);
-            }
-            generation => {
-                let before = self.instance.take().map(|instance| instance.ended);
-                self.instance = generation.map(|generation| Instance::new(generation, now));
-                self.address = seen.address;
-                self.probing = false;
-                before
-            }
-        };
-        self.progress = now;
-        (shows, ended)
-    }
-
-    /// Lets the prober begin anew; gives what ends the one before.
-    fn renew(&mut self) -> Option<CancellationToken> {
-        self.probing = false;
-        let instance = self.instance.as_mut()?;
-        Some(std::mem::take(&mut instance.ended))
     }
 }
 
