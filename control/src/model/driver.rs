@@ -104,6 +104,10 @@ impl Request {
         if read.owner != *owner {
             return Err(Refused::NotTheOwner);
         }
+        if read.deleting {
+            // It is to be made anew when this one is gone.
+            return Err(Refused::Conflict);
+        }
         if read.runs || read.wanted.is_some() {
             return unchanged(api, id, read);
         }

@@ -391,6 +391,27 @@ proptest! {
     }
 
     #[test]
+    fn every_state_comes_to_rest_also_where_there_are_others(
+        steps in prop::collection::vec((0..5_usize, happening(), any::<bool>()), 1..60),
+    ) {
+        let ids = ["a", "b", "x--a", "y--a", "c"].map(id);
+        let mut now = Instant::now();
+        let mut state = State::new(settings(2, 3, idle()), crate::usage::Restored::default(), true);
+        state.fold(Event::Synced, now);
+        for (number, (which, what, leads)) in steps.into_iter().enumerate() {
+            happen(&mut state, &ids[which], what, &mut now);
+            if number % 7 == 0 {
+                let order = crate::Order { second: 1, within: number as u64 };
+                state.fold(seen(&ids[which], ObservedPhase::Wanted { order }), now);
+            }
+            state.fold(Event::Sighted(number % 11 != 5), now);
+            state.among_others(leads, now, now);
+            let (_, rests) = state.settle(now);
+            prop_assert!(rests, "{:?}", reconcile(&state, now));
+        }
+    }
+
+    #[test]
     fn everybody_who_waits_gets_a_turn(order in prop::collection::vec(0..12_usize, 1..40)) {
         let now = Instant::now();
         let ids: Vec<_> = (0..12).map(|i| id(&format!("n{}--u{}", i, i % 4))).collect();
