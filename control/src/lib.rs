@@ -12,6 +12,8 @@ mod hash;
 pub mod kubernetes;
 mod lock;
 mod metrics;
+#[cfg(test)]
+mod model;
 mod peers;
 mod placeholders;
 mod prestart;

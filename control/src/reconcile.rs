@@ -231,4 +231,6 @@ fn to_end(
 }
 
 #[cfg(test)]
+mod shared;
+#[cfg(test)]
 mod tests;

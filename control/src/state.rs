@@ -8,6 +8,7 @@ mod fold;
 mod others;
 mod outcomes;
 mod requests;
+mod seen;
 mod stage;
 
 pub(crate) use apply::Effect;
@@ -109,6 +110,8 @@ pub(crate) struct Workspace {
     pub(crate) activity: Arc<Activity>,
     /// Failures since it last ran well.
     pub(crate) failures: u32,
+    /// What was asked for here and is not known to be written down: what is told meanwhile may be older.
+    pub(crate) wish: Option<Want>,
     /// Why it was last stopped; until it is wanted again.
     pub(crate) stopped: Option<StopReason>,
     /// Counts starts, so that what comes late of an earlier one is known as such.
@@ -129,8 +132,27 @@ impl Workspace {
             since: now,
             activity: Arc::default(),
             failures: 0,
+            wish: None,
             stopped: None,
             attempt: 0,
+        }
+    }
+
+    /// The stage to enter instead of this one, so that nothing that was asked for is lost over what may be older.
+    fn with_wish(&mut self, next: Stage) -> Stage {
+        if let Stage::Queued(want) = &self.stage
+            && matches!(want.place, Place::Asked(_))
+            && !want.taken
+        {
+            self.wish = Some(want.clone());
+        }
+        match next {
+            Stage::Stopped => self.wish.take().map_or(next, Stage::Queued),
+            Stage::Ready(_) | Stage::Failed { .. } => {
+                self.wish = None;
+                next
+            }
+            next => next,
         }
     }
 
@@ -220,6 +242,7 @@ impl State {
     /// Puts a workspace at another stage: the only way there, so that queue, table and routes stay true.
     fn enter(&mut self, id: &WorkspaceId, stage: Stage, now: Instant) {
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
+        let stage = workspace.with_wish(stage);
         let left = std::mem::replace(&mut workspace.stage, stage);
         workspace.since = now;
         if !matches!(workspace.stage, Stage::Stopping(_) | Stage::Stopped) {
