@@ -179,12 +179,14 @@ impl Trial<'_> {
             }
             Does::TryAgain => {
                 let now = self.shown(workspaces, &["pod/stuck-0", "--output=jsonpath={.metadata.uid}"]).await;
-                if self.before.is_none() && !now.is_empty() {
+                if now.is_empty() {
+                    return false;
+                }
+                if self.before.is_none() {
                     let again = self.people[1].fetch(Method::POST, "/.usher/start");
                     again.form(&[("retry".to_owned(), "true".to_owned())]).send().await;
                 }
-                let before = self.before.get_or_insert_with(|| now.clone());
-                !now.is_empty() && *before != now
+                *self.before.get_or_insert_with(|| now.clone()) != now
             }
             Does::Stop => {
                 self.people[0].press("stop").await;
