@@ -238,6 +238,8 @@ pub enum ObservedPhase {
     Stopping {
         /// Which instance.
         generation: Generation,
+        /// What holds it up.
+        trouble: Option<Cause>,
     },
     /// It ended by itself or could not be started, and nothing of it runs.
     Failed {
@@ -250,6 +252,11 @@ impl ObservedPhase {
     /// An instance whose main process runs.
     pub fn started(generation: Generation, address: Option<Address>) -> Self {
         Self::Running { generation: Some(generation), address, step: Step::Started, trouble: None }
+    }
+
+    /// An instance that is being ended as it should.
+    pub fn stopping(generation: Generation) -> Self {
+        Self::Stopping { generation, trouble: None }
     }
 }
 

@@ -28,15 +28,17 @@ mod reading;
 mod rights;
 #[cfg(test)]
 pub(crate) mod testing;
+mod warm;
 mod watch;
 
 pub use client::{CallError, Client, ClientMetrics, ClientSettings, ConnectError, Created, Object};
 pub use judge::judge;
 pub use lease::{Lease, LeaseSettings};
 pub use rights::{RightsError, check};
+pub use warm::WarmMetrics;
 pub use watch::{Seen, Selection, watch};
 
-use config::Kubernetes;
+use config::{Config, Kubernetes};
 use fold::Fold;
 use listen::Watches;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -57,6 +59,10 @@ pub struct KubernetesSettings {
     pub records_namespace: String,
     /// The name of this Usher: see [`replica_name`].
     pub replica: String,
+    /// Its templates say which warm workspaces are kept.
+    pub config: Receiver<Arc<Config>>,
+    /// What is counted of these.
+    pub warm: WarmMetrics,
 }
 
 /// Runs workspaces as pods of a cluster. Dropping it leaves them running.
@@ -74,6 +80,7 @@ struct Inner {
     /// Counts what was told.
     told: Sender<u64>,
     leads: Receiver<bool>,
+    warm: WarmMetrics,
     /// Cancelled when nothing is heard any more, for whatever reason.
     broken: CancellationToken,
 }
@@ -94,7 +101,7 @@ impl KubernetesDriver {
         settings: KubernetesSettings,
         shutdown: CancellationToken,
     ) -> (Arc<Self>, JoinHandle<()>) {
-        let KubernetesSettings { kubernetes, records_namespace, replica } = settings;
+        let KubernetesSettings { kubernetes, records_namespace, replica, config, warm } = settings;
         let namespace = records_namespace;
         let lease = LeaseSettings { namespace, name: REAPER.to_owned(), replica: replica.clone() };
         let (lease, leads) = Lease::new(client, lease);
@@ -108,13 +115,16 @@ impl KubernetesDriver {
             woken: Notify::new(),
             told: Sender::new(0),
             leads,
+            warm,
             broken: broken.clone(),
         });
         let (listening, breaks) = (inner.clone(), broken.drop_guard());
+        let keeper = Self { inner: inner.clone() };
         let running = tokio::spawn(async move {
             let _breaks = breaks;
             let listen = shutdown.run_until_cancelled(listen::listen(listening, watches));
-            tokio::join!(lease.run(shutdown.clone()), listen);
+            let keep = shutdown.run_until_cancelled(warm::keep(keeper, config));
+            tokio::join!(lease.run(shutdown.clone()), listen, keep);
         });
         (Arc::new(Self { inner }), running)
     }

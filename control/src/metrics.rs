@@ -148,7 +148,7 @@ mod tests {
     fn the_phases_that_are_counted_are_those_that_are_published() {
         let queued = Phase::Queued { position: 1 };
         let starting = Phase::starting(Step::Asked);
-        for phase in [Phase::Stopped, queued, starting, Phase::Stopping] {
+        for phase in [Phase::Stopped, queued, starting, Phase::stopping()] {
             assert!(PHASES.contains(&phase.as_str()), "{phase:?}");
         }
     }

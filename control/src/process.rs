@@ -166,9 +166,7 @@ impl ProcessDriver {
                 let address = Some(address(&self.shared, run));
                 Some(ObservedPhase::started(generation(run), address))
             }
-            Found::Unfinished { run: Some(run), .. } => {
-                Some(ObservedPhase::Stopping { generation: generation(run) })
-            }
+            Found::Unfinished { run: Some(run), .. } => Some(ObservedPhase::stopping(generation(run))),
             // All but gone: only files and the record are left to remove.
             Found::Unfinished { run: None, .. } => None,
             Found::Idle => Some(ObservedPhase::Stopped),

@@ -160,7 +160,7 @@ impl Workspace {
                 Then::Fail(cause) => {
                     Phase::Failed { cause: cause.clone(), retry_at: self.since + self.wait_after(cause) }
                 }
-                Then::Rest | Then::Start(_) => Phase::Stopping,
+                Then::Rest | Then::Start(_) => Phase::Stopping { trouble: stopping.trouble.clone() },
             },
             Stage::Failed { cause, retry_at } => Phase::Failed { cause: cause.clone(), retry_at: *retry_at },
         }
@@ -288,7 +288,8 @@ impl State {
         if let Then::Fail(cause) = &then {
             self.news.notes.push(Note::Failed { id: id.clone(), cause: cause.clone(), spawning: true });
         }
-        let stopping = Stopping { how, generation, then, again_at: None, taken: false, unasked: None };
+        let stopping =
+            Stopping { how, generation, then, again_at: None, taken: false, trouble: None, unasked: None };
         self.enter(id, Stage::Stopping(stopping), now);
     }
 }

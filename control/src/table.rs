@@ -123,7 +123,10 @@ pub enum Phase {
     /// Accepts connections.
     Ready(Route),
     /// Being ended; a wake now is remembered and carried out when it has ended.
-    Stopping,
+    Stopping {
+        /// What holds it up.
+        trouble: Option<Cause>,
+    },
     /// Not running, and why. A navigation by POST (retry) or the end of the back-off starts it again.
     Failed {
         /// Why.
@@ -139,6 +142,11 @@ impl Phase {
         Self::Starting { step, trouble: None }
     }
 
+    /// Being ended, and nothing is known to hold it up.
+    pub fn stopping() -> Self {
+        Self::Stopping { trouble: None }
+    }
+
     /// The stable text: `stopped`, `queued`, `starting`, `ready`, `stopping`, `failed`.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -146,7 +154,7 @@ impl Phase {
             Self::Queued { .. } => "queued",
             Self::Starting { .. } => "starting",
             Self::Ready(_) => "ready",
-            Self::Stopping => "stopping",
+            Self::Stopping { .. } => "stopping",
             Self::Failed { .. } => "failed",
         }
     }

@@ -187,7 +187,7 @@ impl FakeDriver {
     fn end(&self, inner: &mut Inner, id: &WorkspaceId, generation: &Generation) {
         if inner.running.get(id).is_none_or(|running| running == generation) {
             inner.running.remove(id);
-            self.tell(seen(id, ObservedPhase::Stopping { generation: generation.clone() }));
+            self.tell(seen(id, ObservedPhase::stopping(generation.clone())));
             self.tell(seen(id, ObservedPhase::Stopped));
         }
     }

@@ -36,6 +36,8 @@ pub struct Forward {
     pub port: Option<u16>,
     /// Where its use is counted.
     pub activity: std::sync::Arc<control::Activity>,
+    /// How long a new connection is waited for while the table is blind; what is open and pooled is used meanwhile.
+    pub patience: std::time::Duration,
     /// Whether it counts as use (`background` of the template does not).
     pub counts: bool,
 }

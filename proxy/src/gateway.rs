@@ -5,6 +5,7 @@ use crate::access::ensure::is_theirs;
 use crate::access::route::Place;
 use crate::answer;
 use crate::connection::Link;
+use crate::dial::Dial;
 use crate::edge::Edge;
 use crate::exchange::{Exchange, Handover, OpenResponse};
 use crate::judge::{Next, judge};
@@ -13,10 +14,11 @@ use crate::notice::Injector;
 use crate::own::{self, Asked};
 use crate::refusal::{Code, Refusal};
 use crate::request::Request;
-use crate::{head, hold, portal, upstream, workspace_host};
+use crate::{dial, head, hold, portal, upstream, workspace_host};
 use async_trait::async_trait;
 use axum::Router;
 use bytes::Bytes;
+use http::Response;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
@@ -78,6 +80,16 @@ impl Gateway {
         Err(exchange.give_up(Refusal::new(code)))
     }
 
+    /// What a person sees whose workspace cannot be dialled just now: the page that goes on by itself.
+    async fn waits(&self, session: &Session, exchange: &Exchange) -> Option<Response<Bytes>> {
+        let (forward, link) = (exchange.forward.as_ref()?, exchange.link()?);
+        let request = Request::parse(session.req_header(), link.facts()).ok()?;
+        if !request.intent().wants_page() {
+            return None;
+        }
+        Some(workspace_host::waiting_page(&self.edge, &request, forward.permit.id(), false).await)
+    }
+
     /// Whether a dial that failed may be tried again: the same instance still takes traffic.
     fn may_dial_again(exchange: &Exchange) -> bool {
         let ended = exchange.forward.as_ref().is_none_or(|forward| forward.route.ended.is_cancelled());
@@ -137,7 +149,9 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
         // Pingora tries again at once; a workspace that just refused needs a moment.
         tokio::time::sleep(upstream::back_off(exchange.tries)).await;
-        Ok(Box::new(upstream::peer(admitted(&exchange.forward)?)?))
+        let forward = admitted(&exchange.forward)?;
+        let dial = Dial::of(self.edge.clone(), exchange.config.clone(), forward);
+        Ok(Box::new(upstream::peer(forward, dial)?))
     }
 
     fn fail_to_connect(
@@ -148,6 +162,9 @@ impl ProxyHttp for Gateway {
         mut error: Box<Error>,
     ) -> Box<Error> {
         exchange.tries += 1;
+        if let Some(refusal) = dial::refusal_of(&error) {
+            return exchange.give_up(refusal);
+        }
         // Nothing was sent yet, so that any method may be tried again.
         error.set_retry(Self::may_dial_again(exchange));
         error
@@ -260,6 +277,10 @@ impl ProxyHttp for Gateway {
             // After the head of an answer only its end can tell: the connection closes.
             Some(refusal) if session.response_written().is_none_or(|head| head.status.is_informational()) => {
                 let refused = exchange.refuse(session.req_header(), &refusal);
+                let refused = match refusal.code {
+                    Code::Unseen => self.waits(session, exchange).await.unwrap_or(refused),
+                    _ => refused,
+                };
                 let status = refused.status().as_u16();
                 session.set_keepalive(None);
                 // The client may be gone meanwhile: there is nobody left to tell.

@@ -78,7 +78,9 @@ async fn next(
         Verdict::Wait(waiting) => {
             exchange.admitted(&waiting.permit);
             match waiting.how {
-                How::Page => Next::Answer(workspace_host::waiting_page(edge, &request, &waiting).await),
+                How::Page => Next::Answer(
+                    workspace_host::waiting_page(edge, &request, waiting.permit.id(), waiting.woken).await,
+                ),
                 How::Hold => Next::Hold(Box::new(waiting)),
             }
         }

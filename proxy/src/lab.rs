@@ -199,7 +199,9 @@ impl Lab {
                     self.own(head, asked, body).await
                 }
                 Ok(Verdict::Wait(waiting)) if self.pages && waiting.how == How::Page => {
-                    workspace_host::waiting_page(&self.edge, &request, &waiting).await.map(Body::from)
+                    workspace_host::waiting_page(&self.edge, &request, waiting.permit.id(), waiting.woken)
+                        .await
+                        .map(Body::from)
                 }
                 Ok(_) => http::Response::new(Body::from(INSIDE)),
             },

@@ -10,6 +10,7 @@ pub mod configuration;
 pub mod connection;
 pub mod cookies;
 pub mod demo;
+mod dial;
 pub mod drain;
 pub mod edge;
 pub mod exchange;

@@ -120,8 +120,8 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let (keys, following) = Keys::open_for(&config, &records).await?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let bound = listen::bind(&config.listeners, cores)?;
-    let (driver, driving) = ground.drive(&config, open_files, shutdown.clone()).await?;
     let (_config, seen) = watch::channel(config.clone());
+    let (driver, driving) = ground.drive(seen.clone(), open_files, shutdown.clone()).await?;
     let control = Control::start(seen, driver, records, &metrics.registry, shutdown.clone()).await?;
     let edge = Arc::new(Edge {
         config: ArcSwap::from(config),

@@ -8,7 +8,6 @@
 //! [`control::Session::ended`], on which every tunnel waits. No tunnel has a clock of its own for it.
 
 mod body;
-mod dial;
 mod frames;
 mod half;
 mod handshake;
@@ -18,14 +17,14 @@ pub use relay::End;
 
 use crate::access::Forward;
 use crate::connection::Conn;
+use crate::dial::{Dial, DialError, Stream};
 use crate::edge::Edge;
 use crate::metrics::TunnelEnd;
 use crate::refusal::{self, Code, Reader, Refusal};
 use crate::{answer, upstream};
 use bytes::Bytes;
 use config::{HostName, WorkspaceId};
-use control::{Activity, Address, Entry, Identity, Phase, Session};
-use dial::Stream;
+use control::{Activity, Entry, Identity, Phase, Session};
 use handshake::{Answer, Opened, unusable};
 use http::StatusCode;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -114,8 +113,9 @@ async fn begin(mut conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> Result<Box<
     let Upgrade { head, forward, request_id } = upgrade;
     let endings = Endings::of(&forward);
     let address = upstream::address(&forward.route.address, forward.port);
-    let base = edge.config.load().domain.clone();
-    let opening = open(&mut conn, &address, &head, &base, &endings).await;
+    let config = edge.config.load_full();
+    let dial = Dial::of(edge.clone(), config.clone(), &forward);
+    let opening = open(&mut conn, dial.open(&address), &head, &config.domain, &endings).await;
     let (workspace, opened) = settle(&mut conn, opening, &request_id).await?;
     let activity = forward.counts.then_some(forward.activity);
     let session = forward.permit.caller().session.clone();
@@ -213,7 +213,7 @@ enum Opening {
 /// Dials the workspace and reads its answer, for as long as the client silently waits for it.
 async fn open<C>(
     client: &mut C,
-    address: &Address,
+    dialled: impl Future<Output = Result<Stream, DialError>>,
     head: &RequestHeader,
     base: &HostName,
     endings: &Endings,
@@ -222,9 +222,9 @@ where
     C: AsyncRead + Unpin,
 {
     let handshake = async {
-        let mut stream =
-            dial::dial(address).await.map_err(|_| unusable("The workspace cannot be reached."))?;
-        let answer = handshake::open(&mut stream, head, base).await?;
+        let mut stream = dialled.await.map_err(|error| error.refusal())?;
+        let answer = timeout(HANDSHAKE_TIMEOUT, handshake::open(&mut stream, head, base)).await;
+        let answer = answer.map_err(|_| unusable("The workspace did not answer the upgrade in time."))??;
         Ok((stream, answer))
     };
     let mut byte = [0];
@@ -233,10 +233,9 @@ where
         _ = client.read(&mut byte) => Opening::Abandoned,
         () = endings.route.cancelled() => Opening::Refused(Refusal::new(Code::WorkspaceStopped)),
         () = endings.session.cancelled() => Opening::Refused(Refusal::new(Code::Unauthenticated)),
-        answered = timeout(HANDSHAKE_TIMEOUT, handshake) => match answered {
-            Ok(Ok((stream, answer))) => Opening::Answered(stream, answer),
-            Ok(Err(refusal)) => Opening::Refused(refusal),
-            Err(_) => Opening::Refused(unusable("The workspace did not answer the upgrade in time.")),
+        answered = handshake => match answered {
+            Ok((stream, answer)) => Opening::Answered(stream, answer),
+            Err(refusal) => Opening::Refused(refusal),
         },
     }
 }

@@ -1,18 +1,18 @@
 //! The way to a workspace, as Pingora wants it told.
 
 use crate::access::Forward;
+use crate::dial::Dial;
 use control::{Address, Route};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often a request is tried before its workspace counts as unreachable: as long as one connect takes to be
 /// refused, and [`back_off`] between, that is 0.8 s.
 pub const TRIES: u32 = 5;
-/// How long one connect may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an unused connection is kept: below the keep-alive of the servers that applications come with
 /// (Node.js and uvicorn: 5 s), or a POST may meet one that is just being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -37,12 +37,15 @@ pub fn back_off(tries: u32) -> Duration {
     }
 }
 
-/// The peer for a request. Its connections are pooled under the workspace's instance, never across.
+/// The peer for a request. Its connections are pooled under the workspace's instance, never across. What the pool
+/// lacks is opened by the dial, which has its own idea of how long that may take.
 ///
 /// # Errors
 /// The path of a Unix socket that is too long or not UTF-8.
-pub fn peer(forward: &Forward) -> pingora::Result<HttpPeer> {
-    peer_of(&forward.route, forward.port)
+pub(crate) fn peer(forward: &Forward, dial: Dial) -> pingora::Result<HttpPeer> {
+    let mut peer = peer_of(&forward.route, forward.port)?;
+    peer.options.custom_l4 = Some(Arc::new(dial));
+    Ok(peer)
 }
 
 fn peer_of(route: &Route, port: Option<u16>) -> pingora::Result<HttpPeer> {
@@ -56,8 +59,6 @@ fn peer_of(route: &Route, port: Option<u16>) -> pingora::Result<HttpPeer> {
         }
     };
     peer.group_key = BuildHasherDefault::<DefaultHasher>::default().hash_one(&route.generation);
-    peer.options.connection_timeout = Some(CONNECT_TIMEOUT);
-    peer.options.total_connection_timeout = Some(CONNECT_TIMEOUT);
     peer.options.idle_timeout = Some(IDLE_TIMEOUT);
     // WebSockets have left Pingora before; no other protocol is switched to.
     peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
@@ -109,7 +110,6 @@ mod tests {
         use super::*;
         use config::{Connect, Idle, ProcessTemplate, Runs, Template};
         use control::Generation;
-        use std::sync::Arc;
         use tokio_util::sync::CancellationToken;
 
         pub fn route(address: Address, generation: &str) -> Route {

@@ -11,7 +11,7 @@ mod repair;
 mod status;
 mod waiting;
 
-use crate::access::ensure::{ASK_AGAIN, Waiting};
+use crate::access::ensure::ASK_AGAIN;
 use crate::edge::Edge;
 use crate::handoff;
 use crate::notice;
@@ -68,11 +68,17 @@ pub fn router(edge: Arc<Edge>) -> Router {
 }
 
 /// The page that a navigation to a workspace gets that is not ready: 503, at once, and live from then on.
-pub async fn waiting_page(edge: &Edge, request: &Request<'_>, waiting: &Waiting) -> Response<Bytes> {
-    let status = read_status(&edge.workspaces, waiting.permit.id()).await;
+/// `woken`: this very request has asked for its start.
+pub async fn waiting_page(
+    edge: &Edge,
+    request: &Request<'_>,
+    id: &WorkspaceId,
+    woken: bool,
+) -> Response<Bytes> {
+    let status = read_status(&edge.workspaces, id).await;
     let (origin, page) = (request.origin(), request.page());
     let host = request.host.as_str();
-    let html = Shown { status: &status, woken: waiting.woken, host, origin: &origin, page: &page }.html();
+    let html = Shown { status: &status, woken, host, origin: &origin, page: &page }.html();
     let mut response = Response::new(Bytes::from(html));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     *response.headers_mut() = page::headers(Reach::default());
@@ -88,7 +94,7 @@ async fn read_status(workspaces: &Workspaces, id: &WorkspaceId) -> Status {
         Some(entry) if shows_log(&entry.phase) => Some(workspaces.log_tail(id).await),
         _ => None,
     };
-    Status::of(id, entry.as_deref(), log.as_deref(), Now::read())
+    Status::of(id, entry.as_deref(), log.as_deref(), Now::read()).seen(workspaces.sighted())
 }
 
 /// An answer with the headers of all our answers.
@@ -120,6 +126,10 @@ fn follow(edge: &Edge, owner: &Owner, slot: Slot) -> impl futures_util::Stream<I
         Box::new(move || workspaces.lookup(&id))
     };
     let changes = workspaces.changes();
+    let sighted = {
+        let workspaces = workspaces.clone();
+        Box::new(move || workspaces.sighted())
+    };
     let log = {
         let id = id.clone();
         Box::new(move || -> futures_util::future::BoxFuture<'static, String> {
@@ -128,7 +138,7 @@ fn follow(edge: &Edge, owner: &Owner, slot: Slot) -> impl futures_util::Stream<I
         })
     };
     let ends = [owner.permit.caller().session.ended.clone(), edge.draining.clone()];
-    events::stream(Source { id, entry, log, changes, ends }, slot)
+    events::stream(Source { id, entry, sighted, log, changes, ends }, slot)
 }
 
 /// A script of ours: kept by browsers, but asked about each time, since a new Usher brings a new one.

@@ -16,8 +16,9 @@ use kube::core::Status;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout_at;
 
-/// Until then an action is done or has failed: whoever waits for it is owed an answer within a second.
-const PATIENCE: Duration = Duration::from_millis(900);
+/// Until then an action is done or has failed: whoever waits for it is owed an answer within a second, and the page
+/// that shows it takes its time, too. A little longer than one call may take.
+const PATIENCE: Duration = Duration::from_millis(850);
 /// How often a plan is made: each costs a call, and who loses three races in a row is told so.
 const PLANS: usize = 3;
 
@@ -62,13 +63,20 @@ impl Driver for KubernetesDriver {
 }
 
 impl KubernetesDriver {
-    fn namespace(&self) -> &str {
+    pub(super) fn namespace(&self) -> &str {
         &self.inner.kubernetes.namespace
     }
 
     async fn start(&self, spec: &StartSpec) -> Result<(), Cause> {
         let wanted = Wanted::of(spec, self.namespace())?;
         self.inner.fold().begin(&spec.id, clock::now());
+        match self.claim(spec, &wanted).await {
+            Ok(false) => {}
+            claimed => {
+                claimed.inspect_err(|_| self.inner.fold().call_off(&spec.id))?;
+                return Ok(());
+            }
+        }
         let known = self.inner.fold().look(&spec.id);
         let broken = known.filter(|known| wanted.mends(known)).and_then(|known| known.generation());
         let done = self.pursue(&spec.id, None, |known| wanted.start(known)).await;
@@ -82,7 +90,10 @@ impl KubernetesDriver {
     }
 
     async fn stop(&self, id: &WorkspaceId, generation: Option<&Generation>, why: &Stop) -> Result<(), Cause> {
-        self.pursue(id, None, |known| plan::stop(known, generation, why)).await
+        let body = self.inner.fold().look(id).and_then(|known| known.body);
+        self.pursue(id, None, |known| plan::stop(known, generation, why)).await?;
+        self.let_go(id, body).await;
+        Ok(())
     }
 
     /// Has the controller try again at once, and the node: it keeps its patience by the pod.
@@ -97,6 +108,7 @@ impl KubernetesDriver {
         if known.generation().is_none() || wanted.mends(&known) {
             let note = unix_ms().to_string();
             self.pursue(id, None, |known| wanted.nudge(known, &note)).await?;
+            self.nudge_body(&known, &note).await;
         }
         match known.generation() {
             Some(pod) => self.remove_pod(id, &pod).await,
@@ -108,7 +120,7 @@ impl KubernetesDriver {
     ///
     /// A call that was refused because something else stands there than was known, or whose answer was lost, is not
     /// repeated: the watch tells what stands, and the next plan is made of that.
-    async fn pursue(
+    pub(super) async fn pursue(
         &self,
         id: &WorkspaceId,
         manager: Option<&str>,
@@ -202,13 +214,19 @@ impl KubernetesDriver {
     }
 
     /// Has what was taken in read and told.
-    fn told(&self) {
+    pub(super) fn told(&self) {
         self.inner.fold().flush(clock::now());
         self.inner.woken.notify_one();
     }
 
     /// What an answer, or the want of one, is to whoever waits.
-    fn cause(&self, verb: &'static str, resource: &'static str, name: &str, error: &CallError) -> Cause {
+    pub(super) fn cause(
+        &self,
+        verb: &'static str,
+        resource: &'static str,
+        name: &str,
+        error: &CallError,
+    ) -> Cause {
         let call = Call { verb, resource, namespace: self.namespace(), name };
         match error {
             CallError::Refused { code, reason, message } => {
@@ -230,7 +248,7 @@ impl KubernetesDriver {
 }
 
 /// Whether something else stood there than was known. A wrong `uid` is answered as a change of it (422).
-fn outdated(error: &CallError) -> bool {
+pub(super) fn outdated(error: &CallError) -> bool {
     match error {
         CallError::Refused { code: 409, .. } => true,
         CallError::Refused { code: 422, message, .. } => message.contains("metadata.uid"),

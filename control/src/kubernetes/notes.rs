@@ -29,6 +29,8 @@ pub(crate) struct Notes {
     pub(crate) stopped: Option<StopReason>,
     /// Why it failed.
     pub(crate) failed: Option<Cause>,
+    /// The warm set that it runs in, if that says so, too.
+    pub(crate) claims: Option<String>,
 }
 
 /// Why a StatefulSet with Usher's label is not one of its workspaces.
@@ -90,6 +92,7 @@ impl Notes {
             mark: annotation::<Marked>(meta, names::MARK).and_then(|mark| reason(&mark.reason)),
             stopped: text(meta, names::STOPPED).and_then(reason),
             failed: annotation::<Failed>(meta, names::FAILED).map(cause),
+            claims: text(meta, names::CLAIMS).map(str::to_owned),
         })
     }
 }

@@ -44,6 +44,8 @@ const CAUSES: &str = "less is told of why a workspace does not start";
 const RETRY: &str =
     "a broken start is not made anew, and a workspace without a volume stays on a node that is lost";
 
+const TELL: &str = "a warm workspace is not told whose it is";
+
 /// In the namespace of the workspaces. What is watched need not be listed where lists can be streamed.
 const WORKSPACES: &[Right] = &[
     must("apps", "statefulsets", "watch"),
@@ -51,6 +53,7 @@ const WORKSPACES: &[Right] = &[
     must("apps", "statefulsets", "patch"),
     may("apps", "statefulsets", "delete", DELETE),
     must("", "pods", "watch"),
+    may("", "pods", "patch", TELL),
     may("", "pods", "delete", RETRY),
     may("", "persistentvolumeclaims", "watch", CAUSES),
     may("", "persistentvolumeclaims", "list", DELETE_VOLUME),

@@ -150,7 +150,7 @@ fn a_change_of_owner_ends_what_the_former_one_had_and_begins_anew_for_the_new_on
         ("seen", running.clone(), "starting"),
         ("ready", running.clone(), "starting"),
         ("ready", ObservedPhase::Stopped, "stopped"),
-        ("ready", ObservedPhase::Stopping { generation: generation(1) }, "stopping"),
+        ("ready", ObservedPhase::stopping(generation(1)), "stopping"),
         ("woken while stopping", running.clone(), "stopping"),
         ("woken while stopping", ObservedPhase::Stopped, "stopped"),
     ];
@@ -344,7 +344,7 @@ fn happen(state: &mut State, id: &WorkspaceId, what: Happening, now: &mut Instan
             state.fold(seen(id, phase), at);
         }
         Happening::Stopping { generation: number } => {
-            state.fold(seen(id, ObservedPhase::Stopping { generation: generation(number) }), at);
+            state.fold(seen(id, ObservedPhase::stopping(generation(number))), at);
         }
         Happening::Stopped => state.fold(seen(id, ObservedPhase::Stopped), at),
         Happening::Failed => {
@@ -444,7 +444,7 @@ fn what_ends_by_itself_fails_with_the_cause_that_the_driver_tells_last() {
         if was_ready {
             state.conclude(Outcome::Reached { id: a.clone(), generation: generation(1) }, now);
         }
-        state.fold(seen(&a, ObservedPhase::Stopping { generation: generation(1) }), now);
+        state.fold(seen(&a, ObservedPhase::stopping(generation(1))), now);
         // A visit meanwhile meets the failure, not a start that would fail at once again.
         state.wake(&wake(&a), now).unwrap();
         let crashed = cause(CauseCode::Crashed);
@@ -469,4 +469,34 @@ fn why_a_workspace_was_stopped_is_known_until_it_is_wanted_again() {
     assert_eq!((entry.phase.as_str(), entry.stopped), ("stopped", Some(StopReason::Asked)));
     state.wake(&wake(&a), now).unwrap();
     assert_eq!(state.entry(&a).unwrap().stopped, None);
+}
+
+#[test]
+fn while_nothing_is_seen_nobody_is_asked_stopped_or_given_up_and_what_runs_stays() {
+    let now = Instant::now();
+    let mut state = woken(settings(8, 8, idle()), &["a", "b"], now);
+    settle(&mut state, now);
+    state.fold(running(&id("a"), 1), now);
+    reach(&mut state, "a", 1, now);
+    let Phase::Ready(route) = state.entry(&id("a")).unwrap().phase else { panic!("a is ready") };
+    state.fold(running(&id("b"), 2), now);
+    assert_eq!(reconcile(&state, now), [Decision::Probe(id("b"))]);
+    settle(&mut state, now);
+
+    state.fold(Event::Sighted(false), now);
+    assert!(!state.standing().sighted);
+    let ended = std::mem::take(&mut state.news.ended);
+    assert_eq!(ended.len(), 1, "the prober of b stops to dial");
+    let late = now + secs(36_000);
+    assert_eq!(reconcile(&state, late), [], "neither idle nor late");
+    assert!(!route.ended.is_cancelled() && state.entry(&id("a")).unwrap().phase.as_str() == "ready");
+
+    state.fold(Event::Sighted(true), late);
+    let decisions = reconcile(&state, late);
+    assert!(decisions.contains(&Decision::Probe(id("b"))), "{decisions:?}");
+    assert!(!decisions.contains(&Decision::TimeOut(id("b"))), "{decisions:?}");
+    state.fold(running(&id("a"), 3), late);
+    let ended = std::mem::take(&mut state.news.ended);
+    ended.iter().for_each(|token| token.cancel());
+    assert!(route.ended.is_cancelled(), "the instance that is gone takes no more traffic");
 }

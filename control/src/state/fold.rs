@@ -47,7 +47,10 @@ impl State {
             ObservedPhase::Stopped => self.seen_ended(&id, None, now),
             ObservedPhase::Failed { cause } => self.seen_ended(&id, Some(cause), now),
             ObservedPhase::Wanted { order } => self.seen_wanted(&id, order, now),
-            ObservedPhase::Stopping { generation } => self.seen_stopping(&id, generation, now),
+            ObservedPhase::Stopping { generation, trouble } => {
+                self.seen_stopping(&id, generation, now);
+                self.held_up(&id, trouble);
+            }
             ObservedPhase::Running { generation, address, step, trouble } => {
                 let seen = Seen { generation, address, step, trouble };
                 self.seen_running(&id, seen, now);
@@ -253,6 +256,16 @@ impl State {
         if let Some(Stage::Stopping(stopping)) = self.workspaces.get_mut(id).map(|w| &mut w.stage) {
             stopping.unasked = unasked;
             stopping.again_at = again_at;
+        }
+    }
+
+    /// What holds up the end of a workspace, if anything does.
+    fn held_up(&mut self, id: &WorkspaceId, trouble: Option<Cause>) {
+        if let Some(Stage::Stopping(stopping)) = self.workspaces.get_mut(id).map(|w| &mut w.stage)
+            && stopping.trouble != trouble
+        {
+            stopping.trouble = trouble;
+            self.news.changed.insert(id.clone());
         }
     }
 

@@ -142,6 +142,8 @@ pub(crate) struct Stopping {
     pub(crate) again_at: Option<Instant>,
     /// Whether the driver has taken it up: what it tells from then on comes after it.
     pub(crate) taken: bool,
+    /// What holds it up.
+    pub(crate) trouble: Option<Cause>,
     /// Set if it began to end without Usher: the driver will tell whether that is a failure.
     pub(crate) unasked: Option<Unasked>,
 }

@@ -61,6 +61,7 @@ pub async fn upstream(
         Step::Forward => match entry.as_deref() {
             Some(Entry { phase: Phase::Ready(route), activity, .. }) => Ok(Verdict::Forward(Forward {
                 port: permit.port(),
+                patience: patience(config, request),
                 counts: counts(&route.template, request),
                 route: route.clone(),
                 activity: activity.clone(),
@@ -82,6 +83,12 @@ pub async fn upstream(
         }
         Step::Refuse(refusal) => Err(refusal),
     }
+}
+
+/// Who is no browser's page waits; a page has six connections, and is told at once. A WebSocket takes none of these.
+fn patience(config: &Config, request: &Request<'_>) -> Duration {
+    let waits = request.websocket || request.intent() == Intent::Script;
+    if waits { config.spawn.hold_timeout } else { Duration::ZERO }
 }
 
 fn wake(
@@ -162,7 +169,7 @@ impl Stands {
         match entry.map(|entry| &entry.phase) {
             Some(Phase::Ready(_)) => Self::Ready,
             Some(Phase::Queued { .. } | Phase::Starting { .. }) => Self::Coming,
-            Some(Phase::Stopping) => Self::Stopping,
+            Some(Phase::Stopping { .. }) => Self::Stopping,
             Some(Phase::Failed { cause, retry_at }) if now < *retry_at => {
                 Self::BackingOff { cause: cause.clone(), left: *retry_at - now }
             }

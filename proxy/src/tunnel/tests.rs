@@ -293,11 +293,11 @@ fn a_crash_is_told_by_its_cause_and_a_stop_by_its_reason() {
     let failed = entry(Phase::Failed { cause: cause.clone(), retry_at: std::time::Instant::now() }, None);
     assert_eq!(how_stopped(Some(&failed), &alice), (End::Stopped, cause.detail));
     let idle = control::StopReason::Idle;
-    let stopping = entry(Phase::Stopping, Some(idle));
+    let stopping = entry(Phase::stopping(), Some(idle));
     assert_eq!(how_stopped(Some(&stopping), &alice), (End::Stopped, idle.sentence().to_owned()));
     let bob = Identity { subject: "bob".into(), ..alice.clone() };
     assert_eq!(how_stopped(Some(&stopping), &bob).0, End::NotAllowed, "whatever else it is told of it");
-    for other in [Some(entry(Phase::Stopping, None)), Some(entry(Phase::Stopped, None)), None] {
+    for other in [Some(entry(Phase::stopping(), None)), Some(entry(Phase::Stopped, None)), None] {
         assert_eq!(
             how_stopped(other.as_ref(), &alice),
             (End::Stopped, "The workspace has ended.".to_owned())
@@ -361,8 +361,9 @@ async fn tunnel_to(workspace: SocketAddr) -> (TcpStream, JoinHandle<Result<End, 
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (mut conn, _) = listener.accept().await.unwrap();
     let tunnel = tokio::spawn(async move {
+        let dialled = async { Ok(Stream::Left(TcpStream::connect(workspace).await?)) };
         let (head, base, endings) = (handshake_head(), HostName::parse("lab.test").unwrap(), never());
-        let opening = open(&mut conn, &Address::Tcp(workspace), &head, &base, &endings).await;
+        let opening = open(&mut conn, dialled, &head, &base, &endings).await;
         let (stream, opened) = settle(&mut conn, opening, "r-1").await?;
         let count = || IntCounter::new("frames", "for a test").unwrap();
         let tally = Tally { uses: None, client_frames: count(), workspace_frames: count() };

@@ -1,7 +1,7 @@
 //! Where a workspace stands, as `/.usher/status` and `/.usher/events` tell it and the waiting page shows it.
 
 use config::WorkspaceId;
-use control::{Entry, Phase, WhyAlive};
+use control::{CauseCode, CauseWords, Entry, Phase, WhyAlive};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -47,7 +47,7 @@ pub(super) struct Status {
     pub(super) since_s: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) template: Option<String>,
-    /// Why it is not running; only when failed.
+    /// Why it is not running, or what hinders its start or its end; when ready, why nobody can be let in just now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cause: Option<Cause>,
     /// Why Usher stopped it; only while stopping or stopped.
@@ -107,13 +107,15 @@ impl Status {
             since_s: age.map(|age| age.as_secs()),
             template: entry.map(|entry| entry.template.to_string()),
             cause: match phase {
-                Some(Phase::Failed { cause, .. } | Phase::Starting { trouble: Some(cause), .. }) => {
-                    Some(Cause {
-                        code: cause.code.as_str(),
-                        detail: cause.detail.clone(),
-                        hint: cause.hint.clone(),
-                    })
-                }
+                Some(
+                    Phase::Failed { cause, .. }
+                    | Phase::Starting { trouble: Some(cause), .. }
+                    | Phase::Stopping { trouble: Some(cause) },
+                ) => Some(Cause {
+                    code: cause.code.as_str(),
+                    detail: cause.detail.clone(),
+                    hint: cause.hint.clone(),
+                }),
                 _ => None,
             },
             stopped: entry
@@ -122,6 +124,21 @@ impl Status {
             why_alive: entry.and_then(|entry| entry.why_alive(now.instant)).map(|why| Alive::of(&why, now)),
             log: log.filter(|_| phase.is_some_and(shows_log)).map(plain),
         }
+    }
+
+    /// The same, with what it means that the table is blind: what runs is let alone, and cannot be reached anew.
+    pub(super) fn seen(self, sighted: bool) -> Self {
+        if sighted || self.phase != "ready" {
+            return self;
+        }
+        let CauseWords { name: code, detail, hint } = CauseCode::ClusterUnreachable.words();
+        let cause = Cause { code, detail: detail.to_owned(), hint: hint.to_owned() };
+        Self { cause: Some(cause), ..self }
+    }
+
+    /// Whether it can be opened now.
+    pub(super) fn opens(&self) -> bool {
+        self.phase == "ready" && self.cause.is_none()
     }
 
     /// Whether this tells something that the other did not: passing time alone is no news.
@@ -134,7 +151,7 @@ impl Status {
 
     /// Whether nothing more comes of what is under way: the one who waits can act.
     pub(super) fn is_final(&self) -> bool {
-        matches!(self.phase, "ready" | "failed")
+        self.opens() || self.phase == "failed"
     }
 }
 
@@ -260,7 +277,7 @@ pub(super) mod tests {
         assert_eq!(document(None, None, now), json!({"workspace": "alice", "phase": "stopped"}));
         let base = |phase: &str| json!({"workspace": "alice", "phase": phase, "template": "demo", "since": "2026-11-21T11:59:50Z", "since_s": 10});
         let since = ago(now, 10);
-        for phase in [Phase::Stopped, Phase::Stopping] {
+        for phase in [Phase::Stopped, Phase::stopping()] {
             let name = phase.as_str();
             assert_eq!(document(Some(&entry(phase, since)), Some("noise"), now), base(name));
         }
@@ -331,5 +348,24 @@ pub(super) mod tests {
         ] {
             assert_eq!(plain(output), text, "{output:?}");
         }
+    }
+
+    #[test]
+    fn what_is_ready_and_not_seen_cannot_be_opened_and_says_why() {
+        let id = WorkspaceId::parse("alice").unwrap();
+        let of = |phase| Status::of(&id, Some(&entry(phase, Instant::now())), None, Now::read());
+        let config = config::Config::parse("f", crate::lab::CONFIG, &|_| None).unwrap();
+        let route = control::Route {
+            generation: control::Generation("1".into()),
+            address: control::Address::Unix("s".into()),
+            template: config.templates.into_values().next().unwrap(),
+            ended: tokio_util::sync::CancellationToken::new(),
+        };
+        let ready = || of(Phase::Ready(route.clone()));
+        assert!(ready().seen(true).opens() && ready().seen(true).is_final());
+        let unseen = ready().seen(false);
+        assert!(!unseen.opens() && !unseen.is_final() && unseen.is_news_after(&ready()));
+        assert_eq!((unseen.phase, unseen.cause.unwrap().code), ("ready", "cluster_unreachable"));
+        assert_eq!(of(Phase::Stopped).seen(false).cause, None);
     }
 }

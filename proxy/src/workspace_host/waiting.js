@@ -19,7 +19,14 @@ let base = { seconds: Number(at("elapsed").dataset.seconds), at: performance.now
 
 // ---- What is shown -------------------------------------------------------------------------------------
 
-function viewOf(phase) {
+/** Whether it can be opened: while the cluster is not seen, what is ready has a cause why it cannot. */
+function opens(status) {
+  return status.phase === "ready" && !status.cause;
+}
+
+function viewOf(status) {
+  const { phase } = status;
+  if (phase === "ready" && !opens(status)) return "unseen";
   if (woken && phase === "stopped") return "starting";
   if (woken && phase === "stopping") return "restarting";
   return phase;
@@ -36,7 +43,7 @@ function show(status) {
     settling = setTimeout(() => { woken = false; show(status); }, SETTLES);
   }
   if (status.phase === "queued" || status.phase === "starting") woken = true;
-  const view = viewOf(status.phase);
+  const view = viewOf(status);
   root.dataset.view = view;
   for (const words of root.querySelectorAll("[data-words]")) {
     words.hidden = words.dataset.words !== view;
@@ -98,7 +105,7 @@ function showOutput(log) {
 function heard(status) {
   if (leaving) return;
   show(status);
-  if (status.phase === "ready") return leave();
+  if (opens(status)) return leave();
   if (status.phase === "failed") rest();
 }
 
@@ -176,7 +183,7 @@ for (const form of root.querySelectorAll("form")) {
       if (answer.ok) {
         woken = true;
         show(told);
-        if (told.phase === "ready") leave();
+        if (opens(told)) leave();
         else listen();
       } else {
         text(at("refused"), told.detail ?? "It could not be started.");

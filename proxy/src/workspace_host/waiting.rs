@@ -39,7 +39,7 @@ struct View {
 /// Queue, start, open.
 const STEPS: [&str; 3] = ["In line", "Starting", "Ready"];
 
-const VIEWS: [View; 7] = [
+const VIEWS: [View; 8] = [
     View {
         name: "queued",
         heading: "Waiting for a place",
@@ -54,6 +54,13 @@ const VIEWS: [View; 7] = [
         step: Some(1),
     },
     View { name: "ready", heading: "Your workspace is ready", lead: "Opening it now.", step: Some(2) },
+    View {
+        name: "unseen",
+        heading: "The cluster is not seen just now",
+        lead: "Your workspace goes on running, and your files are safe. It opens here by itself as soon as the \
+               cluster is seen again.",
+        step: Some(2),
+    },
     View {
         name: "restarting",
         heading: "Stopping, then starting again",
@@ -86,6 +93,7 @@ impl Shown<'_> {
         let name = match (self.status.phase, self.woken) {
             ("stopped", true) => "starting",
             ("stopping", true) => "restarting",
+            ("ready", _) if !self.status.opens() => "unseen",
             (phase, _) => phase,
         };
         VIEWS.iter().find(|view| view.name == name).unwrap_or(&VIEWS[1])
@@ -284,8 +292,8 @@ mod tests {
             (Some(Phase::Stopped), false, "stopped", false),
             (Some(Phase::Queued { position: 3 }), false, "queued", true),
             (Some(Phase::starting(control::Step::Asked)), false, "starting", true),
-            (Some(Phase::Stopping), true, "restarting", true),
-            (Some(Phase::Stopping), false, "stopping", false),
+            (Some(Phase::stopping()), true, "restarting", true),
+            (Some(Phase::stopping()), false, "stopping", false),
             (Some(failed(now)), false, "failed", false),
         ] {
             let html = shown(&status(phase, None), woken, "/");

@@ -145,6 +145,12 @@ impl Floor {
         self.upstream.send_replace(Some(upstream));
     }
 
+    /// Lets the driver tell whether it hears anything.
+    pub async fn is_sighted(&self, sighted: bool) {
+        self.events.send(Event::Sighted(sighted)).unwrap();
+        until("the table tells it", || self.edge.workspaces.sighted() == sighted).await;
+    }
+
     /// Lets the driver tell that another instance, of another owner, has taken the workspace's place.
     pub async fn is_somebody_elses(&self) {
         let id = WorkspaceId::parse("alice").unwrap();

@@ -11,13 +11,18 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 /// A masked text frame "Hello" (RFC 6455 §5.7), and the same unmasked.
 const HELLO: [u8; 11] = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
-const HELLO_BACK: [u8; 7] = [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f];
+pub const HELLO_BACK: [u8; 7] = [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f];
 
 /// Answers an upgrade and its first frame with all that it has to say, at once; then listens.
-async fn fast(mut tcp: TcpStream) {
+pub async fn fast(tcp: TcpStream) {
+    fast_and(tcp, OK).await;
+}
+
+/// As [`fast`], with this answer to what is no upgrade.
+pub async fn fast_and(mut tcp: TcpStream, answer: &str) {
     while let Some(head) = read_head(&mut tcp).await {
         if !head.to_ascii_lowercase().contains("upgrade: websocket") {
-            let _ = tcp.write_all(OK.as_bytes()).await;
+            let _ = tcp.write_all(answer.as_bytes()).await;
             continue;
         }
         let answer = format!(
@@ -33,7 +38,7 @@ async fn fast(mut tcp: TcpStream) {
     }
 }
 
-fn upgrade(floor: &Floor) -> String {
+pub fn upgrade(floor: &Floor) -> String {
     let head = floor.head("GET /socket");
     format!(
         "{head}Origin: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -42,7 +47,7 @@ fn upgrade(floor: &Floor) -> String {
     )
 }
 
-async fn hello_back(client: &mut TcpStream) -> [u8; HELLO_BACK.len()] {
+pub async fn hello_back(client: &mut TcpStream) -> [u8; HELLO_BACK.len()] {
     let mut frame = [0; HELLO_BACK.len()];
     tokio::time::timeout(SOON, client.read_exact(&mut frame)).await.expect("a frame comes").unwrap();
     frame

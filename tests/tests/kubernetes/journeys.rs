@@ -3,7 +3,103 @@
 use crate::{STARTED, at_work, await_phase, pod_uid, shown};
 use http::{Method, StatusCode};
 use serde_json::json;
-use tests::{Closed, Cluster, Person, Realm, wait_for};
+use tests::{Closed, Cluster, Person, Realm, Usher, wait_for};
+
+/// How many writes of workspaces' objects an Usher has made.
+async fn writes(usher: &Usher) -> usize {
+    let text = usher.admin("/metrics").send().await.text();
+    let calls = text.lines().filter(|line| line.starts_with("usher_kubernetes_requests_total{"));
+    let of_workspaces = calls.filter(|line| line.contains("\"statefulsets\"") || line.contains("\"pods\""));
+    let writes = of_workspaces.filter(|line| {
+        ["create", "patch", "delete", "get", "list"]
+            .iter()
+            .any(|verb| line.contains(&format!("verb=\"{verb}\"")))
+    });
+    let counts = writes.map(|line| line.rsplit_once(' ').expect("a sample has a value").1);
+    counts.map(|count| count.parse::<usize>().expect("calls are counted whole")).sum()
+}
+
+#[tokio::test]
+async fn a_spawn_takes_two_calls_of_the_api() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    let usher = realm.setup("").await.start().await;
+    // At its start it looks whether the namespace is there.
+    let before = writes(&usher).await;
+    let mut alice = at_work(&usher, "alice").await;
+    assert_eq!(writes(&usher).await - before, 2, "the first start: created with its want, then started");
+    assert!(alice.press("stop").await.status.is_success());
+    await_phase(&alice, "stopped").await;
+    assert_eq!(writes(&usher).await - before, 3, "a stop");
+    alice.visit("/").await;
+    await_phase(&alice, "ready").await;
+    assert_eq!(writes(&usher).await - before, 5, "a start of what is there: its want, then its start");
+}
+
+#[tokio::test]
+async fn a_start_that_a_broken_template_holds_up_goes_on_with_the_mended_one_when_somebody_tries_again() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    let broken = realm.demo("node_selector = { disk = \"none-has-it\" }");
+    let usher = realm.setup(&broken).await.start().await;
+    let mut alice = Person::logged_in(&usher, "alice").await;
+    wait_for("the cause", STARTED, async || {
+        (alice.status().await["cause"]["code"] == "unschedulable").then_some(())
+    })
+    .await;
+    let before = pod_uid(&realm, "alice").await;
+
+    let usher = usher.replaced_by(realm.setup("").await).await;
+    alice.moved_to(&usher);
+    await_phase(&alice, "starting").await;
+    assert_eq!(pod_uid(&realm, "alice").await, before, "what is on its way is taken over as it is");
+    assert!(alice.press("start").await.status.is_success());
+    await_phase(&alice, "ready").await;
+    assert_ne!(pod_uid(&realm, "alice").await, before);
+}
+
+#[tokio::test]
+async fn a_workspace_that_is_deleted_takes_its_files_along_only_if_so_asked() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    let usher = realm.setup("").await.start().await;
+    let mut alice = at_work(&usher, "alice").await;
+    alice.fetch(Method::PUT, "/note").body("kept").send().await;
+    let gone = async |object: &str| {
+        wait_for(&format!("{object} to be gone"), STARTED, async || {
+            shown(&realm, object, "{.metadata.name}").await.is_none().then_some(())
+        })
+        .await;
+    };
+    let (deleted, said) = usher.command(&["delete", "alice"]);
+    assert!(deleted, "{said}");
+    gone("statefulset/alice").await;
+    gone("pod/alice-0").await;
+    assert!(shown(&realm, "persistentvolumeclaim/home-alice-0", "{.metadata.name}").await.is_some());
+
+    alice.visit("/").await;
+    await_phase(&alice, "ready").await;
+    assert_eq!(alice.fetch(Method::GET, "/note").send().await.text(), "kept");
+    let (deleted, said) = usher.command(&["delete", "alice", "--with-volume"]);
+    assert!(deleted, "{said}");
+    gone("statefulset/alice").await;
+    gone("persistentvolumeclaim/home-alice-0").await;
+}
+
+#[tokio::test]
+async fn an_usher_without_its_rights_says_what_lacks_and_where() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    let usher = realm.setup("").await.start().await;
+    cluster.kubectl(&["delete", "role", "usher", "--namespace", &realm.workspaces]).await;
+    let (started, said) = usher.command(&["serve"]);
+    assert!(!started, "{said}");
+    let lacks = format!(
+        "may not watch statefulsets.apps, create statefulsets.apps, patch statefulsets.apps, watch pods in namespace {}",
+        realm.workspaces
+    );
+    assert!(said.contains(&lacks), "{said}");
+}
 
 #[tokio::test]
 async fn a_visit_starts_a_pod_that_serves_and_keeps_its_files_over_a_stop() {

@@ -2,6 +2,8 @@
 
 mod causes;
 mod journeys;
+mod outages;
+mod replicas;
 
 use std::time::Duration;
 use tests::{Person, Realm, Usher, wait_for};

@@ -31,6 +31,7 @@ impl KubernetesDriver {
         let deleted = self.inner.client.delete::<StatefulSet>(self.namespace(), &name, &how).await;
         deleted.map_err(|error| self.cause("delete", "statefulsets.apps", &name, &error))?;
         self.forget(id, Some(&known));
+        self.let_go(id, known.body).await;
         Ok(())
     }
 
@@ -68,7 +69,8 @@ pub(crate) async fn force(inner: &Inner, id: &WorkspaceId, pod: &Generation) {
 }
 
 async fn remove_pod(inner: &Inner, id: &WorkspaceId, how: &DeleteParams) -> Result<(), CallError> {
-    match inner.client.delete::<Pod>(&inner.kubernetes.namespace, &names::pod(id), how).await {
+    let name = inner.fold().look(id).map_or_else(|| names::pod(id), |known| known.pod_name());
+    match inner.client.delete::<Pod>(&inner.kubernetes.namespace, &name, how).await {
         // Another has its name by now.
         Err(error) if error.code() == Some(409) => Ok(()),
         deleted => deleted.map(drop),

@@ -67,7 +67,7 @@ fn phase_word(phase: &ObservedPhase) -> String {
     match phase {
         ObservedPhase::Stopped => "stopped".to_owned(),
         ObservedPhase::Wanted { order } => format!("wanted {}", order.within),
-        ObservedPhase::Stopping { generation } => format!("stopping {generation}"),
+        ObservedPhase::Stopping { generation, .. } => format!("stopping {generation}"),
         ObservedPhase::Failed { cause } => format!("failed {}", cause.code.as_str()),
         ObservedPhase::Running { generation, address, step, trouble } => {
             let generation = generation.as_ref().map_or("none".to_owned(), ToString::to_string);

@@ -28,7 +28,7 @@ fn known(image: &str, patch: Value) -> Known {
     apply(&mut set, json!({ "metadata": { "uid": "set-1", "resourceVersion": "40" } }));
     apply(&mut set, patch);
     let set: StatefulSet = serde_json::from_value(set).unwrap();
-    Known { notes: Notes::of(&set).unwrap(), set: Arc::new(set), pod: None }
+    Known { notes: Notes::of(&set).unwrap(), set: Arc::new(set), pod: None, body: None }
 }
 
 /// With a pod, whose program has this state.

@@ -1,0 +1,324 @@
+//! The way to a workspace: what may be dialled, and when. All connections to workspaces are opened here, those of
+//! Pingora's pools and those of tunnels alike.
+
+use crate::access::Forward;
+use crate::edge::Edge;
+use crate::refusal::{Code, Refusal};
+use async_trait::async_trait;
+use config::{Config, Driver, WorkspaceId};
+use control::{Address, Entry, Generation, Phase, Workspaces};
+use pingora::connectors::l4;
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::protocols::l4::stream::Stream as PooledStream;
+use pingora::{Error, ErrorType};
+use socket2::{SockRef, TcpKeepalive};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, io};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+use tokio_util::either::Either;
+
+/// A connection to a workspace.
+pub(crate) type Stream = Either<TcpStream, UnixStream>;
+
+/// Why no connection was opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DialError {
+    /// What the table says of addresses is not known to be true, and was not in time.
+    #[error("the cluster is not seen")]
+    Unseen,
+    /// The table says otherwise by now.
+    #[error("the instance that was admitted to is not there any more")]
+    Ended,
+    /// The address is none that a pod may have.
+    #[error("the address is in none of kubernetes.pod_networks")]
+    NotAPod,
+    /// Nobody accepts there, or not in time.
+    #[error(transparent)]
+    Failed(#[from] io::Error),
+}
+
+/// The right to open connections to one instance of a workspace, for as long as the table tells of it.
+pub(crate) struct Dial {
+    edge: Arc<Edge>,
+    config: Arc<Config>,
+    id: WorkspaceId,
+    generation: Generation,
+    /// How long the table is waited for while it is blind.
+    patience: Duration,
+}
+
+/// How long a connect may take: the workspace is ready, so it accepts at once or is gone.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// When a silent peer is asked whether it is there, how often again and how many times; and how long bytes may
+/// stay unacknowledged. A tunnel has no other way to notice a workspace that vanished without a word.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 3;
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
+/// When somebody should ask again who came while the cluster was not seen: a watch is taken up again every 8 s.
+const ASK_AGAIN_UNSEEN: u32 = 10;
+/// The mark of [`DialError::Unseen`] on its way through Pingora.
+const UNSEEN: ErrorType = ErrorType::Custom("the cluster is not seen");
+
+impl Dial {
+    /// For an admitted request.
+    pub(crate) fn of(edge: Arc<Edge>, config: Arc<Config>, forward: &Forward) -> Self {
+        Self {
+            edge,
+            config,
+            id: forward.permit.id().clone(),
+            generation: forward.route.generation.clone(),
+            patience: forward.patience,
+        }
+    }
+
+    /// Connects, as soon as the table may be believed and if it still tells of this instance.
+    ///
+    /// # Errors
+    /// The table is blind for too long, it tells of another instance, the address is no pod's, or nobody accepts.
+    pub(crate) async fn open(&self, address: &Address) -> Result<Stream, DialError> {
+        if !is_allowed(&self.config.driver, address) {
+            tracing::error!(workspace.name = %self.id, "a workspace was not dialled: its address is no pod's");
+            return Err(DialError::NotAPod);
+        }
+        let workspaces = &self.edge.workspaces;
+        timeout(self.patience, seen(workspaces)).await.map_err(|_| DialError::Unseen)??;
+        // Looked up after the table was found to be true: who was admitted before may know an older one.
+        if !self.is_told_by(workspaces.lookup(&self.id).as_deref()) {
+            return Err(DialError::Ended);
+        }
+        let connected = timeout(CONNECT_TIMEOUT, connect(address)).await;
+        Ok(connected.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "nobody accepted in time"))??)
+    }
+
+    fn is_told_by(&self, entry: Option<&Entry>) -> bool {
+        matches!(entry, Some(Entry { phase: Phase::Ready(route), .. }) if route.generation == self.generation)
+    }
+}
+
+impl DialError {
+    /// What a client is told.
+    pub(crate) fn refusal(&self) -> Refusal {
+        match self {
+            Self::Unseen => unseen(),
+            Self::Ended => Refusal::new(Code::WorkspaceStopped),
+            Self::NotAPod | Self::Failed(_) => {
+                Refusal::with(Code::BadUpstream, "The workspace cannot be reached.")
+            }
+        }
+    }
+}
+
+/// What a client is told of a connect that failed within Pingora, where it is more than that.
+pub(crate) fn refusal_of(error: &Error) -> Option<Refusal> {
+    (*error.etype() == UNSEEN).then(unseen)
+}
+
+fn unseen() -> Refusal {
+    Refusal { retry_after: Some(ASK_AGAIN_UNSEEN), ..Refusal::new(Code::Unseen) }
+}
+
+/// Completes when the table may be believed.
+async fn seen(workspaces: &Workspaces) -> Result<(), DialError> {
+    let mut changes = workspaces.changes();
+    while !workspaces.sighted() {
+        changes.changed().await.map_err(|_| DialError::Unseen)?;
+    }
+    Ok(())
+}
+
+/// Whether a driver's workspaces may be at an address.
+fn is_allowed(driver: &Driver, address: &Address) -> bool {
+    match (driver, address) {
+        (Driver::Process, _) => true,
+        (Driver::Kubernetes(kubernetes), Address::Tcp(address)) => kubernetes.may_dial(address.ip()),
+        (Driver::Kubernetes(_), Address::Unix(_)) => false,
+    }
+}
+
+/// Pingora asks for a connection when its pool has none.
+#[async_trait]
+impl l4::Connect for Dial {
+    async fn connect(&self, address: &SocketAddr) -> pingora::Result<PooledStream> {
+        let address = match address {
+            SocketAddr::Inet(address) => Address::Tcp(*address),
+            SocketAddr::Unix(address) => {
+                Address::Unix(address.as_pathname().unwrap_or("".as_ref()).to_owned())
+            }
+        };
+        match self.open(&address).await {
+            Ok(Either::Left(stream)) => Ok(stream.into()),
+            Ok(Either::Right(stream)) => Ok(stream.into()),
+            Err(DialError::Failed(error)) => {
+                Err(Error::because(ErrorType::ConnectError, "no workspace", error))
+            }
+            Err(error @ DialError::Unseen) => Err(Error::because(UNSEEN, "no sight", error)),
+            Err(error) => Err(Error::because(ErrorType::ConnectError, "no way", error)),
+        }
+    }
+}
+
+impl fmt::Debug for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dial({} {})", self.id, self.generation)
+    }
+}
+
+async fn connect(address: &Address) -> io::Result<Stream> {
+    match address {
+        Address::Unix(path) => Ok(Either::Right(UnixStream::connect(path).await?)),
+        Address::Tcp(address) => {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let socket = SockRef::from(&stream);
+            socket.set_tcp_keepalive(
+                &TcpKeepalive::new()
+                    .with_time(KEEPALIVE_TIME)
+                    .with_interval(KEEPALIVE_INTERVAL)
+                    .with_retries(KEEPALIVE_RETRIES),
+            )?;
+            socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+            Ok(Either::Left(stream))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::ListenerFacts;
+    use crate::lab::{CONFIG, Lab};
+    use control::{Event, Grant, Identity, Observed, ObservedPhase};
+    use tokio::net::TcpListener;
+
+    const PODS: &str = r#"
+domain = "lab.localhost"
+driver = "kubernetes"
+state_dir = "/nowhere"
+kubernetes = { namespace = "workspaces" }
+listeners = [{ address = "127.0.0.1:8080" }]
+login = { development = true }
+access = { allow = "true", template = "'demo'" }
+[templates.demo]
+image = "demo"
+port = 8888
+volume = "none"
+resources = { cpu = 1, memory = "1Gi" }
+"#;
+
+    fn alice() -> WorkspaceId {
+        WorkspaceId::parse("alice").unwrap()
+    }
+
+    /// Has the driver tell that alice's instance of this number runs at an address.
+    fn runs(lab: &Lab, number: u32, address: &Address) {
+        let owner = Identity { issuer: Identity::DEVELOPMENT.to_owned(), subject: "alice".to_owned() };
+        let template = config::TemplateName::parse("demo").unwrap();
+        let phase = ObservedPhase::started(generation(number), Some(address.clone()));
+        lab.tell(Event::Seen(Observed::alone(alice(), owner, template, Grant::default(), phase)));
+    }
+
+    fn generation(number: u32) -> Generation {
+        Generation(number.to_string().into())
+    }
+
+    async fn until(lab: &Lab, is_so: impl Fn(&Workspaces) -> bool) {
+        let mut changes = lab.edge.workspaces.changes();
+        while !is_so(&lab.edge.workspaces) {
+            timeout(Duration::from_secs(20), changes.changed()).await.expect("it comes so").unwrap();
+        }
+    }
+
+    fn dial(lab: &Lab, number: u32, patience: Duration) -> Dial {
+        let (edge, config) = (lab.edge.clone(), lab.edge.config.load_full());
+        Dial { edge, config, id: alice(), generation: generation(number), patience }
+    }
+
+    /// A lab whose alice runs behind a listener.
+    async fn lab(config: &str) -> (Lab, TcpListener, Address) {
+        let lab = Lab::with(config, ListenerFacts { tls: false, public_port: 8080, loopback: true }).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::Tcp(listener.local_addr().unwrap());
+        runs(&lab, 1, &address);
+        until(&lab, |table| {
+            table.lookup(&alice()).is_some_and(|entry| matches!(entry.phase, Phase::Ready(_)))
+        })
+        .await;
+        listener.accept().await.expect("the prober came");
+        (lab, listener, address)
+    }
+
+    #[test]
+    fn only_addresses_that_pods_may_have_are_dialled() {
+        let config = |networks: &str| {
+            let text = PODS.replace("namespace =", &format!("{networks} namespace ="));
+            Config::parse("f", &text, &|_| None).unwrap()
+        };
+        let (default, named) = (config(""), config("pod_networks = ['0.0.0.0/0', '2001:db8::/32'],"));
+        for (address, by_default, by_name) in [
+            ("10.1.2.3:80", true, true),
+            ("192.168.0.1:80", true, true),
+            ("[::ffff:10.1.2.3]:80", true, true),
+            ("[fd00::1]:80", true, false),
+            ("[2001:db8::1]:80", false, true),
+            ("203.0.113.1:80", false, true),
+            ("127.0.0.1:80", false, false),
+            ("[::1]:80", false, false),
+            ("[::ffff:127.0.0.1]:80", false, false),
+            ("169.254.169.254:80", false, false),
+            ("[fe80::1]:80", false, false),
+            ("0.0.0.0:80", false, false),
+        ] {
+            let address = Address::Tcp(address.parse().unwrap());
+            assert_eq!(is_allowed(&default.driver, &address), by_default, "{address:?}");
+            assert_eq!(is_allowed(&named.driver, &address), by_name, "{address:?}");
+        }
+        assert!(!is_allowed(&default.driver, &Address::Unix("/run/containerd/containerd.sock".into())));
+        let process = Config::parse("f", CONFIG, &|_| None).unwrap();
+        assert!(is_allowed(&process.driver, &Address::Tcp(([127, 0, 0, 1], 80).into())));
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_claims_an_address_of_the_node_is_not_dialled() {
+        let (lab, listener, address) = lab(PODS).await;
+        let refused = dial(&lab, 1, Duration::ZERO).open(&address).await;
+        assert!(matches!(refused, Err(DialError::NotAPod)), "{refused:?}");
+        assert!(futures_util::FutureExt::now_or_never(listener.accept()).is_none());
+    }
+
+    #[tokio::test]
+    async fn while_the_table_is_blind_a_dial_waits_so_long_and_no_longer() {
+        let (lab, listener, address) = lab(CONFIG).await;
+        assert!(dial(&lab, 1, Duration::ZERO).open(&address).await.is_ok());
+        listener.accept().await.unwrap();
+        lab.tell(Event::Sighted(false));
+        until(&lab, |table| !table.sighted()).await;
+        for patience in [Duration::ZERO, Duration::from_millis(20)] {
+            let refused = dial(&lab, 1, patience).open(&address).await.unwrap_err();
+            let refusal = refused.refusal();
+            assert_eq!((refusal.code, refusal.retry_after), (Code::Unseen, Some(10)), "{refused}");
+        }
+        assert!(futures_util::FutureExt::now_or_never(listener.accept()).is_none());
+        let waiting = dial(&lab, 1, Duration::from_secs(60));
+        let (opened, ()) = tokio::join!(waiting.open(&address), async { lab.tell(Event::Sighted(true)) });
+        assert!(opened.is_ok(), "{opened:?}");
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_is_gone_when_the_table_sees_again_is_not_dialled() {
+        let (lab, listener, address) = lab(CONFIG).await;
+        lab.tell(Event::Sighted(false));
+        until(&lab, |table| !table.sighted()).await;
+        let waiting = dial(&lab, 1, Duration::from_secs(60));
+        // As a list tells that comes after the silence: what there is now, and then that it is all.
+        let list = async {
+            runs(&lab, 2, &Address::Tcp(([127, 0, 0, 1], 1).into()));
+            lab.tell(Event::Sighted(true));
+        };
+        let (opened, ()) = tokio::join!(waiting.open(&address), list);
+        assert!(matches!(opened, Err(DialError::Ended)), "{opened:?}");
+        assert!(futures_util::FutureExt::now_or_never(listener.accept()).is_none(), "another's by now");
+    }
+}
