@@ -112,6 +112,7 @@ test('what operators do to a pod by hand is told on its page, and it comes back'
     const before = await uid();
     await release.desks('delete', 'pod/carol-0');
     await page.goto(release.url('carol', '/lab/tree/Untitled.ipynb'));
+    await page.getByText('removed', { exact: true }).waitFor();
     await screenshot(page, 'kubernetes-deleted-1');
     await showsNotebook(page);
     assert.notEqual(await uid(), before);
@@ -124,7 +125,7 @@ test('what operators do to a pod by hand is told on its page, and it comes back'
     try {
       await cluster.kubectl('drain', 'node1', ...rest);
       await page.goto(release.url('carol', '/lab/tree/Untitled.ipynb'));
-      await page.getByText(/no node/i).first().waitFor();
+      await page.getByText('unschedulable', { exact: true }).waitFor();
       await screenshot(page, 'kubernetes-drained-1');
     } finally {
       await cluster.kubectl('uncordon', 'node1');
