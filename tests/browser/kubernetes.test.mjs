@@ -29,6 +29,7 @@ port = 8888
 ready = { path = "/api" }
 notice = true
 stop_grace = "2s"
+start_timeout = "5m"
 volume = { size = "1Gi" }
 pod = { containers = [{ name = "workspace", workingDir = "/home/workspace" }] }
 background = ["GET /api/kernels*", "GET /api/kernelspecs*", "GET /api/terminals*", "GET /api/sessions*", "GET /api/contents*",
@@ -54,9 +55,12 @@ after(async () => {
 async function atWork(t, name) {
   const context = await newPerson(browser);
   // A pod, a volume and JupyterLab start one after the other.
-  context.setDefaultTimeout(120_000);
-  t.after(() => context.close());
+  context.setDefaultTimeout(240_000);
   const page = await context.newPage();
+  t.after(async () => {
+    await screenshot(page, `kubernetes-${name}-9-at-the-end`);
+    await context.close();
+  });
   await openShadows(page);
   await enter(page, release.url(name, '/lab?from=mail#part'), name);
   const { pathname, search, hash } = new URL(page.url());
@@ -83,7 +87,7 @@ function showsNotebook(page) {
   return page.locator('.jp-Notebook .cm-content', { hasText: 'print(6*7)' }).first().waitFor();
 }
 
-test('alice and bob work in pods of their own, stop, and find their files again', { timeout: 600_000 }, async (t) => {
+test('alice and bob work in pods of their own, stop, and find their files again', { timeout: 900_000 }, async (t) => {
   const alice = await atWork(t, 'alice');
   const bob = await atWork(t, 'bob');
   await screenshot(alice.page, 'kubernetes-alice-2-at-work');
@@ -100,7 +104,7 @@ test('alice and bob work in pods of their own, stop, and find their files again'
   assert.match(await saved(bob.page), /print\(6\*7\)/, 'bob was disturbed');
 });
 
-test('what operators do to a pod by hand is told on its page, and it comes back', { timeout: 600_000 }, async (t) => {
+test('what operators do to a pod by hand is told on its page, and it comes back', { timeout: 900_000 }, async (t) => {
   const { page } = await atWork(t, 'carol');
   const uid = () => release.desks('get', 'pod/carol-0', '--output=jsonpath={.metadata.uid}', '--ignore-not-found');
 
@@ -108,6 +112,7 @@ test('what operators do to a pod by hand is told on its page, and it comes back'
     const before = await uid();
     await release.desks('delete', 'pod/carol-0');
     await page.goto(release.url('carol', '/lab/tree/Untitled.ipynb'));
+    await page.getByText('removed', { exact: true }).waitFor();
     await screenshot(page, 'kubernetes-deleted-1');
     await showsNotebook(page);
     assert.notEqual(await uid(), before);
@@ -120,7 +125,7 @@ test('what operators do to a pod by hand is told on its page, and it comes back'
     try {
       await cluster.kubectl('drain', 'node1', ...rest);
       await page.goto(release.url('carol', '/lab/tree/Untitled.ipynb'));
-      await page.getByText(/no node/i).first().waitFor();
+      await page.getByText('unschedulable', { exact: true }).waitFor();
       await screenshot(page, 'kubernetes-drained-1');
     } finally {
       await cluster.kubectl('uncordon', 'node1');
