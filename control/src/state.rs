@@ -4,11 +4,13 @@
 //! is to be done about the result is for [`crate::reconcile`] to say.
 
 mod apply;
+mod demands;
 mod fold;
 mod outcomes;
 mod requests;
 
 pub(crate) use apply::Effect;
+pub(crate) use demands::Demands;
 pub(crate) use outcomes::Outcome;
 
 use crate::peers::Peers;
@@ -18,7 +20,7 @@ use crate::{
     Activity, Address, Cause, CauseCode, Entry, Generation, Grant, Identity, Mark, Order, Phase, Route, Step,
     StopReason, Terms, Trouble,
 };
-use config::{Template, TemplateName, WorkspaceId};
+use config::{Amount, Quota, QuotaName, Template, TemplateName, WorkspaceId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) templates: BTreeMap<TemplateName, Arc<Template>>,
     pub(crate) concurrent: usize,
     pub(crate) queue: usize,
+    pub(crate) quotas: BTreeMap<QuotaName, Arc<Quota>>,
+    pub(crate) demands: Demands,
 }
 
 impl Settings {
@@ -41,7 +45,16 @@ impl Settings {
             templates: config.templates.clone(),
             concurrent: config.spawn.concurrent,
             queue: config.spawn.queue,
+            quotas: config.quotas.clone(),
+            demands: Demands::default(),
         }
+    }
+
+    /// How much of a resource a workspace of this template requests, admitted with this.
+    pub(crate) fn amount(&self, template: &TemplateName, grant: &Grant, resource: &str) -> Amount {
+        let template = self.templates.get(template);
+        let demand = template.map(|template| self.demands.of(template, &grant.values));
+        demand.and_then(|demand| demand.get(resource).copied()).unwrap_or_default()
     }
 }
 
@@ -280,6 +293,14 @@ impl Stage {
 }
 
 impl Workspace {
+    /// What it runs with, or will when its turn comes.
+    pub(crate) fn admitted(&self) -> &Grant {
+        match &self.stage {
+            Stage::Queued(want) | Stage::Stopping(Stopping { then: Then::Start(want), .. }) => &want.grant,
+            _ => &self.grant,
+        }
+    }
+
     /// As it is published; `position` matters only in the queue.
     fn phase(&self, position: usize) -> Phase {
         match &self.stage {

@@ -5,6 +5,8 @@ mod idle;
 mod pod;
 mod process;
 
+pub(super) use pod::qualified_name;
+
 use super::placeholder::{self, Used};
 use super::{Environment, SECOND};
 use crate::model::{ReadyProbe, Runs, Template};
