@@ -67,6 +67,11 @@ impl Text {
 }
 
 impl Rule {
+    /// The key below the template: `resources.memory`.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     fn evaluate(&self, subject: &Subject, request: &RequestFacts) -> Result<String, BadValue> {
         let bad = |problem: String| BadValue { key: self.key.clone(), problem };
         let text = self.expression.evaluate(subject, request).map_err(|error| bad(error.to_string()))?;

@@ -51,6 +51,11 @@ pub(crate) fn at(mark: &AtomicU64) -> Option<Instant> {
     }
 }
 
+/// The [`now_ms`] of some time; 0 where it lies before the process began.
+pub(crate) fn ms_of(at: Instant) -> u64 {
+    u64::try_from(at.saturating_duration_since(*START).as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The time of some [`now_ms`].
 fn time_of(ms: u64) -> Instant {
     *START + Duration::from_millis(ms)

@@ -144,6 +144,18 @@ impl CauseCode {
     pub fn as_str(self) -> &'static str {
         self.words().name
     }
+
+    /// Whether it is of the moment and of all: nothing that a workspace can help, and nothing to count against it.
+    pub(crate) fn is_passing(self) -> bool {
+        matches!(
+            self,
+            Self::ClusterUnreachable
+                | Self::ClusterRecovering
+                | Self::ClusterSlow
+                | Self::ClusterBusy
+                | Self::Conflict
+        )
+    }
 }
 
 /// What is always true of it, where no more is known.

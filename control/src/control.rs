@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use prometheus::Registry;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::WatchStream;
@@ -63,19 +64,20 @@ impl Control {
         let shared = driver.shared();
         let name = shared.as_ref().map_or(usage::ALONE, |shared| &shared.name).to_owned();
         let loaded = usage::load(&*records, &name).await?;
-        let limits = Limits::of(&config.borrow());
+        // A use is told within one period, and the telling takes far less than another.
+        let late = shared.as_ref().map_or(Duration::ZERO, |shared| shared.use_every * 2);
+        let limits = Limits::of(&config.borrow(), late);
         let (sessions, keeper) =
-            Keeper::new(records.clone(), limits, loaded.sessions, metrics.clone()).await?;
+            Keeper::new(records.clone(), limits, loaded.sessions.clone(), metrics.clone()).await?;
         let (workspaces, publisher, requests) = table::table(driver.clone());
-        let state = State::new(Settings::of(&config.borrow()), loaded.workspaces, shared.is_some());
         let (written, followed) = watch::channel(clock::now());
         let others = shared.as_ref().map(|shared| Others {
-            news: usage::others(&*records, name.clone()),
+            news: usage::others(&*records, name.clone(), sessions.clone()),
             leads: shared.leads.clone(),
             written: followed,
             seen: Arc::new(AtomicU64::new(0)),
         });
-        let use_kept = usage::Keeper {
+        let mut use_kept = usage::Keeper {
             records: records.clone(),
             workspaces: workspaces.clone(),
             sessions: sessions.clone(),
@@ -85,6 +87,11 @@ impl Control {
             seen: others.as_ref().map(|others| others.seen.clone()),
             written,
         };
+        if shared.is_some() {
+            // Before the driver is asked what there is, so that no mark is missed that does not wait for this Usher.
+            use_kept.register(&loaded).await?;
+        }
+        let state = State::new(Settings::of(&config.borrow()), loaded.workspaces, shared.is_some());
         let sources = Sources {
             events: driver.observe(),
             requests,
@@ -93,7 +100,7 @@ impl Control {
             shutdown: shutdown.clone(),
         };
         let control_loop = ControlLoop::new(state, publisher, driver, Probes::real(), metrics);
-        let limits = WatchStream::new(config).map(|config| Limits::of(&config)).boxed();
+        let limits = WatchStream::new(config).map(move |config| Limits::of(&config, late)).boxed();
         let tickets = Tickets::new(records.clone());
         let (swept, ended, stopped) = (tickets.clone(), shutdown.clone(), shutdown.clone());
         // A loop that fails ends all; after a shutdown each ends by itself, the record of last use last.

@@ -2,7 +2,6 @@
 
 use crate::metrics::Metrics;
 use crate::peers::PeerNews;
-use crate::reconcile::reconcile;
 use crate::state::{Effect, Note, Outcome, Settings, State};
 use crate::table::{Publisher, Request, Table};
 use crate::work::{Probes, Work};
@@ -197,14 +196,11 @@ impl ControlLoop {
     /// Decides until nothing is left to decide, publishes, and only then tells, cuts and acts: whoever is told
     /// or cut looks at a table that shows why, and no workspace is ended before its route is.
     fn turn(&mut self, now: Instant) {
-        loop {
-            let decisions = reconcile(&self.state, now);
-            if decisions.is_empty() {
-                break;
-            }
-            for decision in decisions {
-                self.effects.extend(self.state.apply(decision, now));
-            }
+        let (effects, rests) = self.state.settle(now);
+        self.effects.extend(effects);
+        if !rests {
+            self.metrics.unsettled.inc();
+            tracing::error!("the control loop comes to no decision; it goes on, and this is a mistake in it");
         }
         let news = std::mem::take(&mut self.state.news);
         self.publish(&news.changed);

@@ -21,7 +21,7 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Does one action. Idempotent: doing it again changes nothing and succeeds.
     ///
-    /// `Ok` means that it is under way; what became of it is told by [`Driver::observe`].
+    /// Of one workspace, one thing is asked for at a time. `Ok` means that it is under way; what became of it is told by [`Driver::observe`].
     ///
     /// # Errors
     /// The [`Cause`] for which it cannot be done.
@@ -92,11 +92,9 @@ pub enum Action {
         /// Whether the files go too.
         volume: bool,
     },
-    /// Look again at once at one that waits out a back-off.
-    Nudge {
-        /// Which.
-        id: WorkspaceId,
-    },
+    /// Look again at once at one that waits out a back-off. What never ran so far is made anew, from its template as
+    /// that is now.
+    Nudge(StartSpec),
 }
 
 /// Why a workspace is ended.
@@ -113,7 +111,8 @@ pub enum Stop {
 /// The first half of a stop, as it is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// Grows from mark to mark over all workspaces.
+    /// Grows from mark to mark over all workspaces, and is told in growing order also when all is told anew: whoever
+    /// is told of one has been told of all before it.
     pub number: u64,
     /// Why it would be stopped.
     pub reason: StopReason,
@@ -166,6 +165,10 @@ pub enum Address {
 
 /// What a driver saw.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are the large one: a box would only be one more thing to make"
+)]
 pub enum Event {
     /// A workspace is as told.
     Seen(Observed),
@@ -235,6 +238,8 @@ pub enum ObservedPhase {
     Stopping {
         /// Which instance.
         generation: Generation,
+        /// What holds it up.
+        trouble: Option<Cause>,
     },
     /// It ended by itself or could not be started, and nothing of it runs.
     Failed {
@@ -247,6 +252,11 @@ impl ObservedPhase {
     /// An instance whose main process runs.
     pub fn started(generation: Generation, address: Option<Address>) -> Self {
         Self::Running { generation: Some(generation), address, step: Step::Started, trouble: None }
+    }
+
+    /// An instance that is being ended as it should.
+    pub fn stopping(generation: Generation) -> Self {
+        Self::Stopping { generation, trouble: None }
     }
 }
 

@@ -26,16 +26,20 @@ mod plan;
 mod pods;
 mod profile;
 mod reading;
+mod rights;
 #[cfg(test)]
 pub(crate) mod testing;
+mod warm;
 mod watch;
 
 pub use client::{CallError, Client, ClientMetrics, ClientSettings, ConnectError, Created, Object};
 pub use judge::judge;
 pub use lease::{Lease, LeaseSettings};
+pub use rights::{RightsError, check};
+pub use warm::WarmMetrics;
 pub use watch::{Seen, Selection, watch};
 
-use config::Kubernetes;
+use config::{Config, Kubernetes};
 use fold::Fold;
 use listen::Watches;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -47,10 +51,6 @@ use tokio_util::sync::CancellationToken;
 
 /// The name of the lease of the Usher that stops what is idle.
 const REAPER: &str = "usher-reaper";
-/// Of how many workspaces something can be done at a time without one waiting for another: many more than calls are
-/// in flight.
-const TURNS: usize = 256;
-
 /// What the driver is told.
 #[derive(Debug, Clone)]
 pub struct KubernetesSettings {
@@ -60,6 +60,10 @@ pub struct KubernetesSettings {
     pub records_namespace: String,
     /// The name of this Usher: see [`replica_name`].
     pub replica: String,
+    /// Its templates say which warm workspaces are kept.
+    pub config: Receiver<Arc<Config>>,
+    /// What is counted of these.
+    pub warm: WarmMetrics,
 }
 
 /// Runs workspaces as pods of a cluster. Dropping it leaves them running.
@@ -76,8 +80,8 @@ struct Inner {
     woken: Notify,
     /// Counts what was told.
     told: Sender<u64>,
-    turns: Vec<tokio::sync::Mutex<()>>,
     leads: Receiver<bool>,
+    warm: WarmMetrics,
     /// Cancelled when nothing is heard any more, for whatever reason.
     broken: CancellationToken,
 }
@@ -98,7 +102,7 @@ impl KubernetesDriver {
         settings: KubernetesSettings,
         shutdown: CancellationToken,
     ) -> (Arc<Self>, JoinHandle<()>) {
-        let KubernetesSettings { kubernetes, records_namespace, replica } = settings;
+        let KubernetesSettings { kubernetes, records_namespace, replica, config, warm } = settings;
         let namespace = records_namespace;
         let lease = LeaseSettings { namespace, name: REAPER.to_owned(), replica: replica.clone() };
         let (lease, leads) = Lease::new(client, lease);
@@ -111,15 +115,17 @@ impl KubernetesDriver {
             replica,
             woken: Notify::new(),
             told: Sender::new(0),
-            turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
             leads,
+            warm,
             broken: broken.clone(),
         });
         let (listening, breaks) = (inner.clone(), broken.drop_guard());
+        let keeper = Self { inner: inner.clone() };
         let running = tokio::spawn(async move {
             let _breaks = breaks;
             let listen = shutdown.run_until_cancelled(listen::listen(listening, watches));
-            tokio::join!(lease.run(shutdown.clone()), listen);
+            let keep = shutdown.run_until_cancelled(warm::keep(keeper, config));
+            tokio::join!(lease.run(shutdown.clone()), listen, keep);
         });
         (Arc::new(Self { inner }), running)
     }

@@ -25,6 +25,8 @@ pub(crate) struct Metrics {
     pub(crate) sessions: IntGauge,
     /// Counts what the control loop's tasks lost by a panic.
     pub(crate) panics: IntCounter,
+    /// Counts turns of the control loop that ended although there was more to decide.
+    pub(crate) unsettled: IntCounter,
 }
 
 impl Metrics {
@@ -55,6 +57,10 @@ impl Metrics {
                 "usher_control_panics_total",
                 "Tasks of the control loop that panicked.",
             )?,
+            unsettled: IntCounter::new(
+                "usher_control_unsettled_total",
+                "Turns of the control loop that came to no end of deciding.",
+            )?,
         };
         metrics.register(registry)?;
         metrics.begin_at_zero();
@@ -69,7 +75,8 @@ impl Metrics {
         registry.register(Box::new(self.crashes.clone()))?;
         registry.register(Box::new(self.reaps.clone()))?;
         registry.register(Box::new(self.sessions.clone()))?;
-        registry.register(Box::new(self.panics.clone()))
+        registry.register(Box::new(self.panics.clone()))?;
+        registry.register(Box::new(self.unsettled.clone()))
     }
 
     /// Makes every series exist from the start, so that a rate over it has a beginning.
@@ -141,7 +148,7 @@ mod tests {
     fn the_phases_that_are_counted_are_those_that_are_published() {
         let queued = Phase::Queued { position: 1 };
         let starting = Phase::starting(Step::Asked);
-        for phase in [Phase::Stopped, queued, starting, Phase::Stopping] {
+        for phase in [Phase::Stopped, queued, starting, Phase::stopping()] {
             assert!(PHASES.contains(&phase.as_str()), "{phase:?}");
         }
     }

@@ -24,6 +24,8 @@ pub(crate) struct Peers {
     pub(crate) seen: u64,
     /// Whether this Usher could not tell the others for [`CUT_OFF`], and serves nobody.
     pub(crate) cut_off: bool,
+    /// The number of the newest mark that this Usher told, and heard itself tell.
+    echo: u64,
     others: BTreeMap<String, Peer>,
 }
 
@@ -38,8 +40,8 @@ struct Peer {
 pub(crate) enum PeerNews {
     /// One wrote.
     Told(Told),
-    /// One's record is gone.
-    Left(String),
+    /// What this Usher wrote itself, with the number of the newest mark that it had seen.
+    Echo(u64),
 }
 
 /// What one of the others wrote down.
@@ -56,20 +58,38 @@ pub(crate) struct Told {
 }
 
 impl Peers {
+    /// Whether this Usher may stop what is unused: one that is cut off does not know what the others do.
+    pub(crate) fn leads(&self) -> bool {
+        self.leads && !self.cut_off
+    }
+
     /// One of the others wrote.
     pub(crate) fn heard(&mut self, name: &str, seen: u64, now: Instant) {
         self.others.insert(name.to_owned(), Peer { heard: now, seen });
     }
 
-    /// One of the others ended, and took its record with it.
+    /// One of the others ended.
     pub(crate) fn left(&mut self, name: &str) {
         self.others.remove(name);
     }
 
-    /// Whether all others have told what they know since they saw this mark.
+    /// This Usher heard what it wrote itself, and so everything that any other wrote before.
+    pub(crate) fn echo(&mut self, seen: u64) {
+        self.echo = self.echo.max(seen);
+    }
+
+    /// Forgets those that were not heard for [`GONE`]; tells whether there were any.
+    pub(crate) fn forget_silent(&mut self, now: Instant) -> bool {
+        let before = self.others.len();
+        self.others.retain(|_, peer| now.saturating_duration_since(peer.heard) < GONE);
+        self.others.len() < before
+    }
+
+    /// Whether all have told what they know since they saw this mark: the others that are not gone, and this Usher
+    /// itself, or one that began to serve a moment ago might not have been heard of yet.
     pub(crate) fn have_seen(&self, mark: u64, now: Instant) -> bool {
         let lives = |peer: &&Peer| now.saturating_duration_since(peer.heard) < GONE;
-        self.others.values().filter(lives).all(|peer| peer.seen >= mark)
+        self.echo >= mark && self.others.values().filter(lives).all(|peer| peer.seen >= mark)
     }
 }
 
@@ -82,6 +102,9 @@ mod tests {
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         let mut peers = Peers::default();
+        assert!(!peers.have_seen(7, at(0)), "who is there is not known before it hears itself");
+        peers.echo(7);
+        peers.echo(6);
         assert!(peers.have_seen(7, at(0)), "nobody else is there");
         peers.heard("b", 7, at(0));
         peers.heard("c", 6, at(10));
@@ -89,6 +112,7 @@ mod tests {
         peers.heard("c", 7, at(30));
         assert!(peers.have_seen(7, at(40)));
         assert!(!peers.have_seen(8, at(40)));
+        peers.echo(8);
         peers.heard("b", 8, at(60));
         assert!(!peers.have_seen(8, at(329)), "c may only be slow");
         assert!(peers.have_seen(8, at(330)), "c is gone");
@@ -96,5 +120,6 @@ mod tests {
         assert!(!peers.have_seen(8, at(400)), "c is back");
         peers.left("c");
         assert!(peers.have_seen(8, at(400)));
+        assert!(peers.forget_silent(at(400)) && !peers.forget_silent(at(400)), "b is gone");
     }
 }

@@ -166,9 +166,7 @@ impl ProcessDriver {
                 let address = Some(address(&self.shared, run));
                 Some(ObservedPhase::started(generation(run), address))
             }
-            Found::Unfinished { run: Some(run), .. } => {
-                Some(ObservedPhase::Stopping { generation: generation(run) })
-            }
+            Found::Unfinished { run: Some(run), .. } => Some(ObservedPhase::stopping(generation(run))),
             // All but gone: only files and the record are left to remove.
             Found::Unfinished { run: None, .. } => None,
             Found::Idle => Some(ObservedPhase::Stopped),
@@ -225,7 +223,7 @@ impl Driver for ProcessDriver {
             Action::Stop { id, .. } if self.shared.board.look(id).is_some() => id.clone(),
             // Nothing of it runs; nothing waits here for a nudge; and there is nobody to write anything down for.
             Action::Stop { .. }
-            | Action::Nudge { .. }
+            | Action::Nudge(_)
             | Action::Want(_)
             | Action::Mark { .. }
             | Action::Unmark { .. } => return Ok(()),

@@ -4,9 +4,10 @@ pub(crate) mod admit;
 pub(crate) mod idle;
 mod quota;
 
+use crate::peers::Peers;
 use crate::state::{Busy, How, Place, Ready, Stage, Starting, State, Stopping, Want, Workspace};
-use crate::{Identity, StopReason};
-use config::{Template, WorkspaceId};
+use crate::{Identity, Step, StopReason};
+use config::{Runs, Template, WorkspaceId};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -17,13 +18,15 @@ pub(crate) enum Decision {
     Want(WorkspaceId),
     /// Its turn has come.
     Start(WorkspaceId),
+    /// Ask once more for a start of which nobody knows whether it was taken up.
+    StartAgain(WorkspaceId),
     /// Its turn has come, and its template is not in the configuration any more.
     TemplateGone(WorkspaceId),
     /// Its turn has come, and what was made for its user was made of another template.
     TemplateChanged(WorkspaceId),
     /// It has an address: find out when it accepts connections.
     Probe(WorkspaceId),
-    /// Its start got no further for `start_timeout`.
+    /// Its start got no further for as long as is granted.
     TimeOut(WorkspaceId),
     /// Ask the application whether it computes.
     AskBusy(WorkspaceId),
@@ -49,7 +52,12 @@ pub(crate) const RAN_WELL: Duration = BACKOFF_MAX;
 /// the counters.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// After so long the driver is asked again for a stop of which nothing was seen; asking again changes nothing.
-const ASK_AGAIN: Duration = Duration::from_secs(30);
+pub(crate) const ASK_AGAIN: Duration = Duration::from_secs(30);
+/// After so long the driver is asked again for what it refused: longer than an API server needs that begins anew.
+pub(crate) const RETRY: Duration = Duration::from_secs(2);
+/// So long after a mark was taken back no new one is written: whoever took it back tells of the use by then, once a
+/// minute as it does.
+pub(crate) const TAKEN_BACK: Duration = Duration::from_secs(60);
 /// So long after the last answer an application is asked again at the latest before it is stopped: one that does
 /// not answer is asked in vain at most once more.
 const BUSY_SLACK: Duration = Duration::from_secs(10);
@@ -61,28 +69,35 @@ pub(crate) fn backoff(failures: u32) -> Duration {
 
 /// All that is to be done now. Carried out, and asked again, it says nothing more until something changes.
 pub(crate) fn reconcile(state: &State, now: Instant) -> Vec<Decision> {
-    let mut decisions = turns(state);
+    let mut decisions = turns(state, now);
     decisions.extend(state.workspaces.iter().filter_map(|(id, workspace)| match &workspace.stage {
         Stage::Queued(want) => unwritten(id, want, now),
-        Stage::Starting(starting) if state.sighted => on_the_way(id, starting, now),
-        Stage::Ready(ready) => in_use(id, state, ready, &workspace.activity.read(), now),
+        // Nothing is decided on what may be outdated.
+        Stage::Starting(_) if !state.sighted => None,
+        Stage::Starting(starting) => on_the_way(id, starting, now),
+        Stage::Ready(ready) => in_use(id, state, workspace, ready, now),
         Stage::Stopping(stopping) => to_end(id, state, stopping, workspace.since, now),
-        Stage::Starting(_) | Stage::Stopped | Stage::Failed { .. } => None,
+        Stage::Stopped | Stage::Failed { .. } => None,
     }));
     decisions
 }
 
 /// Whose turn it is: first come, first served; at most `concurrent` on their way, and one of each user.
-fn turns(state: &State) -> Vec<Decision> {
-    if !state.synced || state.queue.is_empty() {
+///
+/// Where there are others, one start is under way at a time until it shows: by then all shows that they started
+/// before, and so the limit is passed by at most one for each of them.
+fn turns(state: &State, now: Instant) -> Vec<Decision> {
+    if !state.synced || !state.sighted || state.queue.is_empty() {
         return Vec::new();
     }
     let mut owners: HashSet<&Identity> = HashSet::new();
     let mut free = state.settings.concurrent;
+    let mut at_once = if state.peers.is_some() { 1 } else { usize::MAX };
     for workspace in state.workspaces.values() {
-        if matches!(workspace.stage, Stage::Starting(_)) {
+        if let Stage::Starting(starting) = &workspace.stage {
             owners.insert(&workspace.owner);
             free = free.saturating_sub(1);
+            at_once = at_once.saturating_sub(usize::from(!starting.shown));
         }
     }
     let mut decisions = Vec::new();
@@ -94,12 +109,18 @@ fn turns(state: &State) -> Vec<Decision> {
         };
         if is_of_another(workspace, template) {
             decisions.push(Decision::TemplateChanged(id.clone()));
-        } else if matches!(place, Place::Given(_)) && free > 0 && owners.insert(&workspace.owner) {
+        } else if free.min(at_once) > 0 && is_due(workspace, place, now) && owners.insert(&workspace.owner) {
             decisions.push(Decision::Start(id.clone()));
-            free -= 1;
+            (free, at_once) = (free - 1, at_once - 1);
         }
     }
     decisions
+}
+
+/// Whether it may be started if there is room.
+fn is_due(workspace: &Workspace, place: &Place, now: Instant) -> bool {
+    let Stage::Queued(want) = &workspace.stage else { return false };
+    matches!(place, Place::Given(_)) && want.again_at.is_none_or(|at| now >= at)
 }
 
 /// Whether one in the queue was admitted with what the rules of another template gave.
@@ -110,17 +131,29 @@ fn is_of_another(workspace: &Workspace, template: &Template) -> bool {
 
 /// Asks for a want to be written down, and again if nothing is heard of it.
 fn unwritten(id: &WorkspaceId, want: &Want, now: Instant) -> Option<Decision> {
-    let due = want.asked.is_none_or(|asked| now >= asked + ASK_AGAIN);
+    let due = want.again_at.is_none_or(|at| now >= at);
     (matches!(want.place, Place::Asked(_)) && due).then(|| Decision::Want(id.clone()))
 }
 
 fn on_the_way(id: &WorkspaceId, starting: &Starting, now: Instant) -> Option<Decision> {
-    if now >= starting.progress + starting.template.start_timeout {
+    let (patience, _) = patience(&starting.template, starting.step);
+    if now >= starting.progress + patience {
         Some(Decision::TimeOut(id.clone()))
+    } else if !starting.taken && starting.again_at.is_some_and(|at| now >= at) {
+        Some(Decision::StartAgain(id.clone()))
     } else if !starting.probing && starting.instance.is_some() && starting.address.is_some() {
         Some(Decision::Probe(id.clone()))
     } else {
         None
+    }
+}
+
+/// How long a start may stay at a step, and the key of the template that says so.
+pub(crate) fn patience(template: &Template, step: Step) -> (Duration, &'static str) {
+    match (&template.runs, step) {
+        (Runs::Kubernetes(pod), Step::Scheduling) => (pod.schedule_timeout, "schedule_timeout"),
+        (Runs::Kubernetes(pod), Step::Pulling) => (pod.pull_timeout, "pull_timeout"),
+        _ => (template.start_timeout, "start_timeout"),
     }
 }
 
@@ -131,25 +164,27 @@ fn on_the_way(id: &WorkspaceId, starting: &Starting, now: Instant) -> Option<Dec
 fn in_use(
     id: &WorkspaceId,
     state: &State,
+    workspace: &Workspace,
     ready: &Ready,
-    seen: &crate::activity::Use,
     now: Instant,
 ) -> Option<Decision> {
+    if ready.quiet_until.is_some_and(|at| now < at) {
+        return None;
+    }
+    let seen = &workspace.activity.read();
     let rules = &ready.template.idle;
     let why = idle::why_alive(seen, rules, &ready.terms, now);
     let too_old = rules.max_age.is_some_and(|age| now >= ready.terms.started + age);
     let over = why.stops_at.is_some_and(|at| now >= at);
-    let leads = state.peers.as_ref().is_none_or(|peers| peers.leads);
-    let waits = ready.marking.is_some_and(|asked| now < asked + ASK_AGAIN);
-    match ready.marked {
-        Some(_) if !over => (!waits).then(|| Decision::Unmark(id.clone())),
-        Some(marked) if leads && state.sighted && !waits && now >= marked.since + LOOK_AGAIN => {
+    let leads = state.sighted && state.peers.as_ref().is_none_or(Peers::leads);
+    match workspace.marked {
+        Some(_) if !over => Some(Decision::Unmark(id.clone())),
+        Some(marked) if leads && now >= marked.since + LOOK_AGAIN => {
             let all = state.peers.as_ref().is_none_or(|peers| peers.have_seen(marked.mark.number, now));
             all.then(|| Decision::Reap(id.clone()))
         }
         Some(_) => None,
-        // What is not seen is neither asked nor stopped.
-        None if !leads || waits || !state.sighted => None,
+        None if !leads => None,
         None if over && too_old => Some(Decision::Mark(id.clone(), StopReason::MaxAge)),
         None => match busy(ready, seen, over, now) {
             Ask::Now => Some(Decision::AskBusy(id.clone())),
@@ -190,11 +225,10 @@ fn to_end(
 ) -> Option<Decision> {
     // Where there are others, what was written down has to be taken back.
     let nothing_to_end = stopping.how == How::Stop && stopping.generation.is_none() && state.peers.is_none();
-    match stopping.asked {
-        _ if nothing_to_end => (now >= since + ASK_AGAIN).then(|| Decision::Forget(id.clone())),
-        Some(asked) if now < asked + ASK_AGAIN => None,
-        _ => Some(Decision::End(id.clone())),
+    if nothing_to_end {
+        return (now >= since + ASK_AGAIN).then(|| Decision::Forget(id.clone()));
     }
+    stopping.again_at.is_none_or(|at| now >= at).then(|| Decision::End(id.clone()))
 }
 
 #[cfg(test)]

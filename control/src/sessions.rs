@@ -34,6 +34,10 @@ pub struct SessionId(pub [u8; 16]);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SessionName([u8; 32]);
 
+/// The beginning of a [`SessionName`], enough to tell the sessions that live from each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ShortName(pub(crate) [u8; 8]);
+
 /// When a session was last used: written by requests and tunnels, read by the sweep. It only grows.
 #[derive(Debug, Default)]
 pub struct LastUse(AtomicU64);
@@ -42,6 +46,11 @@ impl LastUse {
     /// Marks the session as used now.
     pub fn touch(&self) {
         self.0.fetch_max(now_ms(), Relaxed);
+    }
+
+    /// It was used then.
+    fn learn(&self, used: Instant) {
+        self.0.fetch_max(activity::ms_of(used), Relaxed);
     }
 
     /// When that was last; `None` = not yet since this process knows the session.
@@ -67,6 +76,8 @@ pub struct Session {
     age: SessionAge,
     /// As [`now_ms`]; 0 = not used here yet.
     last_use: Arc<LastUse>,
+    /// As other Ushers know it; not told on by this one.
+    elsewhere: LastUse,
 }
 
 /// When a session began and when it was used last.
@@ -87,8 +98,15 @@ impl Session {
         self.last_use.clone()
     }
 
-    fn age(&self) -> SessionAge {
+    /// As this Usher knows it.
+    fn own_age(&self) -> SessionAge {
         SessionAge { used: self.last_use.time().unwrap_or(self.age.used), ..self.age }
+    }
+
+    /// As anybody knows it.
+    fn age(&self) -> SessionAge {
+        let own = self.own_age();
+        SessionAge { used: self.elsewhere.time().map_or(own.used, |used| used.max(own.used)), ..own }
     }
 
     /// Whether it has not been used for too long, or is too old.
@@ -170,8 +188,18 @@ impl Sessions {
     }
 
     /// The ages of all, to be recorded.
-    pub(crate) fn ages(&self) -> Vec<(SessionName, SessionAge)> {
-        self.snapshot.load().live.iter().map(|(name, session)| (*name, session.age())).collect()
+    pub(crate) fn ages(&self) -> Vec<(ShortName, SessionAge)> {
+        let snapshot = self.snapshot.load();
+        snapshot.live.iter().map(|(name, session)| (name.short(), session.own_age())).collect()
+    }
+
+    /// Takes in what another Usher knows of their use.
+    pub(crate) fn learn(&self, ages: &HashMap<ShortName, SessionAge>) {
+        for (name, session) in &self.snapshot.load().live {
+            if let Some(age) = ages.get(&name.short()) {
+                session.elsewhere.learn(age.used);
+            }
+        }
     }
 
     fn named(&self, name: SessionName) -> Option<Arc<Session>> {
@@ -244,6 +272,26 @@ impl SessionName {
     /// Parses what [`fmt::Display`] prints.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         hash::bytes(text).map(Self)
+    }
+}
+
+impl SessionName {
+    fn short(&self) -> ShortName {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        ShortName([a, b, c, d, e, f, g, h])
+    }
+}
+
+impl ShortName {
+    /// Parses what [`fmt::Display`] prints.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        hash::bytes(text).map(Self)
+    }
+}
+
+impl fmt::Display for ShortName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hash::text(&self.0))
     }
 }
 

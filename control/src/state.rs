@@ -6,19 +6,23 @@
 mod apply;
 mod demands;
 mod fold;
+mod others;
 mod outcomes;
 mod requests;
+mod stage;
 
 pub(crate) use apply::Effect;
 pub(crate) use demands::Demands;
 pub(crate) use outcomes::Outcome;
+pub(crate) use stage::{
+    Busy, How, Instance, Marked, Place, Ready, Stage, Starting, Stopping, Then, Unasked, Want,
+};
 
 use crate::peers::Peers;
 use crate::reconcile::backoff;
 use crate::usage::Restored;
 use crate::{
-    Activity, Address, Cause, CauseCode, Entry, Generation, Grant, Identity, Mark, Order, Phase, Route, Step,
-    StopReason, Terms, Trouble,
+    Activity, Cause, CauseCode, Entry, Generation, Grant, Identity, ObservedPhase, Phase, Route, StopReason,
 };
 use config::{Amount, Quota, QuotaName, Template, TemplateName, WorkspaceId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -110,6 +114,10 @@ pub(crate) struct Workspace {
     /// Whether the driver has told of it: from then on its template is its own.
     pub(crate) recorded: bool,
     pub(crate) stage: Stage,
+    /// What the driver told of it last.
+    pub(crate) told: Option<ObservedPhase>,
+    /// The first half of a stop. Where there are others it is theirs, too, and stands whatever the stage is here.
+    pub(crate) marked: Option<Marked>,
     pub(crate) since: Instant,
     pub(crate) activity: Arc<Activity>,
     /// Failures since it last ran well.
@@ -120,178 +128,6 @@ pub(crate) struct Workspace {
     pub(crate) attempt: u64,
 }
 
-/// Where a workspace stands, with what matters only there.
-#[derive(Debug)]
-pub(crate) enum Stage {
-    Stopped,
-    Queued(Want),
-    Starting(Starting),
-    Ready(Ready),
-    Stopping(Stopping),
-    Failed { cause: Cause, retry_at: Instant },
-}
-
-/// A wish to see a workspace run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Want {
-    pub(crate) owner: Identity,
-    pub(crate) host: String,
-    /// The template that it was admitted with.
-    pub(crate) template: TemplateName,
-    /// What it was admitted with.
-    pub(crate) grant: Grant,
-    /// When it was asked for.
-    pub(crate) since: Instant,
-    /// Its place in the queue.
-    pub(crate) place: Place,
-    /// When the driver was last asked to write it down.
-    pub(crate) asked: Option<Instant>,
-}
-
-/// A place in the queue of those that wait for their turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
-    /// Written down, so that it may start when its turn comes.
-    Given(Order),
-    /// Asked for and not written down yet: behind all that are.
-    Asked(u64),
-}
-
-/// A running instance.
-#[derive(Debug, Clone)]
-pub(crate) struct Instance {
-    pub(crate) generation: Generation,
-    pub(crate) started: Instant,
-    pub(crate) ended: CancellationToken,
-}
-
-#[derive(Debug)]
-pub(crate) struct Starting {
-    pub(crate) template: Arc<Template>,
-    pub(crate) host: String,
-    /// When somebody asked for it; `None` = it ran before Usher did.
-    pub(crate) woken: Option<Instant>,
-    /// Whether the driver has taken it up: what it tells from then on is about this start.
-    pub(crate) taken: bool,
-    pub(crate) step: Step,
-    /// When it last got further.
-    pub(crate) progress: Instant,
-    /// What hinders it.
-    pub(crate) trouble: Option<Trouble>,
-    pub(crate) instance: Option<Instance>,
-    pub(crate) address: Option<Address>,
-    /// Whether its prober runs.
-    pub(crate) probing: bool,
-}
-
-#[derive(Debug)]
-pub(crate) struct Ready {
-    pub(crate) instance: Instance,
-    pub(crate) address: Address,
-    pub(crate) template: Arc<Template>,
-    pub(crate) host: String,
-    pub(crate) since: Instant,
-    pub(crate) terms: Terms,
-    /// The first half of a stop; it is looked at again before it is stopped.
-    pub(crate) marked: Option<Marked>,
-    /// When the driver was last asked to write a mark down or to take it back.
-    pub(crate) marking: Option<Instant>,
-    pub(crate) busy: Busy,
-}
-
-/// A mark, and when it was seen here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Marked {
-    pub(crate) mark: Mark,
-    pub(crate) since: Instant,
-}
-
-/// Where the question to the application stands, whether it computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Busy {
-    /// Not asked yet.
-    NotAsked,
-    /// Asked; no answer yet.
-    Asking,
-    /// Answered, and when.
-    Answered(Instant),
-}
-
-#[derive(Debug)]
-pub(crate) struct Stopping {
-    pub(crate) how: How,
-    /// Which instance; not known when a start was called off before it was seen.
-    pub(crate) generation: Option<Generation>,
-    pub(crate) then: Then,
-    /// When the driver was last asked to do it.
-    pub(crate) asked: Option<Instant>,
-    /// Whether the driver has taken it up: what it tells from then on comes after it.
-    pub(crate) taken: bool,
-    /// Set if it began to end without Usher: the driver will tell whether that is a failure.
-    pub(crate) unasked: Option<Unasked>,
-}
-
-/// What is remembered of a workspace that began to end by itself, or by another hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unasked {
-    /// Whether it was not ready yet.
-    pub(crate) spawning: bool,
-}
-
-/// How a workspace is ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum How {
-    Stop,
-    Delete { volume: bool },
-}
-
-/// What comes after a stop.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Then {
-    /// It stays stopped.
-    Rest,
-    /// It was woken meanwhile.
-    Start(Want),
-    /// It was stopped because it failed.
-    Fail(Cause),
-}
-
-impl Stage {
-    /// Its place in the queue, if it waits there.
-    fn place(&self) -> Option<Place> {
-        match self {
-            Self::Queued(want) => Some(want.place),
-            _ => None,
-        }
-    }
-
-    /// The instance that traffic may go to, now or once it is ready.
-    pub(crate) fn instance(&self) -> Option<&Instance> {
-        match self {
-            Self::Starting(starting) => starting.instance.as_ref(),
-            Self::Ready(ready) => Some(&ready.instance),
-            _ => None,
-        }
-    }
-
-    /// The instance that runs, whether traffic may go to it or not.
-    pub(crate) fn generation(&self) -> Option<&Generation> {
-        match self {
-            Self::Stopping(stopping) => stopping.generation.as_ref(),
-            stage => stage.instance().map(|instance| &instance.generation),
-        }
-    }
-
-    /// Whether it runs, or will without anybody asking again: what `running_max` counts.
-    pub(crate) fn is_wanted(&self) -> bool {
-        match self {
-            Self::Queued(_) | Self::Starting(_) | Self::Ready(_) => true,
-            Self::Stopping(stopping) => matches!(stopping.then, Then::Start(_)),
-            Self::Stopped | Self::Failed { .. } => false,
-        }
-    }
-}
-
 impl Workspace {
     /// What it runs with, or will when its turn comes.
     pub(crate) fn admitted(&self) -> &Grant {
@@ -299,6 +135,30 @@ impl Workspace {
             Stage::Queued(want) | Stage::Stopping(Stopping { then: Then::Start(want), .. }) => &want.grant,
             _ => &self.grant,
         }
+    }
+
+    /// One of which nothing is known but this.
+    fn new(owner: Identity, template: TemplateName, grant: Grant, now: Instant) -> Self {
+        Self {
+            owner,
+            template,
+            grant,
+            recorded: false,
+            stage: Stage::Stopped,
+            told: None,
+            marked: None,
+            since: now,
+            activity: Arc::default(),
+            failures: 0,
+            stopped: None,
+            attempt: 0,
+        }
+    }
+
+    /// How long it waits after a failure.
+    fn wait_after(&self, cause: &Cause) -> Duration {
+        // What is not its own fault says nothing of how its next start will go.
+        backoff(if cause.code.is_passing() { 0 } else { self.failures })
     }
 
     /// As it is published; `position` matters only in the queue.
@@ -319,9 +179,9 @@ impl Workspace {
             Stage::Stopping(stopping) => match &stopping.then {
                 // The failure is what people have to know; that its remains are being cleared is not.
                 Then::Fail(cause) => {
-                    Phase::Failed { cause: cause.clone(), retry_at: self.since + backoff(self.failures) }
+                    Phase::Failed { cause: cause.clone(), retry_at: self.since + self.wait_after(cause) }
                 }
-                Then::Rest | Then::Start(_) => Phase::Stopping,
+                Then::Rest | Then::Start(_) => Phase::Stopping { trouble: stopping.trouble.clone() },
             },
             Stage::Failed { cause, retry_at } => Phase::Failed { cause: cause.clone(), retry_at: *retry_at },
         }
@@ -396,6 +256,9 @@ impl State {
         {
             workspace.failures = 0;
         }
+        if self.peers.is_none() && !matches!(workspace.stage, Stage::Ready(_)) {
+            workspace.marked = None;
+        }
         let forgotten = matches!(workspace.stage, Stage::Stopped) && !workspace.recorded;
         let place = workspace.stage.place();
         if left.place() != place {
@@ -433,9 +296,11 @@ impl State {
     /// Sets the end of the back-off of one that just failed, and counts the failure.
     fn back_off(&mut self, id: &WorkspaceId, now: Instant) {
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
+        let Stage::Failed { cause, .. } = &workspace.stage else { return };
+        let (wait, counts) = (workspace.wait_after(cause), !cause.code.is_passing());
         if let Stage::Failed { retry_at, .. } = &mut workspace.stage {
-            *retry_at = now + backoff(workspace.failures);
-            workspace.failures = workspace.failures.saturating_add(1);
+            *retry_at = now + wait;
+            workspace.failures = workspace.failures.saturating_add(u32::from(counts));
         }
     }
 
@@ -444,7 +309,8 @@ impl State {
         if let Then::Fail(cause) = &then {
             self.news.notes.push(Note::Failed { id: id.clone(), cause: cause.clone(), spawning: true });
         }
-        let stopping = Stopping { how, generation, then, asked: None, taken: false, unasked: None };
+        let stopping =
+            Stopping { how, generation, then, again_at: None, taken: false, trouble: None, unasked: None };
         self.enter(id, Stage::Stopping(stopping), now);
     }
 }

@@ -87,6 +87,20 @@ pub struct Terms {
     pub extended_until: Option<Instant>,
     /// Not stopped by idleness before this, since its owner keeps it.
     pub kept_until: Option<Instant>,
+    /// What other Ushers know of these.
+    pub(crate) elsewhere: Elsewhere,
+}
+
+/// What other Ushers know of a workspace's use. It counts as what is known here; but it is not told on, since each
+/// telling makes an age a little younger, and two who tell each other would keep the workspace for ever.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Elsewhere {
+    /// As [`Terms::last`].
+    pub(crate) last: Option<(Instant, &'static str)>,
+    /// As [`Terms::extended_until`].
+    pub(crate) extended_until: Option<Instant>,
+    /// As [`Terms::kept_until`].
+    pub(crate) kept_until: Option<Instant>,
 }
 
 /// Where a workspace stands.
@@ -109,7 +123,10 @@ pub enum Phase {
     /// Accepts connections.
     Ready(Route),
     /// Being ended; a wake now is remembered and carried out when it has ended.
-    Stopping,
+    Stopping {
+        /// What holds it up.
+        trouble: Option<Cause>,
+    },
     /// Not running, and why. A navigation by POST (retry) or the end of the back-off starts it again.
     Failed {
         /// Why.
@@ -125,6 +142,11 @@ impl Phase {
         Self::Starting { step, trouble: None }
     }
 
+    /// Being ended, and nothing is known to hold it up.
+    pub fn stopping() -> Self {
+        Self::Stopping { trouble: None }
+    }
+
     /// The stable text: `stopped`, `queued`, `starting`, `ready`, `stopping`, `failed`.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -132,7 +154,7 @@ impl Phase {
             Self::Queued { .. } => "queued",
             Self::Starting { .. } => "starting",
             Self::Ready(_) => "ready",
-            Self::Stopping => "stopping",
+            Self::Stopping { .. } => "stopping",
             Self::Failed { .. } => "failed",
         }
     }

@@ -1,6 +1,7 @@
 //! What the tests of the control loop share: values, and a driver that does as it is told.
 
 use crate::state::{Settings, State};
+use crate::table::Elsewhere;
 use crate::usage::Restored;
 use crate::work::Probes;
 use crate::{
@@ -88,8 +89,21 @@ pub(crate) fn state(settings: Settings, now: Instant) -> State {
     state
 }
 
+/// A start of the workspace's own owner, from the template `demo`.
+pub(crate) fn spec(id: &WorkspaceId) -> StartSpec {
+    let (template, host) = (template("demo", idle()), format!("{id}.lab.localhost"));
+    StartSpec { id: id.clone(), owner: owner(id), template, host, grant: Grant::default() }
+}
+
 pub(crate) fn terms(started: Instant) -> Terms {
-    Terms { started, last: (started, "started"), busy: None, extended_until: None, kept_until: None }
+    Terms {
+        started,
+        last: (started, "started"),
+        busy: None,
+        extended_until: None,
+        kept_until: None,
+        elsewhere: Elsewhere::default(),
+    }
 }
 
 pub(crate) fn wake(id: &WorkspaceId) -> Wake {
@@ -175,7 +189,7 @@ impl FakeDriver {
     fn end(&self, inner: &mut Inner, id: &WorkspaceId, generation: &Generation) {
         if inner.running.get(id).is_none_or(|running| running == generation) {
             inner.running.remove(id);
-            self.tell(seen(id, ObservedPhase::Stopping { generation: generation.clone() }));
+            self.tell(seen(id, ObservedPhase::stopping(generation.clone())));
             self.tell(seen(id, ObservedPhase::Stopped));
         }
     }
@@ -197,7 +211,7 @@ impl Driver for FakeDriver {
             Action::Mark { id, .. } => format!("mark {id}"),
             Action::Unmark { id, .. } => format!("unmark {id}"),
             Action::Delete { id, volume } => format!("delete {id} {volume}"),
-            Action::Nudge { id } => format!("nudge {id}"),
+            Action::Nudge(spec) => format!("nudge {}", spec.id),
         });
         if let Some(cause) = &inner.refuse {
             return Err(cause.clone());

@@ -1,14 +1,16 @@
 //! Does what the control loop decided, beside it: at most so much at a time, and never in its way.
 
 use crate::state::{Effect, Outcome};
-use crate::{Address, Driver, probe};
-use config::{BusyProbe, ReadyProbe};
+use crate::{Action, Address, Driver, probe};
+use config::{BusyProbe, ReadyProbe, WorkspaceId};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinError, JoinSet};
 
 /// How many actions a driver is asked for at a time: enough for a fast machine, few enough for a slow one.
 const ACTIONS: usize = 32;
@@ -43,12 +45,52 @@ impl Probes {
     }
 }
 
+/// An action that is to be done about a workspace.
+#[derive(Debug)]
+pub(crate) struct Act {
+    pub(crate) id: WorkspaceId,
+    pub(crate) attempt: u64,
+    pub(crate) action: Action,
+}
+
+/// Puts the actions of each workspace in a row: what was decided later must not be done before.
+#[derive(Debug, Default)]
+pub(crate) struct InTurn(HashMap<WorkspaceId, VecDeque<Act>>);
+
+impl InTurn {
+    /// Gives the action back if it is to be done now; else it waits for those before it.
+    pub(crate) fn begin(&mut self, act: Act) -> Option<Act> {
+        match self.0.entry(act.id.clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert(VecDeque::new());
+                Some(act)
+            }
+            Entry::Occupied(mut entry) => {
+                entry.get_mut().push_back(act);
+                None
+            }
+        }
+    }
+
+    /// One is done: gives the next of this workspace.
+    pub(crate) fn done(&mut self, id: &WorkspaceId) -> Option<Act> {
+        let next = self.0.get_mut(id)?.pop_front();
+        if next.is_none() {
+            self.0.remove(id);
+        }
+        next
+    }
+}
+
 /// The work that is under way.
 pub(crate) struct Work {
     driver: Arc<dyn Driver>,
     probes: Arc<Probes>,
     actions: Arc<Semaphore>,
     questions: Arc<Semaphore>,
+    in_turn: InTurn,
+    /// Which tasks do an action, and of which workspace.
+    acting: HashMap<task::Id, WorkspaceId>,
     tasks: JoinSet<Option<Outcome>>,
 }
 
@@ -59,6 +101,8 @@ impl Work {
             probes: Arc::new(probes),
             actions: Arc::new(Semaphore::new(ACTIONS)),
             questions: Arc::new(Semaphore::new(QUESTIONS)),
+            in_turn: InTurn::default(),
+            acting: HashMap::new(),
             tasks: JoinSet::new(),
         }
     }
@@ -69,12 +113,9 @@ impl Work {
         let probes = self.probes.clone();
         match effect {
             Effect::Act { id, attempt, action } => {
-                let actions = self.actions.clone();
-                self.tasks.spawn(async move {
-                    let _turn = actions.acquire_owned().await.ok()?;
-                    let result = driver.act(action.clone()).await;
-                    Some(Outcome::Acted { id, attempt, action, result })
-                });
+                if let Some(act) = self.in_turn.begin(Act { id, attempt, action }) {
+                    self.act(act);
+                }
             }
             Effect::Probe { id, generation, address, host, probe, ended } => {
                 self.tasks.spawn(async move {
@@ -105,12 +146,26 @@ impl Work {
         }
     }
 
+    fn act(&mut self, Act { id, attempt, action }: Act) {
+        let (driver, actions, acted) = (self.driver.clone(), self.actions.clone(), id.clone());
+        let task = self.tasks.spawn(async move {
+            let _turn = actions.acquire_owned().await.ok()?;
+            let result = driver.act(action.clone()).await;
+            Some(Outcome::Acted { id, attempt, action, result })
+        });
+        self.acting.insert(task.id(), acted);
+    }
+
     /// The next thing that is done; waits for ever while nothing is under way. A panic is an `Err`.
-    pub(crate) async fn done(&mut self) -> Result<Option<Outcome>, tokio::task::JoinError> {
-        match self.tasks.join_next().await {
-            Some(done) => done,
-            None => std::future::pending().await,
+    pub(crate) async fn done(&mut self) -> Result<Option<Outcome>, JoinError> {
+        let Some(done) = self.tasks.join_next_with_id().await else { return std::future::pending().await };
+        let task = done.as_ref().map_or_else(JoinError::id, |(task, _)| *task);
+        if let Some(id) = self.acting.remove(&task)
+            && let Some(next) = self.in_turn.done(&id)
+        {
+            self.act(next);
         }
+        done.map(|(_, outcome)| outcome)
     }
 }
 

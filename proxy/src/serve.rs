@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::serve::Listener;
 use config::{Admin, Config};
-use control::kubernetes::ConnectError;
+use control::kubernetes::{ConnectError, RightsError};
 use control::{Control, LoopError, OpenError, StartError, StoreOpenError};
 use ground::Ground;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -49,6 +49,9 @@ pub enum ServeError {
     /// There is no way to the cluster.
     #[error(transparent)]
     Cluster(#[from] ConnectError),
+    /// The cluster lacks what Usher needs.
+    #[error(transparent)]
+    Rights(#[from] RightsError),
     /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
@@ -113,12 +116,12 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let shutdown = CancellationToken::new();
     let metrics = Metrics::new()?;
     let ground = Ground::prepare(&config, &metrics.registry).await?;
-    let (keys, following) = Keys::open_for(&config, &ground.records()).await?;
+    let records = ground.records();
+    let (keys, following) = Keys::open_for(&config, &records).await?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let bound = listen::bind(&config.listeners, cores)?;
-    let records = ground.records();
-    let (driver, driving) = ground.drive(&config, open_files, shutdown.clone()).await?;
     let (_config, seen) = watch::channel(config.clone());
+    let (driver, driving) = ground.drive(seen.clone(), open_files, shutdown.clone()).await?;
     let control = Control::start(seen, driver, records, &metrics.registry, shutdown.clone()).await?;
     let edge = Arc::new(Edge {
         config: ArcSwap::from(config),

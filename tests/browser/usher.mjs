@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 
 export const DOMAIN = 'lab.localhost';
-const BINARY = process.env.USHER_BIN ?? new URL('../../target/debug/usher', import.meta.url).pathname;
+export const BINARY = process.env.USHER_BIN ?? new URL('../../target/debug/usher', import.meta.url).pathname;
 const run = promisify(execFile);
 
 /** Stops what is unused for so long that a test can wait for it. */

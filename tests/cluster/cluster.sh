@@ -15,7 +15,8 @@
 #
 # RUN is the cluster's folder, as `up` prints it. Its processes, mounts, network and cgroups all end with it. Needs root.
 # CLUSTER_PROGRAMS names the folder that build.sh filled and CLUSTER_IMAGES that of `images`, unless .ci/provision.sh
-# knows them, and APPS that of JupyterLab's programs likewise; CLUSTER_SIMULATED_NODES says how many (2).
+# knows them, and APPS that of JupyterLab's programs likewise; CLUSTER_SIMULATED_NODES says how many (2),
+# CLUSTER_FEATURES which of the API server's features are on or off (WatchList=false).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 clusters=${USHER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/usher}/clusters

@@ -97,7 +97,8 @@ control_plane() {
     --bind-address $node --advertise-address $node --secure-port 6443 --kubelet-preferred-address-types InternalIP \
     --token-auth-file "$run/tokens.csv" --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction \
     --service-account-key-file "$run/accounts.key" --service-account-signing-key-file "$run/accounts.key" \
-    --service-account-issuer https://kubernetes.default.svc --service-cluster-ip-range $services --allow-privileged=true
+    --service-account-issuer https://kubernetes.default.svc --service-cluster-ip-range $services --allow-privileged=true \
+    ${CLUSTER_FEATURES:+--feature-gates="$CLUSTER_FEATURES"}
 }
 
 controllers() {

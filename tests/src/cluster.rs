@@ -15,7 +15,7 @@ use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -76,6 +76,8 @@ struct Inner {
     run: PathBuf,
     /// The file of its network namespace.
     network: String,
+    /// The names of the images that were brought in: telling one takes a second, since it is told by its content.
+    images: Mutex<Vec<(Image, String)>>,
     /// None = somebody else's. The cluster ends when its standard input does: also when this process is killed.
     owned: Option<Child>,
 }
@@ -88,7 +90,7 @@ impl Cluster {
         static CLUSTER: OnceLock<Cluster> = OnceLock::new();
         let cluster = CLUSTER.get_or_init(|| match std::env::var_os(SHARED) {
             Some(run) => Self::at(run.into(), None),
-            None => Self::start(),
+            None => Self::start(""),
         });
         cluster.enter();
         cluster.clone()
@@ -96,14 +98,20 @@ impl Cluster {
 
     /// One for this test alone, which may break it. It ends with its last handle.
     pub fn alone() -> Self {
-        let cluster = Self::start();
+        Self::with_features("")
+    }
+
+    /// As [`Cluster::alone`], with some of the API server's features on or off: `WatchList=false`.
+    pub fn with_features(features: &str) -> Self {
+        let cluster = Self::start(features);
         cluster.enter();
         cluster
     }
 
-    fn start() -> Self {
+    fn start(features: &str) -> Self {
         let mut child = Command::new(SCRIPT)
             .args(["up", "--until-eof"])
+            .env("CLUSTER_FEATURES", features)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -121,7 +129,7 @@ impl Cluster {
     fn at(run: PathBuf, owned: Option<Child>) -> Self {
         let pid = std::fs::read_to_string(run.join("pid")).expect("the cluster runs");
         let network = format!("/proc/{}/ns/net", pid.trim());
-        Self { inner: Arc::new(Inner { run, network, owned }) }
+        Self { inner: Arc::new(Inner { run, network, images: Mutex::default(), owned }) }
     }
 
     /// Moves this thread into the cluster's network.
@@ -172,34 +180,47 @@ impl Cluster {
     }
 
     async fn kubectl_reading(&self, arguments: &[&str], input: &str) -> Result<String, String> {
-        let mut command = tokio::process::Command::from(self.kubectl_command());
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.kill_on_drop(true).spawn().expect("nsenter can be started");
-        let mut stdin = child.stdin.take().expect("stdin is piped");
-        // Fails only when kubectl has ended, and then it says why.
-        let _ended = stdin.write_all(input.as_bytes()).await;
-        drop(stdin);
-        let output = tokio::time::timeout(SOON * 3, child.wait_with_output()).await;
-        let output = output.map_err(|_| "no answer in time")?.expect("kubectl is our child");
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+        let mut command = self.kubectl_command();
+        command.args(arguments);
+        output_of(command, input).await
     }
 
-    /// kubectl as the admin, to be given arguments: by this way it reaches the cluster from any thread.
+    /// Runs helm as the admin, with values where `--values=-` asks for them; what it printed.
+    ///
+    /// # Errors
+    /// What it said.
+    pub async fn helm(&self, arguments: &[&str], values: &serde_json::Value) -> Result<String, String> {
+        let mut command = self.program("helm");
+        command.args(arguments);
+        output_of(command, &values.to_string()).await
+    }
+
+    /// kubectl as the admin, to be given arguments.
     fn kubectl_command(&self) -> Command {
+        self.program("kubectl")
+    }
+
+    /// A program as the admin, to be given arguments: by this way it reaches the cluster from any thread.
+    fn program(&self, name: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.inner.network)).arg(self.inner.run.join("programs/kubectl"));
+        command.arg(format!("--net={}", self.inner.network)).arg(self.inner.run.join("programs").join(name));
         command.arg("--kubeconfig").arg(self.admin());
         command
     }
 
     /// Makes an image known to the real node, unless it is, and names it.
     pub fn image(&self, image: &Image) -> String {
-        match image {
+        let mut known = self.inner.images.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, name)) = known.iter().find(|(other, _)| other == image) {
+            return name.clone();
+        }
+        let name = match image {
             Image::Busybox => self.script("image", &["box".as_ref()]),
             Image::Usher => self.script("image", &["usher".as_ref(), &Usher::binary()]),
             Image::JupyterLab => self.script("image", &["jupyterlab".as_ref()]),
-        }
+        };
+        known.push((image.clone(), name.clone()));
+        name
     }
 
     /// Sees to it that there are this many simulated nodes at least.
@@ -243,6 +264,21 @@ impl Cluster {
         assert!(output.status.success(), "cluster.sh {word} {arguments:?}: {said}");
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
+}
+
+/// What a program printed that was given this to read; where it fails, what it said.
+async fn output_of(command: Command, input: &str) -> Result<String, String> {
+    let mut command = tokio::process::Command::from(command);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.kill_on_drop(true).spawn().expect("nsenter can be started");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    // Fails only when the program has ended, and then it says why.
+    let _ended = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
+    let output = tokio::time::timeout(SOON * 3, child.wait_with_output()).await;
+    let output = output.map_err(|_| "no answer in time")?.expect("the program is our child");
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
 impl Drop for Inner {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -148,6 +149,46 @@ async fn exchange(
     let answer = Answer::collect(sender.send_request(request).await?).await;
     driven.abort();
     answer
+}
+
+/// A connection that is kept for the next request, as browsers do, and replaced when the other side has ended it.
+#[derive(Default)]
+pub struct Kept {
+    sender: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl Kept {
+    /// Sends a request and takes the whole answer.
+    ///
+    /// # Errors
+    /// It was sent and not answered. What could not be sent, since the connection had ended, goes over another.
+    pub async fn send(&mut self, ask: Ask) -> anyhow::Result<Answer> {
+        let mut request = Request::builder().method(ask.method).uri(ask.path).body(Full::new(ask.body))?;
+        *request.headers_mut() = ask.headers;
+        loop {
+            let mut sender = match self.sender.take() {
+                Some(sender) => sender,
+                None => {
+                    let stream = TokioIo::new(ask.client.connect(&ask.host).await?);
+                    let (sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+                    tokio::spawn(connection);
+                    sender
+                }
+            };
+            if sender.ready().await.is_err() {
+                continue;
+            }
+            match sender.send_request(request.clone()).await {
+                Ok(answer) => {
+                    let answer = Answer::collect(answer).await?;
+                    self.sender = Some(sender);
+                    return Ok(answer);
+                }
+                Err(error) if error.is_canceled() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
 }
 
 /// A whole answer.

@@ -1,10 +1,12 @@
 //! Promises to users, kept against real parts: what the integration tests share.
 //!
 //! [`Usher`] starts the real binary on free ports, [`Ask`] is one HTTP request with every header in the test's
-//! hands, [`Person`] is somebody with a browser's cookie jar, [`Socket`] a WebSocket, [`Cluster`] a real Kubernetes. All
+//! hands, [`Person`] is somebody with a browser's cookie jar, [`Socket`] a WebSocket, [`Cluster`] a real Kubernetes,
+//! [`Rendered`] what the Helm chart makes of values. All
 //! of them panic with what they saw when the world is not as a test needs it.
 
 mod chance;
+mod chart;
 mod cluster;
 pub mod html;
 mod http_client;
@@ -12,17 +14,20 @@ mod logs;
 mod namespace;
 mod person;
 pub mod processes;
+mod release;
 mod socket;
 mod tls;
 mod usher;
 mod wait;
 
 pub use chance::chance;
+pub use chart::{CHART, Rendered, helm, helm_command};
 pub use cluster::{Cluster, Image, Part, Realm, SIMULATED};
-pub use http_client::{Answer, Ask, Client, h2_answer};
+pub use http_client::{Answer, Ask, Client, Kept, h2_answer};
 pub use logs::Logs;
 pub use namespace::Namespace;
 pub use person::{Jar, Person};
+pub use release::Release;
 pub use socket::{Closed, Socket, handshake};
 pub use tls::{Certificate, Stream};
 pub use usher::{DOMAIN, Setup, Usher};

@@ -64,20 +64,29 @@ pub struct Person {
 impl Person {
     /// Somebody who has never been here.
     pub fn new(usher: &Usher, name: &str) -> Self {
-        Self { name: name.to_owned(), jar: Jar::default(), trail: Vec::new(), client: usher.client() }
+        Self::before(usher.client(), name)
+    }
+
+    /// Somebody who has never been at this listener.
+    pub fn before(client: Client, name: &str) -> Self {
+        Self { name: name.to_owned(), jar: Jar::default(), trail: Vec::new(), client }
     }
 
     /// Somebody who has logged in and come to their own workspace's host.
     pub async fn logged_in(usher: &Usher, name: &str) -> Self {
-        let mut person = Self::new(usher, name);
-        let (url, answer) = person.visit("/").await;
+        Self::new(usher, name).log_in().await
+    }
+
+    /// Logs in and comes to their own workspace's host.
+    pub async fn log_in(mut self) -> Self {
+        let (url, answer) = self.visit("/").await;
         assert_eq!(
             url.host_str(),
-            Some(person.host().as_str()),
+            Some(self.host().as_str()),
             "not at home after the login: {}",
             answer.text()
         );
-        person
+        self
     }
 
     /// Somebody whose workspace is ready.

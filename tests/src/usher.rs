@@ -86,6 +86,31 @@ impl Setup {
         usher
     }
 
+    /// As [`Setup::start`], where it may well end in place of listening; then what it said.
+    ///
+    /// # Errors
+    /// It ended.
+    pub async fn try_start(self) -> Result<Usher, String> {
+        let folder = Arc::new(TempDir::new().expect("a temporary folder"));
+        let mut usher = Usher::spawn(self, folder);
+        let begun = wait_for("usher to listen or to end", SOON, async || {
+            usher.address("admin.address").map(Ok).or_else(|| usher.child.try_wait().ok()?.map(Err))
+        });
+        match begun.await {
+            Ok(_) => {
+                usher.await_listening().await;
+                Ok(usher)
+            }
+            Err(_status) => {
+                let words = "the last of what it said";
+                Err(wait_for(words, SOON, async || {
+                    Some(usher.logs.all()).filter(|logs| logs.contains("usher:"))
+                })
+                .await)
+            }
+        }
+    }
+
     fn toml(&self, folder: &Path) -> String {
         let folder = folder.display();
         let tls = self.certificate.as_ref().map_or_else(String::new, |certificate| {

@@ -6,7 +6,8 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-/// What a package must not reach in any number of steps, dev-dependencies apart; a final `*` matches any rest.
+/// What a package must not reach in any number of steps through crates that are not ours, which have a row each;
+/// dev-dependencies apart. A final `*` matches any rest.
 const FORBIDDEN: [(&str, &[&str]); 4] = [
     ("usher-config", &["tokio", "pingora*", "kube*", "hyper", "usher-certs", "usher-control", "usher-proxy"]),
     ("usher-certs", &["pingora*", "kube*", "usher-control", "usher-proxy"]),
@@ -54,13 +55,13 @@ impl Graph {
         Self(direct)
     }
 
-    /// Everything that a package reaches.
+    /// Everything that a package reaches without the help of another of ours.
     fn reached_by(&self, package: &str) -> BTreeSet<&str> {
         let mut reached = BTreeSet::new();
         let mut next = vec![package];
         while let Some(name) = next.pop() {
             for used in self.0.get(name).into_iter().flatten() {
-                if reached.insert(used.as_str()) {
+                if reached.insert(used.as_str()) && !used.starts_with("usher-") {
                     next.push(used);
                 }
             }
@@ -79,12 +80,10 @@ fn matches(pattern: &str, name: &str) -> bool {
 #[test]
 fn no_package_reaches_what_the_table_forbids() {
     let graph = Graph::of_workspace();
+    assert!(graph.reached_by("usher-proxy").contains("pingora-core"), "the graph is not read rightly");
+    assert!(graph.reached_by("usher-control").contains("kube-core"), "the graph is not read rightly");
     for (package, forbidden) in FORBIDDEN {
         let reached = graph.reached_by(package);
-        assert!(
-            reached.len() > 3,
-            "{package} reaches hardly anything: is the graph read rightly? {reached:?}"
-        );
         let bad: Vec<_> = reached.iter().filter(|name| forbidden.iter().any(|f| matches(f, name))).collect();
         assert!(bad.is_empty(), "{package} must not use {bad:?}");
     }

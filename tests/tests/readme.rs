@@ -92,3 +92,19 @@ async fn the_readme_tells_every_metric() {
         metrics.iter().map(|(name, kind, help, labels)| format!("| `{name}` | {kind} | {labels} | {help} |"));
     assert_stands("metrics", "| metric | type | labels | meaning |", rows);
 }
+
+/// These have no series where there is no cluster, so they are asked of what makes them.
+#[test]
+fn the_readme_tells_every_metric_of_the_driver_kubernetes() {
+    let registry = prometheus::Registry::new();
+    let _metrics = control::kubernetes::ClientMetrics::new(&registry).expect("a registry of its own");
+    let rows = registry.gather().into_iter().map(|family| {
+        let kind = format!("{:?}", family.get_field_type()).to_lowercase();
+        let series = family.get_metric().first().expect("every series begins at 0");
+        let mut labels: Vec<_> =
+            series.get_label().iter().map(|label| format!("`{}`", label.name())).collect();
+        labels.sort_unstable();
+        format!("| `{}` | {kind} | {} | {} |", family.name(), labels.join(", "), family.help())
+    });
+    assert_stands("kubernetes metrics", "| metric | type | labels | meaning |", rows);
+}

@@ -1,4 +1,5 @@
 //! Records keep their promises wherever they are: in a file, and as Secrets of a real Kubernetes.
+#![expect(clippy::unwrap_used, reason = "all of it is tests: the macro makes two of each promise")]
 
 use control::kubernetes::{Client, ClientMetrics, ClientSettings};
 use control::{Change, Kind, Record, RecordError, Records, RedbRecords, SecretRecords, Version};
@@ -181,14 +182,15 @@ async fn a_watch_and_a_list_end_up_with_the_same(records: Store) {
     for writer in 0..6 {
         let records = records.clone();
         writing.spawn(async move {
-            for i in 0..20 {
+            for i in 0_u8..20 {
                 // Some names are everybody's.
-                let name = if i % 3 == 0 { format!("shared-{i}") } else { format!("Own_{writer}-{i}") };
+                let name =
+                    if i.is_multiple_of(3) { format!("shared-{i}") } else { format!("Own_{writer}-{i}") };
                 let made = records.create(Kind::Session, &name, vec![writer]).await;
                 if let (Ok(version), 0) = (made, i % 2) {
                     let _raced = records.replace(Kind::Session, &name, version, vec![writer, i]).await;
                 }
-                if i % 5 == 0 {
+                if i.is_multiple_of(5) {
                     records.delete(Kind::Session, &name).await.unwrap();
                 }
             }
@@ -243,7 +245,8 @@ async fn records_of_any_name_and_of_any_kind_are_told_apart(records: Store) {
 }
 
 async fn a_value_may_be_any_bytes_and_large(records: Store) {
-    let large: Vec<u8> = (0..768 << 10).map(|i: u32| i.to_le_bytes()[usize::from(i % 3 == 0)]).collect();
+    let large: Vec<u8> =
+        (0..768 << 10).map(|i: u32| i.to_le_bytes()[usize::from(i.is_multiple_of(3))]).collect();
     for (name, value) in [("none", Vec::new()), ("bytes", (0..=255).collect()), ("large", large)] {
         let version = records.create(Kind::Use, name, value.clone()).await.unwrap();
         let found = records.get(Kind::Use, name).await.unwrap().expect("it is there");

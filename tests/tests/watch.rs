@@ -20,13 +20,14 @@ use tokio_util::sync::CancellationToken;
 const OWED: Duration = Duration::from_secs(5);
 
 async fn client(kubeconfig: PathBuf) -> Client {
-    let metrics = ClientMetrics::new(&prometheus::Registry::new()).unwrap();
+    let metrics = ClientMetrics::new(&prometheus::Registry::new()).expect("a registry of its own");
     let settings = ClientSettings { kubeconfig: Some(kubeconfig), context: None };
-    Client::new(&settings, metrics).await.unwrap()
+    Client::new(&settings, metrics).await.expect("the realm wrote the file")
 }
 
 fn object(name: &str, value: &str) -> ConfigMap {
-    serde_json::from_value(json!({ "metadata": { "name": name }, "data": { "value": value } })).unwrap()
+    serde_json::from_value(json!({ "metadata": { "name": name }, "data": { "value": value } }))
+        .expect("this is a ConfigMap")
 }
 
 /// A watch of ConfigMaps and what it has told.
@@ -53,7 +54,7 @@ impl Watched {
             match seen.unwrap_or_else(|_| panic!("waited in vain for {what}")).expect("a watch never ends") {
                 Seen::Put(object) | Seen::Listed(object) => {
                     let value = object.data.and_then(|mut data| data.remove("value")).unwrap_or_default();
-                    self.values.insert(object.metadata.name.unwrap(), value);
+                    self.values.insert(object.metadata.name.expect("what is told has a name"), value);
                     self.puts += 1;
                 }
                 Seen::Deleted(name) => drop(self.values.remove(&name)),
@@ -167,7 +168,10 @@ async fn the_right_to_watch_suffices_and_without_it_the_watch_says_what_lacks() 
 
 async fn leads(leads: &mut Receiver<bool>, within: Duration) -> Duration {
     let begun = Instant::now();
-    timeout(within, leads.wait_for(|leads| *leads)).await.expect("it leads in time").unwrap();
+    timeout(within, leads.wait_for(|leads| *leads))
+        .await
+        .expect("it leads in time")
+        .expect("the candidate lives");
     begun.elapsed()
 }
 

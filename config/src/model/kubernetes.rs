@@ -80,10 +80,19 @@ pub struct PodTemplate {
     pub schedule_timeout: Duration,
     /// `pull_timeout`: how long its images may take.
     pub pull_timeout: Duration,
+    /// `warm`: pods that run before their users come.
+    pub warm: Warm,
     /// `allow_privileged`: let the template leave the restricted Pod Security Standard.
     pub allow_privileged: bool,
     /// What is given in Kubernetes' own words.
     pub verbatim: Verbatim,
+}
+
+/// `warm`: pods of a template that run already, for the next users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Warm {
+    /// `ready`: how many; 0 = none.
+    pub ready: u16,
 }
 
 /// The keys of a template that are in Kubernetes' own words; judged by who knows them, which is not this package.
@@ -213,6 +222,14 @@ impl PodTemplate {
     /// Values for a user who does not exist, to judge the template by.
     pub fn sample(&self) -> Values {
         Values::sample(self.texts())
+    }
+
+    /// A key whose value is made for each user, if there is one.
+    pub fn of_a_user(&self) -> Option<&str> {
+        self.texts().find_map(|text| match text {
+            Text::Rule(rule) => Some(rule.key()),
+            Text::Plain(_) => None,
+        })
     }
 
     /// Every text that may differ from user to user.

@@ -394,7 +394,7 @@ async fn an_application_that_does_not_answer_whether_it_computes_is_stopped_as_a
 async fn a_busy_kernel_is_asked_for_before_a_workspace_that_was_long_unused_is_stopped() {
     let now = clock::now();
     let kept = crate::usage::Kept {
-        generation: generation(1),
+        generation: generation(1).fingerprint(),
         started: now,
         last: (clock::ago(now, secs(100_000)), "request"),
         extended_until: None,

@@ -3,7 +3,7 @@
 use crate::{Event, Observed};
 use config::WorkspaceId;
 use futures_util::stream::{self, BoxStream, StreamExt};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -17,8 +17,8 @@ pub(super) struct Board {
     observers: Vec<Weak<Observer>>,
 }
 
-/// What one observer has to be told: of each workspace the last only, so that a slow one costs no more than
-/// there are workspaces.
+/// What one observer has to be told: of each workspace the last only, in the order in which that came, so that a slow
+/// one costs no more than there are workspaces.
 #[derive(Default)]
 struct Observer {
     waiting: Mutex<Waiting>,
@@ -27,8 +27,10 @@ struct Observer {
 
 #[derive(Default)]
 struct Waiting {
-    order: VecDeque<Key>,
-    events: HashMap<Key, Event>,
+    /// Counts what was posted.
+    posted: u64,
+    order: BTreeMap<u64, Key>,
+    events: HashMap<Key, (u64, Event)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -76,7 +78,10 @@ impl Board {
     /// All that was told, then every change; ends when the driver is `broken`.
     pub(super) fn observe(&mut self, broken: CancellationToken) -> BoxStream<'static, Event> {
         let observer = Arc::new(Observer::default());
-        for observed in self.told.values() {
+        let mut all: Vec<_> = self.told.values().collect();
+        // As ever: whoever is told of a mark has been told of all before it.
+        all.sort_by_key(|observed| observed.mark.map(|mark| mark.number));
+        for observed in all {
             observer.post(Key::Workspace(observed.id.clone()), Event::Seen(observed.clone()));
         }
         if self.blind {
@@ -101,9 +106,12 @@ impl Board {
 impl Observer {
     fn post(&self, key: Key, event: Event) {
         let mut waiting = self.waiting.lock().expect("nobody panics with the lock held");
-        if waiting.events.insert(key.clone(), event).is_none() {
-            waiting.order.push_back(key);
+        waiting.posted += 1;
+        let place = waiting.posted;
+        if let Some((before, _)) = waiting.events.insert(key.clone(), (place, event)) {
+            waiting.order.remove(&before);
         }
+        waiting.order.insert(place, key);
         drop(waiting);
         self.news.notify_one();
     }
@@ -119,7 +127,7 @@ impl Observer {
 
     fn take(&self) -> Option<Event> {
         let mut waiting = self.waiting.lock().expect("nobody panics with the lock held");
-        let key = waiting.order.pop_front()?;
-        waiting.events.remove(&key)
+        let (_, key) = waiting.order.pop_first()?;
+        waiting.events.remove(&key).map(|(_, event)| event)
     }
 }

@@ -14,7 +14,7 @@ pub(crate) type Demand = BTreeMap<String, Amount>;
 /// the quotas of a cluster count it. A process requests nothing; nor does what makes no pod, and will not start.
 pub(crate) fn demand(template: &Arc<Template>, values: &Values) -> Demand {
     let Runs::Kubernetes(pod) = &template.runs else { return Demand::new() };
-    let made = pods::of_template(&sample(template), template, pod, values).ok();
+    let made = pods::of_template(Some(&sample(template)), template, pod, values).ok();
     made.and_then(|made| pods::finished(&made, pod)).map(|pod| of_pod(&pod)).unwrap_or_default()
 }
 

@@ -2,11 +2,13 @@
 
 mod remove;
 
+pub(super) use remove::force;
+
 use super::fold::Known;
 use super::plan::{self, Plan, Wanted};
 use super::reading::answer::{self, Call};
 use super::{CallError, KubernetesDriver, names, notes};
-use crate::{Action, Cause, CauseCode, Driver, Event, Generation, Shared, Stop, clock};
+use crate::{Action, Cause, CauseCode, Driver, Event, Generation, Shared, StartSpec, Stop, clock};
 use config::WorkspaceId;
 use futures_util::stream::BoxStream;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -14,8 +16,9 @@ use kube::core::Status;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout_at;
 
-/// Until then an action is done or has failed: whoever waits for it is owed an answer within a second.
-const PATIENCE: Duration = Duration::from_millis(900);
+/// Until then an action is done or has failed: whoever waits for it is owed an answer within a second, and the page
+/// that shows it takes its time, too. A little longer than one call may take.
+const PATIENCE: Duration = Duration::from_millis(850);
 /// How often a plan is made: each costs a call, and who loses three races in a row is told so.
 const PLANS: usize = 3;
 
@@ -26,27 +29,13 @@ impl Driver for KubernetesDriver {
     }
 
     async fn act(&self, action: Action) -> Result<(), Cause> {
-        let _turn = self.turn(&action).await;
         match action {
             Action::Want(spec) => {
                 let wanted = Wanted::of(&spec, self.namespace())?;
                 let note = notes::want(unix_ms(), &self.inner.replica);
                 self.pursue(&spec.id, Some(names::WANTER), |known| wanted.want(known, &note)).await
             }
-            Action::Start(spec) => {
-                let wanted = Wanted::of(&spec, self.namespace())?;
-                self.inner.fold().begin(&spec.id, clock::now());
-                let known = self.inner.fold().look(&spec.id);
-                let broken = known.filter(|known| wanted.mends(known)).and_then(|known| known.generation());
-                let done = self.pursue(&spec.id, None, |known| wanted.start(known)).await;
-                match (&done, broken) {
-                    (Err(_), _) => self.inner.fold().call_off(&spec.id),
-                    // The template that it was made from has been mended, and it would stay as it is.
-                    (Ok(()), Some(pod)) => return self.remove_pod(&spec.id, &pod).await,
-                    (Ok(()), None) => {}
-                }
-                done
-            }
+            Action::Start(spec) => self.start(&spec).await,
             Action::Mark { id, generation, reason } => {
                 let note = notes::mark(reason, &self.inner.replica);
                 self.pursue(&id, None, |known| plan::mark(known, &generation, &note)).await?;
@@ -55,7 +44,7 @@ impl Driver for KubernetesDriver {
             Action::Unmark { id, mark } => self.pursue(&id, None, |known| plan::unmark(known, mark)).await,
             Action::Stop { id, generation, why } => self.stop(&id, generation.as_ref(), &why).await,
             Action::Delete { id, volume } => self.delete(&id, volume).await,
-            Action::Nudge { id } => self.nudge(&id).await,
+            Action::Nudge(spec) => self.nudge(&spec).await,
         }
     }
 
@@ -74,47 +63,64 @@ impl Driver for KubernetesDriver {
 }
 
 impl KubernetesDriver {
-    fn namespace(&self) -> &str {
+    pub(super) fn namespace(&self) -> &str {
         &self.inner.kubernetes.namespace
     }
 
-    /// Of one workspace one thing is done after the other.
-    async fn turn(&self, action: &Action) -> tokio::sync::MutexGuard<'_, ()> {
-        let id = match action {
-            Action::Want(spec) | Action::Start(spec) => &spec.id,
-            Action::Mark { id, .. }
-            | Action::Unmark { id, .. }
-            | Action::Stop { id, .. }
-            | Action::Delete { id, .. }
-            | Action::Nudge { id } => id,
-        };
-        let hash = crate::hash::digest(&[id.to_string().as_bytes()]);
-        self.inner.turns[usize::from(hash[0]) % self.inner.turns.len()].lock().await
+    async fn start(&self, spec: &StartSpec) -> Result<(), Cause> {
+        let wanted = Wanted::of(spec, self.namespace())?;
+        self.inner.fold().begin(&spec.id, clock::now());
+        match self.claim(spec, &wanted).await {
+            Ok(false) => {}
+            claimed => {
+                claimed.inspect_err(|_| self.inner.fold().call_off(&spec.id))?;
+                return Ok(());
+            }
+        }
+        let known = self.inner.fold().look(&spec.id);
+        let broken = known.filter(|known| wanted.mends(known)).and_then(|known| known.generation());
+        let done = self.pursue(&spec.id, None, |known| wanted.start(known)).await;
+        match (&done, broken) {
+            (Err(_), _) => self.inner.fold().call_off(&spec.id),
+            // The template that it was made from has been mended, and it would stay as it is.
+            (Ok(()), Some(pod)) => return self.remove_pod(&spec.id, &pod).await,
+            (Ok(()), None) => {}
+        }
+        done
     }
 
     async fn stop(&self, id: &WorkspaceId, generation: Option<&Generation>, why: &Stop) -> Result<(), Cause> {
-        self.pursue(id, None, |known| plan::stop(known, generation, why)).await
+        let body = self.inner.fold().look(id).and_then(|known| known.body);
+        self.pursue(id, None, |known| plan::stop(known, generation, why)).await?;
+        self.let_go(id, body).await;
+        Ok(())
     }
 
     /// Has the controller try again at once, and the node: it keeps its patience by the pod.
-    async fn nudge(&self, id: &WorkspaceId) -> Result<(), Cause> {
-        let stuck = self.inner.fold().look(id).filter(|known| known.is_wanted() && !known.runs());
+    async fn nudge(&self, spec: &StartSpec) -> Result<(), Cause> {
+        let id = &spec.id;
+        let wanted = Wanted::of(spec, self.namespace())?;
+        let Some(known) = self.inner.fold().look(id).filter(|known| known.is_wanted() && !known.runs())
+        else {
+            return Ok(());
+        };
         self.inner.fold().begin(id, clock::now());
-        if let Some(pod) = stuck.and_then(|known| known.generation()) {
-            return self.remove_pod(id, &pod).await;
+        if known.generation().is_none() || wanted.mends(&known) {
+            let note = unix_ms().to_string();
+            self.pursue(id, None, |known| wanted.nudge(known, &note)).await?;
+            self.nudge_body(&known, &note).await;
         }
-        let (note, mut nudged) = (unix_ms().to_string(), false);
-        self.pursue(id, None, move |known| {
-            if std::mem::replace(&mut nudged, true) { Plan::Nothing } else { plan::nudge(known, &note) }
-        })
-        .await
+        match known.generation() {
+            Some(pod) => self.remove_pod(id, &pod).await,
+            None => Ok(()),
+        }
     }
 
     /// Makes plans and carries them out until one says that nothing is left to do.
     ///
     /// A call that was refused because something else stands there than was known, or whose answer was lost, is not
     /// repeated: the watch tells what stands, and the next plan is made of that.
-    async fn pursue(
+    pub(super) async fn pursue(
         &self,
         id: &WorkspaceId,
         manager: Option<&str>,
@@ -208,13 +214,19 @@ impl KubernetesDriver {
     }
 
     /// Has what was taken in read and told.
-    fn told(&self) {
+    pub(super) fn told(&self) {
         self.inner.fold().flush(clock::now());
         self.inner.woken.notify_one();
     }
 
     /// What an answer, or the want of one, is to whoever waits.
-    fn cause(&self, verb: &'static str, resource: &'static str, name: &str, error: &CallError) -> Cause {
+    pub(super) fn cause(
+        &self,
+        verb: &'static str,
+        resource: &'static str,
+        name: &str,
+        error: &CallError,
+    ) -> Cause {
         let call = Call { verb, resource, namespace: self.namespace(), name };
         match error {
             CallError::Refused { code, reason, message } => {
@@ -236,7 +248,7 @@ impl KubernetesDriver {
 }
 
 /// Whether something else stood there than was known. A wrong `uid` is answered as a change of it (422).
-fn outdated(error: &CallError) -> bool {
+pub(super) fn outdated(error: &CallError) -> bool {
     match error {
         CallError::Refused { code: 409, .. } => true,
         CallError::Refused { code: 422, message, .. } => message.contains("metadata.uid"),

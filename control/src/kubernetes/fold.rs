@@ -5,6 +5,7 @@
 //! was before it.
 
 mod happenings;
+mod warm;
 mod workspace;
 
 pub(super) use workspace::Known;
@@ -12,8 +13,9 @@ pub(super) use workspace::Known;
 use super::board::Board;
 use super::notes::{self, Notes};
 use super::reading::{Happening, Sight};
+use super::warm::{Body, WarmSets};
 use super::watch::Seen;
-use crate::Event as Told;
+use crate::{Event as Told, Generation, Observed};
 use config::{Kubernetes, WorkspaceId};
 use futures_util::stream::BoxStream;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -21,7 +23,7 @@ use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
-use workspace::Workspace;
+use workspace::{REMOVAL, Workspace};
 
 /// One word of a watch.
 pub(super) enum News {
@@ -35,6 +37,7 @@ pub(super) enum News {
 pub(super) struct Fold {
     kubernetes: Kubernetes,
     workspaces: HashMap<WorkspaceId, Workspace>,
+    warm: WarmSets,
     sets: Sense,
     pods: Sense,
     /// When both were sensed again after one was blind.
@@ -49,6 +52,8 @@ pub(super) struct Fold {
     touched: BTreeSet<WorkspaceId>,
     /// When to read what anew although nothing was heard.
     due: BTreeSet<(Instant, WorkspaceId)>,
+    /// Pods that nobody but Usher will remove.
+    stranded: Vec<(WorkspaceId, Generation)>,
     board: Board,
 }
 
@@ -67,6 +72,7 @@ impl Fold {
         Self {
             kubernetes,
             workspaces: HashMap::new(),
+            warm: WarmSets::default(),
             sets: Sense::Listing,
             pods: Sense::Listing,
             back: None,
@@ -75,6 +81,7 @@ impl Fold {
             listed: None,
             touched: BTreeSet::new(),
             due: BTreeSet::new(),
+            stranded: Vec::new(),
             board: Board::default(),
         }
     }
@@ -118,18 +125,25 @@ impl Fold {
 
     /// What is known of a workspace, for whoever acts.
     pub(super) fn look(&self, id: &WorkspaceId) -> Option<Known> {
-        self.workspaces.get(id)?.known()
+        let workspace = self.workspaces.get(id)?;
+        workspace.known(self.body(workspace))
     }
 
     /// The last words of a workspace's program that its node keeps.
     pub(super) fn last_output(&self, id: &WorkspaceId, now: Instant) -> String {
-        let sight = self.sight();
-        self.workspaces.get(id).map(|workspace| workspace.last_output(sight, now)).unwrap_or_default()
+        let Some(workspace) = self.workspaces.get(id) else { return String::new() };
+        workspace.last_output(self.body(workspace).as_ref(), self.sight(), now)
     }
 
     /// Up to which version of a StatefulSet the watch itself has told all.
     pub(super) fn known_to(&self) -> u64 {
         self.known_to
+    }
+
+    /// Pods that end on nodes that do not answer, and that nothing would be lost with: their workspaces cannot run
+    /// elsewhere before somebody removes them.
+    pub(super) fn take_stranded(&mut self) -> Vec<(WorkspaceId, Generation)> {
+        std::mem::take(&mut self.stranded)
     }
 
     /// Tells again how a workspace is: somebody waits for it.
@@ -155,8 +169,12 @@ impl Fold {
         while self.due.first().is_some_and(|(at, _)| *at <= now) {
             self.touched.extend(self.due.pop_first().map(|(_, id)| id));
         }
-        for id in std::mem::take(&mut self.touched) {
-            self.read(id, now);
+        let touched = std::mem::take(&mut self.touched).into_iter();
+        let mut news: Vec<_> = touched.filter_map(|id| self.read(id, now)).collect();
+        // Whoever is told of a mark has been told of all before it.
+        news.sort_by_key(|(_, observed)| observed.as_ref().and_then(|it| it.mark).map(|mark| mark.number));
+        for (id, observed) in news {
+            self.board.tell(&id, observed);
         }
         let sighted = self.sight() != Sight::Blind;
         self.board.sight(sighted);
@@ -164,21 +182,32 @@ impl Fold {
         self.due.first().map(|(at, _)| *at)
     }
 
-    fn read(&mut self, id: WorkspaceId, now: Instant) {
+    fn read(&mut self, id: WorkspaceId, now: Instant) -> Option<(WorkspaceId, Option<Observed>)> {
         let sight = self.sight();
         let known_to = self.known_to;
-        let Some(workspace) = self.workspaces.get_mut(&id) else { return };
+        let body = self.workspaces.get(&id).and_then(|workspace| self.body(workspace));
+        let workspace = self.workspaces.get_mut(&id)?;
         if let Some(at) = workspace.again_at() {
             self.due.remove(&(at, id.clone()));
         }
-        let observed = workspace.read(&self.kubernetes, sight, known_to, now);
+        let observed = workspace.read(&self.kubernetes, body.as_ref(), sight, known_to, now);
+        if let Some(pod) = workspace.stranded(body.as_ref(), sight, now) {
+            self.stranded.push((id.clone(), pod));
+            self.due.insert((now + REMOVAL, id.clone()));
+        }
         if let Some(at) = workspace.again_at() {
             self.due.insert((at, id.clone()));
         }
-        self.board.tell(&id, observed);
         if workspace.is_empty() {
             self.workspaces.remove(&id);
         }
+        Some((id, observed))
+    }
+
+    /// Where a workspace runs that has claimed a warm set.
+    fn body(&self, workspace: &Workspace) -> Option<Body> {
+        let (uid, notes) = workspace.own()?;
+        self.warm.body(uid, notes)
     }
 
     fn sight(&self) -> Sight {
@@ -201,6 +230,9 @@ impl Fold {
                 self.put_set(set, false, now);
             }
             Seen::Deleted(name) => {
+                if self.warm_set_deleted(&name) {
+                    return;
+                }
                 // A workspace's object is named by its id.
                 let Ok(id) = WorkspaceId::parse(&name) else { return };
                 if let Some(workspace) = self.workspaces.get_mut(&id) {
@@ -218,6 +250,7 @@ impl Fold {
     }
 
     fn put_set(&mut self, set: StatefulSet, answered: bool, now: Instant) {
+        let Some(set) = self.put_warm_set(set, answered, now) else { return };
         let name = set.metadata.name.clone().unwrap_or_default();
         let notes = match Notes::of(&set) {
             Ok(notes) => notes,
@@ -235,6 +268,7 @@ impl Fold {
     fn pod(&mut self, seen: Seen<Pod>, now: Instant) {
         match seen {
             Seen::Put(pod) | Seen::Listed(pod) => {
+                let Some(pod) = self.put_warm_pod(pod, now) else { return };
                 let Some(id) = notes::workspace(&pod.metadata) else { return };
                 if pod.metadata.name.as_deref() == Some(&super::names::pod(&id)) {
                     self.workspaces.entry(id.clone()).or_default().put_pod(Some(pod));
@@ -242,6 +276,9 @@ impl Fold {
                 }
             }
             Seen::Deleted(name) => {
+                if self.warm_pod_deleted(&name) {
+                    return;
+                }
                 let id = name.strip_suffix("-0").and_then(|name| WorkspaceId::parse(name).ok());
                 let Some(id) = id else { return };
                 if let Some(workspace) = self.workspaces.get_mut(&id) {
@@ -288,7 +325,8 @@ impl Fold {
             // What was told stays as true as it was.
             Seen::Deleted(_) | Seen::Blind => return,
         };
-        let Some(id) = happenings::workspace(&event) else { return };
+        let about = happenings::workspace(&event).or_else(|| self.warm.claimant_of(&event));
+        let Some(id) = about else { return };
         let Some(workspace) = self.workspaces.get_mut(&id) else { return };
         let name = event.metadata.name.clone().unwrap_or_default();
         workspace.happened(name, Happening::of(&event, listed.unwrap_or(now), listed.is_some()));
@@ -308,3 +346,6 @@ impl Fold {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -162,7 +162,7 @@ impl Judged<'_> {
 
     /// The pod as it will be, with values of nobody.
     fn finished_pod(&mut self, template: &Arc<Template>) {
-        let Ok(made) = of_template(&sample(template), template, self.pods, &self.pods.sample()) else {
+        let Ok(made) = of_template(Some(&sample(template)), template, self.pods, &self.pods.sample()) else {
             return;
         };
         let Some(pod) = finished(&made, self.pods) else {

@@ -1,10 +1,11 @@
 //! The one task that hears what the cluster tells, and wakes when a reading is due.
 
+use super::driver::force;
 use super::fold::News;
 use super::{Client, Inner, Selection, names, watch};
 use crate::clock;
 use futures_util::FutureExt;
-use futures_util::stream::{self, BoxStream, StreamExt};
+use futures_util::stream::{self, BoxStream, FuturesUnordered, StreamExt};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::time::sleep_until;
@@ -47,6 +48,7 @@ impl Watches {
 pub(super) async fn listen(inner: Arc<Inner>, mut watches: Watches) {
     let mut synced = false;
     let mut due = None;
+    let mut removals = FuturesUnordered::new();
     loop {
         tokio::select! {
             biased;
@@ -59,6 +61,7 @@ pub(super) async fn listen(inner: Arc<Inner>, mut watches: Watches) {
                     fold.take(news, now);
                 }
             }
+            Some(()) = removals.next(), if !removals.is_empty() => {}
             () = at(due) => {}
             // A write was answered, which may have set another time.
             () = inner.woken.notified() => {}
@@ -66,7 +69,12 @@ pub(super) async fn listen(inner: Arc<Inner>, mut watches: Watches) {
         let mut fold = inner.fold();
         due = fold.flush(clock::now());
         synced = fold.is_synced();
+        let stranded = fold.take_stranded();
         drop(fold);
+        removals.extend(stranded.into_iter().map(|(id, pod)| {
+            let inner = inner.clone();
+            async move { force(&inner, &id, &pod).await }
+        }));
         inner.told.send_modify(|count| *count = count.wrapping_add(1));
     }
 }

@@ -20,6 +20,15 @@ pub(crate) const VALUES: &str = "usher.dev/values";
 /// Annotation: the quotas that it counts against, a JSON list of their names.
 pub(crate) const QUOTAS: &str = "usher.dev/quotas";
 
+/// Label of a warm StatefulSet and of its pod: the StatefulSet's own name. Its selector.
+pub(crate) const WARM: &str = "usher.dev/warm";
+/// Annotation of a warm StatefulSet: the workspace that took it, once it is taken.
+pub(crate) const CLAIMED_BY: &str = "usher.dev/claimed-by";
+/// Annotation of a workspace's own StatefulSet: the warm one that it runs in.
+pub(crate) const CLAIMS: &str = "usher.dev/claims";
+/// Annotation of a pod: the host under which its user sees it.
+pub(crate) const HOST: &str = "usher.dev/host";
+
 /// Annotation: when it was asked for, while it waits for its turn, `{"at_ms":…,"replica":…}`.
 pub(crate) const WANTED: &str = "usher.dev/wanted";
 /// Annotation: the first half of a stop, `{"reason":…,"replica":…}`.
@@ -38,6 +47,11 @@ pub(crate) const WANTER: &str = "usher-want";
 pub(crate) const CONTAINER: &str = "workspace";
 /// The volume of the user's files; also the claim template, so that the claim is `home-<name>-0`.
 pub(crate) const HOME: &str = "home";
+
+/// The volume by which a pod is told whose it is, and where the workspace sees it.
+pub(crate) const ABOUT: &str = "usher";
+/// Where the workspace sees [`ABOUT`].
+pub(crate) const ABOUT_PATH: &str = "/run/usher";
 
 /// Longest name of a StatefulSet: its pods carry it with a revision of 11 characters in a label of 63
 /// (`controller-revision-hash`), and are never made where that is longer.

@@ -29,6 +29,8 @@ pub(crate) struct Notes {
     pub(crate) stopped: Option<StopReason>,
     /// Why it failed.
     pub(crate) failed: Option<Cause>,
+    /// The warm set that it runs in, if that says so, too.
+    pub(crate) claims: Option<String>,
 }
 
 /// Why a StatefulSet with Usher's label is not one of its workspaces.
@@ -90,6 +92,7 @@ impl Notes {
             mark: annotation::<Marked>(meta, names::MARK).and_then(|mark| reason(&mark.reason)),
             stopped: text(meta, names::STOPPED).and_then(reason),
             failed: annotation::<Failed>(meta, names::FAILED).map(cause),
+            claims: text(meta, names::CLAIMS).map(str::to_owned),
         })
     }
 }
@@ -162,4 +165,86 @@ fn text<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
 
 fn annotation<T: serde::de::DeserializeOwned>(meta: &ObjectMeta, key: &str) -> Option<T> {
     serde_json::from_str(text(meta, key)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn set(metadata: &Value) -> StatefulSet {
+        let mut whole = json!({
+            "name": "gpu--alice",
+            "resourceVersion": "41",
+            "labels": { names::WORKSPACE: "gpu--alice", names::TEMPLATE: "t" },
+            "annotations": { names::OWNER: r#"{"iss":"https://id.example.org","sub":"7"}"# },
+        });
+        for (key, value) in metadata.as_object().unwrap() {
+            match value {
+                Value::Object(fields) => {
+                    fields.iter().for_each(|(field, value)| whole[key][field] = value.clone())
+                }
+                _ => whole[key] = value.clone(),
+            }
+        }
+        serde_json::from_value(json!({ "metadata": whole })).unwrap()
+    }
+
+    fn annotated(key: &str, text: &str) -> StatefulSet {
+        set(&json!({ "annotations": { key: text } }))
+    }
+
+    #[test]
+    fn only_what_says_all_that_matters_is_ours() {
+        assert_eq!(Notes::of(&set(&json!({}))).unwrap().id.to_string(), "gpu--alice");
+        for (metadata, wrong) in [
+            (json!({ "name": "bob" }), NotOurs::Name),
+            (json!({ "labels": { names::WORKSPACE: "bob" } }), NotOurs::Name),
+            (json!({ "labels": { names::WORKSPACE: "Not An Id" } }), NotOurs::Name),
+            (json!({ "annotations": { names::OWNER: "alice" } }), NotOurs::Owner),
+            (json!({ "annotations": { names::OWNER: r#"{"iss":"x"}"# } }), NotOurs::Owner),
+            (json!({ "labels": { names::TEMPLATE: "" } }), NotOurs::Template),
+        ] {
+            assert_eq!(Notes::of(&set(&metadata)).unwrap_err(), wrong, "{metadata}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        for reason in [StopReason::Idle, StopReason::MaxAge, StopReason::Asked] {
+            let notes = Notes::of(&annotated(names::MARK, &mark(reason, "r"))).unwrap();
+            assert_eq!(notes.mark, Some(reason));
+            let notes = Notes::of(&annotated(names::STOPPED, reason.as_str())).unwrap();
+            assert_eq!(notes.stopped, Some(reason));
+        }
+        for code in CauseCode::ALL {
+            let cause = crate::testing::cause(*code);
+            let notes = Notes::of(&annotated(names::FAILED, &failure(&cause))).unwrap();
+            assert_eq!(notes.failed, Some(cause));
+        }
+        let newer = annotated(names::FAILED, r#"{"code":"of_tomorrow","detail":"d","hint":"h"}"#);
+        let failed = Notes::of(&newer).unwrap().failed.unwrap();
+        assert_eq!((failed.code, failed.detail.as_str()), (CauseCode::StartRefused, "d"));
+        let nonsense = json!({ "annotations": {
+            names::MARK: "idle", names::STOPPED: "tired", names::FAILED: "no", names::WANTED: "soon",
+        } });
+        let notes = Notes::of(&set(&nonsense)).unwrap();
+        assert_eq!((notes.mark, notes.stopped, notes.failed, notes.wanted), (None, None, None, None));
+    }
+
+    #[test]
+    fn a_want_has_its_place_by_the_clock_of_the_api_server() {
+        let wanted = |writes: Value| {
+            let metadata = json!({ "annotations": { names::WANTED: want(1_700_000_005_250, "r") }, "managedFields": writes });
+            Notes::of(&set(&metadata)).unwrap().wanted.unwrap()
+        };
+        let write =
+            |manager: &str, time: &str| json!({ "manager": manager, "time": time, "operation": "Update" });
+        let order = |second| Order { second, within: 1_700_000_005_250 };
+        let theirs = write("kubectl", "2026-11-21T12:00:09Z");
+        let ours = write(names::WANTER, "2026-11-21T12:00:01Z");
+        assert_eq!(wanted(json!([theirs, ours])), order(1_795_262_401));
+        // Where the server does not say, the writer's clock must do.
+        assert_eq!(wanted(json!([theirs])), order(1_700_000_005));
+    }
 }

@@ -108,6 +108,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn an_overlay_merges_as_kubernetes_does() {
         let base = json!({
             "hostname": "a",

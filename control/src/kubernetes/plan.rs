@@ -43,7 +43,7 @@ impl<'a> Wanted<'a> {
 
     /// It is to be written down that it is wanted, with this note.
     pub(super) fn want(&self, known: Option<&Known>, note: &str) -> Plan {
-        let Some(known) = known else { return self.create(0, Some(note)) };
+        let Some(known) = known else { return self.create(0, Some((names::WANTED, note))) };
         if let Some(refused) = self.refused(known) {
             return refused;
         }
@@ -61,14 +61,58 @@ impl<'a> Wanted<'a> {
         if let Some(refused) = self.refused(known) {
             return refused;
         }
-        if known.is_wanted() && !self.mends(known) {
+        let in_vain = known.claims_in_vain();
+        if known.is_wanted() && !in_vain && !self.mends(known) {
             return Plan::Nothing;
         }
+        let mut patch = self.run(known, 1, None);
+        if in_vain {
+            // Another may be about to make the claim true, or another claim.
+            patch["metadata"]["resourceVersion"] = json!(known.version().to_string());
+        }
+        Plan::Patch(patch)
+    }
+
+    /// Its turn has come, and it is to run in this warm set: so it says first.
+    pub(super) fn claim(&self, known: Option<&Known>, warm: &str) -> Plan {
+        let Some(known) = known else {
+            return self.create(0, Some((names::CLAIMS, warm)));
+        };
+        if let Some(refused) = self.refused(known) {
+            return refused;
+        }
+        let mut patch = self.run(known, 0, Some(warm));
+        // Two who look for one do not both write which it is.
+        patch["metadata"]["resourceVersion"] = json!(known.version().to_string());
+        Plan::Patch(patch)
+    }
+
+    /// It is on its way and is to be tried again at once, with this note: any change makes its controller do so.
+    pub(super) fn nudge(&self, known: Option<&Known>, note: &str) -> Plan {
+        let Some(known) = known.filter(|known| known.is_wanted()) else { return Plan::Nothing };
+        if let Some(refused) = self.refused(known) {
+            return refused;
+        }
+        if known.note(names::NUDGE) == Some(note) {
+            return Plan::Nothing;
+        }
+        let nudge = json!({ names::NUDGE: note });
+        if !self.mends(known) {
+            return Plan::Patch(json!({ "metadata": { "uid": known.uid(), "annotations": nudge } }));
+        }
+        let mut patch = self.run(known, 1, None);
+        patch["metadata"]["annotations"][names::NUDGE] = json!(note);
+        Plan::Patch(patch)
+    }
+
+    /// It is to run, here or in a warm set, from the template as it is now.
+    fn run(&self, known: &Known, replicas: u8, warm: Option<&str>) -> Value {
         let mut annotations = json!({
             names::WANTED: null, names::MARK: null, names::STOPPED: null, names::FAILED: null,
+            names::CLAIMS: warm,
         });
         self.grant(&mut annotations);
-        let mut patch = json!({ "metadata": { "uid": known.uid() }, "spec": { "replicas": 1 } });
+        let mut patch = json!({ "metadata": { "uid": known.uid() }, "spec": { "replicas": replicas } });
         if self.is_new_to(known) {
             annotations[names::TEMPLATE_HASH] = json!(self.annotation(names::TEMPLATE_HASH));
             let now = serde_json::to_value(known.set.spec.as_ref().map(|spec| &spec.template));
@@ -78,7 +122,7 @@ impl<'a> Wanted<'a> {
             patch["metadata"]["labels"] = json!({ names::TEMPLATE: self.spec.template.name.as_str() });
         }
         patch["metadata"]["annotations"] = annotations;
-        Plan::Patch(patch)
+        patch
     }
 
     /// Whether it is on its way with another template, and would stay so: what runs is never touched.
@@ -90,14 +134,14 @@ impl<'a> Wanted<'a> {
         known.notes.hash != self.annotation(names::TEMPLATE_HASH)
     }
 
-    fn create(&self, replicas: i32, note: Option<&str>) -> Plan {
+    fn create(&self, replicas: i32, note: Option<(&str, &str)>) -> Plan {
         let mut set = self.made.clone();
         if let Some(spec) = &mut set.spec {
             spec.replicas = Some(replicas);
         }
-        if let Some(note) = note {
+        if let Some((key, note)) = note {
             let annotations = set.metadata.annotations.get_or_insert_default();
-            annotations.insert(names::WANTED.to_owned(), note.to_owned());
+            annotations.insert(key.to_owned(), note.to_owned());
         }
         Plan::Create(Box::new(set))
     }
@@ -158,7 +202,7 @@ pub(super) fn stop(known: Option<&Known>, generation: Option<&Generation>, why: 
     let Some(known) = known else { return Plan::Nothing };
     let newer = generation.is_some() && known.generation().is_some_and(|runs| Some(&runs) != generation);
     let mut metadata = json!({ "uid": known.uid() });
-    let mut annotations = json!({ names::WANTED: null, names::MARK: null });
+    let mut annotations = json!({ names::WANTED: null, names::MARK: null, names::CLAIMS: null });
     match why {
         Stop::Marked(mark) => {
             if newer || !known.is_wanted() || known.notes.mark.is_none() || known.version() != mark.number {
@@ -179,10 +223,15 @@ pub(super) fn stop(known: Option<&Known>, generation: Option<&Generation>, why: 
     Plan::Patch(json!({ "metadata": metadata, "spec": { "replicas": 0 } }))
 }
 
-/// A start that waits out a back-off is to be tried at once.
-pub(super) fn nudge(known: Option<&Known>, note: &str) -> Plan {
-    let Some(known) = known.filter(|known| known.is_wanted()) else { return Plan::Nothing };
-    Plan::Patch(json!({ "metadata": { "uid": known.uid(), "annotations": { names::NUDGE: note } } }))
+/// A claim that came to nothing is to become an ordinary start.
+pub(super) fn give_up(known: Option<&Known>) -> Plan {
+    let Some(known) = known.filter(|known| known.claims_in_vain() && !known.ends()) else {
+        return Plan::Nothing;
+    };
+    let metadata = json!({
+        "uid": known.uid(), "resourceVersion": known.version().to_string(), "annotations": { names::CLAIMS: null },
+    });
+    Plan::Patch(json!({ "metadata": metadata, "spec": { "replicas": 1 } }))
 }
 
 /// The merge patch (RFC 7396) that puts a value in the place of another: what only the other has is taken away.
@@ -211,3 +260,6 @@ fn conflict(hint: &str) -> Cause {
     let code = CauseCode::Conflict;
     Cause { code, detail: code.words().detail.to_owned(), hint: hint.to_owned() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,10 +8,12 @@ mod container;
 mod finish;
 mod grant;
 mod spec;
+mod warm;
 
 pub(super) use finish::finished;
 pub(crate) use grant::{annotations, granted};
 pub(super) use spec::of_template;
+pub(crate) use warm::{owned, warm_set};
 
 use super::names;
 use crate::hash::digest;
@@ -50,7 +52,9 @@ pub(crate) fn stateful_set(spec: &StartSpec, namespace: &str, replicas: u8) -> R
     let Runs::Kubernetes(pods) = &template.runs else {
         return Err(BadPod::NotOfPods(template.name.clone()));
     };
-    let pod = pod_template(spec, template, pods, values)?;
+    let told =
+        ObjectMeta { labels: Some(labels(spec)), annotations: Some(owned(spec)), ..ObjectMeta::default() };
+    let pod = pod_template(Some(spec), template, pods, values, told)?;
     let mut annotations = BTreeMap::from([
         (names::OWNER.to_owned(), owner(&spec.owner)),
         (names::TEMPLATE_HASH.to_owned(), hash(&pod)),
@@ -99,15 +103,16 @@ fn rules() -> StatefulSetSpec {
     }
 }
 
+/// `whose` = none: it runs before its user comes.
 fn pod_template(
-    spec: &StartSpec,
+    whose: Option<&StartSpec>,
     template: &Template,
     pods: &PodTemplate,
     values: &Values,
+    metadata: ObjectMeta,
 ) -> Result<PodTemplateSpec, BadPod> {
-    let made = of_template(spec, template, pods, values)?;
+    let made = of_template(whose, template, pods, values)?;
     let pod: PodSpec = finished(&made, pods).ok_or_else(|| BadPod::Unfit(template.name.clone()))?;
-    let metadata = ObjectMeta { labels: Some(labels(spec)), ..ObjectMeta::default() };
     Ok(PodTemplateSpec { metadata: Some(metadata), spec: Some(pod) })
 }
 
@@ -117,9 +122,13 @@ fn selector(spec: &StartSpec) -> BTreeMap<String, String> {
 }
 
 fn labels(spec: &StartSpec) -> BTreeMap<String, String> {
-    let more =
-        [(names::TEMPLATE, spec.template.name.to_string()), (names::MANAGED_BY, names::USHER.to_owned())];
-    selector(spec).into_iter().chain(more.map(|(key, value)| (key.to_owned(), value))).collect()
+    selector(spec).into_iter().chain(ours(&spec.template)).collect()
+}
+
+/// What all of Usher's pods of a template have in common.
+fn ours(template: &Template) -> [(String, String); 2] {
+    let labels = [(names::TEMPLATE, template.name.as_str()), (names::MANAGED_BY, names::USHER)];
+    labels.map(|(key, value)| (key.to_owned(), value.to_owned()))
 }
 
 /// `{"iss":…,"sub":…}`: who may adopt it.

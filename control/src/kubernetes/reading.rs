@@ -110,6 +110,13 @@ pub(crate) fn last_output(view: &View<'_>) -> String {
     quote::last_output(&container::last_words(view))
 }
 
+/// Whether its pod ends on a node that does not answer, so that it will not go by itself, and keeps no files: then
+/// removing it by force loses nothing, though its program may run on, unreachable, until the node is back.
+pub(crate) fn is_stranded(view: &View<'_>) -> bool {
+    let ends = view.pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
+    ends && !view.has_volume() && view.sight != Sight::Blind && pod::node_lost(view).is_some()
+}
+
 fn generation(pod: &Pod) -> Option<Generation> {
     pod.metadata.uid.as_deref().map(|uid| Generation(uid.into()))
 }

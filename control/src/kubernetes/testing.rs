@@ -91,10 +91,13 @@ impl Reply {
     }
 }
 
+/// What is answered to a request.
+type Answers = dyn FnMut(&Asked) -> Reply + Send;
+
 /// Answers requests; remembers what was asked.
 #[derive(Clone)]
 pub(crate) struct Server {
-    answer: Arc<Mutex<dyn FnMut(&Asked) -> Reply + Send>>,
+    answer: Arc<Mutex<Answers>>,
     asked: Arc<Mutex<Vec<String>>>,
     pub(crate) metrics: ClientMetrics,
     pub(crate) registry: Registry,

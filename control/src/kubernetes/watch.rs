@@ -50,7 +50,7 @@ pub enum Seen<K> {
     Listed(K),
     /// The object of this name is gone.
     Deleted(String),
-    /// What was told so far is the whole truth: at first, and again after [`Seen::Blind`].
+    /// A list is whole: what was told so far is the truth, at first, again after [`Seen::Blind`], and in between.
     Synced,
     /// What was told so far may be outdated; tells of changes go on.
     Blind,
@@ -253,10 +253,10 @@ impl<K: Object> Watcher<K> {
 
     /// A list is whole.
     fn sync(&mut self) {
+        self.news.push_back(Seen::Synced);
         if !self.whole {
             self.whole = true;
             self.blind.set(false);
-            self.news.push_back(Seen::Synced);
             tracing::info!(kubernetes.watch = %self.name(), "the watch knows the truth");
         }
     }

@@ -195,7 +195,7 @@ impl Keeper {
 
     /// The main process ended without being asked: what it left behind ends, too.
     async fn ended(&mut self, running: Running, status: Option<ExitStatus>) {
-        self.tell(ObservedPhase::Stopping { generation: generation(&running.run) }).await;
+        self.tell(ObservedPhase::stopping(generation(&running.run))).await;
         self.end(&running.run, Wanted::Stopped).await;
         let log = self.shared.folders.log(&self.id).tail().await;
         self.tell(ObservedPhase::Failed { cause: causes::ended(status, &log) }).await;
@@ -208,7 +208,7 @@ impl Keeper {
             tracing::warn!(workspace.name = %self.id, %error, "cannot record that a workspace is being stopped");
         }
         crash::point("stop.intent-recorded");
-        self.tell(ObservedPhase::Stopping { generation: generation(&running.run) }).await;
+        self.tell(ObservedPhase::stopping(generation(&running.run))).await;
         self.end(&running.run, wanted).await;
         self.settle(wanted).await;
         None

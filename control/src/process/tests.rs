@@ -152,7 +152,7 @@ async fn a_stop_of_another_generation_changes_nothing() {
         .unwrap();
     opened.driver.act(Action::Delete { id: id("alice"), volume: false }).await.unwrap();
     // The deletion found it running: without it nothing would have been stopped.
-    assert_eq!(opened.phase().await, ObservedPhase::Stopping { generation });
+    assert_eq!(opened.phase().await, ObservedPhase::stopping(generation));
     assert!(matches!(opened.next().await, Event::Gone(_)));
 }
 
@@ -167,7 +167,7 @@ async fn a_start_during_a_stop_is_carried_out_after_it() {
         .await
         .unwrap();
     opened.driver.act(Action::Start(spec("alice", shell("exec sleep 600")))).await.unwrap();
-    assert_eq!(opened.phase().await, ObservedPhase::Stopping { generation: first.clone() });
+    assert_eq!(opened.phase().await, ObservedPhase::stopping(first.clone()));
     assert_eq!(opened.phase().await, ObservedPhase::Stopped);
     let ObservedPhase::Running { generation, address, .. } = opened.phase().await else {
         panic!("not running")
@@ -350,7 +350,7 @@ async fn a_stop_that_was_cut_off_is_finished_by_the_next_usher() {
     drop(opened);
     installation.rewrite("alice", |recorded| recorded.wanted = Wanted::Stopped).await;
     let mut again = installation.open().await;
-    assert_eq!(again.phase().await, ObservedPhase::Stopping { generation });
+    assert_eq!(again.phase().await, ObservedPhase::stopping(generation));
     assert_eq!(again.phase().await, ObservedPhase::Stopped);
     assert_eq!(installation.bearers(), []);
 }

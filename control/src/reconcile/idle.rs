@@ -37,9 +37,10 @@ pub(crate) fn last_use(seen: &Use, idle: &Idle, terms: &Terms, now: Instant) -> 
         (seen.request, "request"),
         (seen.client_frame, "client_frame"),
     ];
+    let known = terms.elsewhere.last.filter(|last| last.0 > terms.last.0).unwrap_or(terms.last);
     uses.into_iter()
         .filter_map(|(at, word)| Some((at?.min(now), word)))
-        .fold(terms.last, |newest, one| if one.0 >= newest.0 { one } else { newest })
+        .fold(known, |newest, one| if one.0 >= newest.0 { one } else { newest })
 }
 
 /// Why a ready workspace is not stopped, and when it will be.
@@ -69,7 +70,11 @@ fn idle_stop(
     let (used, word) = last_use(seen, idle, terms, now);
     let Some(idle_after) = idle.idle_after else { return ("never", used, None) };
     let downloading = seen.bytes_taken.map(|taken| taken.min(now) + DOWNLOAD);
-    let floors = [(terms.extended_until, "extended"), (terms.kept_until, "kept"), (downloading, "download")];
+    let floors = [
+        (terms.extended_until.max(terms.elsewhere.extended_until), "extended"),
+        (terms.kept_until.max(terms.elsewhere.kept_until), "kept"),
+        (downloading, "download"),
+    ];
     let (stops_at, reason) = floors
         .into_iter()
         .filter_map(|(until, word)| Some((until?, word)))

@@ -150,7 +150,7 @@ fn a_change_of_owner_ends_what_the_former_one_had_and_begins_anew_for_the_new_on
         ("seen", running.clone(), "starting"),
         ("ready", running.clone(), "starting"),
         ("ready", ObservedPhase::Stopped, "stopped"),
-        ("ready", ObservedPhase::Stopping { generation: generation(1) }, "stopping"),
+        ("ready", ObservedPhase::stopping(generation(1)), "stopping"),
         ("woken while stopping", running.clone(), "stopping"),
         ("woken while stopping", ObservedPhase::Stopped, "stopped"),
     ];
@@ -243,7 +243,7 @@ fn reach(state: &mut State, name: &str, number: u64, now: Instant) {
 /// What a turn of the loop does; gives what is to be done outside.
 fn settle(state: &mut State, now: Instant) -> Vec<Effect> {
     let mut effects = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..5 {
         let decisions = reconcile(state, now);
         if decisions.is_empty() {
             for ended in std::mem::take(&mut state.news).ended {
@@ -344,7 +344,7 @@ fn happen(state: &mut State, id: &WorkspaceId, what: Happening, now: &mut Instan
             state.fold(seen(id, phase), at);
         }
         Happening::Stopping { generation: number } => {
-            state.fold(seen(id, ObservedPhase::Stopping { generation: generation(number) }), at);
+            state.fold(seen(id, ObservedPhase::stopping(generation(number))), at);
         }
         Happening::Stopped => state.fold(seen(id, ObservedPhase::Stopped), at),
         Happening::Failed => {
@@ -356,7 +356,7 @@ fn happen(state: &mut State, id: &WorkspaceId, what: Happening, now: &mut Instan
         }
         Happening::Refused => {
             let attempt = state.workspaces.get(id).map_or(0, |workspace| workspace.attempt);
-            let action = Action::Nudge { id: id.clone() };
+            let action = Action::Nudge(spec(id));
             let result = Err(cause(CauseCode::NoResources));
             state.conclude(Outcome::Acted { id: id.clone(), attempt, action, result }, at);
         }
@@ -444,7 +444,7 @@ fn what_ends_by_itself_fails_with_the_cause_that_the_driver_tells_last() {
         if was_ready {
             state.conclude(Outcome::Reached { id: a.clone(), generation: generation(1) }, now);
         }
-        state.fold(seen(&a, ObservedPhase::Stopping { generation: generation(1) }), now);
+        state.fold(seen(&a, ObservedPhase::stopping(generation(1))), now);
         // A visit meanwhile meets the failure, not a start that would fail at once again.
         state.wake(&wake(&a), now).unwrap();
         let crashed = cause(CauseCode::Crashed);

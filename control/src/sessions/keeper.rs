@@ -1,6 +1,6 @@
 //! The loop that keeps the snapshot of sessions: its only writer.
 
-use super::{NewSession, Session, SessionAge, SessionName, Sessions, Snapshot, document};
+use super::{LastUse, NewSession, Session, SessionAge, SessionName, Sessions, ShortName, Snapshot, document};
 use crate::metrics::Metrics;
 use crate::{Change, Kind, LoopError, RecordError, Records, clock};
 use arc_swap::ArcSwap;
@@ -29,8 +29,9 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) fn of(config: &config::Config) -> Self {
-        Self { idle_after: config.sessions.idle_after, max_age: config.sessions.max_age }
+    /// `late` = how long others may take to tell of a use: so much later than configured a session is unused.
+    pub(crate) fn of(config: &config::Config, late: Duration) -> Self {
+        Self { idle_after: config.sessions.idle_after + late, max_age: config.sessions.max_age }
     }
 }
 
@@ -41,7 +42,7 @@ pub(crate) struct Keeper {
     changed: watch::Sender<u64>,
     records: Arc<dyn Records>,
     /// The ages from before a restart, until their sessions are seen.
-    ages: HashMap<SessionName, SessionAge>,
+    ages: HashMap<ShortName, SessionAge>,
     /// Those that are over and whose records are still there.
     over: HashSet<SessionName>,
     deletions: JoinSet<Result<(), RecordError>>,
@@ -56,7 +57,7 @@ impl Keeper {
     pub(crate) async fn new(
         records: Arc<dyn Records>,
         limits: Limits,
-        ages: HashMap<SessionName, SessionAge>,
+        ages: HashMap<ShortName, SessionAge>,
         metrics: Arc<Metrics>,
     ) -> Result<(Sessions, Self), RecordError> {
         let recorded = records.list(Kind::Session).await?;
@@ -148,7 +149,7 @@ impl Keeper {
     }
 
     fn begin(&mut self, name: SessionName, new: NewSession, now: Instant) {
-        let age = self.ages.remove(&name).unwrap_or(SessionAge { created: now, used: now });
+        let age = self.ages.remove(&name.short()).unwrap_or(SessionAge { created: now, used: now });
         let session = Session {
             identity: new.identity,
             label: new.label,
@@ -157,6 +158,7 @@ impl Keeper {
             ended: CancellationToken::new(),
             age,
             last_use: Arc::default(),
+            elsewhere: LastUse::default(),
         };
         self.snapshot.live.insert(name, Arc::new(session));
     }

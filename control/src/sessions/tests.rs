@@ -11,7 +11,7 @@ const fn secs_of(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-async fn open(file: &Path, ages: HashMap<SessionName, SessionAge>) -> (Sessions, CancellationToken) {
+async fn open(file: &Path, ages: HashMap<ShortName, SessionAge>) -> (Sessions, CancellationToken) {
     let records = Arc::new(RedbRecords::open(file).unwrap());
     let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
     let (sessions, keeper) = Keeper::new(records, LIMITS, ages, metrics).await.unwrap();
@@ -42,7 +42,8 @@ fn aged(created: Duration, used: Duration) -> (Session, Instant) {
     let age = SessionAge { created: start, used: start };
     let ended = CancellationToken::new();
     let last_use = Arc::default();
-    let session = Session { identity, label, display_name, subject, ended, age, last_use };
+    let elsewhere = LastUse::default();
+    let session = Session { identity, label, display_name, subject, ended, age, last_use, elsewhere };
     (session, start + created.max(used))
 }
 
@@ -149,7 +150,7 @@ async fn sessions_live_over_a_restart_with_their_ages() {
 
     let now = Instant::now();
     let age = SessionAge { created: now, used: clock::ago(now, secs(1800)) };
-    let (sessions, _shutdown) = open(&file, HashMap::from([(old.name(), age)])).await;
+    let (sessions, _shutdown) = open(&file, HashMap::from([(old.name().short(), age)])).await;
     assert!(sessions.lookup(&young).is_some());
     assert!(sessions.lookup(&old).is_none());
     // The sweep takes the record away, too.

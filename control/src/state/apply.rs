@@ -2,8 +2,8 @@
 
 use super::{Busy, How, Marked, Note, Stage, Starting, State, Then};
 use crate::StopReason;
-use crate::reconcile::Decision;
-use crate::{Action, Address, Cause, CauseCode, Generation, Mark, StartSpec, Step, Stop, Trouble, Weight};
+use crate::reconcile::{ASK_AGAIN, Decision, patience, reconcile};
+use crate::{Action, Address, Cause, CauseCode, Generation, Mark, StartSpec, Step, Stop, Weight};
 use config::{Connect, ProcessTemplate, ReadyProbe, Runs, Template, WorkspaceId};
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,12 +36,31 @@ pub(crate) enum Effect {
     Tail { id: WorkspaceId, attempt: u64 },
 }
 
+/// How often it is decided anew at one moment: what follows from a decision is decided in the next round or the one
+/// after. More would be decisions that never come to an end.
+const ROUNDS: usize = 16;
+
 impl State {
+    /// Decides, and does what was decided, until nothing is left to decide. What it takes outside is the answer, and
+    /// whether it came to rest: if not, that is a mistake in the decisions.
+    pub(crate) fn settle(&mut self, now: Instant) -> (Vec<Effect>, bool) {
+        let mut effects = Vec::new();
+        for _ in 0..ROUNDS {
+            let decisions = reconcile(self, now);
+            if decisions.is_empty() {
+                return (effects, true);
+            }
+            effects.extend(decisions.into_iter().filter_map(|decision| self.apply(decision, now)));
+        }
+        (effects, reconcile(self, now).is_empty())
+    }
+
     /// Does what was decided; what it takes outside is the answer.
     pub(crate) fn apply(&mut self, decision: Decision, now: Instant) -> Option<Effect> {
         match decision {
             Decision::Want(id) => self.write_want_down(&id, now),
             Decision::Start(id) => self.start(&id, now),
+            Decision::StartAgain(id) => self.start_again(&id, now),
             Decision::TemplateGone(id) => {
                 let cause = Cause::template_gone(&self.workspaces.get(&id)?.template);
                 self.fail(&id, cause, now);
@@ -70,7 +89,7 @@ impl State {
         let spec = self.spec(id)?;
         let workspace = self.workspaces.get_mut(id)?;
         let Stage::Queued(want) = &mut workspace.stage else { return None };
-        want.asked = Some(now);
+        want.again_at = Some(now + ASK_AGAIN);
         workspace.attempt += 1;
         Some(Effect::Act { id: id.clone(), attempt: workspace.attempt, action: Action::Want(spec) })
     }
@@ -93,6 +112,8 @@ impl State {
             host: want.host.clone(),
             woken: Some(want.since),
             taken: false,
+            shown: false,
+            again_at: None,
             step: Step::Asked,
             progress: now,
             trouble: None,
@@ -105,6 +126,17 @@ impl State {
         let attempt = workspace.attempt;
         self.enter(id, Stage::Starting(starting), now);
         Some(Effect::Act { id: id.clone(), attempt, action: Action::Start(spec) })
+    }
+
+    /// Whether the first time was heard nobody knows; if it was, this changes nothing.
+    fn start_again(&mut self, id: &WorkspaceId, now: Instant) -> Option<Effect> {
+        let workspace = self.workspaces.get_mut(id)?;
+        let Stage::Starting(starting) = &mut workspace.stage else { return None };
+        starting.again_at = Some(now + ASK_AGAIN);
+        let (template, host) = (starting.template.clone(), starting.host.clone());
+        let (owner, grant) = (workspace.owner.clone(), workspace.grant.clone());
+        let spec = StartSpec { id: id.clone(), owner, template, host, grant };
+        Some(Effect::Act { id: id.clone(), attempt: workspace.attempt, action: Action::Start(spec) })
     }
 
     fn probe(&mut self, id: &WorkspaceId) -> Option<Effect> {
@@ -126,9 +158,12 @@ impl State {
         let Stage::Starting(starting) = &workspace.stage else { return None };
         let generation = workspace.stage.generation().cloned();
         let attempt = workspace.attempt;
-        let hinders = |trouble: &&Trouble| trouble.weight != Weight::Notice;
-        let known = starting.trouble.as_ref().filter(hinders).map(|trouble| trouble.cause.clone());
-        let cause = known.unwrap_or_else(|| late(&starting.template));
+        // Why the instance before ended is not why this one is late.
+        let known = starting.trouble.as_ref().filter(|trouble| trouble.weight != Weight::Notice);
+        let cause = match known {
+            Some(trouble) => trouble.cause.clone(),
+            None => late(&starting.template, starting.step),
+        };
         self.end(id, How::Stop, generation, Then::Fail(cause), now);
         Some(Effect::Tail { id: id.clone(), attempt })
     }
@@ -150,12 +185,13 @@ impl State {
     fn mark(&mut self, id: &WorkspaceId, reason: StopReason, now: Instant) -> Option<Effect> {
         let shared = self.peers.is_some();
         let attempt = self.attempt(id);
-        let ready = self.ready_mut(id)?;
         if !shared {
-            ready.marked = Some(Marked { mark: Mark { number: 0, reason }, since: now });
+            let mark = Mark { number: 0, reason };
+            self.workspaces.get_mut(id)?.marked = Some(Marked { mark, since: now });
             return None;
         }
-        ready.marking = Some(now);
+        let ready = self.ready_mut(id)?;
+        ready.quiet_until = Some(now + ASK_AGAIN);
         let generation = ready.instance.generation.clone();
         Some(Effect::Act {
             id: id.clone(),
@@ -167,13 +203,12 @@ impl State {
     fn unmark(&mut self, id: &WorkspaceId, now: Instant) -> Option<Effect> {
         let shared = self.peers.is_some();
         let attempt = self.attempt(id);
-        let ready = self.ready_mut(id)?;
         if !shared {
-            ready.marked = None;
+            self.workspaces.get_mut(id)?.marked = None;
             return None;
         }
-        ready.marking = Some(now);
-        let mark = ready.marked?.mark;
+        let mark = self.workspaces.get(id)?.marked?.mark;
+        self.ready_mut(id)?.quiet_until = Some(now + ASK_AGAIN);
         Some(Effect::Act { id: id.clone(), attempt, action: Action::Unmark { id: id.clone(), mark } })
     }
 
@@ -181,11 +216,11 @@ impl State {
     fn reap(&mut self, id: &WorkspaceId, now: Instant) -> Option<Effect> {
         let shared = self.peers.is_some();
         let attempt = self.attempt(id);
+        let mark = self.workspaces.get(id)?.marked?.mark;
         let ready = self.ready_mut(id)?;
-        let mark = ready.marked?.mark;
         let generation = Some(ready.instance.generation.clone());
         if shared {
-            ready.marking = Some(now);
+            ready.quiet_until = Some(now + ASK_AGAIN);
             let action = Action::Stop { id: id.clone(), generation, why: Stop::Marked(mark) };
             return Some(Effect::Act { id: id.clone(), attempt, action });
         }
@@ -198,7 +233,7 @@ impl State {
     fn tell_driver_to_end(&mut self, id: &WorkspaceId, now: Instant) -> Option<Effect> {
         let attempt = self.attempt(id);
         let Stage::Stopping(stopping) = &mut self.workspaces.get_mut(id)?.stage else { return None };
-        stopping.asked = Some(now);
+        stopping.again_at = Some(now + ASK_AGAIN);
         let why = match &stopping.then {
             Then::Fail(cause) => Stop::Failed(cause.clone()),
             Then::Rest | Then::Start(_) => Stop::Asked,
@@ -212,8 +247,25 @@ impl State {
 }
 
 /// Why a start that came to nothing in its time is given up.
-fn late(template: &Template) -> Cause {
-    let Template { name, start_timeout, runs, ready, .. } = template;
+fn late(template: &Template, step: Step) -> Cause {
+    let Template { name, runs, ready, .. } = template;
+    let (seconds, key) = patience(template, step);
+    let seconds = seconds.as_secs();
+    let pods = matches!(runs, Runs::Kubernetes(_));
+    let (missed, question) = match step {
+        Step::Scheduling => (Some("no machine was found for it"), "is there room?"),
+        Step::Pulling => (Some("its image was still on the way"), "is it large, or its registry slow?"),
+        Step::Asked if pods => (Some("the cluster had made nothing of it"), "what do its events say?"),
+        Step::Creating => (Some("its volumes and its network were not ready"), "what do its events say?"),
+        Step::Asked | Step::Started => (None, ""),
+    };
+    if let Some(missed) = missed {
+        return Cause {
+            code: CauseCode::StartTimeout,
+            detail: format!("The workspace got no further for {seconds} seconds: {missed}."),
+            hint: format!("{question} If it only needs longer, raise templates.{name}.{key}"),
+        };
+    }
     let place = match runs {
         Runs::Process(ProcessTemplate { connect: Connect::Socket, .. }) => "its socket",
         Runs::Process(_) | Runs::Kubernetes(_) => "its port",
@@ -227,7 +279,7 @@ fn late(template: &Template) -> Cause {
     };
     Cause {
         code: CauseCode::StartTimeout,
-        detail: format!("The workspace was not ready after {} seconds: {missed}.", start_timeout.as_secs()),
-        hint: format!("{question} If it only needs longer, raise templates.{name}.start_timeout"),
+        detail: format!("The workspace was not ready after {seconds} seconds: {missed}."),
+        hint: format!("{question} If it only needs longer, raise templates.{name}.{key}"),
     }
 }

@@ -1,15 +1,9 @@
 //! What the driver saw, folded into what the control loop knows.
 
-use super::{
-    How, Instance, Marked, Note, Place, Stage, Starting, State, Stopping, Then, Unasked, Want, Workspace,
-};
-use crate::Terms;
-use crate::peers::{CUT_OFF, PeerNews};
-use crate::table::Standing;
-use crate::usage::Kept;
+use super::{How, Instance, Note, Place, Stage, Starting, State, Stopping, Then, Unasked, Want, Workspace};
+use crate::reconcile;
 use crate::{
-    Activity, Address, Cause, CauseCode, Event, Generation, Mark, Observed, ObservedPhase, Order, Step,
-    Trouble, Weight,
+    Address, Cause, CauseCode, Event, Generation, Observed, ObservedPhase, Order, Step, Trouble, Weight,
 };
 use config::WorkspaceId;
 use std::sync::Arc;
@@ -20,25 +14,25 @@ impl State {
     /// Takes in one event.
     pub(crate) fn fold(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Synced => self.synced = true,
+            Event::Synced => {
+                self.synced = true;
+                self.forget_the_lost();
+            }
             Event::Sighted(sighted) => self.sight(sighted, now),
             Event::Gone(id) => self.gone(&id, now),
             Event::Seen(observed) => self.seen(observed, now),
         }
     }
 
-    /// While nothing is heard, nobody is to be asked at an address that may be another's by now, and that nothing
-    /// gets further is not known of any start.
+    /// What is told is true, or may be outdated. Nobody is dialled who may be somebody else by now, and the time in
+    /// which nothing could be seen is not counted against a start.
     fn sight(&mut self, sighted: bool, now: Instant) {
-        if std::mem::replace(&mut self.sighted, sighted) == sighted {
-            return;
-        }
+        let before = std::mem::replace(&mut self.sighted, sighted);
         for workspace in self.workspaces.values_mut() {
-            let Stage::Starting(starting) = &mut workspace.stage else { continue };
-            if sighted {
-                starting.progress = now;
-            } else {
-                self.news.ended.extend(starting.renew());
+            match &mut workspace.stage {
+                Stage::Starting(starting) if !sighted => self.news.ended.extend(starting.renew()),
+                Stage::Starting(starting) if !before => starting.progress = now,
+                _ => {}
             }
         }
     }
@@ -46,11 +40,17 @@ impl State {
     fn seen(&mut self, observed: Observed, now: Instant) {
         let id = observed.id.clone();
         self.note_identity(&observed, now);
+        if let Some(workspace) = self.workspaces.get_mut(&id) {
+            workspace.told = Some(observed.phase.clone());
+        }
         match observed.phase {
             ObservedPhase::Stopped => self.seen_ended(&id, None, now),
             ObservedPhase::Failed { cause } => self.seen_ended(&id, Some(cause), now),
             ObservedPhase::Wanted { order } => self.seen_wanted(&id, order, now),
-            ObservedPhase::Stopping { generation } => self.seen_stopping(&id, generation, now),
+            ObservedPhase::Stopping { generation, trouble } => {
+                self.seen_stopping(&id, generation, now);
+                self.held_up(&id, trouble);
+            }
             ObservedPhase::Running { generation, address, step, trouble } => {
                 let seen = Seen { generation, address, step, trouble };
                 self.seen_running(&id, seen, now);
@@ -58,90 +58,6 @@ impl State {
         }
         self.note_mark(&id, observed.mark, now);
         self.note_stopped(&id, observed.stopped);
-    }
-
-    /// Takes in what others with the same workspaces tell.
-    pub(crate) fn hear(&mut self, news: PeerNews, now: Instant) {
-        let Some(peers) = &mut self.peers else { return };
-        match news {
-            PeerNews::Left(name) => peers.left(&name),
-            PeerNews::Told(told) => {
-                if told.last {
-                    peers.left(&told.name);
-                } else {
-                    peers.heard(&told.name, told.seen, now);
-                }
-                for (id, kept) in told.uses {
-                    self.learn(id, kept);
-                }
-            }
-        }
-    }
-
-    /// Takes in where this Usher stands among the others.
-    pub(crate) fn among_others(&mut self, leads: bool, written: Instant, now: Instant) {
-        let Some(peers) = &mut self.peers else { return };
-        peers.leads = leads;
-        let cut_off = now.saturating_duration_since(written) >= CUT_OFF;
-        if cut_off && !peers.cut_off {
-            self.cut_all();
-        }
-        if let Some(peers) = &mut self.peers {
-            peers.cut_off = cut_off;
-        }
-    }
-
-    /// Ends all traffic: what is used through this Usher alone is about to be stopped by the others.
-    fn cut_all(&mut self) {
-        for (id, workspace) in &mut self.workspaces {
-            if let Stage::Ready(ready) = &mut workspace.stage {
-                self.news.ended.push(std::mem::take(&mut ready.instance.ended));
-                self.news.changed.insert(id.clone());
-            }
-        }
-    }
-
-    /// The number of the newest mark that is taken in.
-    pub(crate) fn newest_mark(&self) -> u64 {
-        self.peers.as_ref().map_or(0, |peers| peers.seen)
-    }
-
-    /// How far the table may be believed.
-    pub(crate) fn standing(&self) -> Standing {
-        let cut_off = self.peers.as_ref().is_some_and(|peers| peers.cut_off);
-        Standing { synced: self.synced && !cut_off, sighted: self.sighted }
-    }
-
-    /// Another Usher knows of a use: it counts here as well.
-    fn learn(&mut self, id: WorkspaceId, kept: Kept) {
-        let Some(ready) = self.ready_mut(&id).filter(|ready| ready.instance.generation == kept.generation)
-        else {
-            return self.restored.learn(id, kept);
-        };
-        if ready.terms.learn(&kept) {
-            self.news.changed.insert(id);
-        }
-    }
-
-    fn note_mark(&mut self, id: &WorkspaceId, mark: Option<Mark>, now: Instant) {
-        if let Some(peers) = &mut self.peers {
-            peers.seen = peers.seen.max(mark.map_or(0, |mark| mark.number));
-            let Some(ready) = self.ready_mut(id) else { return };
-            if ready.marked.map(|marked| marked.mark) != mark {
-                ready.marked = mark.map(|mark| Marked { mark, since: now });
-                ready.marking = None;
-            }
-        }
-    }
-
-    /// Another Usher stopped it and wrote down why.
-    fn note_stopped(&mut self, id: &WorkspaceId, stopped: Option<crate::StopReason>) {
-        let Some(workspace) = self.workspaces.get_mut(id) else { return };
-        let ended = matches!(workspace.stage, Stage::Stopping(_) | Stage::Stopped);
-        if ended && stopped.is_some() && workspace.stopped != stopped {
-            workspace.stopped = stopped;
-            self.news.changed.insert(id.clone());
-        }
     }
 
     /// It waits for its turn, and this is its place.
@@ -153,39 +69,53 @@ impl State {
             Stage::Starting(starting) if !starting.taken => return,
             Stage::Stopping(stopping) if stopping.generation.is_none() && !stopping.taken => return,
             Stage::Stopping(stopping) if stopping.how != How::Stop => return,
-            Stage::Queued(want) => Some(want.clone()),
-            Stage::Stopping(Stopping { then: Then::Start(want), .. }) => Some(want.clone()),
+            Stage::Queued(want) if want.place == place => return,
+            Stage::Queued(want) | Stage::Stopping(Stopping { then: Then::Start(want), .. }) => {
+                Some(want.clone())
+            }
             _ => None,
         };
-        let host = format!("{id}.{}", self.settings.domain);
         // What is written down holds, also where another Usher wrote it before this one could.
-        let (template, grant) = (workspace.template.clone(), workspace.grant.clone());
+        let written = self.unasked_want(workspace, id, place, now);
         let want = match own {
-            Some(want) => Want { place, template, grant, ..want },
-            None => {
-                let owner = workspace.owner.clone();
-                Want { owner, host, template, grant, since: now, place, asked: None }
-            }
+            Some(Want { owner, host, since, .. }) => Want { owner, host, since, ..written },
+            None => written,
         };
         self.enter(id, Stage::Queued(want), now);
+    }
+
+    /// What somebody else asked for.
+    fn unasked_want(&self, workspace: &Workspace, id: &WorkspaceId, place: Place, now: Instant) -> Want {
+        let host = format!("{id}.{}", self.settings.domain);
+        let (template, grant) = (workspace.template.clone(), workspace.grant.clone());
+        let owner = workspace.owner.clone();
+        Want { owner, host, template, grant, since: now, place, taken: true, again_at: None }
+    }
+
+    /// Goes by what the driver told last, since what it was asked for did not fit that any more.
+    pub(super) fn go_by_what_was_told(&mut self, id: &WorkspaceId, now: Instant) {
+        let Some(workspace) = self.workspaces.get(id) else { return };
+        match workspace.told.clone() {
+            Some(ObservedPhase::Wanted { order }) => {
+                let want = self.unasked_want(workspace, id, Place::Given(order), now);
+                let since = match &workspace.stage {
+                    Stage::Starting(Starting { woken: Some(woken), .. }) => *woken,
+                    _ => now,
+                };
+                let again_at = Some(now + reconcile::RETRY);
+                self.enter(id, Stage::Queued(Want { since, again_at, ..want }), now);
+            }
+            Some(ObservedPhase::Failed { cause }) => self.fail(id, cause, now),
+            Some(ObservedPhase::Running { .. } | ObservedPhase::Stopping { .. }) => {}
+            None | Some(ObservedPhase::Stopped) => self.enter(id, Stage::Stopped, now),
+        }
     }
 
     /// Writes down whose it is and from which template.
     fn note_identity(&mut self, observed: &Observed, now: Instant) {
         let workspace = self.workspaces.entry(observed.id.clone()).or_insert_with(|| {
             self.news.changed.insert(observed.id.clone());
-            Workspace {
-                owner: observed.owner.clone(),
-                template: observed.template.clone(),
-                grant: observed.grant.clone(),
-                recorded: true,
-                stage: Stage::Stopped,
-                since: now,
-                activity: Arc::new(Activity::default()),
-                failures: 0,
-                stopped: None,
-                attempt: 0,
-            }
+            Workspace::new(observed.owner.clone(), observed.template.clone(), observed.grant.clone(), now)
         });
         workspace.recorded = true;
         workspace.grant = observed.grant.clone();
@@ -247,7 +177,7 @@ impl State {
             Stage::Stopping(stopping) => {
                 if seen.generation.is_some() && stopping.generation != seen.generation {
                     stopping.generation = seen.generation;
-                    stopping.asked = None;
+                    stopping.again_at = None;
                 }
             }
             _ => self.adopt(id, seen, now),
@@ -276,19 +206,25 @@ impl State {
             let then = Then::Fail(Cause::template_gone(&workspace.template));
             return self.end(id, How::Stop, seen.generation, then, now);
         };
-        let before = workspace.stage.instance();
-        let instance = seen.generation.map(|generation| {
-            // One that has moved to another address is no younger for it.
-            let same = before.filter(|instance| instance.generation == generation);
-            let recorded = self.restored.get(id, &generation).map(|known| known.started);
-            let started = same.map(|instance| instance.started).or(recorded).unwrap_or(now);
-            Instance { started, ..Instance::new(generation, now) }
-        });
+        // One that has moved to another address is no younger for it.
+        if let Stage::Ready(ready) = &workspace.stage
+            && seen.generation.as_ref() == Some(&ready.instance.generation)
+        {
+            self.restored.learn(id.clone(), ready.kept());
+        }
+        let mut instance = seen.generation.map(|generation| Instance::new(generation, now));
+        if let Some(instance) = &mut instance
+            && let Some(known) = self.restored.get(id, &instance.generation)
+        {
+            instance.started = known.started;
+        }
         let starting = Starting {
             template,
             host: format!("{id}.{}", self.settings.domain),
             woken,
             taken: true,
+            shown: true,
+            again_at: None,
             step: seen.step,
             progress: now,
             trouble: seen.trouble,
@@ -315,11 +251,21 @@ impl State {
         };
         let unasked = (!matches!(then, Then::Start(_))).then_some(Unasked { spawning });
         // Where there is nobody else the driver is asked all the same: whoever began this may have died over it.
-        let asked = self.peers.is_some().then_some(now);
+        let again_at = self.peers.is_some().then_some(now + reconcile::ASK_AGAIN);
         self.end(id, How::Stop, Some(generation), then, now);
         if let Some(Stage::Stopping(stopping)) = self.workspaces.get_mut(id).map(|w| &mut w.stage) {
             stopping.unasked = unasked;
-            stopping.asked = asked;
+            stopping.again_at = again_at;
+        }
+    }
+
+    /// What holds up the end of a workspace, if anything does.
+    fn held_up(&mut self, id: &WorkspaceId, trouble: Option<Cause>) {
+        if let Some(Stage::Stopping(stopping)) = self.workspaces.get_mut(id).map(|w| &mut w.stage)
+            && stopping.trouble != trouble
+        {
+            stopping.trouble = trouble;
+            self.news.changed.insert(id.clone());
         }
     }
 
@@ -328,10 +274,11 @@ impl State {
         let shared = self.peers.is_some();
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
         match (&mut workspace.stage, cause) {
-            // Another Usher called it off.
-            (Stage::Queued(Want { place: Place::Given(_), .. }), None) if shared => {
+            // Another Usher called it off, or had it start and fail.
+            (Stage::Queued(want), None) if shared && want.is_written() => {
                 self.enter(id, Stage::Stopped, now);
             }
+            (Stage::Queued(want), Some(cause)) if shared && want.is_written() => self.fail(id, cause, now),
             // It ended by itself; a wake meanwhile meets the failure's back-off.
             (Stage::Stopping(Stopping { unasked: Some(_), .. }), Some(cause)) => self.fail(id, cause, now),
             (Stage::Stopping(stopping), _) if stopping.how == How::Stop => self.finish_stop(id, now),
@@ -373,9 +320,17 @@ impl State {
     }
 
     fn gone(&mut self, id: &WorkspaceId, now: Instant) {
+        let shared = self.peers.is_some();
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
         workspace.recorded = false;
+        (workspace.told, workspace.marked) = (None, None);
+        self.restored.forget(id);
         match &workspace.stage {
+            // Another Usher deleted it.
+            Stage::Queued(want) if shared && want.is_written() => self.enter(id, Stage::Stopped, now),
+            Stage::Starting(Starting { taken: true, instance: None, .. }) if shared => {
+                self.enter(id, Stage::Stopped, now);
+            }
             // Leaves the table, since it is not recorded any more, unless it was woken meanwhile or has failed.
             Stage::Stopping(_) => self.finish_stop(id, now),
             Stage::Starting(starting) if starting.instance.is_some() => self.fail(id, ended_early(), now),
@@ -404,20 +359,6 @@ impl Instance {
     }
 }
 
-impl Terms {
-    /// Takes in what another Usher knows; tells whether that was news.
-    fn learn(&mut self, kept: &Kept) -> bool {
-        let before = self.clone();
-        if kept.last.0 > self.last.0 {
-            self.last = kept.last;
-        }
-        self.started = self.started.min(kept.started);
-        self.extended_until = self.extended_until.max(kept.extended_until);
-        self.kept_until = self.kept_until.max(kept.kept_until);
-        *self != before
-    }
-}
-
 /// What is seen of a workspace that is to run.
 struct Seen {
     generation: Option<Generation>,
@@ -435,7 +376,8 @@ impl Starting {
     fn see(&mut self, seen: Seen, now: Instant) -> (bool, Option<CancellationToken>) {
         let shows = self.step != seen.step || self.trouble != seen.trouble;
         let moved = self.step != seen.step;
-        (self.step, self.trouble, self.taken) = (seen.step, seen.trouble, true);
+        (self.step, self.trouble) = (seen.step, seen.trouble);
+        (self.taken, self.shown) = (true, true);
         let ended = match seen.generation {
             Some(generation) if self.is(&generation) => {
                 if seen.address.is_none() || seen.address == self.address {

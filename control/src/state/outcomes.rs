@@ -1,9 +1,10 @@
 //! What became of effects, taken into what the control loop knows.
 
 use super::{Busy, How, Note, Ready, Stage, Starting, State, Then};
-use crate::reconcile::idle;
+use crate::reconcile::{ASK_AGAIN, RETRY, idle};
+use crate::table::Elsewhere;
 use crate::usage::Kept;
-use crate::{Action, Cause, CauseCode, Generation, Mark, Stop, Terms};
+use crate::{Action, Cause, CauseCode, Generation, Mark, ObservedPhase, Stop, Terms, Trouble, Weight};
 use config::WorkspaceId;
 use std::time::Instant;
 
@@ -46,10 +47,31 @@ impl State {
         {
             return self.reaped(id, generation.as_ref(), *mark, now);
         }
+        let shared = self.peers.is_some();
         let Some(workspace) = self.workspaces.get_mut(id).filter(|w| w.attempt == attempt) else { return };
         match (&mut workspace.stage, action) {
-            (Stage::Starting(starting), Action::Start(_)) => starting.taken = true,
-            (Stage::Stopping(stopping), Action::Stop { .. } | Action::Delete { .. }) => stopping.taken = true,
+            (Stage::Queued(want), Action::Want(_)) => want.taken = true,
+            (Stage::Starting(starting), Action::Start(_)) => {
+                (starting.taken, starting.again_at) = (true, None);
+                let unknown = |trouble: &Trouble| trouble.cause.code.is_passing();
+                starting.trouble = starting.trouble.take().filter(|trouble| !unknown(trouble));
+                self.news.changed.insert(id.clone());
+            }
+            (Stage::Stopping(stopping), Action::Stop { .. } | Action::Delete { .. }) => {
+                stopping.taken = true;
+                // Nothing will be told of the end of what never was.
+                let nothing_is = match (stopping.how, &workspace.told) {
+                    (_, None) => true,
+                    (How::Delete { .. }, _) => false,
+                    (How::Stop, Some(ObservedPhase::Stopped | ObservedPhase::Failed { .. })) => {
+                        stopping.generation.is_none()
+                    }
+                    (How::Stop, _) => false,
+                };
+                if shared && nothing_is {
+                    self.finish_stop(id, now);
+                }
+            }
             _ => {}
         }
     }
@@ -64,38 +86,65 @@ impl State {
         self.news.notes.push(Note::Reaped(id.clone(), mark.reason));
         self.end(id, How::Stop, generation.cloned(), Then::Rest, now);
         if let Some(Stage::Stopping(stopping)) = self.workspaces.get_mut(id).map(|w| &mut w.stage) {
-            (stopping.asked, stopping.taken) = (Some(now), true);
+            (stopping.again_at, stopping.taken) = (Some(now + ASK_AGAIN), true);
         }
     }
 
     fn refused(&mut self, id: &WorkspaceId, attempt: u64, action: &Action, cause: Cause, now: Instant) {
+        let shared = self.peers.is_some();
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
+        let current = workspace.attempt == attempt;
         match (&mut workspace.stage, action) {
             (Stage::Starting(starting), Action::Start(_))
-                if starting.instance.is_none() && workspace.attempt == attempt =>
+                if starting.instance.is_none() && !starting.taken && current =>
             {
+                self.not_started(id, cause, now);
+            }
+            (Stage::Queued(want), Action::Want(_)) if !want.is_written() && current => {
                 self.fail(id, cause, now);
             }
-            (Stage::Queued(_), Action::Want(_)) if workspace.attempt == attempt => self.fail(id, cause, now),
             // It was used in between, or the mark is not known any more: what holds is told by an event.
             (Stage::Ready(ready), Action::Mark { .. } | Action::Unmark { .. } | Action::Stop { .. }) => {
-                ready.marking = None;
+                ready.quiet_until = Some(now + RETRY);
                 tracing::debug!(workspace.name = %id, cause = cause.code.as_str(), "a stop was put off");
             }
-            // Called off meanwhile, and it never began.
+            // Called off meanwhile, and it never began. Where there are others it may have: its end was asked for.
             (Stage::Stopping(stopping), Action::Start(_))
-                if stopping.generation.is_none() && stopping.how == How::Stop =>
+                if stopping.generation.is_none() && stopping.how == How::Stop && !shared =>
             {
                 self.finish_stop(id, now);
             }
-            (Stage::Stopping(stopping), Action::Delete { .. }) if stopping.how != How::Stop => {
+            (Stage::Stopping(stopping), Action::Delete { .. })
+                if stopping.how != How::Stop && !cause.code.is_passing() =>
+            {
                 self.fail(id, cause, now);
             }
-            // It is asked again a little later.
-            _ => {
+            (Stage::Stopping(stopping), Action::Stop { .. } | Action::Delete { .. }) => {
+                stopping.again_at = Some(now + RETRY);
                 let (code, hint) = (cause.code.as_str(), cause.hint);
                 tracing::warn!(workspace.name = %id, cause = code, hint, "the driver refused to end a workspace");
             }
+            // It is about what is over.
+            _ => {}
+        }
+    }
+
+    /// The driver refused a start, or nobody knows whether it did.
+    fn not_started(&mut self, id: &WorkspaceId, cause: Cause, now: Instant) {
+        let shared = self.peers.is_some();
+        match cause.code {
+            CauseCode::Conflict if shared => self.go_by_what_was_told(id, now),
+            code if shared && code.is_passing() => {
+                let stage = self.workspaces.get_mut(id).map(|workspace| &mut workspace.stage);
+                let Some(Stage::Starting(starting)) = stage else { return };
+                starting.again_at = Some(now + RETRY);
+                starting.trouble = Some(Trouble { cause, weight: Weight::Hindrance });
+                self.news.changed.insert(id.clone());
+            }
+            CauseCode::NotTheOwner => self.fail(id, cause, now),
+            // Its place in the queue is given up for all to see.
+            _ if shared => self.end(id, How::Stop, None, Then::Fail(cause), now),
+            _ => self.fail(id, cause, now),
         }
     }
 
@@ -154,6 +203,7 @@ impl Starting {
             busy: None,
             extended_until: kept.as_ref().and_then(|kept| kept.extended_until),
             kept_until: kept.as_ref().and_then(|kept| kept.kept_until),
+            elsewhere: Elsewhere::default(),
         };
         Some(Ready {
             instance,
@@ -162,8 +212,7 @@ impl Starting {
             host: self.host.clone(),
             since: now,
             terms,
-            marked: None,
-            marking: None,
+            quiet_until: None,
             busy: Busy::NotAsked,
         })
     }

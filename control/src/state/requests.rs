@@ -3,9 +3,8 @@
 use super::{Effect, How, Place, Stage, State, Then, Want, Workspace};
 use crate::reconcile::admit::{Admission, admit};
 use crate::reconcile::idle;
-use crate::{Action, Activity, Order, StopReason, Wake, WakeRefused};
+use crate::{Action, Order, StartSpec, StopReason, Wake, WakeRefused};
 use config::WorkspaceId;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 impl State {
@@ -13,11 +12,7 @@ impl State {
     pub(crate) fn wake(&mut self, wake: &Wake, now: Instant) -> Result<Option<Effect>, WakeRefused> {
         match admit(self, wake, now)? {
             Admission::Already => Ok(None),
-            Admission::Nudge => Ok(Some(Effect::Act {
-                id: wake.id.clone(),
-                attempt: self.attempt(&wake.id),
-                action: Action::Nudge { id: wake.id.clone() },
-            })),
+            Admission::Nudge => Ok(self.nudge(wake)),
             Admission::Enqueue => {
                 self.enqueue(wake, now);
                 Ok(None)
@@ -30,6 +25,16 @@ impl State {
         }
     }
 
+    /// One that is on its way is asked for again.
+    fn nudge(&self, wake: &Wake) -> Option<Effect> {
+        let id = wake.id.clone();
+        let workspace = self.workspaces.get(&id)?;
+        let template = self.settings.templates.get(&workspace.template)?.clone();
+        let (owner, host, grant) = (wake.owner.clone(), wake.host.clone(), wake.grant.clone());
+        let spec = StartSpec { id: id.clone(), owner, template, host, grant };
+        Some(Effect::Act { id, attempt: workspace.attempt, action: Action::Nudge(spec) })
+    }
+
     /// What a wake asks for, at the end of the queue.
     fn want(&mut self, wake: &Wake, now: Instant) -> Want {
         let place = self.next_place();
@@ -40,7 +45,8 @@ impl State {
             grant: wake.grant.clone(),
             since: now,
             place,
-            asked: None,
+            taken: false,
+            again_at: None,
         }
     }
 
@@ -55,17 +61,8 @@ impl State {
 
     fn enqueue(&mut self, wake: &Wake, now: Instant) {
         let want = self.want(wake, now);
-        let workspace = self.workspaces.entry(wake.id.clone()).or_insert_with(|| Workspace {
-            owner: wake.owner.clone(),
-            template: wake.template.clone(),
-            grant: wake.grant.clone(),
-            recorded: false,
-            stage: Stage::Stopped,
-            since: now,
-            activity: Arc::new(Activity::default()),
-            failures: 0,
-            stopped: None,
-            attempt: 0,
+        let workspace = self.workspaces.entry(wake.id.clone()).or_insert_with(|| {
+            Workspace::new(wake.owner.clone(), wake.template.clone(), wake.grant.clone(), now)
         });
         if !workspace.recorded {
             workspace.template = wake.template.clone();

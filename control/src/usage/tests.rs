@@ -15,9 +15,9 @@ fn adopted(restored: Restored, now: Instant) -> State {
 
 fn recorded(state: &State, now: Instant) -> Document {
     let entries: Vec<_> = state.workspaces.keys().filter_map(|id| state.entry(id)).map(Arc::new).collect();
-    let document = document(&entries, &[], now);
+    let kept = entries.iter().filter_map(|entry| Some((entry.id.clone(), Kept::of(entry, now)?)));
     // As it is read back.
-    serde_json::from_slice(&serde_json::to_vec(&document).unwrap()).unwrap()
+    serde_json::from_slice(&Document::of(kept, [], now).to_json()).unwrap()
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn a_use_is_as_old_after_a_restart_as_it_was_when_it_was_recorded() {
 
     // Usher was down for however long: only ages count.
     let restart = start + secs(1_000_000);
-    let state = adopted(workspaces_of(&document, restart), restart);
+    let state = adopted(document.workspaces(restart).collect(), restart);
     let why = state.entry(&id("alice")).unwrap().why_alive(restart).unwrap();
     assert_eq!((why.reason, restart - why.since), ("kept", secs(400)));
     assert_eq!(why.stops_at, Some(restart + secs(4600)));
@@ -38,29 +38,22 @@ fn a_use_is_as_old_after_a_restart_as_it_was_when_it_was_recorded() {
 #[test]
 fn what_was_recorded_of_another_instance_does_not_count() {
     let start = Instant::now();
-    let mut document = recorded(&adopted(Restored::default(), start), start + secs(590));
-    document.workspaces.get_mut("alice").unwrap().generation = "6".to_owned();
-    let state = adopted(workspaces_of(&document, start), start);
+    let document = recorded(&adopted(Restored::default(), start), start + secs(590));
+    let of_another = |kept: Kept| Kept { generation: generation(6).fingerprint(), ..kept };
+    let restored = document.workspaces(start).map(|(id, kept)| (id, of_another(kept)));
+    let state = adopted(restored.collect(), start);
     let why = state.entry(&id("alice")).unwrap().why_alive(start).unwrap();
     assert_eq!((why.reason, why.stops_at), ("started", Some(start + secs(600))));
 }
 
 #[test]
 fn an_age_that_the_clock_cannot_hold_is_no_panic() {
-    let document = Document {
-        workspaces: BTreeMap::from([(
-            "alice".to_owned(),
-            WorkspaceAges {
-                generation: "7".to_owned(),
-                started_ms: u64::MAX,
-                used_ms: u64::MAX,
-                used_by: "nonsense".to_owned(),
-                extended_ms: Some(u64::MAX),
-                kept_ms: Some(u64::MAX),
-            },
-        )]),
-        ..Document::default()
-    };
-    let mut restored = workspaces_of(&document, Instant::now());
+    let text = format!(
+        r#"{{"workspaces":{{"alice":["{}",{max},{max},"nonsense",{max},{max}]}},"sessions":{{}}}}"#,
+        hash::text(&generation(7).fingerprint().0),
+        max = u64::MAX
+    );
+    let document: Document = serde_json::from_str(&text).unwrap();
+    let mut restored: Restored = document.workspaces(Instant::now()).collect();
     assert_eq!(restored.take(&id("alice"), &generation(7)).unwrap().last.1, idle::STARTED);
 }

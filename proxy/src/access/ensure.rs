@@ -170,7 +170,7 @@ impl Stands {
         match entry.map(|entry| &entry.phase) {
             Some(Phase::Ready(_)) => Self::Ready,
             Some(Phase::Queued { .. } | Phase::Starting { .. }) => Self::Coming,
-            Some(Phase::Stopping) => Self::Stopping,
+            Some(Phase::Stopping { .. }) => Self::Stopping,
             Some(Phase::Failed { cause, retry_at }) if now < *retry_at => {
                 Self::BackingOff { cause: cause.clone(), left: *retry_at - now }
             }

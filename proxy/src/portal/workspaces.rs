@@ -100,7 +100,8 @@ fn says(phase: &Phase, alive: Option<&WhyAlive>, now: Instant) -> String {
             Some(left) => format!("Runs. It stops in {} if nothing happens.", in_words(left)),
             None => "Runs.".to_owned(),
         },
-        Phase::Stopping => "Stopping.".to_owned(),
+        Phase::Stopping { trouble: Some(cause) } => format!("Stopping. {}", cause.detail),
+        Phase::Stopping { trouble: None } => "Stopping.".to_owned(),
         Phase::Failed { cause, .. } => cause.detail.clone(),
     }
 }
@@ -146,7 +147,7 @@ mod tests {
             (Phase::Stopped, "Stopped. It starts when you open it."),
             (Phase::Queued { position: 3 }, "Waits for its turn: number 3."),
             (Phase::starting(control::Step::Asked), "Starting."),
-            (Phase::Stopping, "Stopping."),
+            (Phase::stopping(), "Stopping."),
         ] {
             assert_eq!(says(&phase, None, now), sentence);
         }

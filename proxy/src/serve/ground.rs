@@ -2,22 +2,32 @@
 
 use super::ServeError;
 use config::{Config, Kubeconfig, Kubernetes};
-use control::kubernetes::{Client, ClientMetrics, ClientSettings, ConnectError, replica_name};
+use control::kubernetes::{
+    Client, ClientMetrics, ClientSettings, ConnectError, WarmMetrics, check, replica_name,
+};
 use control::{
     Driver, KubernetesDriver, KubernetesSettings, ProcessDriver, ProcessSettings, Records, RedbRecords,
     SecretRecords,
 };
 use prometheus::Registry;
 use std::sync::Arc;
+use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// The records, and what the driver needs besides them.
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub(super) enum Ground {
     /// This machine: the records are in a file.
     Machine(Arc<RedbRecords>),
     /// A cluster: the records are Secrets.
-    Cluster { client: Client, kubernetes: Kubernetes, records_namespace: String, records: Arc<SecretRecords> },
+    Cluster {
+        client: Client,
+        kubernetes: Kubernetes,
+        records_namespace: String,
+        records: Arc<SecretRecords>,
+        warm: WarmMetrics,
+    },
 }
 
 impl Ground {
@@ -42,8 +52,10 @@ impl Ground {
         // A cluster that is named has to be given with it, and from within one there is always one.
         let records_namespace =
             named.ok_or_else(|| ConnectError::NotInCluster { reason: "no namespace".to_owned() })?.to_owned();
+        check(&client, &kubernetes.namespace, &records_namespace).await?;
         let records = Arc::new(SecretRecords::new(&client, &records_namespace));
-        Ok(Self::Cluster { client, kubernetes, records_namespace, records })
+        let warm = WarmMetrics::new(registry)?;
+        Ok(Self::Cluster { client, kubernetes, records_namespace, records, warm })
     }
 
     /// Where users, sessions and the rest are kept.
@@ -57,19 +69,21 @@ impl Ground {
     /// Begins to drive. What is left to wait for at the end is the task that comes with the driver.
     pub(super) async fn drive(
         self,
-        config: &Config,
+        config: Receiver<Arc<Config>>,
         open_files: Option<u64>,
         shutdown: CancellationToken,
     ) -> Result<(Arc<dyn Driver>, JoinHandle<()>), ServeError> {
         match self {
             Self::Machine(records) => {
                 let usher = std::env::current_exe()?;
-                let settings = ProcessSettings { state_dir: config.state_dir.clone(), usher, open_files };
+                let state_dir = config.borrow().state_dir.clone();
+                let settings = ProcessSettings { state_dir, usher, open_files };
                 let driver = Arc::new(ProcessDriver::open(settings, records).await?);
                 Ok((driver, tokio::spawn(std::future::ready(()))))
             }
-            Self::Cluster { client, kubernetes, records_namespace, records: _ } => {
-                let settings = KubernetesSettings { kubernetes, records_namespace, replica: replica_name() };
+            Self::Cluster { client, kubernetes, records_namespace, records: _, warm } => {
+                let replica = replica_name();
+                let settings = KubernetesSettings { kubernetes, records_namespace, replica, config, warm };
                 let (driver, driving) = KubernetesDriver::begin(&client, settings, shutdown);
                 Ok((driver, driving))
             }

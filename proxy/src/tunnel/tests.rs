@@ -293,11 +293,11 @@ fn a_crash_is_told_by_its_cause_and_a_stop_by_its_reason() {
     let failed = entry(Phase::Failed { cause: cause.clone(), retry_at: std::time::Instant::now() }, None);
     assert_eq!(how_stopped(Some(&failed), &alice), (End::Stopped, cause.detail));
     let idle = control::StopReason::Idle;
-    let stopping = entry(Phase::Stopping, Some(idle));
+    let stopping = entry(Phase::stopping(), Some(idle));
     assert_eq!(how_stopped(Some(&stopping), &alice), (End::Stopped, idle.sentence().to_owned()));
     let bob = Identity { subject: "bob".into(), ..alice.clone() };
     assert_eq!(how_stopped(Some(&stopping), &bob).0, End::NotAllowed, "whatever else it is told of it");
-    for other in [Some(entry(Phase::Stopping, None)), Some(entry(Phase::Stopped, None)), None] {
+    for other in [Some(entry(Phase::stopping(), None)), Some(entry(Phase::Stopped, None)), None] {
         assert_eq!(
             how_stopped(other.as_ref(), &alice),
             (End::Stopped, "The workspace has ended.".to_owned())

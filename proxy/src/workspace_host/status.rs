@@ -47,7 +47,7 @@ pub(super) struct Status {
     pub(super) since_s: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) template: Option<String>,
-    /// Why it is not running, or what hinders its start; when ready, why nobody can be let in just now.
+    /// Why it is not running, or what hinders its start or its end; when ready, why nobody can be let in just now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cause: Option<Cause>,
     /// Why Usher stopped it; only while stopping or stopped.
@@ -107,13 +107,15 @@ impl Status {
             since_s: age.map(|age| age.as_secs()),
             template: entry.map(|entry| entry.template.to_string()),
             cause: match phase {
-                Some(Phase::Failed { cause, .. } | Phase::Starting { trouble: Some(cause), .. }) => {
-                    Some(Cause {
-                        code: cause.code.as_str(),
-                        detail: cause.detail.clone(),
-                        hint: cause.hint.clone(),
-                    })
-                }
+                Some(
+                    Phase::Failed { cause, .. }
+                    | Phase::Starting { trouble: Some(cause), .. }
+                    | Phase::Stopping { trouble: Some(cause) },
+                ) => Some(Cause {
+                    code: cause.code.as_str(),
+                    detail: cause.detail.clone(),
+                    hint: cause.hint.clone(),
+                }),
                 _ => None,
             },
             stopped: entry
@@ -275,7 +277,7 @@ pub(super) mod tests {
         assert_eq!(document(None, None, now), json!({"workspace": "alice", "phase": "stopped"}));
         let base = |phase: &str| json!({"workspace": "alice", "phase": phase, "template": "demo", "since": "2026-11-21T11:59:50Z", "since_s": 10});
         let since = ago(now, 10);
-        for phase in [Phase::Stopped, Phase::Stopping] {
+        for phase in [Phase::Stopped, Phase::stopping()] {
             let name = phase.as_str();
             assert_eq!(document(Some(&entry(phase, since)), Some("noise"), now), base(name));
         }

@@ -292,8 +292,8 @@ mod tests {
             (Some(Phase::Stopped), false, "stopped", false),
             (Some(Phase::Queued { position: 3 }), false, "queued", true),
             (Some(Phase::starting(control::Step::Asked)), false, "starting", true),
-            (Some(Phase::Stopping), true, "restarting", true),
-            (Some(Phase::Stopping), false, "stopping", false),
+            (Some(Phase::stopping()), true, "restarting", true),
+            (Some(Phase::stopping()), false, "stopping", false),
             (Some(failed(now)), false, "failed", false),
         ] {
             let html = shown(&status(phase, None), woken, "/");

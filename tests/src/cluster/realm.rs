@@ -1,8 +1,10 @@
 //! A test's own part of a cluster.
 
 use super::{Cluster, Image};
-use crate::usher::Setup;
+use crate::chart::Rendered;
+use crate::usher::{DOMAIN, Setup};
 use crate::wait::{SOON, wait_for};
+use k8s_openapi::api::rbac::v1::Role;
 use serde_json::{Value, json};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
@@ -54,11 +56,16 @@ impl Realm {
     /// An usher on this realm, as its own account: `rest` as for [`Setup::new`], where `[templates.demo]` is the demo in
     /// a pod unless it is given.
     pub async fn setup(&self, rest: &str) -> Setup {
-        let account = self.account("usher", &self.roles()).await;
+        self.setup_with(&self.roles(), rest).await
+    }
+
+    /// As [`Realm::setup`], with other rights.
+    pub async fn setup_with(&self, roles: &[(&str, Value)], rest: &str) -> Setup {
+        let account = self.account("usher", roles).await;
         let demo = if rest.contains("[templates.demo]") { String::new() } else { self.demo("") };
         let Self { records, workspaces, .. } = self;
         let kubernetes = format!(
-            "[kubernetes]\nnamespace = \"{workspaces}\"\nrecords_namespace = \"{records}\"\nkubeconfig = \"{}\"\n",
+            "[kubernetes]\nnamespace = \"{workspaces}\"\nrecords_namespace = \"{records}\"\nkubeconfig = \"{}\"\nuse_every = \"1s\"\n",
             account.display()
         );
         Setup::new(&format!("{kubernetes}\n{demo}\n{rest}")).root("driver = \"kubernetes\"\n")
@@ -88,20 +95,19 @@ impl Realm {
         format!("[templates.demo]\n{others}{keys}\n")
     }
 
-    /// What Usher's account may do: what the README says, and nothing more.
+    /// What Usher's account may do: the chart's Roles, and nothing more.
     pub fn roles(&self) -> Vec<(&str, Value)> {
-        let may = |group: &str, resource: &str, verbs: &[&str]| json!({ "apiGroups": [group], "resources": [resource], "verbs": verbs });
-        let workspaces = json!([
-            may("apps", "statefulsets", &["list", "watch", "create", "patch", "delete"]),
-            may("", "pods", &["list", "watch", "delete"]),
-            may("", "persistentvolumeclaims", &["list", "watch", "delete"]),
-            may("", "events", &["list", "watch"]),
-        ]);
-        let records = json!([
-            may("", "secrets", &["get", "list", "watch", "create", "patch", "delete"]),
-            may("coordination.k8s.io", "leases", &["get", "create", "update"]),
-        ]);
-        vec![(self.workspaces.as_str(), workspaces), (self.records.as_str(), records)]
+        let values = json!({
+            "image": { "repository": "usher" }, "domain": DOMAIN, "config": "#",
+            "workspaces": { "namespaces": [self.workspaces] },
+        });
+        let rendered = Rendered::new(&self.records, &values).expect("the chart takes these values");
+        let roles = rendered.all::<Role>();
+        let of = |namespace: &str| {
+            let role = roles.iter().find(|role| role.metadata.namespace.as_deref() == Some(namespace));
+            serde_json::to_value(&role.expect("the namespace has a Role").rules).expect("rules are JSON")
+        };
+        [&self.workspaces, &self.records].map(|namespace| (namespace.as_str(), of(namespace))).into()
     }
 
     /// The kubeconfig of one who may do exactly this: for some namespaces the `rules` of a Role each.
@@ -136,9 +142,11 @@ impl Realm {
 
     /// Shows what a failed test left: nobody can look later.
     fn show(&self) {
-        for kind in ["pods", "events"] {
-            let shown = self.run(&["get", kind, "--output=wide", "--namespace", &self.workspaces]);
-            eprintln!("{kind} in {}:\n{shown}", self.workspaces);
+        for (namespace, kind) in
+            [&self.records, &self.workspaces].into_iter().flat_map(|n| [(n, "pods"), (n, "events")])
+        {
+            let shown = self.run(&["get", kind, "--output=wide", "--namespace", namespace]);
+            eprintln!("{kind} in {namespace}:\n{shown}");
         }
     }
 

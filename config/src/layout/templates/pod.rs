@@ -3,6 +3,7 @@
 mod mounts;
 mod resources;
 mod volume;
+mod warm;
 
 use super::{command, environment};
 use crate::layout::SECOND;
@@ -32,10 +33,11 @@ pub(super) fn pod(table: &mut Table<'_>, name: Option<&TemplateName>) -> Option<
     };
     let schedule_timeout = table.value("schedule_timeout", value::duration(SECOND));
     let pull_timeout = table.value("pull_timeout", value::duration(SECOND));
+    let warm = warm::warm(table);
     let allow_privileged = table.value("allow_privileged", value::boolean);
     let verbatim = verbatim(table);
     can_be_a_label(table, name?)?;
-    Some(PodTemplate {
+    let pods = PodTemplate {
         image: image?,
         image_pull_policy: image_pull_policy?,
         command: command?,
@@ -49,9 +51,11 @@ pub(super) fn pod(table: &mut Table<'_>, name: Option<&TemplateName>) -> Option<
         service_account: service_account?,
         schedule_timeout: schedule_timeout?,
         pull_timeout: pull_timeout?,
+        warm: warm?,
         allow_privileged: allow_privileged?,
         verbatim: verbatim?,
-    })
+    };
+    warm::is_nobodys(table, &pods).then_some(pods)
 }
 
 const PULL_POLICIES: &[(&str, PullPolicy)] = &[

@@ -284,3 +284,34 @@ fn quotas_that_do_not_fit_are_told_at_the_key_at_fault() {
         findings(&format!("{GOOD}[quotas.q]\napplies_to = 'true'\neach = {{ workspaces = 1, cpu = 1 }}\n"));
     assert!(process.contains("quotas.q.each.cpu: unknown key"), "{process}");
 }
+
+#[test]
+fn a_warm_pod_has_nothing_of_a_user() {
+    let warm = "volume = 'none'\nwarm = { ready = 3 }";
+    let volume = "volume = { size = \"1Gi\" }";
+    let config = parse(&PODS.replacen(volume, warm, 1)).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(pod(&config).warm.ready, 3);
+    assert_eq!(pod(&parse(PODS).unwrap()).warm.ready, 0);
+    for (other, problem) in [
+        (format!("{volume}\nwarm = {{ ready = 1 }}"), "cannot have their files"),
+        (
+            format!("{warm}\nservice_account = {{ expression = 'user.name' }}"),
+            "`service_account` is made for each user",
+        ),
+        (
+            format!("{warm}\nenvironment.A = {{ expression = 'user.name' }}"),
+            "`environment.A` is made for each user",
+        ),
+        (format!("{warm}\nenvironment.A = 'at {{host}}'"), "`{host}` is of a user"),
+        (format!("{warm}\ncommand = ['a', '{{label}}']"), "`{label}` is of a user"),
+        ("volume = 'none'\nwarm = { ready = 1001 }".to_owned(), "templates.demo.warm.ready"),
+    ] {
+        let told = with(volume, &other);
+        assert!(told.contains("templates.demo.warm") && told.contains(problem), "{other}: {told}");
+    }
+    // What the pod itself has is known before.
+    let known = format!("{warm}\ncommand = ['a', '{{port}}{{home}}']");
+    assert!(parse(&PODS.replacen(volume, &known, 1)).is_ok());
+    // With none, nothing hinders.
+    assert!(parse(&PODS.replacen(volume, &format!("{volume}\nwarm = {{ ready = 0 }}"), 1)).is_ok());
+}

@@ -4,6 +4,7 @@ use super::{CallError, Client};
 use http::header::WARNING;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
+use k8s_openapi::api::authorization::v1::SelfSubjectRulesReview;
 use kube::Resource;
 use kube::client::Body;
 use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams};
@@ -79,6 +80,27 @@ impl Client {
         let response = self.answer(request).await?;
         let warnings = warnings(response.headers());
         Ok(Created { object: read(response).await?, warnings })
+    }
+
+    /// Looks what a creation would come to; nothing is made.
+    ///
+    /// # Errors
+    /// It would be refused, or the call came to nothing.
+    pub(crate) async fn try_out<K: Object>(&self, namespace: &str, object: &K) -> Result<(), CallError> {
+        let how = PostParams { dry_run: true, ..PostParams::default() };
+        self.answer(of::<K>(namespace).create(&how, written(object))).await.map(drop)
+    }
+
+    /// Asks what this account may do in a namespace.
+    ///
+    /// # Errors
+    /// The call came to nothing.
+    pub(crate) async fn review(
+        &self,
+        review: &SelfSubjectRulesReview,
+    ) -> Result<SelfSubjectRulesReview, CallError> {
+        let path = SelfSubjectRulesReview::url_path(&(), None);
+        self.call(core::Request::new(path).create(&PostParams::default(), written(review))).await
     }
 
     /// Puts an object in the place of the one with its name, which is to have its `resourceVersion`: without one

@@ -1,6 +1,6 @@
 //! What is taken away: pods that are stuck, and workspaces with or without their files.
 
-use crate::kubernetes::{CallError, KubernetesDriver, names, notes};
+use crate::kubernetes::{CallError, Inner, KubernetesDriver, names, notes};
 use crate::{Cause, Generation};
 use config::WorkspaceId;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -13,15 +13,8 @@ const CLAIMS: u32 = 16;
 impl KubernetesDriver {
     /// Removes a pod, this one only; its controller makes the next.
     pub(super) async fn remove_pod(&self, id: &WorkspaceId, pod: &Generation) -> Result<(), Cause> {
-        let name = names::pod(id);
-        let deleted =
-            self.inner.client.delete::<Pod>(self.namespace(), &name, &only(pod.0.to_string())).await;
-        match deleted {
-            Ok(_) => Ok(()),
-            // Another has its name by now.
-            Err(error) if error.code() == Some(409) => Ok(()),
-            Err(error) => Err(self.cause("delete", "pods", &name, &error)),
-        }
+        let deleted = remove_pod(&self.inner, id, &only(pod.0.to_string())).await;
+        deleted.map_err(|error| self.cause("delete", "pods", &names::pod(id), &error))
     }
 
     /// Removes a workspace; the files first, so that whoever is interrupted can be asked again.
@@ -38,6 +31,7 @@ impl KubernetesDriver {
         let deleted = self.inner.client.delete::<StatefulSet>(self.namespace(), &name, &how).await;
         deleted.map_err(|error| self.cause("delete", "statefulsets.apps", &name, &error))?;
         self.forget(id, Some(&known));
+        self.let_go(id, known.body).await;
         Ok(())
     }
 
@@ -61,6 +55,25 @@ impl KubernetesDriver {
             deleted.map_err(|error| cause("delete", &name, &error))?;
         }
         Ok(())
+    }
+}
+
+/// Removes a pod whose node does not answer, without waiting for the node to agree.
+pub(crate) async fn force(inner: &Inner, id: &WorkspaceId, pod: &Generation) {
+    let how = DeleteParams { grace_period_seconds: Some(0), ..only(pod.0.to_string()) };
+    tracing::warn!(workspace.name = %id, "the pod's node does not answer, and it keeps no files: it is removed by force");
+    if let Err(error) = remove_pod(inner, id, &how).await {
+        let hint = error.hint();
+        tracing::warn!(workspace.name = %id, %error, hint, "a pod could not be removed by force");
+    }
+}
+
+async fn remove_pod(inner: &Inner, id: &WorkspaceId, how: &DeleteParams) -> Result<(), CallError> {
+    let name = inner.fold().look(id).map_or_else(|| names::pod(id), |known| known.pod_name());
+    match inner.client.delete::<Pod>(&inner.kubernetes.namespace, &name, how).await {
+        // Another has its name by now.
+        Err(error) if error.code() == Some(409) => Ok(()),
+        deleted => deleted.map(drop),
     }
 }
 

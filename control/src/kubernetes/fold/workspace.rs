@@ -4,13 +4,17 @@ use super::happenings::Happenings;
 use crate::kubernetes::names;
 use crate::kubernetes::notes::{self, Notes};
 use crate::kubernetes::reading::{self, Happening, Reading, Sight, Stands, View};
-use crate::{Address, Cause, CauseCode, Generation, Mark, Observed, ObservedPhase, Trouble, Weight};
+use crate::kubernetes::warm::Body;
+use crate::{Address, Cause, CauseCode, Generation, Mark, Observed, ObservedPhase, Step, Trouble, Weight};
 use config::Kubernetes;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long the removal of a stranded pod may take before it is tried again.
+pub(super) const REMOVAL: Duration = Duration::from_secs(10);
 
 /// The objects of one workspace, in the form last received.
 #[derive(Debug, Default)]
@@ -24,6 +28,8 @@ pub(super) struct Workspace {
     /// When its start was asked for.
     asked: Option<Instant>,
     reading: Option<Reading>,
+    /// Until when nobody is asked to remove its stranded pod.
+    removing: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -42,8 +48,10 @@ struct Set {
 pub(crate) struct Known {
     pub(crate) set: Arc<StatefulSet>,
     pub(crate) notes: Notes,
-    /// Its pod, of this StatefulSet.
+    /// Its pod, of this StatefulSet or of the warm one that it has claimed.
     pub(crate) pod: Option<Arc<Pod>>,
+    /// The warm StatefulSet that it runs in, as both say.
+    pub(crate) body: Option<Arc<StatefulSet>>,
 }
 
 impl Workspace {
@@ -60,8 +68,8 @@ impl Workspace {
             // The watch comes to the answer later, or came beyond it.
             return;
         }
-        let was_wanted = self.set.as_ref().is_some_and(|set| !set.gone && replicas(&set.object) > 0);
-        if replicas(&set) == 0 {
+        let was_wanted = self.set.as_ref().is_some_and(|set| !set.gone && set.is_wanted());
+        if replicas(&set) == 0 && notes.claims.is_none() {
             self.asked = None;
             self.happenings.clear();
         } else if !was_wanted {
@@ -113,13 +121,18 @@ impl Workspace {
         self.happenings.keep(name, happening);
     }
 
+    #[cfg(test)]
+    pub(super) fn events(&self) -> usize {
+        self.happenings.all().len()
+    }
+
     pub(super) fn begin(&mut self, now: Instant) {
         self.asked = Some(now);
         self.reading = None;
     }
 
     pub(super) fn call_off(&mut self) {
-        if self.set.is_none() {
+        if self.set.as_ref().is_none_or(|set| replicas(&set.object) == 0) {
             self.asked = None;
         }
     }
@@ -133,35 +146,45 @@ impl Workspace {
         self.set.is_none() && self.pod.is_none() && self.asked.is_none()
     }
 
-    pub(super) fn known(&self) -> Option<Known> {
+    /// Its own StatefulSet, by its `uid`, and what is written there.
+    pub(super) fn own(&self) -> Option<(&str, &Notes)> {
         let set = self.set.as_ref().filter(|set| !set.gone)?;
-        Some(Known { set: set.object.clone(), notes: set.notes.clone(), pod: self.pod_of(set).cloned() })
+        Some((set.object.metadata.uid.as_deref().unwrap_or_default(), &set.notes))
     }
 
-    pub(super) fn last_output(&self, sight: Sight, now: Instant) -> String {
+    pub(super) fn known(&self, body: Option<Body>) -> Option<Known> {
+        let set = self.set.as_ref().filter(|set| !set.gone)?;
+        let (body, pod) = match body {
+            Some(body) => (Some(body.set), body.pod),
+            None => (None, self.pod_of(set).cloned()),
+        };
+        Some(Known { set: set.object.clone(), notes: set.notes.clone(), pod, body })
+    }
+
+    pub(super) fn last_output(&self, body: Option<&Body>, sight: Sight, now: Instant) -> String {
         let Some(set) = &self.set else { return String::new() };
-        reading::last_output(&self.view(set, sight, now))
+        reading::last_output(&self.view(set, body, sight, now))
     }
 
     /// Reads it anew; `None` = nothing is left of it.
     pub(super) fn read(
         &mut self,
         kubernetes: &Kubernetes,
+        body: Option<&Body>,
         sight: Sight,
         known_to: u64,
         now: Instant,
     ) -> Option<Observed> {
         let set = self.set.as_ref()?;
         if set.gone && self.pod_of(set).is_none() && !self.claims.iter().any(|claim| ends(&claim.metadata)) {
-            self.set = None;
-            self.reading = None;
+            (self.set, self.reading, self.asked) = (None, None, None);
             self.claims.clear();
             self.happenings.clear();
             return None;
         }
-        let view = self.view(set, sight, now);
+        let view = self.view(set, body, sight, now);
         let mut reading = reading::read(&view, self.reading.as_ref(), now);
-        let phase = phase(&mut reading.stands, set, kubernetes, view.pod);
+        let phase = phase(&mut reading.stands, set, body, kubernetes, view.pod);
         let mark = set.notes.mark.filter(|_| set.version <= known_to);
         let observed = Observed {
             id: set.notes.id.clone(),
@@ -176,10 +199,27 @@ impl Workspace {
         Some(observed)
     }
 
-    fn view<'a>(&'a self, set: &'a Set, sight: Sight, now: Instant) -> View<'a> {
-        let pod = self.pod_of(set).map(|pod| &**pod);
+    /// Its pod, if it ends on a node that does not answer, and nothing would be lost with it; once in a while.
+    pub(super) fn stranded(&mut self, body: Option<&Body>, sight: Sight, now: Instant) -> Option<Generation> {
+        let set = self.set.as_ref()?;
+        let waits = self.removing.is_some_and(|until| now < until);
+        let view = self.view(set, body, sight, now);
+        if waits || !reading::is_stranded(&view) {
+            return None;
+        }
+        let pod = view.pod.and_then(|pod| uid(&pod.metadata));
+        self.removing = Some(now + REMOVAL);
+        pod
+    }
+
+    fn view<'a>(&'a self, set: &'a Set, body: Option<&'a Body>, sight: Sight, now: Instant) -> View<'a> {
+        let (object, pod) = match body {
+            Some(body) => (&body.set, body.pod.as_ref()),
+            None => (&set.object, self.pod_of(set)),
+        };
+        let pod = pod.map(|pod| &**pod);
         View {
-            set: &set.object,
+            set: object,
             pod,
             claims: &self.claims,
             happenings: self.happenings.all(),
@@ -201,32 +241,56 @@ impl Workspace {
 }
 
 impl Set {
+    /// Whether it is to run: here, or in the warm set that it names.
+    fn is_wanted(&self) -> bool {
+        replicas(&self.object) > 0 || self.notes.claims.is_some()
+    }
+
     /// It is not there any more: its pod ends, and what was written down with it holds no more.
     fn bury(&mut self) {
         (self.gone, self.answered) = (true, false);
         if let Some(spec) = &mut Arc::make_mut(&mut self.object).spec {
             spec.replicas = Some(0);
         }
-        self.notes = Notes { wanted: None, mark: None, stopped: None, failed: None, ..self.notes.clone() };
+        self.notes = Notes {
+            wanted: None,
+            mark: None,
+            stopped: None,
+            failed: None,
+            claims: None,
+            ..self.notes.clone()
+        };
     }
 }
 
 /// As it is told on. A workspace that is not to run is what was written down when it was stopped.
-fn phase(stands: &mut Stands, set: &Set, kubernetes: &Kubernetes, pod: Option<&Pod>) -> ObservedPhase {
+fn phase(
+    stands: &mut Stands,
+    set: &Set,
+    body: Option<&Body>,
+    kubernetes: &Kubernetes,
+    pod: Option<&Pod>,
+) -> ObservedPhase {
     match stands.clone() {
+        // The claim that it names is being made, or came to nothing: it is going to run here or there.
+        Stands::Stopped if set.notes.claims.is_some() && body.is_none() => {
+            ObservedPhase::Running { generation: None, address: None, step: Step::Asked, trouble: None }
+        }
         Stands::Stopped => match &set.notes {
             Notes { wanted: Some(order), .. } => ObservedPhase::Wanted { order: *order },
             Notes { failed: Some(cause), .. } => ObservedPhase::Failed { cause: cause.clone() },
             _ => ObservedPhase::Stopped,
         },
-        Stands::Stopping { generation, .. } => match generation {
-            Some(generation) => ObservedPhase::Stopping { generation },
+        Stands::Stopping { generation, trouble } => match generation {
+            Some(generation) => {
+                ObservedPhase::Stopping { generation, trouble: trouble.map(|trouble| trouble.cause) }
+            }
             None => ObservedPhase::Stopped,
         },
         Stands::Failed { generation, cause } => ObservedPhase::Running {
             generation,
             address: None,
-            step: crate::Step::Started,
+            step: Step::Started,
             trouble: Some(Trouble { cause, weight: Weight::End }),
         },
         Stands::Running { generation, address, step, trouble } => {
@@ -269,6 +333,10 @@ fn replicas(set: &StatefulSet) -> i32 {
     set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
 }
 
+fn uid(meta: &ObjectMeta) -> Option<Generation> {
+    meta.uid.as_deref().map(|uid| Generation(uid.into()))
+}
+
 fn ends(meta: &ObjectMeta) -> bool {
     meta.deletion_timestamp.is_some()
 }
@@ -284,9 +352,20 @@ impl Known {
         notes::version(&self.set.metadata)
     }
 
+    /// An annotation of its StatefulSet.
+    pub(crate) fn note(&self, key: &str) -> Option<&str> {
+        self.set.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
     /// Whether it is to run.
     pub(crate) fn is_wanted(&self) -> bool {
-        replicas(&self.set) > 0
+        let elsewhere = self.body.as_ref().map_or(self.notes.claims.is_some(), |body| replicas(body) > 0);
+        replicas(&self.set) > 0 || elsewhere
+    }
+
+    /// Whether it names a warm set that is not its own.
+    pub(crate) fn claims_in_vain(&self) -> bool {
+        self.notes.claims.is_some() && self.body.is_none()
     }
 
     /// Whether somebody has begun to delete it.
@@ -296,7 +375,13 @@ impl Known {
 
     /// Which instance its pod is.
     pub(crate) fn generation(&self) -> Option<Generation> {
-        self.pod.as_ref()?.metadata.uid.as_deref().map(|uid| Generation(uid.into()))
+        self.pod.as_ref().and_then(|pod| uid(&pod.metadata))
+    }
+
+    /// The name of its pod.
+    pub(crate) fn pod_name(&self) -> String {
+        let name = self.pod.as_ref().and_then(|pod| pod.metadata.name.clone());
+        name.unwrap_or_else(|| names::pod(&self.notes.id))
     }
 
     /// Whether its pod's program runs.

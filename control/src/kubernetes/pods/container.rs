@@ -12,19 +12,22 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
 
 /// The workspace's container; `home` is where its files are.
+///
+/// `whose` = none: it runs before its user comes, and has nothing of theirs.
 pub(super) fn workspace(
-    spec: &StartSpec,
+    whose: Option<&StartSpec>,
     pods: &PodTemplate,
     values: &Values,
     home: &str,
 ) -> Result<Container, BadValue> {
+    let name = whose.and_then(|spec| spec.id.name.as_ref());
     let placeholders = Placeholders {
         socket: None,
         port: Some(pods.port),
-        host: &spec.host,
+        host: whose.map_or("", |spec| &spec.host),
         home,
-        label: spec.id.label.as_str(),
-        name: spec.id.name.as_ref().map_or("", |name| name.as_str()),
+        label: whose.map_or("", |spec| spec.id.label.as_str()),
+        name: name.map_or("", |name| name.as_str()),
         usher: None,
     };
     let command = pods.command.iter().map(|word| literal(&placeholders.fill(word)));
@@ -38,7 +41,7 @@ pub(super) fn workspace(
         image: Some(pods.image.given(values)?.to_owned()),
         image_pull_policy: pods.image_pull_policy.map(|policy| pull_policy(policy).to_owned()),
         command: (!pods.command.is_empty()).then(|| command.collect()),
-        env: Some(environment(spec, pods, values, &placeholders)?),
+        env: Some(environment(whose, pods, values, &placeholders)?),
         ports: Some(vec![port]),
         resources: Some(resources(&pods.resources, values)?),
         volume_mounts: Some(mounts(pods, home)),
@@ -48,7 +51,7 @@ pub(super) fn workspace(
 
 /// Usher's own variables first and the template's after them; no template can give one of Usher's.
 fn environment(
-    spec: &StartSpec,
+    whose: Option<&StartSpec>,
     pods: &PodTemplate,
     values: &Values,
     placeholders: &Placeholders<'_>,
@@ -58,13 +61,16 @@ fn environment(
         value: Some(literal(value)),
         value_from: None,
     };
-    let mut environment = vec![
-        variable("HOME", placeholders.home),
-        variable("USHER_WORKSPACE", &spec.id.to_string()),
-        variable("USHER_LABEL", placeholders.label),
-        variable("USHER_NAME", placeholders.name),
-        variable("USHER_HOST", placeholders.host),
-    ];
+    let mut environment = vec![variable("HOME", placeholders.home)];
+    // A program that runs before its user comes would hold for true for ever what stood here then.
+    if let Some(spec) = whose {
+        environment.extend([
+            variable("USHER_WORKSPACE", &spec.id.to_string()),
+            variable("USHER_LABEL", placeholders.label),
+            variable("USHER_NAME", placeholders.name),
+            variable("USHER_HOST", placeholders.host),
+        ]);
+    }
     for (name, given) in &pods.environment {
         let one = match given {
             PodVariable::Text(Text::Plain(text)) => variable(name, &placeholders.fill(text)),
@@ -117,6 +123,12 @@ fn resources(resources: &Resources, values: &Values) -> Result<ResourceRequireme
 fn mounts(pods: &PodTemplate, home: &str) -> Vec<VolumeMount> {
     let files =
         VolumeMount { name: names::HOME.to_owned(), mount_path: home.to_owned(), ..VolumeMount::default() };
+    let about = VolumeMount {
+        name: names::ABOUT.to_owned(),
+        mount_path: names::ABOUT_PATH.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    };
     let others = pods.mounts.iter().enumerate().map(|(index, mount)| VolumeMount {
         name: volume_name(index),
         mount_path: mount.path.clone(),
@@ -124,5 +136,5 @@ fn mounts(pods: &PodTemplate, home: &str) -> Vec<VolumeMount> {
         read_only: mount.read_only.then_some(true),
         ..VolumeMount::default()
     });
-    std::iter::once(files).chain(others).collect()
+    [files, about].into_iter().chain(others).collect()
 }

@@ -5,8 +5,9 @@ use crate::StartSpec;
 use crate::kubernetes::names;
 use config::{BadValue, Mount, MountSource, PodTemplate, Template, Values};
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, EmptyDirVolumeSource, PersistentVolumeClaimVolumeSource, PodSecurityContext,
-    PodSpec, SeccompProfile, SecretVolumeSource, Toleration, Volume,
+    ConfigMapVolumeSource, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource,
+    ObjectFieldSelector, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, SeccompProfile,
+    SecretVolumeSource, Toleration, Volume,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
@@ -17,12 +18,12 @@ const HOME_OF_NO_VOLUME: &str = "/home/workspace";
 /// How long a pod may stay on a node that does not answer: a flap of the network is no reason to begin anew.
 const NODE_PATIENCE: i64 = 30;
 
-/// The pod of a workspace as its template's keys say.
+/// The pod of a workspace as its template's keys say; `whose` = none: it runs before its user comes.
 ///
 /// # Errors
 /// The values are not of this template.
 pub(crate) fn of_template(
-    spec: &StartSpec,
+    whose: Option<&StartSpec>,
     template: &Template,
     pods: &PodTemplate,
     values: &Values,
@@ -33,7 +34,7 @@ pub(crate) fn of_template(
     let selector = selector.collect::<Result<BTreeMap<_, _>, BadValue>>()?;
     let account = pods.service_account.as_ref().map(|text| text.given(values)).transpose()?;
     Ok(PodSpec {
-        containers: vec![workspace(spec, pods, values, home)?],
+        containers: vec![workspace(whose, pods, values, home)?],
         volumes: Some(volumes(pods)),
         security_context: Some(security(pods)),
         termination_grace_period_seconds: Some(grace(template.stop_grace)),
@@ -89,7 +90,23 @@ fn volumes(pods: &PodTemplate) -> Vec<Volume> {
         ..Volume::default()
     });
     let mounts = pods.mounts.iter().enumerate().map(|(index, mount)| volume(index, mount));
-    files.into_iter().chain(mounts).collect()
+    files.into_iter().chain([about()]).chain(mounts).collect()
+}
+
+/// Whose the pod is, in files that follow its annotations: a pod that runs already is told by them.
+fn about() -> Volume {
+    let files = [("workspace", names::WORKSPACE), ("host", names::HOST), ("owner", names::OWNER)];
+    let file = |(path, annotation): (&str, &str)| DownwardAPIVolumeFile {
+        path: path.to_owned(),
+        field_ref: Some(ObjectFieldSelector {
+            field_path: format!("metadata.annotations['{annotation}']"),
+            api_version: None,
+        }),
+        ..DownwardAPIVolumeFile::default()
+    };
+    let source =
+        DownwardAPIVolumeSource { items: Some(files.map(file).into()), ..DownwardAPIVolumeSource::default() };
+    Volume { name: names::ABOUT.to_owned(), downward_api: Some(source), ..Volume::default() }
 }
 
 fn volume(index: usize, mount: &Mount) -> Volume {

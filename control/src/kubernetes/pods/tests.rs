@@ -49,7 +49,18 @@ fn made(template: Arc<Template>) -> Value {
     serde_json::to_value(stateful_set(&spec, "workspaces", 0).unwrap()).unwrap()
 }
 
+/// The volume that tells a pod whose it is.
+fn about() -> Value {
+    let item = |path: &str| {
+        let field = format!("metadata.annotations['usher.dev/{path}']");
+        json!({ "path": path, "fieldRef": { "fieldPath": field } })
+    };
+    let items = ["workspace", "host", "owner"].map(item);
+    json!({ "name": "usher", "downwardAPI": { "items": items } })
+}
+
 #[test]
+#[expect(clippy::too_many_lines, reason = "one object, whole")]
 fn the_smallest_template_makes_a_whole_and_restricted_statefulset() {
     let mut set = made(with("stop_grace = '1500ms'"));
     let hash = set["metadata"]["annotations"]["usher.dev/template-hash"].take();
@@ -77,7 +88,14 @@ fn the_smallest_template_makes_a_whole_and_restricted_statefulset() {
             "persistentVolumeClaimRetentionPolicy": { "whenDeleted": "Retain", "whenScaled": "Retain" },
             "revisionHistoryLimit": 1,
             "template": {
-                "metadata": { "labels": labels },
+                "metadata": {
+                    "labels": labels,
+                    "annotations": {
+                        "usher.dev/workspace": "gpu--alice",
+                        "usher.dev/host": "gpu--alice.lab.example.org",
+                        "usher.dev/owner": owner,
+                    },
+                },
                 "spec": {
                     "automountServiceAccountToken": false,
                     "enableServiceLinks": false,
@@ -91,7 +109,7 @@ fn the_smallest_template_makes_a_whole_and_restricted_statefulset() {
                         "fsGroup": 1000, "fsGroupChangePolicy": "OnRootMismatch",
                         "seccompProfile": { "type": "RuntimeDefault" },
                     },
-                    "volumes": [],
+                    "volumes": [about()],
                     "containers": [{
                         "name": "workspace",
                         "image": "i",
@@ -104,7 +122,10 @@ fn the_smallest_template_makes_a_whole_and_restricted_statefulset() {
                         ],
                         "ports": [{ "name": "workspace", "containerPort": 80 }],
                         "resources": { "requests": amounts.clone(), "limits": amounts },
-                        "volumeMounts": [{ "name": "home", "mountPath": "/home/workspace" }],
+                        "volumeMounts": [
+                            { "name": "home", "mountPath": "/home/workspace" },
+                            { "name": "usher", "mountPath": "/run/usher", "readOnly": true },
+                        ],
                         "terminationMessagePolicy": "FallbackToLogsOnError",
                         "securityContext": {
                             "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] },
@@ -128,6 +149,7 @@ fn the_smallest_template_makes_a_whole_and_restricted_statefulset() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_key_of_a_template_arrives_in_the_pod() {
     let pod = "/spec/template/spec";
     let workspace = "/spec/template/spec/containers/0";
@@ -169,7 +191,7 @@ fn each_key_of_a_template_arrives_in_the_pod() {
             json!({ "cpu": "1", "memory": "1Gi", "nvidia.com/gpu": "1" }),
         ),
         ("run_as = { uid = 5, gid = 6, fs_group = 7 }", format!("{pod}/securityContext/fsGroup"), json!(7)),
-        ("volume = 'none'", format!("{pod}/volumes"), json!([{ "name": "home", "emptyDir": {} }])),
+        ("volume = 'none'", format!("{pod}/volumes"), json!([{ "name": "home", "emptyDir": {} }, about()])),
         ("volume = 'none'", "/spec/volumeClaimTemplates".to_owned(), Value::Null),
         (
             "volume = { size = '1', class = 'c', access = 'ReadWriteOncePod', mount = '/m/' }",
@@ -180,22 +202,22 @@ fn each_key_of_a_template_arrives_in_the_pod() {
         ("volume = { size = '1', mount = '/m/' }", format!("{workspace}/env/0/value"), json!("/m")),
         (
             "mounts = [{ path = '/c', config_map = 'c', sub_path = 'x' }]",
-            format!("{workspace}/volumeMounts/1"),
+            format!("{workspace}/volumeMounts/2"),
             json!({ "name": "mount-0", "mountPath": "/c", "subPath": "x", "readOnly": true }),
         ),
         (
             "mounts = [{ path = '/s', secret = 's' }]",
-            format!("{pod}/volumes/0/secret"),
+            format!("{pod}/volumes/1/secret"),
             json!({ "secretName": "s" }),
         ),
         (
             "mounts = [{ path = '/e', empty_dir = '1Gi' }]",
-            format!("{pod}/volumes/0/emptyDir"),
+            format!("{pod}/volumes/1/emptyDir"),
             json!({ "sizeLimit": "1Gi" }),
         ),
         (
             "mounts = [{ path = '/d', claim = 'd', read_only = false }]",
-            format!("{pod}/volumes/0"),
+            format!("{pod}/volumes/1"),
             json!({ "name": "mount-0", "persistentVolumeClaim": { "claimName": "d" } }),
         ),
         ("node_selector = { disk = 'ssd' }", format!("{pod}/nodeSelector"), json!({ "disk": "ssd" })),
@@ -249,6 +271,41 @@ fn no_overlay_reaches_what_makes_it_the_workspaces() {
     for part in ["/spec/selector", "/spec/template/metadata", "/spec/volumeClaimTemplates", "/metadata/name"]
     {
         assert_eq!(plain.pointer(part), overlaid.pointer(part), "{part}");
+    }
+}
+
+#[test]
+fn a_warm_pod_is_its_templates_and_nobodys() {
+    let keys =
+        "volume = 'none'\nwarm = { ready = 1 }\ncommand = ['a', '{port}']\nenvironment = { A = '{home}' }";
+    let warm = |name: &str| serde_json::to_value(warm_set(name, &with(keys), "workspaces").unwrap()).unwrap();
+    let (mut set, other) = (warm("warm---t-abc"), warm("warm---t-xyz"));
+    let hash = "/metadata/annotations/usher.dev~1template-hash";
+    assert_eq!(set.pointer(hash), other.pointer(hash), "the name makes no other pod");
+    let labels = json!({
+        "usher.dev/warm": "warm---t-abc", "usher.dev/template": "t", "app.kubernetes.io/managed-by": "usher",
+    });
+    let mut owned = made(with(keys));
+    assert_eq!(set["metadata"]["labels"], labels);
+    assert_eq!(
+        set["metadata"]["annotations"].as_object().map(serde_json::Map::len),
+        Some(1),
+        "only the hash"
+    );
+    assert_eq!(set["spec"]["replicas"], json!(1));
+    assert_eq!(set["spec"]["selector"], json!({ "matchLabels": { "usher.dev/warm": "warm---t-abc" } }));
+    assert_eq!(set["spec"]["template"]["metadata"], json!({ "labels": labels }));
+    let environment = set.pointer("/spec/template/spec/containers/0/env").unwrap();
+    let expected =
+        json!([{ "name": "HOME", "value": "/home/workspace" }, { "name": "A", "value": "/home/workspace" }]);
+    assert_eq!(*environment, expected);
+    // All else is as for one who has come, and nothing anywhere is of a user.
+    for one in [&mut set, &mut owned] {
+        one.pointer_mut("/spec/template/spec/containers/0/env").unwrap().take();
+    }
+    assert_eq!(set["spec"]["template"]["spec"], owned["spec"]["template"]["spec"]);
+    for theirs in ["alice", "id.example.org", "lab.example.org"] {
+        assert!(!set.to_string().contains(theirs), "{theirs}: {set:#}");
     }
 }
 

@@ -202,7 +202,7 @@ impl Opened {
 
     /// Stops a workspace and waits until it has.
     pub async fn stop(&mut self, name: &str, generation: Generation) {
-        let stopping = ObservedPhase::Stopping { generation: generation.clone() };
+        let stopping = ObservedPhase::stopping(generation.clone());
         self.driver
             .act(Action::Stop { id: id(name), generation: Some(generation), why: Stop::Asked })
             .await

@@ -3,6 +3,10 @@
 use crate::model::{Mount, MountSource};
 use crate::reader::{Table, value};
 use crate::values::Kind;
+use std::path::Path;
+
+/// Where usher's own files are.
+const OWN: &str = "/run/usher";
 
 /// Reads `[[mounts]]`, of which there may be none.
 pub(super) fn mounts(table: &mut Table<'_>) -> Option<Vec<Mount>> {
@@ -15,6 +19,9 @@ pub(super) fn mounts(table: &mut Table<'_>) -> Option<Vec<Mount>> {
 fn mount(table: &mut Table<'_>) -> Option<Mount> {
     let path = table.value("path", value::absolute_path);
     let source = source(table);
+    if path.as_deref().is_some_and(|path| Path::new(path).starts_with(OWN)) {
+        table.fault("path", "is where usher tells a workspace whose it is", "another path");
+    }
     let sub_path = table.maybe("sub_path", value::string);
     let read_only = table.maybe("read_only", value::boolean);
     let (source, sub_path) = (source?, sub_path?);

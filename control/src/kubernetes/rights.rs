@@ -1,0 +1,233 @@
+//! What Usher may do in a cluster, looked at once, at its start: what lacks is told then, and not when it is needed.
+
+use super::{CallError, Client};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::authorization::v1::{
+    ResourceRule, SelfSubjectRulesReview, SelfSubjectRulesReviewSpec, SubjectRulesReviewStatus,
+};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::fmt;
+
+/// A right in a namespace, and what Usher needs it for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Right {
+    group: &'static str,
+    resource: &'static str,
+    verb: &'static str,
+    /// What does not work without it; none = nothing does.
+    lost: Option<&'static str>,
+}
+
+const fn must(group: &'static str, resource: &'static str, verb: &'static str) -> Right {
+    Right { group, resource, verb, lost: None }
+}
+
+const fn may(group: &'static str, resource: &'static str, verb: &'static str, lost: &'static str) -> Right {
+    Right { group, resource, verb, lost: Some(lost) }
+}
+
+const DELETE: &str = "workspaces cannot be deleted";
+const DELETE_VOLUME: &str = "workspaces cannot be deleted together with their files";
+const CAUSES: &str = "less is told of why a workspace does not start";
+const RETRY: &str =
+    "a broken start is not made anew, and a workspace without a volume stays on a node that is lost";
+
+const TELL: &str = "a warm workspace is not told whose it is";
+
+/// In the namespace of the workspaces. What is watched need not be listed where lists can be streamed.
+const WORKSPACES: &[Right] = &[
+    must("apps", "statefulsets", "watch"),
+    must("apps", "statefulsets", "create"),
+    must("apps", "statefulsets", "patch"),
+    may("apps", "statefulsets", "delete", DELETE),
+    must("", "pods", "watch"),
+    may("", "pods", "patch", TELL),
+    may("", "pods", "delete", RETRY),
+    may("", "persistentvolumeclaims", "watch", CAUSES),
+    may("", "persistentvolumeclaims", "list", DELETE_VOLUME),
+    may("", "persistentvolumeclaims", "delete", DELETE_VOLUME),
+    may("", "events", "watch", CAUSES),
+];
+
+/// In the namespace of the records.
+const RECORDS: &[Right] = &[
+    must("", "secrets", "get"),
+    must("", "secrets", "list"),
+    must("", "secrets", "watch"),
+    must("", "secrets", "create"),
+    must("", "secrets", "patch"),
+    must("", "secrets", "delete"),
+    must("coordination.k8s.io", "leases", "get"),
+    must("coordination.k8s.io", "leases", "create"),
+    must("coordination.k8s.io", "leases", "update"),
+];
+
+/// Why Usher cannot work in a cluster. Nothing but the silence of the API is repaired by waiting.
+#[derive(Debug, thiserror::Error)]
+pub enum RightsError {
+    /// A namespace does not exist.
+    #[error("there is no namespace {0} in the cluster: make it, or correct `kubernetes.{1}`")]
+    NoNamespace(String, &'static str),
+    /// Rights lack.
+    #[error(
+        "Usher's account may not {} in namespace {namespace}: give it a Role there with these rights (README, *On Kubernetes*)",
+        Listed(missing)
+    )]
+    Missing {
+        /// Where.
+        namespace: String,
+        /// `watch pods`, and so on.
+        missing: Vec<String>,
+    },
+    /// The API cannot be asked.
+    #[error("{error}; {}", error.hint())]
+    Call {
+        /// Why.
+        error: CallError,
+    },
+}
+
+struct Listed<'a>(&'a [String]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(", "))
+    }
+}
+
+/// Looks whether both namespaces are there and what may be done in them; says in the log what will not work.
+///
+/// # Errors
+/// What lacks without which Usher can do nothing.
+pub async fn check(client: &Client, workspaces: &str, records: &str) -> Result<(), RightsError> {
+    for (namespace, key, rights) in
+        [(workspaces, "namespace", WORKSPACES), (records, "records_namespace", RECORDS)]
+    {
+        is_there(client, namespace, key).await?;
+        let Some(rules) = rules(client, namespace).await? else { continue };
+        let missing: Vec<&Right> = rights.iter().filter(|right| !granted(&rules, right)).collect();
+        for right in &missing {
+            if let Some(lost) = right.lost {
+                tracing::warn!(kubernetes.namespace = namespace, right = %right, lost, "a right lacks in the cluster");
+            }
+        }
+        let needed = missing.iter().filter(|right| right.lost.is_none()).map(ToString::to_string);
+        let missing: Vec<String> = needed.collect();
+        if !missing.is_empty() {
+            return Err(RightsError::Missing { namespace: namespace.to_owned(), missing });
+        }
+    }
+    Ok(())
+}
+
+/// A list of what is not there is empty, and to look at the namespace itself takes a right of its own: so something is
+/// made without being made, which is refused with 404 where there is no namespace.
+async fn is_there(client: &Client, namespace: &str, key: &'static str) -> Result<(), RightsError> {
+    let metadata = ObjectMeta { name: Some("usher-looks".to_owned()), ..ObjectMeta::default() };
+    let answered = if key == "namespace" {
+        client.try_out(namespace, &StatefulSet { metadata, ..StatefulSet::default() }).await
+    } else {
+        client.try_out(namespace, &Secret { metadata, ..Secret::default() }).await
+    };
+    match answered {
+        Err(error) if error.code() == Some(404) => Err(RightsError::NoNamespace(namespace.to_owned(), key)),
+        // Whatever else it says, it knows the namespace, or does not tell.
+        Ok(()) | Err(CallError::Refused { .. }) => Ok(()),
+        Err(error) => Err(RightsError::Call { error }),
+    }
+}
+
+/// What may be done in a namespace; none = that is not told, and is found out when it is needed.
+async fn rules(client: &Client, namespace: &str) -> Result<Option<Vec<ResourceRule>>, RightsError> {
+    let spec = SelfSubjectRulesReviewSpec { namespace: Some(namespace.to_owned()) };
+    let review = SelfSubjectRulesReview { spec, ..SelfSubjectRulesReview::default() };
+    match client.review(&review).await {
+        Ok(SelfSubjectRulesReview { status: Some(status), .. }) => Ok(complete(status)),
+        Ok(_) | Err(CallError::Refused { .. }) => Ok(None),
+        Err(error) => Err(RightsError::Call { error }),
+    }
+}
+
+/// The rules, if those are all: an authoriser that is asked for each request cannot list them.
+fn complete(status: SubjectRulesReviewStatus) -> Option<Vec<ResourceRule>> {
+    (!status.incomplete).then_some(status.resource_rules)
+}
+
+fn granted(rules: &[ResourceRule], right: &Right) -> bool {
+    let has = |all: &[String], one: &str| all.iter().any(|it| it == "*" || it == one);
+    rules.iter().any(|rule| {
+        let for_all = rule.resource_names.as_ref().is_none_or(Vec::is_empty);
+        for_all
+            && has(&rule.verbs, right.verb)
+            && has(rule.api_groups.as_deref().unwrap_or_default(), right.group)
+            && has(rule.resources.as_deref().unwrap_or_default(), right.resource)
+    })
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dot = if self.group.is_empty() { "" } else { "." };
+        write!(f, "{} {}{dot}{}", self.verb, self.resource, self.group)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubernetes::testing::{Reply, Server};
+    use serde_json::{Value, json};
+
+    fn rule(groups: Value, resources: Value, verbs: Value, names: Value) -> Value {
+        json!({ "apiGroups": groups, "resources": resources, "verbs": verbs, "resourceNames": names })
+    }
+
+    #[test]
+    fn a_right_is_granted_by_a_rule_for_all_objects_of_its_resource() {
+        let right = must("apps", "statefulsets", "watch");
+        for (groups, resources, verbs, names, expected) in [
+            (json!(["apps"]), json!(["statefulsets"]), json!(["get", "watch"]), json!([]), true),
+            (json!(["*"]), json!(["*"]), json!(["*"]), Value::Null, true),
+            (json!([""]), json!(["statefulsets"]), json!(["watch"]), json!([]), false),
+            (json!(["apps"]), json!(["statefulsets/scale"]), json!(["watch"]), json!([]), false),
+            (json!(["apps"]), json!(["statefulsets"]), json!(["list"]), json!([]), false),
+            (json!(["apps"]), json!(["statefulsets"]), json!(["watch"]), json!(["alice"]), false),
+        ] {
+            let rules = [serde_json::from_value(rule(groups, resources, verbs, names)).unwrap()];
+            assert_eq!(granted(&rules, &right), expected, "{rules:?}");
+        }
+    }
+
+    /// What a check comes to where every namespace is there and has these rules.
+    async fn checked(rules: Value) -> Result<(), RightsError> {
+        let server = Server::new(move |asked| {
+            if asked.line.contains("selfsubjectrulesreviews") {
+                let status = json!({ "incomplete": false, "nonResourceRules": [], "resourceRules": rules });
+                Reply::json(201, &json!({ "metadata": {}, "spec": {}, "status": status }))
+            } else {
+                Reply::refusal(422, "Invalid")
+            }
+        });
+        check(&server.in_memory(), "ws", "usher").await
+    }
+
+    #[tokio::test]
+    async fn rights_that_lack_are_named_with_their_namespace() {
+        let all = json!(["*"]);
+        checked(json!([rule(all.clone(), all.clone(), all.clone(), json!([]))])).await.unwrap();
+        let pods =
+            rule(json!(["", "apps"]), json!(["pods", "statefulsets"]), json!(["watch", "create"]), json!([]));
+        let error = checked(json!([pods])).await.unwrap_err().to_string();
+        assert!(error.contains("may not patch statefulsets.apps in namespace ws"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_namespace_that_is_not_there_is_named_with_its_key() {
+        let server = Server::new(|_| Reply::refusal(404, "NotFound"));
+        let error = check(&server.in_memory(), "ws", "usher").await.unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "there is no namespace ws in the cluster: make it, or correct `kubernetes.namespace`"
+        );
+    }
+}

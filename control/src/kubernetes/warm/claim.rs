@@ -1,0 +1,227 @@
+//! Gives a warm workspace to its user, and takes it away when they are done.
+
+use super::known::{Claim, Handle, claimed_by};
+use super::metrics::Took;
+use super::{hash_of, names, pod_name};
+use crate::kubernetes::driver::outdated;
+use crate::kubernetes::fold::{Fold, Known};
+use crate::kubernetes::plan::{Plan, Wanted};
+use crate::kubernetes::{KubernetesDriver, pods};
+use crate::{Cause, StartSpec, clock};
+use config::WorkspaceId;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::params::{DeleteParams, Preconditions};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::time::timeout_at;
+
+/// Until then a warm one is had, or the workspace is started as usual: whoever waits for a start that failed is owed
+/// an answer within a second.
+const PATIENCE: Duration = Duration::from_millis(400);
+/// How many looks a claim takes at most: each but the last costs a call.
+const LOOKS: usize = 8;
+
+/// What a claim takes next.
+#[derive(Debug, PartialEq)]
+enum Next {
+    /// Nothing: it has one.
+    Done,
+    /// It starts as usual.
+    Ordinary(Option<Took>),
+    /// Its own set is to say that it runs in this one.
+    Name(Handle),
+    /// This one, which its own set of this `uid` names, is to say the same.
+    Take(Handle, String),
+    /// The one that it names is not known here yet, or not any more.
+    Wait(String),
+}
+
+fn next(fold: &Fold, spec: &StartSpec, hash: &str, lost: &BTreeSet<String>, now: Instant) -> Next {
+    if let Some(known) = fold.look(&spec.id) {
+        if known.notes.owner != spec.owner || known.ends() {
+            return Next::Ordinary(None);
+        }
+        let is_wanted = known.is_wanted();
+        match known.notes.claims.as_deref() {
+            Some(_) if known.body.is_some() && is_wanted => return Next::Done,
+            Some(name) if known.body.is_none() && !lost.contains(name) => match fold.warm().look(name) {
+                Some((handle, Claim::Nobodys)) => return Next::Take(handle, known.uid().to_owned()),
+                Some((_, Claim::Of { .. } | Claim::Unclear)) => {}
+                None => return Next::Wait(name.to_owned()),
+            },
+            Some(_) => {}
+            None if is_wanted => return Next::Ordinary(None),
+            None => {}
+        }
+    }
+    let free = fold.warm().free(&spec.template.name, hash, &spec.id, now);
+    let took = if free.is_empty() && lost.is_empty() { Took::NoneReady } else { Took::Lost };
+    let first = free.into_iter().find(|handle| !lost.contains(&handle.name));
+    first.map_or(Next::Ordinary(Some(took)), Next::Name)
+}
+
+impl KubernetesDriver {
+    /// Has a workspace run in a warm set, if its template has one that is ready; `false` = it is to start as usual.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or refuses.
+    pub(in crate::kubernetes) async fn claim(
+        &self,
+        spec: &StartSpec,
+        wanted: &Wanted<'_>,
+    ) -> Result<bool, Cause> {
+        let Some(hash) = hash_of(&spec.template, self.namespace()) else { return Ok(false) };
+        let until = clock::now() + PATIENCE;
+        let mut lost = BTreeSet::new();
+        for _ in 0..LOOKS {
+            let next = next(&self.inner.fold(), spec, &hash, &lost, clock::now());
+            match next {
+                Next::Done => {
+                    self.inner.fold().tell_again(&spec.id);
+                    return Ok(true);
+                }
+                Next::Ordinary(took) => {
+                    took.inspect(|took| self.inner.warm.took(*took));
+                    return Ok(false);
+                }
+                Next::Name(handle) => {
+                    // Unless somebody was faster: then what they wrote holds.
+                    let seen = self.inner.fold().look(&spec.id).map(|known| known.version());
+                    self.pursue(&spec.id, None, |known| {
+                        let is_as_seen = known.map(|known| known.version()) == seen;
+                        if is_as_seen { wanted.claim(known, &handle.name) } else { Plan::Nothing }
+                    })
+                    .await?;
+                }
+                Next::Take(handle, own) => {
+                    if self.take(spec, &own, &handle, until).await? {
+                        self.inner.warm.took(Took::Claimed);
+                        return Ok(true);
+                    }
+                    if clock::now() >= until {
+                        lost.insert(handle.name);
+                    }
+                }
+                Next::Wait(name) => {
+                    if !self.warm_changes(&name, None, until).await {
+                        lost.insert(name);
+                    }
+                }
+            }
+        }
+        self.inner.warm.took(Took::Lost);
+        Ok(false)
+    }
+
+    /// Has a warm set say whose it is, if it is still nobody's; `false` = something else stands there by now.
+    async fn take(
+        &self,
+        spec: &StartSpec,
+        own: &str,
+        handle: &Handle,
+        until: Instant,
+    ) -> Result<bool, Cause> {
+        let patch = taking(spec, own, handle);
+        let client = &self.inner.client;
+        let error = match client.patch::<StatefulSet>(self.namespace(), &handle.name, &patch).await {
+            Ok(set) => {
+                self.inner.fold().answer(set, clock::now());
+                self.told();
+                // Its route stands by now; should this fail, the keeper of warm sets does it.
+                self.tell_pod(handle).await;
+                return Ok(true);
+            }
+            Err(error) => error,
+        };
+        if error.code() == Some(404) {
+            self.inner.fold().warm_removed(handle);
+        } else if !outdated(&error) && !error.may_be_done() {
+            return Err(self.cause("patch", "statefulsets.apps", &handle.name, &error));
+        } else {
+            self.warm_changes(&handle.name, Some(handle), until).await;
+        }
+        Ok(false)
+    }
+
+    /// Waits until something else is known of a warm set than this; `false` = it was not in time.
+    async fn warm_changes(&self, name: &str, before: Option<&Handle>, until: Instant) -> bool {
+        let mut told = self.inner.told.subscribe();
+        let changed = async {
+            while self.inner.fold().warm().look(name).map(|(handle, _)| handle).as_ref() == before {
+                if told.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        timeout_at(until.into(), changed).await.is_ok()
+    }
+
+    /// Tells the pod of a claimed set whose it is, as its set says.
+    pub(super) async fn tell_pod(&self, handle: &Handle) {
+        let untold = self.inner.fold().warm().untold(&handle.name);
+        let Some((pod, annotations)) = untold else { return };
+        let patch = json!({ "metadata": { "uid": pod, "annotations": annotations } });
+        let (client, name) = (&self.inner.client, pod_name(&handle.name));
+        if let Err(error) = client.patch::<Pod>(self.namespace(), &name, &patch).await {
+            tracing::debug!(kubernetes.pod = name, %error, "a pod was not told yet whose it is");
+        }
+    }
+
+    /// Has the controller of the warm set that a workspace runs in try again at once.
+    pub(in crate::kubernetes) async fn nudge_body(&self, known: &Known, note: &str) {
+        let Some(meta) = known.body.as_ref().map(|body| &body.metadata) else { return };
+        let patch = json!({ "metadata": { "uid": meta.uid, "annotations": { names::NUDGE: note } } });
+        let name = meta.name.as_deref().unwrap_or_default();
+        if let Err(error) = self.inner.client.patch::<StatefulSet>(self.namespace(), name, &patch).await {
+            tracing::debug!(kubernetes.stateful_set = name, %error, "a warm workspace was not nudged");
+        }
+    }
+
+    /// Removes the warm set that a workspace had, unless it still names it: nobody gets it after them.
+    pub(in crate::kubernetes) async fn let_go(&self, id: &WorkspaceId, body: Option<Arc<StatefulSet>>) {
+        let Some(name) = body.as_ref().and_then(|body| body.metadata.name.as_deref()) else { return };
+        let left = {
+            let fold = self.inner.fold();
+            let is_named = fold.own(id).is_some_and(|(_, notes)| notes.claims.as_deref() == Some(name));
+            fold.warm().look(name).map(|(handle, _)| handle).filter(|_| !is_named)
+        };
+        if let Some(handle) = left {
+            self.remove_warm(&handle, None).await;
+        }
+    }
+
+    /// Removes a warm set with its pod; with a `version` only if it was not written since.
+    pub(super) async fn remove_warm(&self, handle: &Handle, version: Option<u64>) {
+        let resource_version = version.map(|version| version.to_string());
+        let preconditions = Preconditions { uid: Some(handle.uid.clone()), resource_version };
+        let how = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+        let client = &self.inner.client;
+        match client.delete::<StatefulSet>(self.namespace(), &handle.name, &how).await {
+            Ok(_) => {
+                self.inner.fold().warm_removed(handle);
+                self.told();
+            }
+            // It is looked at again in the next round of whoever keeps the warm sets.
+            Err(error) => {
+                let name = handle.name.as_str();
+                tracing::debug!(kubernetes.stateful_set = name, %error, "a warm workspace was not removed yet");
+            }
+        }
+    }
+}
+
+/// A warm set says whose it is. Its next pod knows it from the start; this one is not touched.
+fn taking(spec: &StartSpec, own: &str, handle: &Handle) -> Value {
+    let owned = pods::owned(spec);
+    let annotations = json!({
+        names::CLAIMED_BY: claimed_by(&spec.id, own),
+        names::OWNER: owned[names::OWNER],
+    });
+    let metadata = json!({
+        "uid": handle.uid, "resourceVersion": handle.version.to_string(), "annotations": annotations,
+    });
+    json!({ "metadata": metadata, "spec": { "template": { "metadata": { "annotations": owned } } } })
+}

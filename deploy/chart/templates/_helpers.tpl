@@ -1,0 +1,143 @@
+{{- define "usher.name" -}}
+{{- if contains "usher" .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-usher" (.Release.Name | trunc 34 | trimSuffix "-") -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "usher.selector" -}}
+app.kubernetes.io/name: usher
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* What every object carries. */}}
+{{- define "usher.labels" -}}
+{{ include "usher.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "usher.prepullSelector" -}}
+app.kubernetes.io/name: usher-prepull
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* Usher's pods as a peer of a NetworkPolicy of another namespace. */}}
+{{- define "usher.peer" -}}
+namespaceSelector:
+  matchLabels:
+    kubernetes.io/metadata.name: {{ .Release.Namespace }}
+podSelector:
+  matchLabels: {{- include "usher.selector" . | nindent 4 }}
+{{- end -}}
+
+{{- define "usher.scheme" -}}
+{{ ternary "https" "http" (ne .Values.tls.secret "") }}
+{{- end -}}
+
+{{/* What the restricted profile wants of every pod. No image needs to know this user. */}}
+{{- define "usher.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{/* What it wants of every container, and that nothing is written but to volumes. */}}
+{{- define "usher.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{- define "usher.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end -}}
+{{- end -}}
+
+{{- define "usher.named" -}}
+{{- range . }}
+- name: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* Where the container listens: above 1024, so that it needs no right for it. */}}
+{{- define "usher.listenPort" -}}
+{{ ternary 8443 8080 (ne .Values.tls.secret "") }}
+{{- end -}}
+
+{{- define "usher.servicePort" -}}
+{{ .Values.service.port | default (ternary 443 80 (ne .Values.tls.secret "")) | int }}
+{{- end -}}
+
+{{- define "usher.publicPort" -}}
+{{ .Values.publicPort | default (include "usher.servicePort" .) | int }}
+{{- end -}}
+
+{{/* An origin without the port that goes without saying. */}}
+{{- define "usher.origin" -}}
+{{- $port := include "usher.publicPort" .root -}}
+{{- $usual := ternary "443" "80" (ne .root.Values.tls.secret "") -}}
+{{ include "usher.scheme" .root }}://{{ .host }}{{ if ne $port $usual }}:{{ $port }}{{ end }}
+{{- end -}}
+
+{{/* The drain's last words take up to 8 s (proxy/src/drain.rs); the rest is for a busy node. */}}
+{{- define "usher.gracePeriod" -}}
+{{ add .Values.drain.delay .Values.drain.after .Values.drain.spread 8 12 }}
+{{- end -}}
+
+{{/* Whoever may start a pod in a namespace can read every Secret of it: workspaces never run beside records. */}}
+{{- define "usher.check" -}}
+{{- if has .Release.Namespace .Values.workspaces.namespaces -}}
+{{- fail (printf "workspaces.namespaces must not have %q, the release's own namespace: whoever starts a pod there can read the records and keys of Usher" .Release.Namespace) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "usher.configSource" -}}
+{{- with .Values.existingConfig -}}
+{{- if .secret -}}
+secret: {secretName: {{ .secret }}, items: [{key: {{ .key | quote }}, path: usher.toml}]}
+{{- else if .configMap -}}
+configMap: {name: {{ .configMap }}, items: [{key: {{ .key | quote }}, path: usher.toml}]}
+{{- else -}}
+configMap: {name: {{ include "usher.name" $ }}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The whole of usher.toml: root keys first, as TOML wants it, then the operator's text, then tables. */}}
+{{- define "usher.toml" -}}
+domain = {{ .Values.domain | quote }}
+{{- with .Values.portal }}
+portal = {{ . | quote }}
+{{- end }}
+state_dir = "/var/lib/usher/state"
+driver = "kubernetes"
+{{ .Values.config | trimSuffix "\n" }}
+
+[[listeners]]
+address = ["0.0.0.0:{{ include "usher.listenPort" . }}", "[::]:{{ include "usher.listenPort" . }}"]
+public_port = {{ include "usher.publicPort" . }}
+{{- if .Values.tls.secret }}
+certificate = "/etc/usher-tls/tls.crt"
+private_key = "/etc/usher-tls/tls.key"
+{{- end }}
+
+[admin]
+address = "{{ ternary (printf "[%s]" .Values.adminIp) .Values.adminIp (contains ":" .Values.adminIp) }}:9090"
+
+[kubernetes]
+namespace = {{ first .Values.workspaces.namespaces | quote }}
+{{- with .Values.workspaces.podNetworks }}
+pod_networks = {{ toJson . }}
+{{- end }}
+
+[drain]
+delay = "{{ .Values.drain.delay | int }}s"
+after = "{{ .Values.drain.after | int }}s"
+spread = "{{ .Values.drain.spread | int }}s"
+{{ end -}}

@@ -1,0 +1,164 @@
+//! Who may reach whom.
+
+use super::policies::{End, lets_through};
+use super::{HOME, render, with};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use serde_json::{Value, json};
+
+/// Who may reach whom, with these values.
+fn reach(more: &Value) -> impl Fn(&End, &End, &str, u16) -> bool + use<> {
+    let policies: Vec<NetworkPolicy> = render(&with(more)).all();
+    move |from, to, protocol, port| lets_through(&policies, from, to, protocol, port)
+}
+
+fn replica() -> End {
+    End::pod(HOME, &[("app.kubernetes.io/name", "usher"), ("app.kubernetes.io/instance", "usher")])
+}
+
+fn workspace(name: &str) -> End {
+    End::pod("desks", &[("app.kubernetes.io/managed-by", "usher"), ("usher.dev/workspace", name)])
+}
+
+fn dns() -> End {
+    End::pod("kube-system", &[("k8s-app", "kube-dns")])
+}
+
+#[test]
+fn only_usher_reaches_a_workspace() {
+    let reaches = reach(&json!({}));
+    let alice = workspace("alice");
+    for port in [80, 8888] {
+        assert!(reaches(&replica(), &alice, "TCP", port));
+        for (who, stranger) in [
+            ("another workspace", workspace("bob")),
+            ("another pod of the namespace", End::pod("desks", &[("app", "batch")])),
+            (
+                "a pod of Usher's namespace that is not Usher",
+                End::pod(HOME, &[("app.kubernetes.io/name", "usher-prepull")]),
+            ),
+            (
+                "an usher of another namespace",
+                End::pod(
+                    "other",
+                    &[("app.kubernetes.io/name", "usher"), ("app.kubernetes.io/instance", "usher")],
+                ),
+            ),
+            ("somebody outside", End::at("192.0.2.1")),
+            ("somebody in the private network", End::at("10.0.0.9")),
+        ] {
+            assert!(!reaches(&stranger, &alice, "TCP", port), "{who} reaches {port}");
+        }
+    }
+}
+
+#[test]
+fn a_workspace_reaches_names_and_the_portal_and_nothing_else() {
+    let alice = workspace("alice");
+    for (what, more, outside) in [
+        ("as it comes", json!({}), false),
+        ("with the internet", json!({ "networkPolicies": { "workspaces": { "internet": true } } }), true),
+    ] {
+        let reaches = reach(&more);
+        assert!(reaches(&alice, &dns(), "UDP", 53) && reaches(&alice, &dns(), "TCP", 53), "{what}: no names");
+        assert!(!reaches(&alice, &dns(), "TCP", 9153), "{what}");
+        assert!(reaches(&alice, &replica(), "TCP", 8080), "{what}: no keys of assertions");
+        assert!(!reaches(&alice, &replica(), "TCP", 9090), "{what}: the operator's side");
+        assert!(!reaches(&alice, &workspace("bob"), "TCP", 8888), "{what}: bob");
+        for (name, address) in [
+            ("the API server's Service", "10.96.0.1"),
+            ("a node, with the API server or the kubelet", "192.168.1.10"),
+            ("a node of a provider with carriers' addresses", "100.64.3.1"),
+            ("metadata of most clouds", "169.254.169.254"),
+            ("metadata over IPv6", "fd00:ec2::254"),
+            ("metadata of Alibaba", "100.100.100.200"),
+            ("metadata of Oracle", "192.0.0.192"),
+            ("the wire server of Azure", "168.63.129.16"),
+            ("a link", "fe80::1"),
+        ] {
+            for port in [80, 443, 6443, 10250] {
+                assert!(!reaches(&alice, &End::at(address), "TCP", port), "{what}: {name} at {port}");
+            }
+        }
+        for address in ["192.0.2.1", "2606:4700::1111"] {
+            assert_eq!(reaches(&alice, &End::at(address), "TCP", 443), outside, "{what}: {address}");
+        }
+    }
+}
+
+#[test]
+fn the_operator_says_what_else_is_open_and_shut() {
+    let reaches = reach(&json!({ "networkPolicies": { "workspaces": {
+        "internet": true, "portal": false, "dns": [],
+        "never": ["198.51.100.7/32", "2001:db8:7::/48"],
+        "egress": [{ "to": [{ "ipBlock": { "cidr": "10.9.0.0/16" } }], "ports": [{ "protocol": "TCP", "port": 5432 }] }],
+    } } }));
+    let alice = workspace("alice");
+    assert!(!reaches(&alice, &End::at("198.51.100.7"), "TCP", 443), "a public API server");
+    assert!(!reaches(&alice, &End::at("2001:db8:7::1"), "TCP", 443), "one over IPv6");
+    assert!(reaches(&alice, &End::at("198.51.100.8"), "TCP", 443));
+    assert!(reaches(&alice, &End::at("10.9.1.1"), "TCP", 5432));
+    assert!(!reaches(&alice, &End::at("10.9.1.1"), "TCP", 22));
+    assert!(!reaches(&alice, &dns(), "UDP", 53));
+    assert!(!reaches(&alice, &replica(), "TCP", 8080));
+}
+
+#[test]
+fn usher_is_reached_at_its_listener_and_reaches_the_api_server_and_workspaces() {
+    let reaches = reach(&json!({}));
+    let usher = replica();
+    assert!(reaches(&End::at("192.0.2.1"), &usher, "TCP", 8080));
+    assert!(!reaches(&End::at("192.0.2.1"), &usher, "TCP", 9090), "the operator's side is open to the world");
+    assert!(!reaches(&End::pod("other", &[]), &usher, "TCP", 9090));
+    assert!(
+        reaches(&usher, &End::at("10.96.0.1"), "TCP", 443)
+            && reaches(&usher, &End::at("10.0.0.1"), "TCP", 6443)
+    );
+    assert!(!reaches(&usher, &End::at("169.254.169.254"), "TCP", 80), "metadata");
+    assert!(!reaches(&usher, &End::pod("other", &[]), "TCP", 8888));
+
+    let monitoring =
+        json!({ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "monitoring" } } });
+    let strict = reach(&json!({ "tls": { "secret": "wildcard" }, "networkPolicies": { "usher": {
+        "from": [{ "ipBlock": { "cidr": "192.0.2.0/24" } }], "adminFrom": [monitoring],
+        "apiServer": { "cidrs": ["10.96.0.1/32"], "ports": [443] },
+    } } }));
+    assert!(
+        strict(&End::at("192.0.2.1"), &usher, "TCP", 8443)
+            && !strict(&End::at("198.51.100.1"), &usher, "TCP", 8443)
+    );
+    assert!(strict(&End::pod("monitoring", &[]), &usher, "TCP", 9090));
+    assert!(!strict(&End::pod("monitoring", &[]), &usher, "TCP", 8443));
+    assert!(
+        strict(&usher, &End::at("10.96.0.1"), "TCP", 443)
+            && !strict(&usher, &End::at("10.0.0.1"), "TCP", 443)
+    );
+}
+
+#[test]
+fn a_pulled_image_talks_to_nobody() {
+    let reaches = reach(&json!({ "prepull": { "images": ["one"] } }));
+    let pulled = End::pod(
+        HOME,
+        &[("app.kubernetes.io/name", "usher-prepull"), ("app.kubernetes.io/instance", "usher")],
+    );
+    assert!(!reaches(&pulled, &End::at("10.96.0.1"), "TCP", 443));
+    assert!(!reaches(&pulled, &replica(), "TCP", 8080));
+    assert!(!reaches(&workspace("alice"), &pulled, "TCP", 80));
+}
+
+#[test]
+fn whatever_else_runs_beside_workspaces_is_shut_off() {
+    let reaches = reach(&json!({ "workspaces": { "namespaces": ["desks", "labs"] } }));
+    for namespace in ["desks", "labs"] {
+        let batch = End::pod(namespace, &[("app", "batch")]);
+        for other in [replica(), workspace("alice"), dns(), End::at("192.0.2.1")] {
+            for port in [53, 443, 8080] {
+                assert!(!reaches(&other, &batch, "TCP", port), "{namespace}: {other:?} reaches it at {port}");
+                assert!(!reaches(&batch, &other, "TCP", port), "{namespace}: it reaches {other:?} at {port}");
+            }
+        }
+    }
+    let bob = End::pod("labs", &[("app.kubernetes.io/managed-by", "usher")]);
+    assert!(reaches(&replica(), &bob, "TCP", 8888));
+    assert!(!reaches(&workspace("alice"), &bob, "TCP", 8888), "a workspace of another namespace");
+}

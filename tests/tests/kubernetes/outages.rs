@@ -1,0 +1,115 @@
+//! The API server is away: what runs serves on, what is to start says why it does not, and all is true again soon.
+
+use crate::{STARTED, at_work, await_phase, shown};
+use http::Method;
+use std::time::{Duration, Instant};
+use tests::{Cluster, Part, Person, Realm, wait_for};
+
+/// So soon a start that cannot be says so: within a second, and what a busy machine takes to show it.
+const TOLD: Duration = Duration::from_secs(2);
+/// So soon after its return the table is true.
+const TRUE_AGAIN: Duration = Duration::from_secs(5);
+
+/// Which instances of two workspaces there are, by the cluster.
+async fn replicas(realm: &Realm, name: &str) -> Option<String> {
+    shown(realm, &format!("statefulset/{name}"), "{.spec.replicas}").await
+}
+
+#[tokio::test]
+async fn while_the_api_server_is_silent_what_runs_serves_on_and_the_table_is_true_soon_after() {
+    let cluster = Cluster::alone();
+    let realm = Realm::new(&cluster).await;
+    let usher = realm.setup("").await.start().await;
+    let alice = at_work(&usher, "alice").await;
+    let bob = at_work(&usher, "bob").await;
+    let mut socket = alice.socket("/ws").await.unwrap();
+    assert!(bob.press("stop").await.status.is_success());
+    await_phase(&bob, "stopped").await;
+
+    cluster.pause(Part::ApiServer);
+    let pressed = Instant::now();
+    // Without the API nobody can be asked for a start; the visit is answered all the same, and says why.
+    assert!(bob.press("start").await.status.is_success());
+    let (said, status) = wait_for("the cause on bob's page", STARTED, async || {
+        let status = bob.status().await;
+        (status["cause"]["code"] == "cluster_unreachable").then(|| (pressed.elapsed(), status))
+    })
+    .await;
+    assert!(said < TOLD, "it was said after {said:?}: {status}");
+    // Longer than it takes to be blind.
+    let blind = "usher_kubernetes_watches_blind{resource=\"statefulsets\"} 1";
+    wait_for("blindness", STARTED, async || usher.metric(blind).await).await;
+    socket.echoes("still here").await;
+    let note = alice.fetch(Method::PUT, "/note").body("written meanwhile").send().await;
+    assert!(note.status.is_success(), "{} {}", note.status, note.text());
+
+    cluster.resume(Part::ApiServer);
+    cluster.api_is_ready().await;
+    let back = Instant::now();
+    cluster.kubectl(&["scale", "statefulset/alice", "--replicas=0", "--namespace", &realm.workspaces]).await;
+    let late = wait_for("the table to show what kubectl did", STARTED, async || {
+        let phase = alice.status().await["phase"].clone();
+        (phase == "stopping" || phase == "stopped").then(|| back.elapsed())
+    })
+    .await;
+    assert!(late < TRUE_AGAIN, "the table was true {late:?} after the API's return");
+    assert!(bob.press("start").await.status.is_success());
+    await_phase(&bob, "ready").await;
+    assert_eq!(replicas(&realm, "bob").await.unwrap(), "1");
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_killed_and_comes_back_costs_nothing_that_runs() {
+    let cluster = Cluster::alone();
+    let realm = Realm::new(&cluster).await;
+    let usher = realm.setup("").await.start().await;
+    let alice = at_work(&usher, "alice").await;
+    let mut socket = alice.socket("/ws").await.unwrap();
+    for _ in 0..2 {
+        cluster.kill(Part::ApiServer);
+        socket.echoes("still here").await;
+        cluster.start_again(Part::ApiServer);
+        cluster.api_is_ready().await;
+        socket.echoes("and here").await;
+    }
+    // After a restart every watch begins with a list anew, and the table follows on.
+    cluster.kubectl(&["scale", "statefulset/alice", "--replicas=0", "--namespace", &realm.workspaces]).await;
+    await_phase(&alice, "stopped").await;
+    let mut carol = Person::new(&usher, "carol");
+    carol.visit("/").await;
+    await_phase(&carol, "ready").await;
+}
+
+#[tokio::test]
+async fn a_lost_node_keeps_the_files_and_is_told_and_what_keeps_none_moves_on() {
+    let cluster = Cluster::alone();
+    let realm = Realm::new(&cluster).await;
+    let access = "[access]\nallow = \"true\"\ntemplate = \"user.name\"\n";
+    let bob = realm
+        .demo("volume = \"none\"\nidle_after = \"never\"")
+        .replace("[templates.demo]", "[templates.bob]");
+    let alice = realm.demo("").replace("[templates.demo]", "[templates.alice]");
+    let usher = realm.setup(&format!("{access}{alice}{bob}")).await.start().await;
+    let alice = at_work(&usher, "alice").await;
+    let bob = at_work(&usher, "bob").await;
+    cluster.kill(Part::Kubelet);
+    // The node's containers serve on, and nobody cuts their users off.
+    let ready = "{.status.conditions[?(@.type=='Ready')].status}";
+    wait_for("the cluster to miss the node", STARTED, async || {
+        shown(&realm, "pod/alice-0", ready).await.filter(|ready| ready == "False")
+    })
+    .await;
+    alice.socket("/ws").await.unwrap().echoes("still here").await;
+
+    // Both are stopped: the pod of the one that keeps no files goes, that of the other waits for its node.
+    for person in [&alice, &bob] {
+        assert!(person.press("stop").await.status.is_success());
+    }
+    await_phase(&bob, "stopped").await;
+    let status = alice.status().await;
+    assert_eq!(status["phase"], "stopping", "{status}");
+    assert_eq!(status["cause"]["code"], "node_lost", "{status}");
+    assert!(status["cause"]["detail"].as_str().unwrap().contains("files are safe"), "{status}");
+    cluster.start_again(Part::Kubelet);
+    await_phase(&alice, "stopped").await;
+}

@@ -1,0 +1,301 @@
+//! Warm workspaces on a real cluster: users get pods that run already, each their own, and nobody after them.
+
+use futures_util::future::join_all;
+use http::Method;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+use tests::{Cluster, Image, Person, Realm, Setup, Usher, wait_for};
+
+/// For what a controller, a kubelet and a container do one after the other on a busy machine.
+const STARTED: Duration = Duration::from_secs(60);
+const CLAIMED_BY: &str = "usher.dev/claimed-by";
+const CLAIMS: &str = "usher.dev/claims";
+
+/// An Usher that keeps so many warm workspaces, each of which serves what it is told of whose it is.
+async fn setup(realm: &Realm, ready: usize) -> Setup {
+    let image = realm.cluster().image(&Image::Busybox);
+    let keys = format!(
+        "image = \"{image}\"\nimage_pull_policy = \"Never\"\nvolume = \"none\"\npod = {{}}\n\
+         command = [\"httpd\", \"-f\", \"-p\", \"{{port}}\", \"-h\", \"/run/usher\"]\nwarm.ready = {ready}"
+    );
+    let spawn = "[spawn]\nconcurrent = 20\n";
+    realm.setup(&format!("{}\n{spawn}", realm.demo(&keys))).await
+}
+
+async fn objects(realm: &Realm, kind: &str) -> Vec<Value> {
+    let list = realm.cluster().object(&[kind, "--namespace", &realm.workspaces]).await;
+    list["items"].as_array().cloned().unwrap_or_default()
+}
+
+fn name(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap()
+}
+
+fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    object["metadata"]["annotations"][key].as_str()
+}
+
+/// The warm pods that are ready and nobody's, by the names of their sets.
+async fn free(realm: &Realm) -> BTreeMap<String, Value> {
+    let taken: BTreeSet<String> = objects(realm, "statefulsets")
+        .await
+        .iter()
+        .filter(|set| annotation(set, CLAIMED_BY).is_some())
+        .map(|set| name(set).to_owned())
+        .collect();
+    let is_ready = |pod: &Value| {
+        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    };
+    let pods = objects(realm, "pods").await.into_iter().filter(is_ready);
+    let named =
+        pods.filter_map(|pod| Some((pod["metadata"]["labels"]["usher.dev/warm"].as_str()?.to_owned(), pod)));
+    named
+        .filter(|(set, pod)| !taken.contains(set) && pod["metadata"]["deletionTimestamp"].is_null())
+        .collect()
+}
+
+async fn await_free(realm: &Realm, count: usize) -> BTreeMap<String, Value> {
+    wait_for(&format!("{count} warm workspaces"), STARTED, async || {
+        let free = free(realm).await;
+        (free.len() == count).then_some(free)
+    })
+    .await
+}
+
+async fn await_phase(person: &Person, phase: &str) -> Value {
+    wait_for(&format!("{} to be {phase}", person.name), STARTED, async || {
+        let status = person.status().await;
+        (status["phase"] == phase).then_some(status)
+    })
+    .await
+}
+
+/// What a person's workspace was told of whose it is, once it was.
+async fn told(person: &Person) -> String {
+    wait_for(&format!("{}'s pod to be told", person.name), STARTED, async || {
+        let answer = person.fetch(Method::GET, "/workspace").send().await;
+        (answer.status.is_success() && !answer.text().is_empty()).then(|| answer.text())
+    })
+    .await
+}
+
+/// The set that a workspace runs in, as it says itself.
+async fn claims(realm: &Realm, id: &str) -> Option<String> {
+    let sets = objects(realm, "statefulsets").await;
+    sets.iter().find(|set| name(set) == id).and_then(|set| annotation(set, CLAIMS)).map(str::to_owned)
+}
+
+#[tokio::test]
+async fn a_user_gets_a_pod_that_runs_already_and_nobody_gets_it_after_them() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    let usher = setup(&realm, 2).await.start().await;
+    let free = await_free(&realm, 2).await;
+    for pod in free.values() {
+        let text = pod.to_string();
+        assert!(!text.contains("lab.localhost") && !text.contains("USHER_"), "{text}");
+        assert!(annotation(pod, "usher.dev/owner").is_none(), "{text}");
+    }
+
+    let alice = Person::logged_in(&usher, "alice").await;
+    await_phase(&alice, "ready").await;
+    let ready = Instant::now();
+    assert_eq!(told(&alice).await, "alice");
+    assert!(ready.elapsed() < Duration::from_secs(1), "told after {:?}", ready.elapsed());
+    let owner: Value = alice.fetch(Method::GET, "/owner").send().await.json();
+    assert_eq!(owner, json!({ "iss": "usher:development", "sub": "alice" }));
+    assert_eq!(alice.fetch(Method::GET, "/host").send().await.text(), "alice.lab.localhost");
+
+    let theirs = claims(&realm, "alice").await.expect("a warm one was claimed");
+    let before = &free[&theirs];
+    let pod = format!("{theirs}-0");
+    let after = cluster.object(&["pod", &pod, "--namespace", &realm.workspaces]).await;
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"], "the claim replaced the pod");
+    assert_eq!(after["status"]["containerStatuses"], before["status"]["containerStatuses"]);
+    assert!(objects(&realm, "pods").await.iter().all(|pod| name(pod) != "alice-0"));
+
+    // Another is made in its place, and alice's goes with her.
+    await_free(&realm, 2).await;
+    assert!(alice.press("stop").await.status.is_success());
+    let status = await_phase(&alice, "stopped").await;
+    assert_eq!(status["stopped"]["code"], "asked", "{status}");
+    wait_for("alice's pod to go", STARTED, async || {
+        objects(&realm, "pods").await.iter().all(|object| name(object) != pod).then_some(())
+    })
+    .await;
+    assert_eq!(claims(&realm, "alice").await, None);
+    assert!(objects(&realm, "statefulsets").await.iter().all(|set| name(set) != theirs));
+
+    // Who comes back gets another.
+    let mut alice = alice;
+    alice.visit("/").await;
+    await_phase(&alice, "ready").await;
+    assert_eq!(told(&alice).await, "alice");
+    assert_ne!(claims(&realm, "alice").await.expect("another was claimed"), theirs);
+    // A replaced pod knows whose it is from the start.
+    let theirs = claims(&realm, "alice").await.unwrap();
+    cluster.kubectl(&["delete", "pod", &format!("{theirs}-0"), "--namespace", &realm.workspaces]).await;
+    assert_eq!(told(&alice).await, "alice");
+    assert_eq!(usher.metric("usher_warm_claims_total{result=\"claimed\"}").await, Some(2.0));
+}
+
+#[tokio::test]
+async fn ten_users_at_once_over_three_ushers_share_no_pod_and_none_has_two() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    let mut ushers = Vec::new();
+    for _ in 0..3 {
+        ushers.push(setup(&realm, 5).await.start().await);
+    }
+    let free = await_free(&realm, 5).await;
+    let names: Vec<String> = (0..10).map(|n| format!("user{n}")).collect();
+    let arrive = |(n, name): (usize, &String)| {
+        let (usher, name) = (&ushers[n % 3], name.clone());
+        async move {
+            let person = Person::logged_in(usher, &name).await;
+            await_phase(&person, "ready").await;
+            // Wherever it runs, it is told the same.
+            assert_eq!(told(&person).await, name);
+            person
+        }
+    };
+    let people = join_all(names.iter().enumerate().map(arrive)).await;
+
+    let sets = objects(&realm, "statefulsets").await;
+    let mut claimed = BTreeSet::new();
+    for person in &people {
+        let own = sets.iter().find(|set| name(set) == person.name).expect("it has a set of its own");
+        let theirs: Vec<&Value> = sets
+            .iter()
+            .filter(|set| {
+                annotation(set, CLAIMED_BY).is_some_and(|by| by.contains(&format!("\"{}\"", person.name)))
+            })
+            .collect();
+        match annotation(own, CLAIMS) {
+            Some(claims) => {
+                assert_eq!(own["spec"]["replicas"], 0);
+                assert_eq!(
+                    theirs.iter().map(|set| name(set)).collect::<Vec<_>>(),
+                    [claims],
+                    "{}",
+                    person.name
+                );
+                assert!(claimed.insert(claims.to_owned()), "{claims} is of two");
+            }
+            None => {
+                assert_eq!((own["spec"]["replicas"].as_i64(), theirs.len()), (Some(1), 0), "{}", person.name)
+            }
+        }
+    }
+    assert!(claimed.len() >= 5, "of five warm ones {} were claimed", claimed.len());
+    assert!(free.keys().all(|set| claimed.contains(set)), "{claimed:?}");
+
+    // Everybody leaves: their pods go with them, and the five that are there then are new.
+    join_all(people.iter().map(|person| async { assert!(person.press("stop").await.status.is_success()) }))
+        .await;
+    wait_for("the pods of those who left to go", STARTED, async || {
+        let sets = objects(&realm, "statefulsets").await;
+        let pods = objects(&realm, "pods").await;
+        let gone =
+            sets.iter().all(|set| annotation(set, CLAIMED_BY).is_none() && !claimed.contains(name(set)));
+        (gone && pods.len() == 5).then_some(())
+    })
+    .await;
+    let fresh = await_free(&realm, 5).await;
+    assert!(fresh.keys().all(|set| !claimed.contains(set)));
+}
+
+/// A StatefulSet of alice's own which says that it runs in this warm one, as one leaves it that dies over its claim.
+fn half_made(realm: &Realm, warm: &str) -> Value {
+    let labels = json!({
+        "usher.dev/workspace": "alice", "usher.dev/template": "demo", "app.kubernetes.io/managed-by": "usher",
+    });
+    let owner = json!({ "iss": "usher:development", "sub": "alice" }).to_string();
+    let image = realm.cluster().image(&Image::Busybox);
+    let container = json!({
+        "name": "workspace", "image": image, "imagePullPolicy": "Never",
+        "command": ["httpd", "-f", "-p", "8888", "-h", "/etc"],
+        "ports": [{ "name": "workspace", "containerPort": 8888 }],
+        "securityContext": {
+            "allowPrivilegeEscalation": false, "runAsNonRoot": true, "runAsUser": 1000,
+            "capabilities": { "drop": ["ALL"] }, "seccompProfile": { "type": "RuntimeDefault" },
+        },
+    });
+    json!({
+        "apiVersion": "apps/v1", "kind": "StatefulSet",
+        "metadata": {
+            "name": "alice", "namespace": realm.workspaces, "labels": labels,
+            "annotations": { "usher.dev/owner": owner, CLAIMS: warm },
+        },
+        "spec": {
+            "replicas": 0,
+            "selector": { "matchLabels": { "usher.dev/workspace": "alice" } },
+            "template": {
+                "metadata": { "labels": labels },
+                "spec": { "containers": [container], "terminationGracePeriodSeconds": 1 },
+            },
+        },
+    })
+}
+
+#[tokio::test]
+async fn a_claim_that_was_left_half_made_becomes_an_ordinary_start_and_takes_nothing_from_others() {
+    let cluster = Cluster::shared();
+    for what in ["free", "gone", "bobs"] {
+        let realm = Realm::new(&cluster).await;
+        let usher = setup(&realm, 1).await.start().await;
+        let free = await_free(&realm, 1).await;
+        let warm = free.into_keys().next().unwrap();
+        let bob = if what == "bobs" {
+            let bob = Person::logged_in(&usher, "bob").await;
+            await_phase(&bob, "ready").await;
+            Some(bob)
+        } else {
+            None
+        };
+        let named = if what == "gone" { "warm---demo-gone1" } else { &warm };
+        cluster.apply(&half_made(&realm, named)).await;
+        wait_for(&format!("alice to start as usual ({what})"), STARTED, async || {
+            let set = cluster.object(&["statefulset", "alice", "--namespace", &realm.workspaces]).await;
+            (set["spec"]["replicas"] == 1 && annotation(&set, CLAIMS).is_none()).then_some(())
+        })
+        .await;
+        let alice = Person::logged_in(&usher, "alice").await;
+        await_phase(&alice, "ready").await;
+        if let Some(bob) = bob {
+            assert_eq!(claims(&realm, "bob").await.as_ref(), Some(&warm));
+            assert_eq!(told(&bob).await, "bob");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_template_that_changes_replaces_the_free_ones_and_leaves_users_alone() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    let usher: Usher = setup(&realm, 2).await.start().await;
+    await_free(&realm, 2).await;
+    let mut alice = Person::logged_in(&usher, "alice").await;
+    await_phase(&alice, "ready").await;
+    let theirs = claims(&realm, "alice").await.expect("a warm one was claimed");
+    let old = await_free(&realm, 2).await;
+
+    let image = cluster.image(&Image::Busybox);
+    let keys = format!(
+        "image = \"{image}\"\nimage_pull_policy = \"Never\"\nvolume = \"none\"\npod = {{}}\n\
+         command = [\"httpd\", \"-f\", \"-p\", \"{{port}}\", \"-h\", \"/run/usher\"]\nwarm.ready = 1\n\
+         environment.NEW = \"yes\""
+    );
+    let usher = usher.replaced_by(realm.setup(&realm.demo(&keys)).await).await;
+    wait_for("one of the new template", STARTED, async || {
+        let free = free(&realm).await;
+        (free.len() == 1 && free.keys().all(|set| !old.contains_key(set))).then_some(())
+    })
+    .await;
+    alice.moved_to(&usher);
+    await_phase(&alice, "ready").await;
+    assert_eq!(claims(&realm, "alice").await, Some(theirs));
+    assert_eq!(told(&alice).await, "alice");
+}
