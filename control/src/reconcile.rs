@@ -2,6 +2,7 @@
 
 pub(crate) mod admit;
 pub(crate) mod idle;
+mod quota;
 
 use crate::peers::Peers;
 use crate::state::{Busy, How, Place, Ready, Stage, Starting, State, Stopping, Want, Workspace};

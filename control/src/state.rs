@@ -4,6 +4,7 @@
 //! is to be done about the result is for [`crate::reconcile`] to say.
 
 mod apply;
+mod demands;
 mod fold;
 mod others;
 mod outcomes;
@@ -12,6 +13,7 @@ mod seen;
 mod stage;
 
 pub(crate) use apply::Effect;
+pub(crate) use demands::Demands;
 pub(crate) use outcomes::Outcome;
 pub(crate) use stage::{
     Busy, How, Instance, Marked, Place, Ready, Stage, Starting, Stopping, Then, Unasked, Want,
@@ -23,7 +25,7 @@ use crate::usage::Restored;
 use crate::{
     Activity, Cause, CauseCode, Entry, Generation, Grant, Identity, ObservedPhase, Phase, Route, StopReason,
 };
-use config::{Template, TemplateName, WorkspaceId};
+use config::{Amount, Quota, QuotaName, Template, TemplateName, WorkspaceId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) templates: BTreeMap<TemplateName, Arc<Template>>,
     pub(crate) concurrent: usize,
     pub(crate) queue: usize,
+    pub(crate) quotas: BTreeMap<QuotaName, Arc<Quota>>,
+    pub(crate) demands: Demands,
 }
 
 impl Settings {
@@ -46,7 +50,16 @@ impl Settings {
             templates: config.templates.clone(),
             concurrent: config.spawn.concurrent,
             queue: config.spawn.queue,
+            quotas: config.quotas.clone(),
+            demands: Demands::default(),
         }
+    }
+
+    /// How much of a resource a workspace of this template requests, admitted with this.
+    pub(crate) fn amount(&self, template: &TemplateName, grant: &Grant, resource: &str) -> Amount {
+        let template = self.templates.get(template);
+        let demand = template.map(|template| self.demands.of(template, &grant.values));
+        demand.and_then(|demand| demand.get(resource).copied()).unwrap_or_default()
     }
 }
 
@@ -119,6 +132,14 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
+    /// What it runs with, or will when its turn comes.
+    pub(crate) fn admitted(&self) -> &Grant {
+        match &self.stage {
+            Stage::Queued(want) | Stage::Stopping(Stopping { then: Then::Start(want), .. }) => &want.grant,
+            _ => &self.grant,
+        }
+    }
+
     /// One of which nothing is known but this.
     fn new(owner: Identity, template: TemplateName, grant: Grant, now: Instant) -> Self {
         Self {

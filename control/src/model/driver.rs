@@ -4,8 +4,8 @@ use super::Plant;
 use super::api::{Api, Refused, Set, Wanted};
 use crate::testing::{cause, generation};
 use crate::{
-    Action, Address, CauseCode, Generation, Mark, Observed, ObservedPhase, Order, Step, Stop, StopReason,
-    Trouble, Weight,
+    Action, Address, CauseCode, Generation, Grant, Mark, Observed, ObservedPhase, Order, Step, Stop,
+    StopReason, Trouble, Weight,
 };
 use config::{TemplateName, WorkspaceId};
 
@@ -22,7 +22,7 @@ pub(super) fn observed(id: &WorkspaceId, set: &Set, plant: Plant) -> Observed {
                 trouble: broken.then(|| Trouble { cause: cause(CauseCode::CrashLoop), weight: Weight::End }),
             }
         }
-        (Some(pod), false) => ObservedPhase::Stopping { generation: generation(pod.uid) },
+        (Some(pod), false) => ObservedPhase::Stopping { generation: generation(pod.uid), trouble: None },
         (None, false) if set.deleting => ObservedPhase::Stopped,
         (None, false) => match (set.wanted, &set.failed) {
             (Some(wanted), _) => ObservedPhase::Wanted { order: order(wanted, plant) },
@@ -34,6 +34,7 @@ pub(super) fn observed(id: &WorkspaceId, set: &Set, plant: Plant) -> Observed {
         id: id.clone(),
         owner: set.owner.clone(),
         template: TemplateName::parse("demo").unwrap(),
+        grant: Grant::default(),
         phase,
         mark: set.mark.map(|reason| Mark { number: set.version, reason }),
         stopped: set.stopped,

@@ -25,7 +25,10 @@ fn marked(name: &str, number: u64, mark: Option<u64>) -> Event {
     let mark = mark.map(|number| Mark { number, reason: StopReason::Idle });
     let template = TemplateName::parse("demo").unwrap();
     let id = id(name);
-    Event::Seen(Observed { mark, ..Observed::alone(id.clone(), owner(&id), template, phase) })
+    Event::Seen(Observed {
+        mark,
+        ..Observed::alone(id.clone(), owner(&id), template, Default::default(), phase)
+    })
 }
 
 /// A state in which this one runs as instance 1, ready since `now`.
@@ -63,16 +66,16 @@ fn asked(state: &mut State, now: Instant) -> Vec<String> {
         Action::Stop { id, why: Stop::Failed(cause), .. } => format!("fail {id} {}", cause.code.as_str()),
         Action::Stop { id, .. } => format!("stop {id}"),
         Action::Delete { id, .. } => format!("delete {id}"),
-        Action::Nudge { id } => format!("nudge {id}"),
+        Action::Nudge(spec) => format!("nudge {}", spec.id),
     })
     .collect()
 }
 
 fn answered(state: &mut State, action: Action, result: Result<(), CauseCode>, now: Instant) {
     let spec = |action: &Action| match action {
-        Action::Want(spec) | Action::Start(spec) => spec.id.clone(),
+        Action::Want(spec) | Action::Start(spec) | Action::Nudge(spec) => spec.id.clone(),
         Action::Mark { id, .. } | Action::Unmark { id, .. } | Action::Stop { id, .. } => id.clone(),
-        Action::Delete { id, .. } | Action::Nudge { id } => id.clone(),
+        Action::Delete { id, .. } => id.clone(),
     };
     let id = spec(&action);
     let attempt = state.workspaces[&id].attempt;
@@ -81,7 +84,13 @@ fn answered(state: &mut State, action: Action, result: Result<(), CauseCode>, no
 
 fn spec(name: &str) -> crate::StartSpec {
     let id = id(name);
-    crate::StartSpec { owner: owner(&id), template: template("demo", idle()), host: String::new(), id }
+    crate::StartSpec {
+        owner: owner(&id),
+        template: template("demo", idle()),
+        host: String::new(),
+        grant: Default::default(),
+        id,
+    }
 }
 
 fn stage(state: &State, name: &str) -> &'static str {
@@ -205,7 +214,7 @@ fn a_wish_outlives_what_is_told_late() {
     // All of this is of a start and a stop before.
     state.fold(wanted("a", 1, 0), now);
     state.fold(running(&id("a"), 1), now);
-    state.fold(seen(&id("a"), ObservedPhase::Stopping { generation: generation(1) }), now);
+    state.fold(seen(&id("a"), ObservedPhase::Stopping { generation: generation(1), trouble: None }), now);
     state.fold(seen(&id("a"), ObservedPhase::Stopped), now);
     assert_eq!(stage(&state, "a"), "queued");
     // But not the end that its owner asks for.
