@@ -106,6 +106,10 @@ pub(super) fn done(world: &mut World, number: usize, action: &Action, before: Op
     match action {
         Action::Start(spec) => started(world, &spec.id),
         Action::Stop { id, why: Stop::Marked(_), .. } => {
+            // Who was halted since a visit may hear of its start and of its end at once.
+            for replica in &mut world.replicas {
+                replica.visits.remove(id);
+            }
             if let Some(pod) = before.and_then(Set::pod) {
                 unused(world, number, id, pod.uid);
             }
