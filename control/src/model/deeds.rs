@@ -53,16 +53,11 @@ impl World {
             }
             Deed::Restart { time } => {
                 self.down_until = self.down_until.max(self.now + millis(time));
-                for number in 0..self.replicas.len() {
-                    self.replicas[number].lists = true;
-                    self.deafen(number, millis(time));
-                }
+                self.deafen_all(millis(time), true);
             }
             Deed::Freeze { time } => {
                 self.frozen_until = self.frozen_until.max(self.now + millis(time));
-                for number in 0..self.replicas.len() {
-                    self.deafen(number, millis(time));
-                }
+                self.deafen_all(millis(time), false);
             }
             Deed::Replaced { workspace } => self.replaced(workspace),
             Deed::Break { workspace, broken } => {
@@ -74,6 +69,14 @@ impl World {
                 };
             }
             Deed::Scale { workspace, up } => self.scale(workspace, up),
+        }
+    }
+
+    /// Nobody hears anything for a while; and, if it `lists`, is then told all that is there.
+    fn deafen_all(&mut self, time: Millis, lists: bool) {
+        for number in 0..self.replicas.len() {
+            self.replicas[number].lists |= lists;
+            self.deafen(number, time);
         }
     }
 
