@@ -168,7 +168,7 @@ async fn all_replicas_are_replaced() {
 
     let mut gaps = Vec::new();
     for life in lives {
-        let life = life.await.unwrap();
+        let life = life.await.expect("a life does not panic");
         assert!(!life.closes.is_empty(), "a WebSocket outlived its replica");
         assert!(life.closes.iter().all(|end| matches!(end, Closed::Frame(1012, _))), "{:?}", life.closes);
         gaps.extend(life.gaps);
@@ -177,7 +177,7 @@ async fn all_replicas_are_replaced() {
     let (median, longest) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
     let mut asked = 0;
     for asking in asking {
-        let (count, failed) = asking.await.unwrap();
+        let (count, failed) = asking.await.expect("who asks does not panic");
         assert!(failed.is_empty(), "{} of {count} requests failed: {failed:?}", failed.len());
         asked += count;
     }
