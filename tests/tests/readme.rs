@@ -98,6 +98,8 @@ async fn the_readme_tells_every_metric() {
 fn the_readme_tells_every_metric_of_the_driver_kubernetes() {
     let registry = prometheus::Registry::new();
     let _metrics = control::kubernetes::ClientMetrics::new(&registry).expect("a registry of its own");
+    // What it tells of each template has no series before there is one.
+    let _warm = control::kubernetes::WarmMetrics::new(&registry).expect("and of nobody else");
     let rows = registry.gather().into_iter().map(|family| {
         let kind = format!("{:?}", family.get_field_type()).to_lowercase();
         let series = family.get_metric().first().expect("every series begins at 0");

@@ -13,11 +13,16 @@ pub(super) fn prestart(table: &mut Table<'_>) -> Option<Vec<Prestart>> {
         return Some(Vec::new());
     }
     table.tables("prestart", |table| {
-        let days = table.value("days", days);
+        let days = table.maybe("days", days);
         let minute = table.value("at", time_of_day);
-        let zone = table.value("zone", value::string);
-        let groups = table.value("groups", value::list(value::string));
-        Some(Prestart { days: days?, minute: minute?, zone: zone?, groups: groups? })
+        let zone = table.maybe("zone", value::string);
+        let groups = table.maybe("groups", value::list(value::string));
+        Some(Prestart {
+            days: days?.unwrap_or([true; 7]),
+            minute: minute?,
+            zone: zone?.unwrap_or_else(|| "UTC".to_owned()),
+            groups: groups?.unwrap_or_default(),
+        })
     })
 }
 

@@ -254,7 +254,9 @@ fn a_marked_workspace_is_stopped_only_while_nothing_else_was_written() {
         json!({
             "metadata": {
                 "uid": "set-1", "resourceVersion": "40",
-                "annotations": { names::WANTED: null, names::MARK: null, names::CLAIMS: null, names::STOPPED: "max_age" },
+                "annotations": {
+                    names::WANTED: null, names::MARK: null, names::CLAIMS: null, names::STOPPED: "max_age",
+                },
             },
             "spec": { "replicas": 0 },
         })
