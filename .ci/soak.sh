@@ -8,5 +8,6 @@ cd "$(dirname "$0")/.."
 test=(cargo test --locked --workspace --profile "${PROFILE:-dev}" ${TEST_FEATURES:-} --no-fail-fast)
 
 suite sockets "${test[@]}" --test tunnel --test abandoned -- --ignored --skip some_hundred --show-output --test-threads=1
+suite agreement cargo test --locked --package usher-control --profile "${PROFILE:-dev}" --lib -- --ignored --show-output model::
 USHER_CRASH_ROUNDS=20 suite crash "${test[@]}" --test crash -- --show-output
 totals

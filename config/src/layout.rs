@@ -4,6 +4,7 @@ mod access;
 mod kubernetes;
 mod listeners;
 mod placeholder;
+mod quotas;
 mod templates;
 
 pub use placeholder::PLACEHOLDERS;
@@ -52,6 +53,7 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
     let sessions = root.table("sessions", sessions);
     let spawn = root.table("spawn", spawn);
     let drain = root.table("drain", drain);
+    let quotas = quotas::quotas(root, chosen);
     let named_workspaces = named_workspaces(root, &declared);
     let defaults = root.table("workspaces", |table| templates::defaults(table, chosen));
     let templates = templates::templates(root, chosen, defaults.as_ref(), environment);
@@ -67,6 +69,7 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
         sessions: sessions?,
         spawn: spawn?,
         drain: drain?,
+        quotas: quotas?,
         named_workspaces: named_workspaces?,
         templates: templates?,
         places: root.places("templates"),

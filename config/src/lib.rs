@@ -1,5 +1,6 @@
 //! What the operator asks for: TOML to a validated, immutable configuration, and the names everyone uses.
 
+mod amount;
 mod expression;
 mod finding;
 mod layout;
@@ -13,6 +14,7 @@ mod schema;
 mod secret;
 mod values;
 
+pub use amount::Amount;
 pub use expression::{Answer, EvalError, Expression, RequestFacts, Subject};
 pub use finding::{Finding, Findings};
 pub use layout::PLACEHOLDERS;

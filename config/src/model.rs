@@ -1,11 +1,13 @@
 //! The validated configuration, as the other packages read it. Built only by the reader in this package.
 
 mod kubernetes;
+mod quota;
 
 pub use kubernetes::*;
+pub use quota::*;
 
 use crate::expression::{Expression, RequestFacts, Subject};
-use crate::names::{HostName, TemplateName, WorkspaceName};
+use crate::names::{HostName, QuotaName, TemplateName, WorkspaceName};
 use crate::places::Places;
 use crate::secret::Secret;
 use crate::values::{BadValue, Values};
@@ -40,6 +42,8 @@ pub struct Config {
     pub spawn: Spawn,
     /// `[drain]`.
     pub drain: Drain,
+    /// `[quotas.NAME]`: how much may run at a time.
+    pub quotas: BTreeMap<QuotaName, Arc<Quota>>,
     /// `[named_workspaces.NAME]`: the further workspaces that every user may have.
     pub named_workspaces: BTreeMap<WorkspaceName, NamedWorkspace>,
     /// `[templates.NAME]`, with the defaults of `[workspaces]` filled in.

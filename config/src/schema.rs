@@ -116,6 +116,8 @@ const TABLE: &str = "table";
 const NAME: &str = "name";
 const TEXT: &str = "string or expression";
 const QUANTITY: &str = "quantity or expression";
+const AMOUNT: &str = "quantity";
+const NO_LIMIT: KeyDefault = Otherwise("no limit");
 const NOT_SET: KeyDefault = Otherwise("not set");
 const NONE: KeyDefault = Otherwise("none");
 
@@ -168,6 +170,14 @@ const KEYS: &[KeyDoc] = &[
     of_pods("kubernetes.context", STRING, Otherwise("the current one"), "which context of the kubeconfig"),
     of_pods("kubernetes.pod_networks", "list of networks", Value("[\"10.0.0.0/8\", \"172.16.0.0/12\", \"192.168.0.0/16\", \"fc00::/7\"]"), "where pods have their addresses; nothing else is dialled, and loopback and link-local never"),
     of_pods("kubernetes.use_every", DURATION, Value("\"1m\""), "how often each replica writes down which workspaces it saw in use"),
+
+    doc("quotas.NAME.applies_to", BOOL_RULE, Required, "whose workspaces count against it, of those who come in"),
+    doc("quotas.NAME.each", TABLE, NO_LIMIT, "what each of these users may have running at a time"),
+    doc("quotas.NAME.each.workspaces", NUMBER, NO_LIMIT, "how many workspaces"),
+    of_pods("quotas.NAME.each.NAME", AMOUNT, NO_LIMIT, "how much of a resource they may request together: cpu, memory, nvidia.com/gpu, …"),
+    doc("quotas.NAME.all", TABLE, NO_LIMIT, "what all of these users together may have running at a time"),
+    doc("quotas.NAME.all.workspaces", NUMBER, NO_LIMIT, "as quotas.NAME.each.workspaces"),
+    of_pods("quotas.NAME.all.NAME", AMOUNT, NO_LIMIT, "as quotas.NAME.each.NAME"),
 
     doc("named_workspaces.NAME.template", STRING_RULE, Required, "which template the user's workspace of this name has"),
 

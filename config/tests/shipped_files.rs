@@ -44,7 +44,10 @@ fn values(text: &str) -> BTreeMap<String, toml::Value> {
 }
 
 fn flatten(path: &str, value: toml::Value, found: &mut BTreeMap<String, toml::Value>) {
-    const BY_NAME: [&str; 7] = [
+    const BY_NAME: [&str; 10] = [
+        "quotas",
+        "quotas.NAME.each",
+        "quotas.NAME.all",
         "named_workspaces",
         "templates",
         "templates.NAME.environment",
@@ -64,7 +67,8 @@ fn flatten(path: &str, value: toml::Value, found: &mut BTreeMap<String, toml::Va
         _ if VERBATIM.contains(&path) => {}
         toml::Value::Table(table) => {
             for (key, value) in table {
-                let is_fixed = !BY_NAME.contains(&path) || key == "requests" || key == "limits";
+                let is_fixed =
+                    !BY_NAME.contains(&path) || ["requests", "limits", "workspaces"].contains(&key.as_str());
                 let key = if is_fixed { &key } else { "NAME" };
                 flatten(&format!("{path}.{key}"), value, found);
             }

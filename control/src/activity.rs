@@ -89,6 +89,12 @@ impl Activity {
         count(&self.open_responses, open);
     }
 
+    /// As [`Activity::request`], at another time than now.
+    #[cfg(test)]
+    pub(crate) fn used_at(&self, at: Instant) {
+        self.request.fetch_max(ms_of(at), Relaxed);
+    }
+
     /// The last request or request body byte.
     pub fn last_request(&self) -> Option<Instant> {
         at(&self.request)

@@ -11,6 +11,7 @@
 
 mod board;
 mod client;
+pub(crate) mod demand;
 mod driver;
 mod fit;
 mod fold;

@@ -12,11 +12,14 @@ mod hash;
 pub mod kubernetes;
 mod lock;
 mod metrics;
+#[cfg(test)]
+mod model;
 mod peers;
 mod placeholders;
 mod prestart;
 pub mod probe;
 mod process;
+mod quota;
 mod reconcile;
 mod records;
 mod sessions;
@@ -39,10 +42,11 @@ pub use driver::{
     Step, Stop, Trouble, Weight,
 };
 pub use grant::Grant;
-pub use kubernetes::{KubernetesDriver, KubernetesSettings};
 pub use kubernetes::judge as judge_templates;
+pub use kubernetes::{KubernetesDriver, KubernetesSettings};
 pub use prestart::{CAUGHT_UP, is_due, judge as judge_prestarts};
 pub use process::{OpenError, ProcessDriver, ProcessSettings};
+pub use quota::{OverQuota, QuotaScope};
 pub use records::redb::{RedbRecords, StoreOpenError};
 pub use records::secrets::SecretRecords;
 pub use records::{Change, Kind, Record, RecordError, Records, Version};

@@ -2,6 +2,7 @@
 
 pub(crate) mod admit;
 pub(crate) mod idle;
+mod quota;
 
 use crate::peers::Peers;
 use crate::state::{Busy, How, Place, Ready, Stage, Starting, State, Stopping, Want, Workspace};
@@ -230,5 +231,7 @@ fn to_end(
     stopping.again_at.is_none_or(|at| now >= at).then(|| Decision::End(id.clone()))
 }
 
+#[cfg(test)]
+mod shared;
 #[cfg(test)]
 mod tests;

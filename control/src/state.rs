@@ -4,13 +4,16 @@
 //! is to be done about the result is for [`crate::reconcile`] to say.
 
 mod apply;
+mod demands;
 mod fold;
 mod others;
 mod outcomes;
 mod requests;
+mod seen;
 mod stage;
 
 pub(crate) use apply::Effect;
+pub(crate) use demands::Demands;
 pub(crate) use outcomes::Outcome;
 pub(crate) use stage::{
     Busy, How, Instance, Marked, Place, Ready, Stage, Starting, Stopping, Then, Unasked, Want,
@@ -22,7 +25,7 @@ use crate::usage::Restored;
 use crate::{
     Activity, Cause, CauseCode, Entry, Generation, Grant, Identity, ObservedPhase, Phase, Route, StopReason,
 };
-use config::{Template, TemplateName, WorkspaceId};
+use config::{Amount, Quota, QuotaName, Template, TemplateName, WorkspaceId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) templates: BTreeMap<TemplateName, Arc<Template>>,
     pub(crate) concurrent: usize,
     pub(crate) queue: usize,
+    pub(crate) quotas: BTreeMap<QuotaName, Arc<Quota>>,
+    pub(crate) demands: Demands,
 }
 
 impl Settings {
@@ -45,7 +50,16 @@ impl Settings {
             templates: config.templates.clone(),
             concurrent: config.spawn.concurrent,
             queue: config.spawn.queue,
+            quotas: config.quotas.clone(),
+            demands: Demands::default(),
         }
+    }
+
+    /// How much of a resource a workspace of this template requests, admitted with this.
+    pub(crate) fn amount(&self, template: &TemplateName, grant: &Grant, resource: &str) -> Amount {
+        let template = self.templates.get(template);
+        let demand = template.map(|template| self.demands.of(template, &grant.values));
+        demand.and_then(|demand| demand.get(resource).copied()).unwrap_or_default()
     }
 }
 
@@ -109,6 +123,8 @@ pub(crate) struct Workspace {
     pub(crate) activity: Arc<Activity>,
     /// Failures since it last ran well.
     pub(crate) failures: u32,
+    /// What was asked for here and is not known to be written down: what is told meanwhile may be older.
+    pub(crate) wish: Option<Want>,
     /// Why it was last stopped; until it is wanted again.
     pub(crate) stopped: Option<StopReason>,
     /// Counts starts, so that what comes late of an earlier one is known as such.
@@ -116,6 +132,14 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
+    /// What it runs with, or will when its turn comes.
+    pub(crate) fn admitted(&self) -> &Grant {
+        match &self.stage {
+            Stage::Queued(want) | Stage::Stopping(Stopping { then: Then::Start(want), .. }) => &want.grant,
+            _ => &self.grant,
+        }
+    }
+
     /// One of which nothing is known but this.
     fn new(owner: Identity, template: TemplateName, grant: Grant, now: Instant) -> Self {
         Self {
@@ -129,8 +153,27 @@ impl Workspace {
             since: now,
             activity: Arc::default(),
             failures: 0,
+            wish: None,
             stopped: None,
             attempt: 0,
+        }
+    }
+
+    /// The stage to enter instead of this one, so that nothing that was asked for is lost over what may be older.
+    fn with_wish(&mut self, next: Stage) -> Stage {
+        if let Stage::Queued(want) = &self.stage
+            && matches!(want.place, Place::Asked(_))
+            && !want.taken
+        {
+            self.wish = Some(want.clone());
+        }
+        match next {
+            Stage::Stopped => self.wish.take().map_or(next, Stage::Queued),
+            Stage::Ready(_) | Stage::Failed { .. } => {
+                self.wish = None;
+                next
+            }
+            next => next,
         }
     }
 
@@ -220,6 +263,7 @@ impl State {
     /// Puts a workspace at another stage: the only way there, so that queue, table and routes stay true.
     fn enter(&mut self, id: &WorkspaceId, stage: Stage, now: Instant) {
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
+        let stage = workspace.with_wish(stage);
         let left = std::mem::replace(&mut workspace.stage, stage);
         workspace.since = now;
         if !matches!(workspace.stage, Stage::Stopping(_) | Stage::Stopped) {

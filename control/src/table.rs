@@ -1,7 +1,7 @@
 //! The one table: written by the control loop, read by every request without a lock.
 
 use crate::reconcile::idle;
-use crate::{Activity, Address, Cause, Driver, Generation, Grant, Identity, Step};
+use crate::{Activity, Address, Cause, Driver, Generation, Grant, Identity, OverQuota, Step};
 use arc_swap::ArcSwap;
 use config::{Template, TemplateName, WorkspaceId};
 use std::collections::HashMap;
@@ -206,6 +206,9 @@ pub enum WakeRefused {
         /// How many may.
         limit: usize,
     },
+    /// A quota of the configuration is used up.
+    #[error("{0}")]
+    OverQuota(Box<OverQuota>),
     /// The workspace failed a moment ago and waits out its back-off.
     #[error("the workspace failed: {}", .0.detail)]
     BackingOff(Cause),

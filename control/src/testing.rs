@@ -71,6 +71,8 @@ pub(crate) fn settings(concurrent: usize, queue: usize, idle: Idle) -> Settings 
         templates: BTreeMap::from([(demo.name.clone(), demo)]),
         concurrent,
         queue,
+        quotas: BTreeMap::new(),
+        demands: Default::default(),
     }
 }
 

@@ -8,6 +8,8 @@
 
 mod document;
 
+pub(crate) use document::Document;
+
 use crate::peers::{PeerNews, Told};
 use crate::reconcile::idle;
 use crate::sessions::{SessionAge, ShortName};
@@ -17,7 +19,6 @@ use crate::{
     Workspaces, clock, hash,
 };
 use config::WorkspaceId;
-use document::Document;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use std::collections::HashMap;
@@ -98,7 +99,7 @@ impl Restored {
     }
 
     /// All that is known.
-    fn all(&self) -> impl Iterator<Item = (WorkspaceId, Kept)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (WorkspaceId, Kept)> {
         self.0.iter().map(|(id, kept)| (id.clone(), kept.clone()))
     }
 
@@ -251,7 +252,7 @@ impl Keeper {
 
 impl Kept {
     /// What this Usher itself knows of a ready workspace.
-    fn of(entry: &Entry, now: Instant) -> Option<Self> {
+    pub(crate) fn of(entry: &Entry, now: Instant) -> Option<Self> {
         let (Phase::Ready(route), Some(terms)) = (&entry.phase, &entry.terms) else { return None };
         let own = Terms { elsewhere: Elsewhere::default(), ..terms.clone() };
         Some(Self {

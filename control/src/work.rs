@@ -176,3 +176,26 @@ fn says_busy(probe: &BusyProbe, json: &serde_json::Value) -> bool {
         false
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::id;
+
+    #[test]
+    fn what_is_decided_later_about_a_workspace_is_done_later() {
+        let act = |name: &str, attempt| {
+            let action = Action::Delete { id: id(name), volume: false };
+            Act { id: id(name), attempt, action }
+        };
+        let mut in_turn = InTurn::default();
+        let begun = |act: Option<Act>| act.map(|act| act.attempt);
+        assert_eq!(begun(in_turn.begin(act("a", 1))), Some(1));
+        assert_eq!(begun(in_turn.begin(act("a", 2))), None);
+        assert_eq!(begun(in_turn.begin(act("b", 3))), Some(3), "others do not wait");
+        assert_eq!(begun(in_turn.done(&id("a"))), Some(2));
+        assert_eq!(begun(in_turn.done(&id("a"))), None);
+        assert_eq!(begun(in_turn.begin(act("a", 4))), Some(4));
+        assert_eq!(in_turn.0.len(), 2);
+    }
+}

@@ -29,6 +29,7 @@ port = 8888
 ready = { path = "/api" }
 notice = true
 stop_grace = "2s"
+start_timeout = "5m"
 volume = { size = "1Gi" }
 pod = { containers = [{ name = "workspace", workingDir = "/home/workspace" }] }
 background = ["GET /api/kernels*", "GET /api/kernelspecs*", "GET /api/terminals*", "GET /api/sessions*", "GET /api/contents*",
@@ -53,8 +54,13 @@ after(async () => {
 /** Somebody with a notebook that has run a cell and is saved. */
 async function atWork(t, name) {
   const context = await newPerson(browser);
-  t.after(() => context.close());
+  // A pod, a volume and JupyterLab start one after the other.
+  context.setDefaultTimeout(240_000);
   const page = await context.newPage();
+  t.after(async () => {
+    await screenshot(page, `kubernetes-${name}-9-at-the-end`);
+    await context.close();
+  });
   await openShadows(page);
   await enter(page, release.url(name, '/lab?from=mail#part'), name);
   const { pathname, search, hash } = new URL(page.url());
@@ -76,13 +82,12 @@ function saved(page) {
   });
 }
 
-/** Opens the notebook, waiting for the workspace where that takes a while, and finds what was saved. */
-async function comesBack(page, name) {
-  await page.goto(release.url(name, '/lab/tree/Untitled.ipynb'));
-  await page.locator('.jp-Notebook .cm-content', { hasText: 'print(6*7)' }).first().waitFor();
+/** Waits until the notebook is shown as it was saved. */
+function showsNotebook(page) {
+  return page.locator('.jp-Notebook .cm-content', { hasText: 'print(6*7)' }).first().waitFor();
 }
 
-test('alice and bob work in pods of their own, stop, and find their files again', { timeout: 300_000 }, async (t) => {
+test('alice and bob work in pods of their own, stop, and find their files again', { timeout: 900_000 }, async (t) => {
   const alice = await atWork(t, 'alice');
   const bob = await atWork(t, 'bob');
   await screenshot(alice.page, 'kubernetes-alice-2-at-work');
@@ -93,42 +98,49 @@ test('alice and bob work in pods of their own, stop, and find their files again'
   await release.command('stop', 'alice');
   await release.phase('alice', 'stopped');
   assert.equal(await release.desks('get', 'statefulset/alice', '--output=jsonpath={.spec.replicas}'), '0');
-  await comesBack(alice.page, 'alice');
+  await alice.page.goto(release.url('alice', '/lab/tree/Untitled.ipynb'));
+  await showsNotebook(alice.page);
   await screenshot(alice.page, 'kubernetes-alice-3-back');
   assert.match(await saved(bob.page), /print\(6\*7\)/, 'bob was disturbed');
 });
 
-test('a pod that is deleted is followed by another, and the page tells it', { timeout: 300_000 }, async (t) => {
+test('what operators do to a pod by hand is told on its page, and it comes back', { timeout: 900_000 }, async (t) => {
   const { page } = await atWork(t, 'carol');
-  const uid = () => release.desks('get', 'pod/carol-0', '--output=jsonpath={.metadata.uid}').catch(() => '');
-  const before = await uid();
-  await release.desks('delete', 'pod/carol-0', '--wait=false');
-  await page.goto(release.url('carol', '/lab/tree/Untitled.ipynb'));
-  await screenshot(page, 'kubernetes-deleted-1');
-  await comesBack(page, 'carol');
-  assert.notEqual(await uid(), before);
-  await screenshot(page, 'kubernetes-deleted-2-back');
-});
+  const uid = () => release.desks('get', 'pod/carol-0', '--output=jsonpath={.metadata.uid}', '--ignore-not-found');
 
-test('a drained node’s workspace says what it waits for, and comes back', { timeout: 300_000 }, async (t) => {
-  const { page } = await atWork(t, 'dave');
-  t.after(() => cluster.kubectl('uncordon', 'node1'));
-  // Of this one workspace only: the node has the other tests' pods as well.
-  await cluster.kubectl('drain', 'node1', '--ignore-daemonsets', '--delete-emptydir-data', '--pod-selector=usher.dev/workspace=dave');
-  await page.goto(release.url('dave', '/lab/tree/Untitled.ipynb'));
-  await page.getByText(/no node|drain|emptied/i).first().waitFor();
-  await screenshot(page, 'kubernetes-drained-1');
-  await cluster.kubectl('uncordon', 'node1');
-  await page.locator('.jp-Notebook .cm-content', { hasText: 'print(6*7)' }).first().waitFor();
-  await screenshot(page, 'kubernetes-drained-2-back');
-});
+  await t.test('kubectl delete pod', async () => {
+    const before = await uid();
+    await release.desks('delete', 'pod/carol-0');
+    await page.goto(release.url('carol', '/lab/tree/Untitled.ipynb'));
+    await page.getByText('removed', { exact: true }).waitFor();
+    await screenshot(page, 'kubernetes-deleted-1');
+    await showsNotebook(page);
+    assert.notEqual(await uid(), before);
+    await screenshot(page, 'kubernetes-deleted-2-back');
+  });
 
-test('a workspace that is scaled to none says that it was stopped, and starts by a visit', { timeout: 300_000 }, async (t) => {
-  const { page } = await atWork(t, 'erin');
-  await release.desks('scale', 'statefulset/erin', '--replicas=0');
-  await page.getByText(/stopped/i).first().waitFor({ timeout: 90_000 });
-  await screenshot(page, 'kubernetes-scaled-1');
-  await release.phase('erin', 'stopped');
-  await comesBack(page, 'erin');
-  await screenshot(page, 'kubernetes-scaled-2-back');
+  await t.test('kubectl drain', async () => {
+    // Of this one workspace only: the node has the other tests' pods as well.
+    const rest = ['--ignore-daemonsets', '--delete-emptydir-data', '--pod-selector=usher.dev/workspace=carol'];
+    try {
+      await cluster.kubectl('drain', 'node1', ...rest);
+      await page.goto(release.url('carol', '/lab/tree/Untitled.ipynb'));
+      await page.getByText('unschedulable', { exact: true }).waitFor();
+      await screenshot(page, 'kubernetes-drained-1');
+    } finally {
+      await cluster.kubectl('uncordon', 'node1');
+    }
+    await showsNotebook(page);
+    await screenshot(page, 'kubernetes-drained-2-back');
+  });
+
+  await t.test('kubectl scale --replicas=0', async () => {
+    await release.desks('scale', 'statefulset/carol', '--replicas=0');
+    await page.getByText(/stopped/i).first().waitFor();
+    await screenshot(page, 'kubernetes-scaled-1');
+    await release.phase('carol', 'stopped');
+    await page.goto(release.url('carol', '/lab/tree/Untitled.ipynb'));
+    await showsNotebook(page);
+    await screenshot(page, 'kubernetes-scaled-2-back');
+  });
 });

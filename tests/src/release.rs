@@ -70,9 +70,9 @@ impl<'r> Release<'r> {
         wait_for("the Service to be reached", SOON, async || client.connect(DOMAIN).await.ok()).await;
     }
 
-    /// Upgrades it with one more annotation on its pods, so that all are replaced; returns at once.
-    pub async fn replace_pods(&mut self, mark: &str) {
-        self.values["podAnnotations"] = json!({ "usher.test/mark": mark });
+    /// Upgrades it with another value; returns when the cluster has been told.
+    pub async fn upgrade(&mut self, key: &str, value: Value) {
+        self.values[key] = value;
         self.helm(&["upgrade", NAME, CHART, "--values=-"]).await;
     }
 
@@ -90,10 +90,19 @@ impl<'r> Release<'r> {
 
     /// Waits until all of its pods are the newest, and ready.
     pub async fn rolled_out(&self) {
+        self.has_rolled_out("deployment/usher").await;
+    }
+
+    /// Waits until images were pulled on every node that takes ordinary pods.
+    pub async fn pulled(&self) {
+        self.has_rolled_out("daemonset/usher-prepull").await;
+    }
+
+    async fn has_rolled_out(&self, object: &str) {
         let namespace = format!("--namespace={}", self.realm.records);
-        let arguments = ["rollout", "status", "deployment/usher", "--timeout=50s", &namespace];
+        let arguments = ["rollout", "status", object, "--timeout=50s", &namespace];
         if let Err(said) = self.realm.cluster().try_kubectl(&arguments).await {
-            panic!("Usher does not become ready: {said}\n{}", self.logs().await);
+            panic!("{object} does not become ready: {said}\n{}", self.logs().await);
         }
     }
 

@@ -70,6 +70,7 @@ impl Replica {
         };
         // As the control loop does: what was not answered in time is asked for again.
         wait_for(&format!("{name} to be started"), STARTED, async || {
+            self.driver.act(Action::Want(spec.clone())).await.ok()?;
             self.driver.act(Action::Start(spec.clone())).await.ok()
         })
         .await;

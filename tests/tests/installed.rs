@@ -1,11 +1,11 @@
 //! Usher installed in a real cluster by its Helm chart, replaced, and taken away.
 
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tests::{Client, Closed, Cluster, Kept, Person, Realm, Release, SOON, Socket, wait_for};
+use tests::{Client, Closed, Cluster, Image, Kept, Person, Realm, Release, SOON, Socket, wait_for};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,16 @@ async fn an_installed_usher_ends_in_a_login_and_a_running_workspace() {
     let alice = Person::before(release.client().await, "alice").log_in().await;
     alice.await_phase("ready").await;
     alice.socket("/ws").await.unwrap().echoes("hello").await;
+}
+
+#[tokio::test]
+async fn images_are_pulled_by_pods_that_keep_the_restricted_profile() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    let mut release = Release::install(&realm, 1, "").await;
+    let image = cluster.image(&Image::Busybox);
+    release.upgrade("prepull", json!({ "images": [image, image], "pauseImage": image })).await;
+    release.pulled().await;
 }
 
 /// The objects of the workspaces' namespace, each with what makes it itself.
@@ -142,7 +152,7 @@ async fn all_replicas_are_replaced() {
     wait_for("all WebSockets to be open", SOON, async || (open.get() == SOCKETS).then_some(())).await;
     let asking: Vec<_> = [false, true].map(|kept| keep_asking(alice.clone(), kept, end.clone())).into();
 
-    release.replace_pods("second").await;
+    release.upgrade("podAnnotations", json!({ "usher.test/turn": "second" })).await;
     release.rolled_out().await;
     let gone = ["wait", "--for=delete", "--timeout=40s", "--namespace", &realm.records];
     let names: Vec<String> = old.iter().map(|name| format!("pod/{name}")).collect();
@@ -158,7 +168,7 @@ async fn all_replicas_are_replaced() {
 
     let mut gaps = Vec::new();
     for life in lives {
-        let life = life.await.unwrap();
+        let life = life.await.expect("a life does not panic");
         assert!(!life.closes.is_empty(), "a WebSocket outlived its replica");
         assert!(life.closes.iter().all(|end| matches!(end, Closed::Frame(1012, _))), "{:?}", life.closes);
         gaps.extend(life.gaps);
@@ -167,7 +177,7 @@ async fn all_replicas_are_replaced() {
     let (median, longest) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
     let mut asked = 0;
     for asking in asking {
-        let (count, failed) = asking.await.unwrap();
+        let (count, failed) = asking.await.expect("who asks does not panic");
         assert!(failed.is_empty(), "{} of {count} requests failed: {failed:?}", failed.len());
         asked += count;
     }

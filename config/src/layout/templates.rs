@@ -6,6 +6,8 @@ mod pod;
 mod prestart;
 mod process;
 
+pub(super) use pod::qualified_name;
+
 use super::placeholder::{self, Used};
 use super::{Environment, SECOND};
 use crate::model::{ReadyProbe, Runs, Template};

@@ -402,8 +402,15 @@ fn a_template_has_times_at_which_its_workspaces_start() {
     let all = rule("days = 'mon-fri'\nat = '00:00'\nzone = 'Europe/Berlin'\ngroups = ['a', 'b']");
     let config = parse(&all).unwrap_or_else(|e| panic!("{e}"));
     let rule_read = &config.templates.values().next().unwrap().prestart[0];
-    assert_eq!((rule_read.zone.as_str(), rule_read.groups.len(), rule_read.days[5]), ("Europe/Berlin", 2, false));
-    for (bad, key) in [("days = 'mon'", "prestart[0].at"), ("at = '25:00'", "prestart[0].at"), ("at = '07:50'\ndays = 'fri-mon'", "prestart[0].days")] {
+    assert_eq!(
+        (rule_read.zone.as_str(), rule_read.groups.len(), rule_read.days[5]),
+        ("Europe/Berlin", 2, false)
+    );
+    for (bad, key) in [
+        ("days = 'mon'", "prestart[0].at"),
+        ("at = '25:00'", "prestart[0].at"),
+        ("at = '07:50'\ndays = 'fri-mon'", "prestart[0].days"),
+    ] {
         let told = findings(&rule(bad));
         assert!(told.contains(key), "{bad}: {told}");
     }

@@ -251,7 +251,7 @@ fn below(root: &KeyPath, path: &[Step]) -> KeyPath {
 }
 
 /// A start for nobody, to try a template by.
-fn sample(template: &Arc<Template>) -> StartSpec {
+pub(super) fn sample(template: &Arc<Template>) -> StartSpec {
     StartSpec {
         id: WorkspaceId::parse("sample").expect("it is a label"),
         owner: Identity { issuer: "https://issuer.example.org".to_owned(), subject: "0".to_owned() },

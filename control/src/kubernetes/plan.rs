@@ -43,7 +43,7 @@ impl<'a> Wanted<'a> {
 
     /// It is to be written down that it is wanted, with this note.
     pub(super) fn want(&self, known: Option<&Known>, note: &str) -> Plan {
-        let Some(known) = known else { return self.create(0, Some((names::WANTED, note))) };
+        let Some(known) = known else { return self.create(note) };
         if let Some(refused) = self.refused(known) {
             return refused;
         }
@@ -57,34 +57,22 @@ impl<'a> Wanted<'a> {
 
     /// Its turn has come.
     pub(super) fn start(&self, known: Option<&Known>) -> Plan {
-        let Some(known) = known else { return self.create(1, None) };
-        if let Some(refused) = self.refused(known) {
-            return refused;
-        }
-        let in_vain = known.claims_in_vain();
-        if known.is_wanted() && !in_vain && !self.mends(known) {
+        let known = match self.due(known) {
+            Ok(known) => known,
+            Err(refused) => return refused,
+        };
+        if known.is_wanted() && !known.claims_in_vain() && !self.mends(known) {
             return Plan::Nothing;
         }
-        let mut patch = self.run(known, 1, None);
-        if in_vain {
-            // Another may be about to make the claim true, or another claim.
-            patch["metadata"]["resourceVersion"] = json!(known.version().to_string());
-        }
-        Plan::Patch(patch)
+        Plan::Patch(self.run(known, 1, None))
     }
 
     /// Its turn has come, and it is to run in this warm set: so it says first.
     pub(super) fn claim(&self, known: Option<&Known>, warm: &str) -> Plan {
-        let Some(known) = known else {
-            return self.create(0, Some((names::CLAIMS, warm)));
-        };
-        if let Some(refused) = self.refused(known) {
-            return refused;
+        match self.due(known) {
+            Ok(known) => Plan::Patch(self.run(known, 0, Some(warm))),
+            Err(refused) => refused,
         }
-        let mut patch = self.run(known, 0, Some(warm));
-        // Two who look for one do not both write which it is.
-        patch["metadata"]["resourceVersion"] = json!(known.version().to_string());
-        Plan::Patch(patch)
     }
 
     /// It is on its way and is to be tried again at once, with this note: any change makes its controller do so.
@@ -112,7 +100,7 @@ impl<'a> Wanted<'a> {
             names::CLAIMS: warm,
         });
         self.grant(&mut annotations);
-        let mut patch = json!({ "metadata": { "uid": known.uid() }, "spec": { "replicas": replicas } });
+        let mut patch = json!({ "metadata": of(known), "spec": { "replicas": replicas } });
         if self.is_new_to(known) {
             annotations[names::TEMPLATE_HASH] = json!(self.annotation(names::TEMPLATE_HASH));
             let now = serde_json::to_value(known.set.spec.as_ref().map(|spec| &spec.template));
@@ -134,15 +122,11 @@ impl<'a> Wanted<'a> {
         known.notes.hash != self.annotation(names::TEMPLATE_HASH)
     }
 
-    fn create(&self, replicas: i32, note: Option<(&str, &str)>) -> Plan {
+    /// It is made at 0: its turn is to come.
+    fn create(&self, note: &str) -> Plan {
         let mut set = self.made.clone();
-        if let Some(spec) = &mut set.spec {
-            spec.replicas = Some(replicas);
-        }
-        if let Some((key, note)) = note {
-            let annotations = set.metadata.annotations.get_or_insert_default();
-            annotations.insert(key.to_owned(), note.to_owned());
-        }
+        let annotations = set.metadata.annotations.get_or_insert_default();
+        annotations.insert(names::WANTED.to_owned(), note.to_owned());
         Plan::Create(Box::new(set))
     }
 
@@ -157,6 +141,19 @@ impl<'a> Wanted<'a> {
         self.made.metadata.annotations.as_ref()?.get(key).cloned()
     }
 
+    /// What is to be started. Whoever was halted for long may come late: what is not wanted any more was called off,
+    /// and is not brought back.
+    fn due<'k>(&self, known: Option<&'k Known>) -> Result<&'k Known, Plan> {
+        let Some(known) = known else {
+            return Err(Plan::Refuse(conflict("it was removed since it was asked for")));
+        };
+        match self.refused(known) {
+            Some(refused) => Err(refused),
+            None if known.is_wanted() || known.notes.wanted.is_some() => Ok(known),
+            None => Err(Plan::Refuse(conflict("it was called off since it was asked for"))),
+        }
+    }
+
     /// Why what stands there may not be adopted.
     fn refused(&self, known: &Known) -> Option<Plan> {
         if known.notes.owner != self.spec.owner {
@@ -166,6 +163,12 @@ impl<'a> Wanted<'a> {
             .ends()
             .then(|| Plan::Refuse(conflict("it is being deleted; it can be started when that is done")))
     }
+}
+
+/// The `metadata` of a patch that is done only if nothing was written since: what was decided on what stands there may
+/// not hold for what came after it.
+fn of(known: &Known) -> Value {
+    json!({ "uid": known.uid(), "resourceVersion": known.version().to_string() })
 }
 
 /// The first half of a stop is to be written down, with this note.
@@ -178,10 +181,8 @@ pub(super) fn mark(known: Option<&Known>, generation: &Generation, note: &str) -
     if known.notes.mark.is_some() {
         return Plan::Nothing;
     }
-    // Of this version: what was written since, a start above all, is not to be marked.
-    let version = known.version().to_string();
-    let metadata =
-        json!({ "uid": known.uid(), "resourceVersion": version, "annotations": { names::MARK: note } });
+    let mut metadata = of(known);
+    metadata["annotations"] = json!({ names::MARK: note });
     Plan::Patch(json!({ "metadata": metadata }))
 }
 
@@ -191,9 +192,8 @@ pub(super) fn unmark(known: Option<&Known>, mark: Mark) -> Plan {
     if known.version() != mark.number {
         return Plan::Refuse(conflict("it was written since; the mark may be another"));
     }
-    let metadata = json!({
-        "uid": known.uid(), "resourceVersion": mark.number.to_string(), "annotations": { names::MARK: null },
-    });
+    let mut metadata = of(known);
+    metadata["annotations"] = json!({ names::MARK: null });
     Plan::Patch(json!({ "metadata": metadata }))
 }
 
@@ -201,14 +201,13 @@ pub(super) fn unmark(known: Option<&Known>, mark: Mark) -> Plan {
 pub(super) fn stop(known: Option<&Known>, generation: Option<&Generation>, why: &Stop) -> Plan {
     let Some(known) = known else { return Plan::Nothing };
     let newer = generation.is_some() && known.generation().is_some_and(|runs| Some(&runs) != generation);
-    let mut metadata = json!({ "uid": known.uid() });
+    let mut metadata = of(known);
     let mut annotations = json!({ names::WANTED: null, names::MARK: null, names::CLAIMS: null });
     match why {
         Stop::Marked(mark) => {
             if newer || !known.is_wanted() || known.notes.mark.is_none() || known.version() != mark.number {
                 return Plan::Refuse(conflict("its mark was taken back, or it was written since"));
             }
-            metadata["resourceVersion"] = json!(mark.number.to_string());
             annotations[names::STOPPED] = json!(mark.reason.as_str());
         }
         _ if newer => return Plan::Nothing,
@@ -228,9 +227,8 @@ pub(super) fn give_up(known: Option<&Known>) -> Plan {
     let Some(known) = known.filter(|known| known.claims_in_vain() && !known.ends()) else {
         return Plan::Nothing;
     };
-    let metadata = json!({
-        "uid": known.uid(), "resourceVersion": known.version().to_string(), "annotations": { names::CLAIMS: null },
-    });
+    let mut metadata = of(known);
+    metadata["annotations"] = json!({ names::CLAIMS: null });
     Plan::Patch(json!({ "metadata": metadata, "spec": { "replicas": 1 } }))
 }
 

@@ -1,6 +1,6 @@
 //! What Usher may do in a cluster, looked at once, at its start: what lacks is told then, and not when it is needed.
 
-use super::{CallError, Client};
+use super::{CallError, Client, REAPER};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::authorization::v1::{
     ResourceRule, SelfSubjectRulesReview, SelfSubjectRulesReviewSpec, SubjectRulesReviewStatus,
@@ -15,16 +15,27 @@ struct Right {
     group: &'static str,
     resource: &'static str,
     verb: &'static str,
+    /// The one object that it is needed for; empty = all.
+    object: &'static str,
     /// What does not work without it; none = nothing does.
     lost: Option<&'static str>,
 }
 
 const fn must(group: &'static str, resource: &'static str, verb: &'static str) -> Right {
-    Right { group, resource, verb, lost: None }
+    Right { group, resource, verb, object: "", lost: None }
+}
+
+const fn must_on(
+    group: &'static str,
+    resource: &'static str,
+    verb: &'static str,
+    object: &'static str,
+) -> Right {
+    Right { group, resource, verb, object, lost: None }
 }
 
 const fn may(group: &'static str, resource: &'static str, verb: &'static str, lost: &'static str) -> Right {
-    Right { group, resource, verb, lost: Some(lost) }
+    Right { group, resource, verb, object: "", lost: Some(lost) }
 }
 
 const DELETE: &str = "workspaces cannot be deleted";
@@ -58,9 +69,9 @@ const RECORDS: &[Right] = &[
     must("", "secrets", "create"),
     must("", "secrets", "patch"),
     must("", "secrets", "delete"),
-    must("coordination.k8s.io", "leases", "get"),
+    must_on("coordination.k8s.io", "leases", "get", REAPER),
     must("coordination.k8s.io", "leases", "create"),
-    must("coordination.k8s.io", "leases", "update"),
+    must_on("coordination.k8s.io", "leases", "update", REAPER),
 ];
 
 /// Why Usher cannot work in a cluster. Nothing but the silence of the API is repaired by waiting.
@@ -157,8 +168,8 @@ fn complete(status: SubjectRulesReviewStatus) -> Option<Vec<ResourceRule>> {
 fn granted(rules: &[ResourceRule], right: &Right) -> bool {
     let has = |all: &[String], one: &str| all.iter().any(|it| it == "*" || it == one);
     rules.iter().any(|rule| {
-        let for_all = rule.resource_names.as_ref().is_none_or(Vec::is_empty);
-        for_all
+        let names = rule.resource_names.as_deref().unwrap_or_default();
+        (names.is_empty() || names.iter().any(|name| name == right.object))
             && has(&rule.verbs, right.verb)
             && has(rule.api_groups.as_deref().unwrap_or_default(), right.group)
             && has(rule.resources.as_deref().unwrap_or_default(), right.resource)
@@ -195,6 +206,17 @@ mod tests {
         ] {
             let rules = [serde_json::from_value(rule(groups, resources, verbs, names)).unwrap()];
             assert_eq!(granted(&rules, &right), expected, "{rules:?}");
+        }
+    }
+
+    #[test]
+    fn a_right_that_is_needed_for_one_object_may_be_granted_for_that_one_alone() {
+        let right = must_on("coordination.k8s.io", "leases", "update", REAPER);
+        for (names, expected) in
+            [(json!([]), true), (json!(["other", REAPER]), true), (json!(["other"]), false)]
+        {
+            let rule = rule(json!(["coordination.k8s.io"]), json!(["leases"]), json!(["update"]), names);
+            assert_eq!(granted(&[serde_json::from_value(rule.clone()).unwrap()], &right), expected, "{rule}");
         }
     }
 

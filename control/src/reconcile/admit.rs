@@ -1,7 +1,9 @@
 //! Whether a wake is taken up.
 
+use super::quota;
 use crate::state::{Stage, State, Then, Workspace};
 use crate::{Cause, CauseCode, Wake, WakeRefused};
+use config::TemplateName;
 use std::time::Instant;
 
 /// What a wake that is taken up leads to.
@@ -39,20 +41,32 @@ pub(crate) fn admit(state: &State, wake: &Wake, now: Instant) -> Result<Admissio
     };
     has_template(state, wake)?;
     is_one_of_few(state, wake)?;
+    is_within_quotas(state, wake)?;
     has_room(state)?;
     Ok(admission)
 }
 
 fn has_template(state: &State, wake: &Wake) -> Result<(), WakeRefused> {
-    // A workspace keeps its template; only one that never ran takes what the wake says.
-    let recorded = state.workspaces.get(&wake.id).filter(|workspace| workspace.recorded);
-    let template = recorded.map_or(&wake.template, |workspace| &workspace.template);
+    let template = template_of(state, wake);
     match state.settings.templates.get(template) {
         None => Err(WakeRefused::NoTemplate(template.to_string())),
         Some(known) if known.has_rules() && *template != wake.template => {
             Err(WakeRefused::BackingOff(CauseCode::TemplateChanged.into()))
         }
         Some(_) => Ok(()),
+    }
+}
+
+/// A workspace keeps its template; only one that never ran takes what the wake says.
+fn template_of<'a>(state: &'a State, wake: &'a Wake) -> &'a TemplateName {
+    let recorded = state.workspaces.get(&wake.id).filter(|workspace| workspace.recorded);
+    recorded.map_or(&wake.template, |workspace| &workspace.template)
+}
+
+fn is_within_quotas(state: &State, wake: &Wake) -> Result<(), WakeRefused> {
+    match quota::exceeded(state, wake, template_of(state, wake)) {
+        Some(over) => Err(WakeRefused::OverQuota(Box::new(over))),
+        None => Ok(()),
     }
 }
 

@@ -391,6 +391,27 @@ proptest! {
     }
 
     #[test]
+    fn every_state_comes_to_rest_also_where_there_are_others(
+        steps in prop::collection::vec((0..5_usize, happening(), any::<bool>()), 1..60),
+    ) {
+        let ids = ["a", "b", "x--a", "y--a", "c"].map(id);
+        let mut now = Instant::now();
+        let mut state = State::new(settings(2, 3, idle()), crate::usage::Restored::default(), true);
+        state.fold(Event::Synced, now);
+        for (number, (which, what, leads)) in steps.into_iter().enumerate() {
+            happen(&mut state, &ids[which], what, &mut now);
+            if number % 7 == 0 {
+                let order = crate::Order { second: 1, within: number as u64 };
+                state.fold(seen(&ids[which], ObservedPhase::Wanted { order }), now);
+            }
+            state.fold(Event::Sighted(number % 11 != 5), now);
+            state.among_others(leads, now, now);
+            let (_, rests) = state.settle(now);
+            prop_assert!(rests, "{:?}", reconcile(&state, now));
+        }
+    }
+
+    #[test]
     fn everybody_who_waits_gets_a_turn(order in prop::collection::vec(0..12_usize, 1..40)) {
         let now = Instant::now();
         let ids: Vec<_> = (0..12).map(|i| id(&format!("n{}--u{}", i, i % 4))).collect();
@@ -499,4 +520,76 @@ fn while_nothing_is_seen_nobody_is_asked_stopped_or_given_up_and_what_runs_stays
     let ended = std::mem::take(&mut state.news.ended);
     ended.iter().for_each(|token| token.cancel());
     assert!(route.ended.is_cancelled(), "the instance that is gone takes no more traffic");
+}
+
+#[test]
+fn a_mark_waits_for_an_answer_that_is_as_new_as_the_question_may_be_old() {
+    let settings = jupyterlab();
+    let rules = &settings.templates.values().next().unwrap().idle;
+    let (idle_after, every) = (rules.idle_after.unwrap(), rules.busy.as_ref().unwrap().every);
+    let now = Instant::now();
+    let mut state = state(settings, now);
+    state.fold(running(&id("a"), 1), now);
+    reach(&mut state, "a", 1, now);
+    let over = now + idle_after;
+    for (age, expected) in [
+        (every + BUSY_SLACK, Decision::AskBusy(id("a"))),
+        (every + BUSY_SLACK - Duration::from_millis(1), Decision::Mark(id("a"), StopReason::Idle)),
+    ] {
+        let Stage::Ready(ready) = &mut state.workspaces.get_mut(&id("a")).unwrap().stage else { panic!() };
+        ready.busy = Busy::Answered(over - age);
+        assert_eq!(reconcile(&state, over), [expected], "{age:?}");
+    }
+}
+
+#[test]
+fn each_step_of_a_start_has_its_own_patience_and_a_change_is_progress() {
+    let text = include_str!("../../../config/usher.kubernetes.example.toml");
+    let config = config::Config::parse("usher.toml", text, &|_| Some("x".to_owned())).unwrap();
+    let pods =
+        config.templates.values().find(|template| matches!(template.runs, Runs::Kubernetes(_))).unwrap();
+    let Runs::Kubernetes(pod) = &pods.runs else { panic!() };
+    let cases = [
+        (Step::Asked, pods.start_timeout, "start_timeout"),
+        (Step::Scheduling, pod.schedule_timeout, "schedule_timeout"),
+        (Step::Pulling, pod.pull_timeout, "pull_timeout"),
+        (Step::Creating, pods.start_timeout, "start_timeout"),
+        (Step::Started, pods.start_timeout, "start_timeout"),
+    ];
+    let demo = config::TemplateName::parse("demo").unwrap();
+    for (step, time, key) in cases {
+        assert_eq!(patience(pods, step), (time, key), "{step:?}");
+        let now = Instant::now();
+        let mut settings = settings(8, 8, idle());
+        settings.templates.insert(demo.clone(), pods.clone());
+        let mut state = woken(settings, &["a"], now);
+        settle(&mut state, now);
+        let at = |step| ObservedPhase::Running { generation: None, address: None, step, trouble: None };
+        let later = now + pods.start_timeout - secs(1);
+        state.fold(seen(&id("a"), at(step)), later);
+        let from = if step == Step::Asked { now } else { later };
+        assert_eq!(reconcile(&state, from + time - secs(1)), [], "{step:?}");
+        settle(&mut state, from + time);
+        let Phase::Failed { cause, .. } = state.entry(&id("a")).unwrap().phase else { panic!("{step:?}") };
+        assert!(cause.hint.ends_with(&format!("raise templates.{}.{key}", pods.name)), "{}", cause.hint);
+    }
+}
+
+#[test]
+fn why_the_instance_before_ended_is_not_why_this_one_is_late() {
+    let weights = [
+        (crate::Weight::Notice, CauseCode::StartTimeout),
+        (crate::Weight::Hindrance, CauseCode::Unschedulable),
+    ];
+    for (weight, expected) in weights {
+        let now = Instant::now();
+        let mut state = woken(settings(8, 8, idle()), &["a"], now);
+        settle(&mut state, now);
+        let trouble = Some(crate::Trouble { cause: cause(CauseCode::Unschedulable), weight });
+        let phase = ObservedPhase::Running { generation: None, address: None, step: Step::Asked, trouble };
+        state.fold(seen(&id("a"), phase), now);
+        settle(&mut state, now + secs(30));
+        let Phase::Failed { cause, .. } = state.entry(&id("a")).unwrap().phase else { panic!() };
+        assert_eq!(cause.code, expected, "{weight:?}");
+    }
 }

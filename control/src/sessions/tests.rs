@@ -159,3 +159,15 @@ async fn sessions_live_over_a_restart_with_their_ages() {
     }
     assert_eq!(sessions.count(), 1);
 }
+
+#[tokio::test]
+async fn a_session_that_is_used_by_way_of_another_usher_lives_on_here_and_is_not_told_on() {
+    let (_dir, sessions) = fresh().await;
+    let (_, session) = sessions.create(new("alice")).await.unwrap();
+    let [(name, own)] = sessions.ages()[..] else { panic!() };
+    let later = own.used + LIMITS.idle_after - secs(1);
+    sessions.learn(&HashMap::from([(name, SessionAge { used: later, ..own })]));
+    assert!(!session.is_over(LIMITS, later + secs(1000)));
+    assert!(session.is_over(LIMITS, later + LIMITS.idle_after));
+    assert_eq!(sessions.ages(), [(name, own)]);
+}

@@ -1,10 +1,9 @@
 //! What the driver saw, folded into what the control loop knows.
 
+use super::seen::Seen;
 use super::{How, Instance, Note, Place, Stage, Starting, State, Stopping, Then, Unasked, Want, Workspace};
 use crate::reconcile;
-use crate::{
-    Address, Cause, CauseCode, Event, Generation, Observed, ObservedPhase, Order, Step, Trouble, Weight,
-};
+use crate::{Cause, CauseCode, Event, Generation, Observed, ObservedPhase, Order};
 use config::WorkspaceId;
 use std::sync::Arc;
 use std::time::Instant;
@@ -133,7 +132,7 @@ impl State {
     /// of it end, before anything of what was seen holds for the true owner.
     fn dispossess(&mut self, id: &WorkspaceId, now: Instant) {
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
-        workspace.activity = Arc::default();
+        (workspace.activity, workspace.wish) = (Arc::default(), None);
         self.news.changed.insert(id.clone());
         match &mut workspace.stage {
             Stage::Starting(starting) if starting.instance.is_some() => self.enter(id, Stage::Stopped, now),
@@ -149,12 +148,12 @@ impl State {
     }
 
     fn seen_running(&mut self, id: &WorkspaceId, seen: Seen, now: Instant) {
-        if let Some(Trouble { cause, weight: Weight::End }) = seen.trouble {
-            return self.give_up(id, seen.generation, cause, now);
-        }
         let shared = self.peers.is_some();
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
         match &mut workspace.stage {
+            stage if seen.end().is_some() && !matches!(stage, Stage::Stopping(_)) => {
+                self.take_over(id, seen, now);
+            }
             Stage::Starting(starting) => {
                 let (changed, ended) = starting.see(seen, now);
                 self.news.ended.extend(ended);
@@ -172,7 +171,7 @@ impl State {
                     && (stopping.taken || stopping.unasked.is_some())
                     && (seen.generation.is_none() || seen.generation != stopping.generation) =>
             {
-                self.adopt(id, seen, now);
+                self.take_over(id, seen, now);
             }
             Stage::Stopping(stopping) => {
                 if seen.generation.is_some() && stopping.generation != seen.generation {
@@ -180,15 +179,15 @@ impl State {
                     stopping.again_at = None;
                 }
             }
-            _ => self.adopt(id, seen, now),
+            _ => self.take_over(id, seen, now),
         }
     }
 
-    /// Takes back a start, or a workspace, that cannot come to anything.
-    fn give_up(&mut self, id: &WorkspaceId, generation: Option<Generation>, cause: Cause, now: Instant) {
-        let Some(workspace) = self.workspaces.get(id) else { return };
-        if !matches!(workspace.stage, Stage::Stopping(_)) {
-            self.end(id, How::Stop, generation, Then::Fail(cause), now);
+    /// Takes over what is not, or not only, known from its start here; and takes it back if it cannot come to anything.
+    fn take_over(&mut self, id: &WorkspaceId, seen: Seen, now: Instant) {
+        match seen.end().cloned() {
+            Some(cause) => self.end(id, How::Stop, seen.generation, Then::Fail(cause), now),
+            None => self.adopt(id, seen, now),
         }
     }
 
@@ -281,7 +280,13 @@ impl State {
             (Stage::Queued(want), Some(cause)) if shared && want.is_written() => self.fail(id, cause, now),
             // It ended by itself; a wake meanwhile meets the failure's back-off.
             (Stage::Stopping(Stopping { unasked: Some(_), .. }), Some(cause)) => self.fail(id, cause, now),
-            (Stage::Stopping(stopping), _) if stopping.how == How::Stop => self.finish_stop(id, now),
+            (Stage::Stopping(stopping), cause) if stopping.how == How::Stop => {
+                // Another Usher ended it for this cause, and this is what all see of it now.
+                if let (Some(cause), Then::Rest, true) = (cause, &stopping.then, shared) {
+                    stopping.then = Then::Fail(cause);
+                }
+                self.finish_stop(id, now);
+            }
             // Another Usher called it off.
             (Stage::Starting(Starting { taken: true, .. }), None) if shared => {
                 self.enter(id, Stage::Stopped, now);
@@ -354,64 +359,8 @@ impl State {
 }
 
 impl Instance {
-    fn new(generation: Generation, now: Instant) -> Self {
+    pub(super) fn new(generation: Generation, now: Instant) -> Self {
         Self { generation, started: now, ended: CancellationToken::new() }
-    }
-}
-
-/// What is seen of a workspace that is to run.
-struct Seen {
-    generation: Option<Generation>,
-    address: Option<Address>,
-    step: Step,
-    trouble: Option<Trouble>,
-}
-
-impl Starting {
-    fn is(&self, generation: &Generation) -> bool {
-        self.instance.as_ref().is_some_and(|instance| instance.generation == *generation)
-    }
-
-    /// Takes in how far it is; tells whether that shows, and what ends the traffic to the instance before.
-    fn see(&mut self, seen: Seen, now: Instant) -> (bool, Option<CancellationToken>) {
-        let shows = self.step != seen.step || self.trouble != seen.trouble;
-        let moved = self.step != seen.step;
-        (self.step, self.trouble) = (seen.step, seen.trouble);
-        (self.taken, self.shown) = (true, true);
-        let ended = match seen.generation {
-            Some(generation) if self.is(&generation) => {
-                if seen.address.is_none() || seen.address == self.address {
-                    if moved {
-                        self.progress = now;
-                    }
-                    return (shows, None);
-                }
-                self.address = seen.address;
-                self.renew()
-            }
-            None if self.instance.is_none() => {
-                if moved {
-                    self.progress = now;
-                }
-                return (shows, None);
-            }
-            generation => {
-                let before = self.instance.take().map(|instance| instance.ended);
-                self.instance = generation.map(|generation| Instance::new(generation, now));
-                self.address = seen.address;
-                self.probing = false;
-                before
-            }
-        };
-        self.progress = now;
-        (shows, ended)
-    }
-
-    /// Lets the prober begin anew; gives what ends the one before.
-    fn renew(&mut self) -> Option<CancellationToken> {
-        self.probing = false;
-        let instance = self.instance.as_mut()?;
-        Some(std::mem::take(&mut instance.ended))
     }
 }
 

@@ -49,6 +49,9 @@ impl State {
         }
         let shared = self.peers.is_some();
         let Some(workspace) = self.workspaces.get_mut(id).filter(|w| w.attempt == attempt) else { return };
+        if let Action::Want(_) = action {
+            workspace.wish = None;
+        }
         match (&mut workspace.stage, action) {
             (Stage::Queued(want), Action::Want(_)) => want.taken = true,
             (Stage::Starting(starting), Action::Start(_)) => {
@@ -99,6 +102,10 @@ impl State {
                 if starting.instance.is_none() && !starting.taken && current =>
             {
                 self.not_started(id, cause, now);
+            }
+            // Another wrote it down at the same moment, or it changed: what holds is told by an event.
+            (Stage::Queued(want), Action::Want(_)) if cause.code == CauseCode::Conflict => {
+                want.again_at = Some(now + RETRY);
             }
             (Stage::Queued(want), Action::Want(_)) if !want.is_written() && current => {
                 self.fail(id, cause, now);

@@ -89,6 +89,7 @@ impl State {
             }
             Stage::Stopped | Stage::Failed { .. } => return false,
         }
+        self.forget_wish(id);
         true
     }
 
@@ -98,7 +99,15 @@ impl State {
         workspace.stopped = Some(StopReason::Asked);
         let generation = workspace.stage.generation().cloned();
         self.end(id, How::Delete { volume }, generation, Then::Rest, now);
+        self.forget_wish(id);
         true
+    }
+
+    /// Nobody wants any more what was asked for here.
+    pub(super) fn forget_wish(&mut self, id: &WorkspaceId) {
+        if let Some(workspace) = self.workspaces.get_mut(id) {
+            workspace.wish = None;
+        }
     }
 
     /// Moves the idle stop ahead; tells when it stops now, if ever.

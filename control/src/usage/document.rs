@@ -18,16 +18,16 @@ pub(super) const ROOM: usize = 700 << 10;
 
 /// The record.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Document {
+pub(crate) struct Document {
     /// Grows with every write, so that others hear of one that tells nothing new.
     #[serde(default)]
-    pub(super) sequence: u64,
+    pub(crate) sequence: u64,
     /// The number of the newest mark that its writer had seen when it looked at the uses.
     #[serde(default)]
-    pub(super) seen: u64,
+    pub(crate) seen: u64,
     /// Whether it is its writer's last.
     #[serde(default)]
-    pub(super) last: bool,
+    pub(crate) last: bool,
     /// By id.
     workspaces: BTreeMap<String, WorkspaceAges>,
     /// By short name.
@@ -45,7 +45,7 @@ struct SessionAges(u64, u64);
 
 impl Document {
     /// What is known at this moment.
-    pub(super) fn of(
+    pub(crate) fn of(
         workspaces: impl IntoIterator<Item = (WorkspaceId, Kept)>,
         sessions: impl IntoIterator<Item = (ShortName, SessionAge)>,
         now: Instant,
@@ -58,7 +58,7 @@ impl Document {
     }
 
     /// As it was written; none at all if it cannot be understood.
-    pub(super) fn read(record: &Record) -> Self {
+    pub(crate) fn read(record: &Record) -> Self {
         serde_json::from_slice(&record.value).unwrap_or_else(|error| {
             tracing::warn!(%error, record = record.name, "a record of last use cannot be read and is ignored");
             Self::default()
@@ -66,7 +66,7 @@ impl Document {
     }
 
     /// As it is written: at most [`ROOM`] bytes.
-    pub(super) fn to_json(&self) -> Vec<u8> {
+    pub(crate) fn to_json(&self) -> Vec<u8> {
         let whole = serde_json::to_vec(self).expect("a document of texts and numbers is JSON");
         if whole.len() <= ROOM {
             return whole;
@@ -90,7 +90,7 @@ impl Document {
     }
 
     /// What it says of workspaces to one who reads it now.
-    pub(super) fn workspaces(&self, now: Instant) -> impl Iterator<Item = (WorkspaceId, Kept)> {
+    pub(crate) fn workspaces(&self, now: Instant) -> impl Iterator<Item = (WorkspaceId, Kept)> {
         self.workspaces.iter().filter_map(move |(id, ages)| {
             let WorkspaceAges(generation, started, used, word, extended, kept) = ages;
             let kept = Kept {
@@ -105,7 +105,7 @@ impl Document {
     }
 
     /// What it says of sessions to one who reads it now.
-    pub(super) fn sessions(&self, now: Instant) -> impl Iterator<Item = (ShortName, SessionAge)> {
+    pub(crate) fn sessions(&self, now: Instant) -> impl Iterator<Item = (ShortName, SessionAge)> {
         self.sessions.iter().filter_map(move |(name, SessionAges(created, used))| {
             let age = SessionAge { created: before(now, *created), used: before(now, *used) };
             Some((ShortName::parse(name)?, age))

@@ -8,9 +8,11 @@ use crate::handoff;
 use crate::refusal::{Code, Refusal};
 use crate::request::{Intent, Request};
 use config::{
-    BadValue, Config, EvalError, HostName, RequestFacts, Subject, Template, TemplateName, WorkspaceId,
+    BadValue, Config, EvalError, HostName, Quota, QuotaName, RequestFacts, Subject, Template, TemplateName,
+    WorkspaceId,
 };
 use control::{Entry, Grant, LastSeen, Phase, Wake};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The proof that a caller may use a workspace.
@@ -170,7 +172,7 @@ pub fn facts(host: &HostName, method: &str, path: &str, connection: &ConnectionF
 }
 
 /// The refusal for a rule that gave no answer: denied, and the operator is told which and why.
-pub fn rule_failed(rule: &'static str, error: &EvalError) -> Refusal {
+pub fn rule_failed(rule: &str, error: &EvalError) -> Refusal {
     tracing::warn!(rule, rule.expression = %error.text, rule.error = %error.reason, "a rule gave no answer and denies");
     Refusal::with(Code::NotAllowed, format!("the rule `{rule}` gives no answer for this user"))
 }
@@ -227,7 +229,17 @@ fn grant(
     let Some(template) = config.templates.get(template) else { return Ok(Grant::default()) };
     let values = template.evaluate(subject, facts);
     let values = values.map_err(|bad| value_failed(config, template, &bad))?;
-    Ok(Grant { values, ..Grant::default() })
+    Ok(Grant { values, quotas: quotas(config, subject, facts)? })
+}
+
+/// The quotas that this user's workspaces count against. One whose rule gives no answer might be theirs: nothing is
+/// started.
+fn quotas(config: &Config, subject: &Subject, facts: &RequestFacts) -> Result<BTreeSet<QuotaName>, Refusal> {
+    let applies = |(name, quota): (&QuotaName, &Arc<Quota>)| match quota.applies_to.evaluate(subject, facts) {
+        Ok(applies) => applies.then(|| Ok(name.clone())),
+        Err(error) => Some(Err(rule_failed(&format!("quotas.{name}.applies_to"), &error))),
+    };
+    config.quotas.iter().filter_map(applies).collect()
 }
 
 /// The refusal for a rule of a template that gave no value: nothing is started, and the operator is told where the

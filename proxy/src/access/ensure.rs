@@ -122,6 +122,7 @@ pub fn not_woken(refused: WakeRefused) -> Refusal {
                 "{running} of your workspaces are running, and at most {limit} may: stop one of them first"
             ),
         ),
+        WakeRefused::OverQuota(over) => later(Code::OverQuota, over.to_string()),
         WakeRefused::BackingOff(cause) => later(Code::WorkspaceFailed, cause.detail),
         WakeRefused::NoTemplate(name) => Refusal::with(
             Code::WorkspaceFailed,

@@ -18,6 +18,14 @@ development = true
 [access]
 allow = "true"
 template = "'small'"
+[named_workspaces.more]
+template = "'small'"
+[quotas.cores]
+applies_to = "true"
+each = { cpu = "1500m" }
+[quotas.odd]
+applies_to = "user.name == 'stranger' && claims.team == 'odd'"
+all = { workspaces = 1 }
 [templates.small]
 image = "small"
 port = 8888
@@ -112,4 +120,32 @@ async fn a_rule_that_gives_no_value_starts_nothing_and_says_which_key_it_is() {
         assert!(config.place(key).starts_with(&format!("test.toml:{}:", line.unwrap() + 1)));
     }
     assert!(lab.starts().is_empty() && lab.edge.workspaces.all().len() == 1, "{:?}", lab.starts());
+}
+
+#[tokio::test]
+async fn a_start_beyond_a_quota_is_refused_with_its_name_and_with_what_uses_it() {
+    let lab = lab().await;
+    let mut browser = visitor(&lab, "alice").await;
+    open(&mut browser, "alice").await;
+    assert_eq!(starts(&lab, 1).await[0].grant.quotas.iter().map(|name| name.as_str()).next(), Some("cores"));
+    let answer = browser.go(&format!("{}/", origin("more--alice"))).await.answer;
+    assert_eq!(
+        (answer.status, answer.header("usher-error")),
+        (StatusCode::TOO_MANY_REQUESTS, Some("over_quota"))
+    );
+    assert!(answer.header("retry-after").is_some());
+    for part in ["cores", "1500m of cpu", "1 are used", "these use it: alice"] {
+        assert!(answer.body.contains(part), "{part}: {}", answer.body);
+    }
+    assert_eq!(lab.starts().len(), 1);
+}
+
+#[tokio::test]
+async fn a_quota_that_gives_no_answer_for_a_user_starts_nothing_of_theirs() {
+    let lab = lab().await;
+    let mut browser = visitor(&lab, "stranger").await;
+    let answer = open(&mut browser, "stranger").await;
+    assert_eq!((answer.status, answer.header("usher-error")), (StatusCode::FORBIDDEN, Some("not_allowed")));
+    assert!(answer.body.contains("quotas.odd.applies_to"), "{}", answer.body);
+    assert!(lab.starts().is_empty());
 }

@@ -72,6 +72,7 @@ impl Cause<'_> {
 const WAITING: &str = "{.status.containerStatuses[*].state.waiting.reason}";
 const CONDITION: &str = "{.status.conditions[?(@.type=='PodScheduled')].reason}";
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn causes() -> Vec<Cause<'static>> {
     let cause =
         |name, keys, path, sign, code, words| Cause { name, keys, kind: "pod", path, sign, code, words };

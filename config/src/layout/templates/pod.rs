@@ -92,7 +92,7 @@ fn node_selector(table: &mut Table<'_>) -> Option<BTreeMap<String, Text>> {
 }
 
 /// The key of a label, or the name of a resource.
-fn qualified_name(text: &str) -> Result<String, String> {
+pub(in crate::layout) fn qualified_name(text: &str) -> Result<String, String> {
     Kind::QualifiedName.judge(text).map(|()| text.to_owned()).map_err(|wrong| wrong.problem)
 }
 

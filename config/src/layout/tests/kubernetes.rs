@@ -1,7 +1,9 @@
 //! The driver `kubernetes`: its keys, and those of the other driver.
 
 use super::{GOOD, findings, parse};
-use crate::{Config, Driver, PodTemplate, PodVariable, RequestFacts, Runs, Subject, Text, VolumeAccess};
+use crate::{
+    Amount, Config, Driver, PodTemplate, PodVariable, RequestFacts, Runs, Subject, Text, VolumeAccess,
+};
 
 /// The smallest configuration for pods.
 const PODS: &str = r#"domain = "lab.example.org"
@@ -244,6 +246,43 @@ fn every_default_of_pods_is_read_by_its_own_reader() {
     let tables = "[templates.other]\nimage = 'i'\nport = 1\nvolume = { size = 1 }\nrun_as = {}\n\
         resources = { limits = { memory = 1 }, requests = { cpu = '100m' } }\nmounts = [{ path = '/a', empty_dir = 1 }]\n";
     assert_eq!(findings(&format!("{PODS}{tables}")), "");
+}
+
+#[test]
+fn a_quota_limits_workspaces_and_what_they_request() {
+    let quota = "[quotas.astro]\napplies_to = \"'astro' in groups\"\neach = { workspaces = 2, memory = \"8Gi\" }\n\
+                 [quotas.astro.all]\n\"nvidia.com/gpu\" = 4\n";
+    let config = parse(&format!("{PODS}{quota}")).unwrap_or_else(|e| panic!("{e}"));
+    let (name, quota) = config.quotas.first_key_value().unwrap();
+    let subject = Subject { groups: vec!["astro".to_owned()], ..Subject::default() };
+    assert_eq!(name.as_str(), "astro");
+    assert_eq!(quota.applies_to.evaluate(&subject, &RequestFacts::default()), Ok(true));
+    assert_eq!((quota.each.workspaces, quota.all.workspaces), (Some(2), None));
+    assert_eq!(quota.each.resources["memory"], Amount::parse("8192Mi").unwrap());
+    assert_eq!(quota.all.resources["nvidia.com/gpu"], Amount::of(4));
+}
+
+#[test]
+fn quotas_that_do_not_fit_are_told_at_the_key_at_fault() {
+    let told = |keys: &str| findings(&format!("{PODS}[quotas.q]\n{keys}\n"));
+    for (keys, expected) in [
+        ("applies_to = 'true'", "quotas.q: limits nothing"),
+        ("applies_to = 'true'\neach = {}", "quotas.q.each: limits nothing"),
+        ("each = { workspaces = 1 }", "quotas.q.applies_to: is missing"),
+        ("applies_to = 'user.nam'\neach = { workspaces = 1 }", "quotas.q.applies_to: "),
+        (
+            "applies_to = 'true'\neach = { memory = '2GiB' }",
+            "quotas.q.each.memory: `'2GiB'` is not a quantity",
+        ),
+        ("applies_to = 'true'\nall = { workspaces = -1 }", "quotas.q.all.workspaces: "),
+        ("applies_to = 'true'\nall = { 'a b' = 1 }", "quotas.q.all.\"a b\": is not a qualified name"),
+        ("applies_to = 'true'\nal = { workspaces = 1 }", "quotas.q.al: unknown key; did you mean `all`?"),
+    ] {
+        assert!(told(keys).contains(expected), "{keys}: {}", told(keys));
+    }
+    let process =
+        findings(&format!("{GOOD}[quotas.q]\napplies_to = 'true'\neach = {{ workspaces = 1, cpu = 1 }}\n"));
+    assert!(process.contains("quotas.q.each.cpu: unknown key"), "{process}");
 }
 
 #[test]

@@ -90,18 +90,28 @@ fn marked(reason: StopReason) -> Value {
 }
 
 #[test]
-fn a_workspace_that_is_not_there_is_made_at_0_when_it_is_wanted_and_at_1_when_it_starts() {
+fn a_workspace_that_is_not_there_is_made_at_0_when_it_is_wanted() {
+    let spec = spec("i");
+    let plan = Wanted::of(&spec, "w").unwrap().want(None, &notes::want(5, "r"));
+    let Plan::Create(set) = plan else { panic!("{plan:?}") };
+    assert_eq!(set.spec.as_ref().unwrap().replicas, Some(0));
+    let annotations = set.metadata.annotations.as_ref().unwrap();
+    let note = annotations.get(names::WANTED).map(String::as_str);
+    assert_eq!(note, Some(r#"{"at_ms":5,"replica":"r"}"#));
+}
+
+#[test]
+fn a_late_start_brings_nothing_back_that_was_called_off() {
     let spec = spec("i");
     let wanted = Wanted::of(&spec, "w").unwrap();
-    for (plan, replicas, note) in [
-        (wanted.want(None, &notes::want(5, "r")), 0, Some(r#"{"at_ms":5,"replica":"r"}"#)),
-        (wanted.start(None), 1, None),
-    ] {
-        let Plan::Create(set) = plan else { panic!("{plan:?}") };
-        assert_eq!(set.spec.as_ref().unwrap().replicas, Some(replicas));
-        let annotations = set.metadata.annotations.as_ref().unwrap();
-        assert_eq!(annotations.get(names::WANTED).map(String::as_str), note);
+    let called_off = known("i", json!({}));
+    for known in [None, Some(&called_off)] {
+        assert_eq!(refusal(&wanted.start(known)), CauseCode::Conflict);
+        assert_eq!(refusal(&wanted.claim(known, "warm---t-x")), CauseCode::Conflict);
     }
+    let waits = known("i", annotated(names::WANTED, &notes::want(5, "r")));
+    let start = patch(wanted.start(Some(&waits)));
+    assert_eq!(start["metadata"]["resourceVersion"], "40", "it may be called off meanwhile");
 }
 
 #[test]
@@ -159,8 +169,14 @@ fn a_start_takes_back_all_that_was_written_of_the_last_one() {
 fn a_start_puts_the_template_as_it_is_now_in_the_place_of_the_one_before() {
     let spec = spec("new");
     let wanted = Wanted::of(&spec, "w").unwrap();
-    let old =
-        known("old", json!({ "spec": { "template": { "spec": { "nodeSelector": { "disk": "ssd" } } } } }));
+    let note = notes::want(5, "r");
+    let old = known(
+        "old",
+        json!({
+            "metadata": { "annotations": { names::WANTED: note } },
+            "spec": { "template": { "spec": { "nodeSelector": { "disk": "ssd" } } } },
+        }),
+    );
     let mut set = serde_json::to_value(&*old.set).unwrap();
     apply(&mut set, patch(wanted.start(Some(&old))));
     let (set, made) = (set, serde_json::to_value(&wanted.made).unwrap());
@@ -283,6 +299,7 @@ fn a_stop_leaves_a_newer_instance_alone_and_writes_down_why() {
     let asked = patch(stop(Some(&runs), Some(&pod()), &Stop::Asked));
     assert_eq!(asked["metadata"]["annotations"][names::STOPPED], json!("asked"));
     assert_eq!(asked["spec"], json!({ "replicas": 0 }));
+    assert_eq!(asked["metadata"]["resourceVersion"], "40", "another may have started it anew");
 
     let waits = known("i", annotated(names::WANTED, &notes::want(5, "r")));
     let cause = crate::testing::cause(CauseCode::QuotaExceeded);
@@ -297,14 +314,8 @@ fn a_stop_leaves_a_newer_instance_alone_and_writes_down_why() {
 fn a_claim_is_named_at_0_replicas_and_only_where_nothing_was_written_since() {
     let spec = spec("a");
     let wanted = Wanted::of(&spec, "w").unwrap();
-    let Plan::Create(made) = wanted.claim(None, "warm---t-x") else { panic!() };
-    let made = serde_json::to_value(made).unwrap();
-    assert_eq!(
-        (&made["spec"]["replicas"], &made["metadata"]["annotations"][names::CLAIMS]),
-        (&json!(0), &json!("warm---t-x"))
-    );
-
-    let named = patch(wanted.claim(Some(&known("a", json!({}))), "warm---t-x"));
+    let waits = known("a", annotated(names::WANTED, &notes::want(5, "r")));
+    let named = patch(wanted.claim(Some(&waits), "warm---t-x"));
     assert_eq!(named["metadata"]["resourceVersion"], "40");
     assert_eq!(named["spec"], json!({ "replicas": 0 }));
     for key in [names::WANTED, names::MARK, names::STOPPED, names::FAILED] {

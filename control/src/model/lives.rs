@@ -1,0 +1,194 @@
+//! What an Usher does while it lives: it begins, decides, probes, and writes down what it knows.
+
+use super::api::UseRecord;
+use super::replica::Replica;
+use super::world::{PATIENCE, Thing, World};
+use super::{Millis, Plant, Uses, instant, judge};
+use crate::state::{Effect, Outcome, Stage, State, Workspace};
+use crate::usage::{Document, Kept, Restored};
+use crate::work::Act;
+use crate::{Generation, Phase};
+use config::WorkspaceId;
+use std::collections::BTreeSet;
+use tokio_util::sync::CancellationToken;
+
+/// How often a record of use is written.
+const USE_EVERY: Millis = 60_000;
+/// How soon it is tried again.
+const USE_AGAIN: Millis = 5_000;
+
+impl World {
+    /// A life of a replica begins as a real one does: it reads all records, makes itself known, then looks.
+    pub(super) fn begin(&mut self, number: usize) {
+        if !self.reaches(number) {
+            return self.after(5_000, Thing::Begin(number));
+        }
+        let now = instant(self.now);
+        let (mut restored, mut ended) = (Restored::default(), Vec::new());
+        for index in self.api.standing_uses() {
+            let record = &self.api.uses[index];
+            for (id, kept) in record.document.workspaces(now) {
+                restored.learn(id, kept);
+            }
+            if record.document.last {
+                ended.push(record.name.clone());
+            }
+        }
+        let document = Document::of(restored.all(), [], now);
+        let replica = &mut self.replicas[number];
+        replica.life += 1;
+        let (life, name) = (replica.life, replica.name.clone());
+        *replica = Replica {
+            name: name.clone(),
+            life,
+            alive: true,
+            registered: true,
+            written: self.now,
+            lists: true,
+            use_position: 0,
+            clock_ms: replica.clock_ms,
+            leads: replica.leads,
+            hindered: std::mem::take(&mut replica.hindered),
+            state: State::new(super::settings(), restored, true),
+            ..Replica::new(number)
+        };
+        let registers = UseRecord { name, document, began: self.now, used: Uses::new() };
+        self.put_use(registers);
+        self.api.deleted_uses.extend(ended);
+        self.note(|| format!("replica {number} begins its life {life}"));
+        self.deliver_soon(number, 0);
+        self.deliver_soon(number, 1);
+        self.after(1_000, Thing::Tick(number, life));
+        self.after(USE_EVERY, Thing::Write(number, life));
+    }
+
+    pub(super) fn tick(&mut self, number: usize, life: u64) {
+        self.turn(number);
+        judge::queue(self, number);
+        // A real one looks each second. Where nothing is to be seen soon that would only take time.
+        let wait = |workspace: &Workspace| match &workspace.stage {
+            Stage::Ready(_) if workspace.marked.is_none() => 8_000,
+            Stage::Stopped | Stage::Failed { .. } => 20_000,
+            _ => 1_000,
+        };
+        let wait = self.replicas[number].state.workspaces.values().map(wait).min().unwrap_or(20_000);
+        self.after(wait, Thing::Tick(number, life));
+    }
+
+    /// What the control loop does when something came in.
+    pub(super) fn turn(&mut self, number: usize) {
+        let now = instant(self.now);
+        let ready = judge::ready(&self.replicas[number]);
+        let replica = &mut self.replicas[number];
+        let written = if self.plant == Plant::NoCutOff { self.now } else { replica.written };
+        replica.state.among_others(replica.leads, instant(written), now);
+        let (effects, rests) = replica.state.settle(now);
+        for ended in std::mem::take(&mut replica.state.news).ended {
+            ended.cancel();
+        }
+        if !rests {
+            self.wrong(format!("replica {number} comes to no decision"));
+        }
+        judge::routes(self, number, &ready);
+        judge::visits(self, number);
+        let life = self.replicas[number].life;
+        for effect in effects {
+            match effect {
+                Effect::Act { id, attempt, action } => {
+                    if let Some(act) = self.replicas[number].in_turn.begin(Act { id, attempt, action }) {
+                        self.send(number, act);
+                    }
+                }
+                Effect::Probe { id, generation, ended, .. } => {
+                    let lag = self.lag();
+                    self.after(lag, Thing::Reached(number, life, id, generation, ended));
+                }
+                Effect::AskBusy { .. } | Effect::Tail { .. } => {}
+            }
+        }
+    }
+
+    pub(super) fn reach(
+        &mut self,
+        number: usize,
+        life: u64,
+        id: WorkspaceId,
+        generation: Generation,
+        ended: CancellationToken,
+    ) {
+        if ended.is_cancelled() {
+            return;
+        }
+        let accepts = self.api.sets.get(&id).and_then(|set| set.pod());
+        let accepts = accepts.is_some_and(|pod| pod.accepts && super::is(&generation, pod.uid));
+        if !accepts {
+            return self.after(300, Thing::Reached(number, life, id, generation, ended));
+        }
+        self.replicas[number].state.conclude(Outcome::Reached { id, generation }, instant(self.now));
+        self.turn(number);
+    }
+
+    pub(super) fn document(&mut self, number: usize, last: bool) -> UseRecord {
+        let now = instant(self.now);
+        let replica = &self.replicas[number];
+        let all: BTreeSet<_> = replica.state.workspaces.keys().cloned().collect();
+        let entries = replica.state.entries(&all).into_iter();
+        let kept = entries.filter_map(|(id, entry)| Some((id, Kept::of(&entry?, now)?)));
+        let mut document = Document::of(kept, [], now);
+        (document.seen, document.last) = (replica.state.newest_mark(), last);
+        let (name, used) = (replica.name.clone(), replica.used.clone());
+        UseRecord { name, document, began: self.now, used }
+    }
+
+    pub(super) fn write(&mut self, number: usize, life: u64) {
+        let record = Box::new(self.document(number, false));
+        if !self.reaches(number) {
+            return self.after(PATIENCE * 3, Thing::Written(number, life, None));
+        }
+        let lag = self.lag();
+        self.after(lag, Thing::CommitUse(number, life, record));
+    }
+
+    pub(super) fn commit_use(&mut self, number: usize, life: u64, record: UseRecord) {
+        let began = record.began;
+        if self.now < self.down_until || self.now < self.frozen_until {
+            return self.after(PATIENCE * 3, Thing::Written(number, life, None));
+        }
+        self.put_use(record);
+        let lag = self.lag();
+        self.after(lag, Thing::Written(number, life, Some(began)));
+    }
+
+    pub(super) fn put_use(&mut self, record: UseRecord) {
+        self.api.deleted_uses.remove(&record.name);
+        self.api.uses.push(record);
+        for number in 0..self.replicas.len() {
+            self.deliver_soon(number, 1);
+        }
+    }
+
+    pub(super) fn written(&mut self, number: usize, life: u64, began: Option<Millis>) {
+        if let Some(began) = began {
+            self.replicas[number].written = began;
+        }
+        self.after(if began.is_some() { USE_EVERY } else { USE_AGAIN }, Thing::Write(number, life));
+        self.turn(number);
+    }
+
+    pub(super) fn use_it(&mut self, number: usize, life: u64, id: WorkspaceId, until: Millis) {
+        let replica = &mut self.replicas[number];
+        let Some(entry) = replica.state.entry(&id) else { return };
+        let Phase::Ready(route) = &entry.phase else { return };
+        if !replica.serves() || self.now > until {
+            return;
+        }
+        entry.activity.used_at(instant(self.now));
+        let runs = self.api.sets.get(&id).and_then(|set| set.pod());
+        if runs.is_some_and(|pod| super::is(&route.generation, pod.uid)) {
+            replica.used.insert((id.clone(), route.generation.clone()), self.now);
+        }
+        judge::serving(self, number);
+        let pause = self.chance.u64(5_000..45_000);
+        self.after(pause, Thing::Use { replica: number, life, workspace: id, until });
+    }
+}
