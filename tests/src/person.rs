@@ -143,6 +143,12 @@ impl Person {
         self.fetch(Method::POST, &format!("/.usher/{what}")).send().await
     }
 
+    /// Presses *Try again* on their waiting page.
+    pub async fn try_again(&self) -> Answer {
+        let retry = [("retry".to_owned(), "true".to_owned())];
+        self.fetch(Method::POST, "/.usher/start").form(&retry).send().await
+    }
+
     /// A WebSocket to a path of their own workspace, opened by its own page.
     pub async fn socket(&self, path: &str) -> Result<Socket, Box<Answer>> {
         let (host, origin) = (self.host(), self.client.origin(&self.host()));

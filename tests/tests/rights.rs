@@ -183,8 +183,7 @@ impl Trial<'_> {
                     return false;
                 }
                 if self.before.is_none() {
-                    let again = self.people[1].fetch(Method::POST, "/.usher/start");
-                    again.form(&[("retry".to_owned(), "true".to_owned())]).send().await;
+                    self.people[1].try_again().await;
                 }
                 *self.before.get_or_insert_with(|| now.clone()) != now
             }

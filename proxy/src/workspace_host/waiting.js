@@ -51,7 +51,10 @@ function show(status) {
   }
   for (const place of root.querySelectorAll("[data-position]")) text(place, String(status.position ?? ""));
   for (const place of root.querySelectorAll("[data-why]")) text(place, status.stopped?.detail ?? "");
-  for (const form of root.querySelectorAll("form")) form.hidden = !form.dataset.views.split(" ").includes(view);
+  for (const form of root.querySelectorAll("form")) {
+    const applies = form.dataset.views.split(" ").includes(view);
+    form.hidden = !applies || ("hindered" in form.dataset && !status.cause);
+  }
   showSteps(view);
   showCause(status.cause);
   showFacts(status);

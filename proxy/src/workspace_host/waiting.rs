@@ -210,11 +210,17 @@ impl Shown<'_> {
         let page = escape(self.page);
         let shown = self.view().name;
         html.push_str("<p class=\"alarm\" id=\"refused\" role=\"alert\" hidden></p>\n");
-        for (views, retry, words) in [("stopped stopping", false, "Start"), ("failed", true, "Try again")] {
-            let hidden = if views.split(' ').any(|view| view == shown) { "" } else { " hidden" };
+        // A start that is hindered may wait long before the cluster tries again by itself.
+        for (views, retry, words) in
+            [("stopped stopping", false, "Start"), ("failed starting", true, "Try again")]
+        {
+            let applies =
+                views.split(' ').any(|view| view == shown) && (!retry || self.status.cause.is_some());
+            let hidden = if applies { "" } else { " hidden" };
+            let hindered = if retry { " data-hindered" } else { "" };
             let _ = writeln!(
                 html,
-                "<form class=\"actions\" method=\"post\" action=\"/.usher/start\" data-views=\"{views}\"{hidden}>\
+                "<form class=\"actions\" method=\"post\" action=\"/.usher/start\" data-views=\"{views}\"{hindered}{hidden}>\
                  <input type=\"hidden\" name=\"retry\" value=\"{retry}\">\
                  <input type=\"hidden\" name=\"return\" value=\"{page}\">\
                  <button>{words}</button></form>"
@@ -333,7 +339,7 @@ mod tests {
             &[
                 "<p class=\"alarm\" id=\"cause\">It ended with &lt;code&gt; 1.</p>",
                 "<span id=\"hint\">Look at its output.</span> <code id=\"code\">crashed</code>",
-                "data-views=\"failed\"><input type=\"hidden\" name=\"retry\" value=\"true\">",
+                "data-views=\"failed starting\" data-hindered><input type=\"hidden\" name=\"retry\" value=\"true\">",
                 "data-views=\"stopped stopping\" hidden>",
                 "<details id=\"output\" open>",
                 "Traceback &lt;module&gt;",
@@ -362,6 +368,19 @@ mod tests {
             ["progress", "advice", "cause", "hint", "code", "refused", "elapsed", "template", "output", "log"]
         {
             assert!(SCRIPT.contains(&format!("at(\"{id}\")")), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_start_can_be_tried_again_where_something_hinders_it() {
+        let Phase::Failed { cause, .. } = failed(Instant::now()) else { panic!() };
+        for (trouble, hidden) in [(Some(cause), ""), (None, " hidden")] {
+            let phase = Phase::Starting { step: control::Step::Scheduling, trouble };
+            let html = shown(&status(Some(phase), None), true, "/");
+            assert!(
+                html.contains(&format!("data-views=\"failed starting\" data-hindered{hidden}>")),
+                "{html}"
+            );
         }
     }
 }

@@ -53,7 +53,7 @@ async fn a_start_that_a_broken_template_holds_up_goes_on_with_the_mended_one_whe
     alice.moved_to(&usher);
     await_phase(&alice, "starting").await;
     assert_eq!(pod_uid(&realm, "alice").await, before, "what is on its way is taken over as it is");
-    assert!(alice.press("start").await.status.is_success());
+    assert!(alice.try_again().await.status.is_success());
     await_phase(&alice, "ready").await;
     assert_ne!(pod_uid(&realm, "alice").await, before);
 }
