@@ -5,6 +5,7 @@ mod kubernetes;
 mod listeners;
 mod placeholder;
 mod quotas;
+mod routes;
 mod templates;
 
 pub use placeholder::PLACEHOLDERS;
@@ -57,6 +58,19 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
     let named_workspaces = named_workspaces(root, &declared);
     let defaults = root.table("workspaces", |table| templates::defaults(table, chosen));
     let templates = templates::templates(root, chosen, defaults.as_ref(), environment);
+    let routes = match &driver {
+        Some(Driver::Kubernetes(kubernetes)) => {
+            let under = routes::Under {
+                namespace: Some(&kubernetes.namespace),
+                domain: domain.as_ref(),
+                portal: portal.as_ref(),
+            };
+            routes::routes(root, &under, defaults.as_ref())
+        }
+        // After a finding they are read for their own mistakes.
+        None if chosen == DriverName::Kubernetes => routes::routes(root, &routes::Under::default(), None),
+        Some(Driver::Process) | None => Some(BTreeMap::new()),
+    };
     Some(Config {
         domain: domain?,
         portal: portal?,
@@ -72,6 +86,7 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
         quotas: quotas?,
         named_workspaces: named_workspaces?,
         templates: templates?,
+        routes: routes?,
         places: root.places("templates"),
     })
 }

@@ -2,12 +2,14 @@
 
 mod kubernetes;
 mod quota;
+mod route;
 
 pub use kubernetes::*;
 pub use quota::*;
+pub use route::*;
 
 use crate::expression::{Expression, RequestFacts, Subject};
-use crate::names::{HostName, QuotaName, TemplateName, WorkspaceName};
+use crate::names::{HostName, QuotaName, RouteName, TemplateName, WorkspaceName};
 use crate::places::Places;
 use crate::secret::Secret;
 use crate::values::{BadValue, Values};
@@ -48,6 +50,8 @@ pub struct Config {
     pub named_workspaces: BTreeMap<WorkspaceName, NamedWorkspace>,
     /// `[templates.NAME]`, with the defaults of `[workspaces]` filled in.
     pub templates: BTreeMap<TemplateName, Arc<Template>>,
+    /// `[routes.NAME]`, with the defaults of `[workspaces]` filled in.
+    pub routes: BTreeMap<RouteName, DeclaredRoute>,
     /// Where the keys of the templates stand, for what others find wrong with them.
     pub(crate) places: Places,
 }
@@ -195,7 +199,7 @@ impl Template {
     /// The first rule that fails or gives what its key does not take.
     pub fn evaluate(&self, subject: &Subject, request: &RequestFacts) -> Result<Values, BadValue> {
         match &self.runs {
-            Runs::Process(_) => Ok(Values::default()),
+            Runs::Process(_) | Runs::Existing(_) => Ok(Values::default()),
             Runs::Kubernetes(pods) => pods.evaluate(subject, request),
         }
     }
@@ -203,7 +207,7 @@ impl Template {
     /// Whether something of it is made for each user.
     pub fn has_rules(&self) -> bool {
         match &self.runs {
-            Runs::Process(_) => false,
+            Runs::Process(_) | Runs::Existing(_) => false,
             Runs::Kubernetes(pods) => pods.has_rules(),
         }
     }
@@ -216,6 +220,8 @@ pub enum Runs {
     Process(ProcessTemplate),
     /// For the driver `kubernetes`.
     Kubernetes(Box<PodTemplate>),
+    /// What a route leads to: it is not made, only woken.
+    Existing(ExistingObject),
 }
 
 /// How a template's workspaces run as processes.

@@ -1,8 +1,10 @@
 //! The names that everyone uses: labels, workspace names, host names.
 
 mod reserved;
+mod route;
 
 pub use reserved::RESERVED_LABELS;
+pub use route::RouteName;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,16 +22,25 @@ pub struct Label(Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkspaceName(Arc<str>);
 
-/// Which workspace: a user's label, and the name for all but their first.
+/// Which workspace: one of a user's, or what a route leads to, which is like a workspace that many share.
 ///
-/// Displays as its host label: `alice` or `gpu--alice`. It is the key of the table and of all records.
+/// It is the key of the table and of all records. A route's is never a user's, whatever labels users have: it
+/// displays as `route:docs`, a user's as its host label, `alice` or `gpu--alice`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WorkspaceId {
-    /// Whose workspace.
-    pub label: Label,
-    /// Which of theirs; `None` is the first one.
-    pub name: Option<WorkspaceName>,
+pub enum WorkspaceId {
+    /// A user's.
+    Own {
+        /// Whose workspace.
+        label: Label,
+        /// Which of theirs; `None` is the first one.
+        name: Option<WorkspaceName>,
+    },
+    /// What this route leads to.
+    Route(RouteName),
 }
+
+/// What the id of a route begins with: a colon stands in no label.
+const ROUTE: &str = "route:";
 
 /// The name of a template in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,13 +117,44 @@ impl WorkspaceName {
     }
 }
 impl WorkspaceId {
-    /// Parses what [`fmt::Display`] prints: `alice` or `gpu--alice`.
+    /// Parses what [`fmt::Display`] prints: `alice`, `gpu--alice` or `route:docs`.
     pub fn parse(text: &str) -> Result<Self, BadName> {
+        if let Some(route) = text.strip_prefix(ROUTE) {
+            return Ok(Self::Route(RouteName::parse(route)?));
+        }
         match text.split_once("--") {
             Some((name, label)) => {
-                Ok(Self { label: Label::parse(label)?, name: Some(WorkspaceName::parse(name)?) })
+                Ok(Self::Own { label: Label::parse(label)?, name: Some(WorkspaceName::parse(name)?) })
             }
-            None => Ok(Self { label: Label::parse(text)?, name: None }),
+            None => Ok(Self::Own { label: Label::parse(text)?, name: None }),
+        }
+    }
+    /// The label of the user whose it is; a route's is nobody's.
+    pub fn label(&self) -> Option<&Label> {
+        match self {
+            Self::Own { label, .. } => Some(label),
+            Self::Route(_) => None,
+        }
+    }
+    /// Which of its user's; `None` is the first one, or a route's.
+    pub fn name(&self) -> Option<&WorkspaceName> {
+        match self {
+            Self::Own { name, .. } => name.as_ref(),
+            Self::Route(_) => None,
+        }
+    }
+    /// The route that leads to it, if one does.
+    pub fn route(&self) -> Option<&RouteName> {
+        match self {
+            Self::Own { .. } => None,
+            Self::Route(route) => Some(route),
+        }
+    }
+    /// The host under which it is seen: `gpu--alice.lab.example.org`, `docs.lab.example.org`.
+    pub fn host(&self, domain: &str) -> String {
+        match self {
+            Self::Own { .. } => format!("{self}.{domain}"),
+            Self::Route(route) => format!("{route}.{domain}"),
         }
     }
 }
@@ -122,6 +164,17 @@ impl TemplateName {
         is_word(text)
             .then(|| Self(text.to_owned()))
             .ok_or_else(|| BadName::new("template name", text, WORD_RULE))
+    }
+    /// The name of what a route leads to: no template of the configuration has a colon in its name.
+    pub(crate) fn of_route(route: &RouteName) -> Self {
+        Self(format!("{ROUTE}{route}"))
+    }
+    /// The table of the configuration that says it: `templates.demo`, `routes.docs`.
+    pub fn table(&self) -> String {
+        match self.0.strip_prefix(ROUTE) {
+            Some(route) => format!("routes.{route}"),
+            None => format!("templates.{}", self.0),
+        }
     }
     /// The name as it stands in the configuration.
     pub fn as_str(&self) -> &str {
@@ -216,9 +269,10 @@ impl fmt::Display for HostName {
 }
 impl fmt::Display for WorkspaceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.name {
-            Some(name) => write!(f, "{name}--{}", self.label),
-            None => write!(f, "{}", self.label),
+        match self {
+            Self::Own { label, name: Some(name) } => write!(f, "{name}--{label}"),
+            Self::Own { label, name: None } => write!(f, "{label}"),
+            Self::Route(route) => write!(f, "{ROUTE}{route}"),
         }
     }
 }
@@ -283,15 +337,46 @@ mod tests {
     #[test]
     fn a_workspace_id_is_a_label_with_or_without_a_name() {
         let parsed = |text: &str| {
-            WorkspaceId::parse(text).map(|id| (id.name.map(|n| n.to_string()), id.label.to_string()))
+            WorkspaceId::parse(text)
+                .map(|id| (id.name().map(|n| n.to_string()), id.label().map(|l| l.to_string())))
         };
-        assert_eq!(parsed("alice"), Ok((None, "alice".into())));
-        assert_eq!(parsed("my-gpu--al-ice"), Ok((Some("my-gpu".into()), "al-ice".into())));
-        for bad in
-            ["", "--alice", "gpu--", "a--b--c", "a---b", "xn--alice", "8888--alice", "gpu--www", "a-b--"]
-        {
+        assert_eq!(parsed("alice"), Ok((None, Some("alice".into()))));
+        assert_eq!(parsed("my-gpu--al-ice"), Ok((Some("my-gpu".into()), Some("al-ice".into()))));
+        for bad in [
+            "",
+            "--alice",
+            "gpu--",
+            "a--b--c",
+            "a---b",
+            "xn--alice",
+            "8888--alice",
+            "gpu--www",
+            "a-b--",
+            "route:",
+        ] {
             assert!(parsed(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_routes_id_is_never_a_users_whatever_its_name() {
+        let (route, user) =
+            (WorkspaceId::parse("route:docs-2").unwrap(), WorkspaceId::parse("docs-2").unwrap());
+        assert_ne!(route, user);
+        assert_eq!((route.label(), route.name()), (None, None));
+        assert_eq!(route.route().map(RouteName::as_str), Some("docs-2"));
+        assert_eq!(route.to_string(), "route:docs-2");
+        assert_eq!(route.host("lab.test"), user.host("lab.test"));
+        // An operator may take what no user is given.
+        assert!(WorkspaceId::parse("route:www").is_ok());
+        for bad in
+            ["route:", "route:a--b", "route:gpu--alice", "route:1a", "route:A", "route:route:a", "Route:a"]
+        {
+            assert!(WorkspaceId::parse(bad).is_err(), "{bad}");
+        }
+        let template = TemplateName::of_route(route.route().unwrap());
+        assert!(TemplateName::parse(template.as_str()).is_err(), "{template}");
+        assert_eq!(template.table(), "routes.docs-2");
     }
 
     #[test]
@@ -350,7 +435,7 @@ mod tests {
             name in "[a-z][a-z0-9]{0,6}(-[a-z0-9]{1,7})?", label in "[a-z][a-z0-9]{0,9}(-[a-z0-9]{1,9}){0,2}",
         ) {
             if let (Ok(name), Ok(label)) = (WorkspaceName::parse(&name), Label::parse(&label)) {
-                let id = WorkspaceId { label, name: Some(name) };
+                let id = WorkspaceId::Own { label, name: Some(name) };
                 prop_assert_eq!(WorkspaceId::parse(&id.to_string()), Ok(id));
             }
         }

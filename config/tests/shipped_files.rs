@@ -44,11 +44,12 @@ fn values(text: &str) -> BTreeMap<String, toml::Value> {
 }
 
 fn flatten(path: &str, value: toml::Value, found: &mut BTreeMap<String, toml::Value>) {
-    const BY_NAME: [&str; 10] = [
+    const BY_NAME: [&str; 11] = [
         "quotas",
         "quotas.NAME.each",
         "quotas.NAME.all",
         "named_workspaces",
+        "routes",
         "templates",
         "templates.NAME.environment",
         "templates.NAME.resources",
@@ -186,6 +187,11 @@ fn shows_its_default(
     let is_left_out = !table.is_empty() && !set.keys().any(|other| other.starts_with(&format!("{table}.")));
     match key.default {
         KeyDefault::Required if is_left_out => {}
+        // Routes are shown, and none is set.
+        KeyDefault::Value(default) if is_left_out && key.path.starts_with("routes.") => {
+            let default = values(&format!("it = {default}")).remove("it");
+            assert_eq!(all.get(key.path), default.as_ref(), "{}", key.path);
+        }
         KeyDefault::Required => assert!(set.contains_key(key.path), "{} is required", key.path),
         KeyDefault::Value(_) if key.path == "driver" => {
             assert_eq!(set.get(key.path).and_then(toml::Value::as_str), Some(driver.to_string().as_str()));
@@ -198,7 +204,8 @@ fn shows_its_default(
         KeyDefault::Otherwise(text) => {
             assert!(!set.contains_key(key.path), "{} is commented out", key.path);
             if text == "as in [workspaces]" {
-                let shared = key.path.replace("templates.NAME", "workspaces");
+                let shared =
+                    key.path.replace("templates.NAME", "workspaces").replace("routes.NAME", "workspaces");
                 assert_eq!(all.get(key.path), all.get(&shared), "{}", key.path);
             }
         }

@@ -126,6 +126,10 @@ codes! {
     NamespaceMissing,
     /// It has an address that Usher may not dial.
     AddressRefused,
+    /// What the route leads to is not there.
+    ObjectMissing,
+    /// Who made what the route leads to has not agreed that it is woken.
+    NotOptedIn,
 }
 
 /// What is always true of a cause; a [`Cause`] says more where more is known.
@@ -143,6 +147,11 @@ impl CauseCode {
     /// The stable text.
     pub fn as_str(self) -> &'static str {
         self.words().name
+    }
+
+    /// Whether it is of what a route leads to, as its maker left it: nothing was started.
+    pub(crate) fn is_of_object(self) -> bool {
+        matches!(self, Self::ObjectMissing | Self::NotOptedIn)
     }
 
     /// Whether it is of the moment and of all: nothing that a workspace can help, and nothing to count against it.

@@ -2,6 +2,7 @@
 
 use crate::control_loop::{ControlLoop, Others, Sources};
 use crate::metrics::Metrics;
+use crate::peers::SeenMarks;
 use crate::sessions::{Keeper, Limits};
 use crate::state::{Settings, State};
 use crate::work::Probes;
@@ -12,7 +13,6 @@ use config::Config;
 use futures_util::StreamExt;
 use prometheus::Registry;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -71,11 +71,12 @@ impl Control {
             Keeper::new(records.clone(), limits, loaded.sessions.clone(), metrics.clone()).await?;
         let (workspaces, publisher, requests) = table::table(driver.clone());
         let (written, followed) = watch::channel(clock::now());
+        let (seen, marks) = watch::channel(SeenMarks::default());
         let others = shared.as_ref().map(|shared| Others {
             news: usage::others(&*records, name.clone(), sessions.clone()),
             leads: shared.leads.clone(),
             written: followed,
-            seen: Arc::new(AtomicU64::new(0)),
+            seen,
         });
         let mut use_kept = usage::Keeper {
             records: records.clone(),
@@ -84,7 +85,7 @@ impl Control {
             name,
             version: loaded.version,
             every: shared.as_ref().map_or(usage::EVERY, |shared| shared.use_every),
-            seen: others.as_ref().map(|others| others.seen.clone()),
+            seen: others.is_some().then_some(marks),
             written,
         };
         if shared.is_some() {
@@ -100,6 +101,7 @@ impl Control {
             shutdown: shutdown.clone(),
         };
         let control_loop = ControlLoop::new(state, publisher, driver, Probes::real(), metrics);
+        let followed = config.clone();
         let limits = WatchStream::new(config).map(move |config| Limits::of(&config, late)).boxed();
         let tickets = Tickets::new(records.clone());
         let (swept, ended, stopped) = (tickets.clone(), shutdown.clone(), shutdown.clone());
@@ -111,7 +113,7 @@ impl Control {
             };
             tokio::try_join!(control_loop.run(sources), keeper.run(limits, shutdown), aside).map(drop)
         });
-        let users = Users::new(records);
+        let users = Users::new(records, followed);
         Ok(Self { workspaces, sessions, users, tickets, running })
     }
 }

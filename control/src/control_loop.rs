@@ -1,7 +1,7 @@
 //! The control loop: takes in what happens, decides, publishes, and has it done. The only writer of the table.
 
 use crate::metrics::Metrics;
-use crate::peers::PeerNews;
+use crate::peers::{PeerNews, SeenMarks};
 use crate::state::{Effect, Note, Outcome, Settings, State};
 use crate::table::{Publisher, Request, Table};
 use crate::work::{Probes, Work};
@@ -11,7 +11,6 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Release};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinError;
@@ -64,7 +63,7 @@ pub(crate) struct Others {
     /// When this Usher last told the others what it knows.
     pub(crate) written: watch::Receiver<Instant>,
     /// The number of the newest mark that is taken in.
-    pub(crate) seen: Arc<AtomicU64>,
+    pub(crate) seen: watch::Sender<SeenMarks>,
 }
 
 impl Others {
@@ -121,7 +120,7 @@ impl ControlLoop {
             }
             self.turn(now);
             if let Some(others) = &sources.others {
-                others.seen.store(self.state.newest_mark(), Release);
+                others.seen.send_if_modified(|seen| self.state.tell_marks(seen));
             }
         }
     }

@@ -97,6 +97,19 @@ pub enum Action {
     Nudge(StartSpec),
 }
 
+impl Action {
+    /// Which workspace it is about.
+    pub fn id(&self) -> &WorkspaceId {
+        match self {
+            Self::Want(spec) | Self::Start(spec) | Self::Nudge(spec) => &spec.id,
+            Self::Mark { id, .. }
+            | Self::Unmark { id, .. }
+            | Self::Stop { id, .. }
+            | Self::Delete { id, .. } => id,
+        }
+    }
+}
+
 /// Why a workspace is ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
@@ -194,6 +207,9 @@ pub struct Observed {
     pub grant: Grant,
     /// How far it is.
     pub phase: ObservedPhase,
+    /// The members of what runs, where it can have several; empty = it is one. Of members that come and go it stays
+    /// the same instance, and the address in [`ObservedPhase::Running`] is that of one that serves, if one does.
+    pub members: Vec<Member>,
     /// The first half of a stop, while it stands.
     pub mark: Option<Mark>,
     /// Why it was last stopped, if that was written down.
@@ -209,8 +225,19 @@ impl Observed {
         grant: Grant,
         phase: ObservedPhase,
     ) -> Self {
-        Self { id, owner, template, grant, phase, mark: None, stopped: None }
+        Self { id, owner, template, grant, phase, members: Vec::new(), mark: None, stopped: None }
     }
+}
+
+/// One of several that together are an instance: traffic may go to any of them, and ends with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Which, as [`Generation`] says: connections are pooled under it.
+    pub generation: Generation,
+    /// Where.
+    pub address: Address,
+    /// Whether it takes new traffic. One that does not keeps what it has until it is gone.
+    pub serves: bool,
 }
 
 /// How far a driver sees a workspace to be.

@@ -13,6 +13,7 @@ mod board;
 mod client;
 pub(crate) mod demand;
 mod driver;
+mod existing;
 mod fit;
 mod fold;
 mod judge;
@@ -40,6 +41,7 @@ pub use warm::WarmMetrics;
 pub use watch::{Seen, Selection, watch};
 
 use config::{Config, Kubernetes};
+use existing::Existing;
 use fold::Fold;
 use listen::Watches;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -60,7 +62,7 @@ pub struct KubernetesSettings {
     pub records_namespace: String,
     /// The name of this Usher: see [`replica_name`].
     pub replica: String,
-    /// Its templates say which warm workspaces are kept.
+    /// Its templates say which warm workspaces are kept; its routes, as they are now, which objects of others are woken.
     pub config: Receiver<Arc<Config>>,
     /// What is counted of these.
     pub warm: WarmMetrics,
@@ -76,6 +78,7 @@ struct Inner {
     kubernetes: Kubernetes,
     replica: String,
     fold: Mutex<Fold>,
+    existing: Existing,
     /// Wakes the task that hears: a write was answered.
     woken: Notify,
     /// Counts what was told.
@@ -111,6 +114,7 @@ impl KubernetesDriver {
         let inner = Arc::new(Inner {
             client: client.clone(),
             fold: Mutex::new(Fold::new(kubernetes.clone())),
+            existing: Existing::new(&config.borrow()),
             kubernetes,
             replica,
             woken: Notify::new(),
@@ -123,9 +127,11 @@ impl KubernetesDriver {
         let keeper = Self { inner: inner.clone() };
         let running = tokio::spawn(async move {
             let _breaks = breaks;
+            let existing = listening.clone();
             let listen = shutdown.run_until_cancelled(listen::listen(listening, watches));
+            let listen_aside = shutdown.run_until_cancelled(existing::listen(&existing));
             let keep = shutdown.run_until_cancelled(warm::keep(keeper, config));
-            tokio::join!(lease.run(shutdown.clone()), listen, keep);
+            tokio::join!(lease.run(shutdown.clone()), listen, listen_aside, keep);
         });
         (Arc::new(Self { inner }), running)
     }

@@ -38,8 +38,8 @@ pub use cause::{Cause, CauseCode, CauseWords};
 pub use control::{Control, StartError};
 pub use control_loop::LoopError;
 pub use driver::{
-    Action, Address, Driver, Event, Generation, Mark, Observed, ObservedPhase, Order, Shared, StartSpec,
-    Step, Stop, Trouble, Weight,
+    Action, Address, Driver, Event, Generation, Mark, Member, Observed, ObservedPhase, Order, Shared,
+    StartSpec, Step, Stop, Trouble, Weight,
 };
 pub use grant::Grant;
 pub use kubernetes::judge as judge_templates;
@@ -51,6 +51,6 @@ pub use records::redb::{RedbRecords, StoreOpenError};
 pub use records::secrets::SecretRecords;
 pub use records::{Change, Kind, Record, RecordError, Records, Version};
 pub use sessions::{LastUse, NewSession, Session, SessionId, Sessions};
-pub use table::{Entry, Phase, Route, StopReason, Terms, Wake, WakeRefused, WhyAlive, Workspaces};
+pub use table::{Entry, Part, Phase, Route, StopReason, Terms, Wake, WakeRefused, WhyAlive, Workspaces};
 pub use tickets::Tickets;
 pub use users::{Identity, LastSeen, User, Users};

@@ -3,9 +3,13 @@
 //! Each Usher writes down, at most once in a while, the last use of all workspaces as it knows it and the newest
 //! mark that it has seen. A marked workspace is stopped only when all have written since they saw the mark: whoever
 //! knows of a newer use takes the mark back before.
+//!
+//! The marks of users' workspaces are told in one order, so one number says which of them were seen. What routes lead to
+//! is watched apart, object by object: of each the newest mark is told.
 
 use crate::usage::Kept;
 use config::WorkspaceId;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -15,24 +19,69 @@ pub(crate) const GONE: Duration = Duration::from_secs(300);
 /// and will stop what is used through it alone.
 pub(crate) const CUT_OFF: Duration = Duration::from_secs(240);
 
+/// Which marks an Usher has seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SeenMarks {
+    /// The number of the newest one of a user's workspace: all before it were seen.
+    #[serde(default, rename = "seen")]
+    newest: u64,
+    /// The number of the newest one of what each route leads to, by the route's id.
+    #[serde(default, rename = "seen_of_routes", skip_serializing_if = "BTreeMap::is_empty")]
+    of_routes: BTreeMap<String, u64>,
+}
+
+impl SeenMarks {
+    /// One was seen.
+    pub(crate) fn note(&mut self, id: &WorkspaceId, mark: u64) {
+        let newest = match id {
+            WorkspaceId::Own { .. } => &mut self.newest,
+            WorkspaceId::Route(_) => self.of_routes.entry(id.to_string()).or_default(),
+        };
+        *newest = (*newest).max(mark);
+    }
+
+    fn has(&self, id: &WorkspaceId, mark: u64) -> bool {
+        let newest = match id {
+            WorkspaceId::Own { .. } => Some(&self.newest),
+            WorkspaceId::Route(_) => self.of_routes.get(&id.to_string()),
+        };
+        newest.is_some_and(|newest| *newest >= mark)
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.newest = self.newest.max(other.newest);
+        for (id, mark) in other.of_routes {
+            let newest = self.of_routes.entry(id).or_default();
+            *newest = (*newest).max(mark);
+        }
+    }
+}
+
+/// Of users' workspaces alone.
+impl From<u64> for SeenMarks {
+    fn from(newest: u64) -> Self {
+        Self { newest, ..Self::default() }
+    }
+}
+
 /// What is known of the others.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
     /// Whether this Usher is the one that stops what is idle.
     pub(crate) leads: bool,
-    /// The number of the newest mark that was seen here.
-    pub(crate) seen: u64,
+    /// The marks that were seen here.
+    pub(crate) seen: SeenMarks,
     /// Whether this Usher could not tell the others for [`CUT_OFF`], and serves nobody.
     pub(crate) cut_off: bool,
-    /// The number of the newest mark that this Usher told, and heard itself tell.
-    echo: u64,
+    /// The marks that this Usher told to have seen, and heard itself tell.
+    echo: SeenMarks,
     others: BTreeMap<String, Peer>,
 }
 
 #[derive(Debug)]
 struct Peer {
     heard: Instant,
-    seen: u64,
+    seen: SeenMarks,
 }
 
 /// What is heard of the others.
@@ -40,8 +89,8 @@ struct Peer {
 pub(crate) enum PeerNews {
     /// One wrote.
     Told(Told),
-    /// What this Usher wrote itself, with the number of the newest mark that it had seen.
-    Echo(u64),
+    /// What this Usher wrote itself, with the marks that it had seen.
+    Echo(SeenMarks),
 }
 
 /// What one of the others wrote down.
@@ -49,8 +98,8 @@ pub(crate) enum PeerNews {
 pub(crate) struct Told {
     /// Its name.
     pub(crate) name: String,
-    /// The number of the newest mark that it had seen.
-    pub(crate) seen: u64,
+    /// The marks that it had seen.
+    pub(crate) seen: SeenMarks,
     /// Whether it told this when it ended: nobody waits for it any more.
     pub(crate) last: bool,
     /// Use as it knew it then.
@@ -64,8 +113,8 @@ impl Peers {
     }
 
     /// One of the others wrote.
-    pub(crate) fn heard(&mut self, name: &str, seen: u64, now: Instant) {
-        self.others.insert(name.to_owned(), Peer { heard: now, seen });
+    pub(crate) fn heard(&mut self, name: &str, seen: impl Into<SeenMarks>, now: Instant) {
+        self.others.insert(name.to_owned(), Peer { heard: now, seen: seen.into() });
     }
 
     /// One of the others ended.
@@ -74,8 +123,8 @@ impl Peers {
     }
 
     /// This Usher heard what it wrote itself, and so everything that any other wrote before.
-    pub(crate) fn echo(&mut self, seen: u64) {
-        self.echo = self.echo.max(seen);
+    pub(crate) fn echo(&mut self, seen: impl Into<SeenMarks>) {
+        self.echo.merge(seen.into());
     }
 
     /// Forgets those that were not heard for [`GONE`]; tells whether there were any.
@@ -87,9 +136,9 @@ impl Peers {
 
     /// Whether all have told what they know since they saw this mark: the others that are not gone, and this Usher
     /// itself, or one that began to serve a moment ago might not have been heard of yet.
-    pub(crate) fn have_seen(&self, mark: u64, now: Instant) -> bool {
+    pub(crate) fn have_seen(&self, id: &WorkspaceId, mark: u64, now: Instant) -> bool {
         let lives = |peer: &&Peer| now.saturating_duration_since(peer.heard) < GONE;
-        self.echo >= mark && self.others.values().filter(lives).all(|peer| peer.seen >= mark)
+        self.echo.has(id, mark) && self.others.values().filter(lives).all(|peer| peer.seen.has(id, mark))
     }
 }
 
@@ -101,25 +150,44 @@ mod tests {
     fn a_mark_is_seen_when_all_that_live_have_told_so() {
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let alice = WorkspaceId::parse("alice").unwrap();
         let mut peers = Peers::default();
-        assert!(!peers.have_seen(7, at(0)), "who is there is not known before it hears itself");
+        assert!(!peers.have_seen(&alice, 7, at(0)), "who is there is not known before it hears itself");
         peers.echo(7);
         peers.echo(6);
-        assert!(peers.have_seen(7, at(0)), "nobody else is there");
+        assert!(peers.have_seen(&alice, 7, at(0)), "nobody else is there");
         peers.heard("b", 7, at(0));
         peers.heard("c", 6, at(10));
-        assert!(!peers.have_seen(7, at(20)), "c has not");
+        assert!(!peers.have_seen(&alice, 7, at(20)), "c has not");
         peers.heard("c", 7, at(30));
-        assert!(peers.have_seen(7, at(40)));
-        assert!(!peers.have_seen(8, at(40)));
+        assert!(peers.have_seen(&alice, 7, at(40)));
+        assert!(!peers.have_seen(&alice, 8, at(40)));
         peers.echo(8);
         peers.heard("b", 8, at(60));
-        assert!(!peers.have_seen(8, at(329)), "c may only be slow");
-        assert!(peers.have_seen(8, at(330)), "c is gone");
+        assert!(!peers.have_seen(&alice, 8, at(329)), "c may only be slow");
+        assert!(peers.have_seen(&alice, 8, at(330)), "c is gone");
         peers.heard("c", 0, at(400));
-        assert!(!peers.have_seen(8, at(400)), "c is back");
+        assert!(!peers.have_seen(&alice, 8, at(400)), "c is back");
         peers.left("c");
-        assert!(peers.have_seen(8, at(400)));
+        assert!(peers.have_seen(&alice, 8, at(400)));
         assert!(peers.forget_silent(at(400)) && !peers.forget_silent(at(400)), "b is gone");
+    }
+    #[test]
+    fn a_mark_of_a_route_is_seen_by_who_has_seen_that_one_and_no_newer_mark_of_others_tells_it() {
+        let now = Instant::now();
+        let id = |text| WorkspaceId::parse(text).unwrap();
+        let (alice, docs, wiki) = (id("alice"), id("route:docs"), id("route:wiki"));
+        let mut own = SeenMarks::from(100);
+        own.note(&docs, 50);
+        let mut peers = Peers::default();
+        peers.echo(own.clone());
+        peers.heard("b", 100, now);
+        assert!(peers.have_seen(&alice, 100, now));
+        assert!(!peers.have_seen(&docs, 50, now), "b has not");
+        let json = serde_json::to_value(&own).unwrap();
+        assert_eq!(json, serde_json::json!({ "seen": 100, "seen_of_routes": { "route:docs": 50 } }));
+        peers.heard("b", serde_json::from_value::<SeenMarks>(json).unwrap(), now);
+        assert!(peers.have_seen(&docs, 50, now) && !peers.have_seen(&docs, 51, now));
+        assert!(!peers.have_seen(&wiki, 1, now) && !peers.have_seen(&alice, 101, now));
     }
 }

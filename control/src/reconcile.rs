@@ -6,7 +6,7 @@ mod quota;
 
 use crate::peers::Peers;
 use crate::state::{Busy, How, Place, Ready, Stage, Starting, State, Stopping, Want, Workspace};
-use crate::{Identity, Step, StopReason};
+use crate::{CauseCode, Identity, Step, StopReason, Trouble};
 use config::{Runs, Template, WorkspaceId};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -137,7 +137,10 @@ fn unwritten(id: &WorkspaceId, want: &Want, now: Instant) -> Option<Decision> {
 
 fn on_the_way(id: &WorkspaceId, starting: &Starting, now: Instant) -> Option<Decision> {
     let (patience, _) = patience(&starting.template, starting.step);
-    if now >= starting.progress + patience {
+    // What a route leads to may be out of sight by itself: nothing is known of it then.
+    let unseen = |trouble: &Trouble| trouble.cause.code == CauseCode::ClusterUnreachable;
+    let seen = !starting.trouble.as_ref().is_some_and(unseen);
+    if seen && now >= starting.progress + patience {
         Some(Decision::TimeOut(id.clone()))
     } else if !starting.taken && starting.again_at.is_some_and(|at| now >= at) {
         Some(Decision::StartAgain(id.clone()))
@@ -153,6 +156,8 @@ pub(crate) fn patience(template: &Template, step: Step) -> (Duration, &'static s
     match (&template.runs, step) {
         (Runs::Kubernetes(pod), Step::Scheduling) => (pod.schedule_timeout, "schedule_timeout"),
         (Runs::Kubernetes(pod), Step::Pulling) => (pod.pull_timeout, "pull_timeout"),
+        (Runs::Existing(object), Step::Scheduling) => (object.schedule_timeout, "schedule_timeout"),
+        (Runs::Existing(object), Step::Pulling) => (object.pull_timeout, "pull_timeout"),
         _ => (template.start_timeout, "start_timeout"),
     }
 }
@@ -180,7 +185,7 @@ fn in_use(
     match workspace.marked {
         Some(_) if !over => Some(Decision::Unmark(id.clone())),
         Some(marked) if leads && now >= marked.since + LOOK_AGAIN => {
-            let all = state.peers.as_ref().is_none_or(|peers| peers.have_seen(marked.mark.number, now));
+            let all = state.peers.as_ref().is_none_or(|peers| peers.have_seen(id, marked.mark.number, now));
             all.then(|| Decision::Reap(id.clone()))
         }
         Some(_) => None,

@@ -6,6 +6,7 @@
 mod apply;
 mod demands;
 mod fold;
+mod instance;
 mod others;
 mod outcomes;
 mod requests;
@@ -15,9 +16,7 @@ mod stage;
 pub(crate) use apply::Effect;
 pub(crate) use demands::Demands;
 pub(crate) use outcomes::Outcome;
-pub(crate) use stage::{
-    Busy, How, Instance, Marked, Place, Ready, Stage, Starting, Stopping, Then, Unasked, Want,
-};
+pub(crate) use stage::{Busy, How, Marked, Place, Ready, Stage, Starting, Stopping, Then, Unasked, Want};
 
 use crate::peers::Peers;
 use crate::reconcile::backoff;
@@ -45,9 +44,12 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn of(config: &config::Config) -> Self {
+        let of_routes =
+            config.routes.values().map(|route| (route.template.name.clone(), route.template.clone()));
+        let templates = config.templates.clone().into_iter().chain(of_routes).collect();
         Self {
             domain: config.domain.to_string(),
-            templates: config.templates.clone(),
+            templates,
             concurrent: config.spawn.concurrent,
             queue: config.spawn.queue,
             quotas: config.quotas.clone(),
@@ -197,6 +199,7 @@ impl Workspace {
                 address: ready.address.clone(),
                 template: ready.template.clone(),
                 ended: ready.instance.ended.clone(),
+                parts: ready.instance.parts().collect(),
             }),
             Stage::Stopping(stopping) => match &stopping.then {
                 // The failure is what people have to know; that its remains are being cleared is not.
@@ -344,7 +347,7 @@ impl Cause {
         Self {
             code: CauseCode::TemplateGone,
             detail: "This workspace's template is not offered any more; its files are kept.".to_owned(),
-            hint: format!("put [templates.{template}] back, or delete the workspace"),
+            hint: format!("put [{}] back, or delete the workspace", template.table()),
         }
     }
 

@@ -1,15 +1,18 @@
 //! The one table: written by the control loop, read by every request without a lock.
 
+mod route;
+
+pub use route::{Part, Route};
+
 use crate::reconcile::idle;
-use crate::{Activity, Address, Cause, Driver, Generation, Grant, Identity, OverQuota, Step};
+use crate::{Activity, Cause, Driver, Grant, Identity, OverQuota, Step};
 use arc_swap::ArcSwap;
-use config::{Template, TemplateName, WorkspaceId};
+use config::{TemplateName, WorkspaceId};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio_util::sync::CancellationToken;
 
 /// One workspace as published. Replaced whole, never changed in place (but for the counters in `activity`).
 #[derive(Debug, Clone)]
@@ -158,19 +161,6 @@ impl Phase {
             Self::Failed { .. } => "failed",
         }
     }
-}
-
-/// The way to a ready workspace.
-#[derive(Debug, Clone)]
-pub struct Route {
-    /// Which instance; upstream connections are pooled under it.
-    pub generation: Generation,
-    /// Where.
-    pub address: Address,
-    /// The template that this instance was started from.
-    pub template: Arc<Template>,
-    /// Cancelled when this instance takes no more traffic: tunnels close with 4503.
-    pub ended: CancellationToken,
 }
 
 /// Why a ready workspace is not stopped, and when it will be.

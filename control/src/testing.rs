@@ -27,7 +27,10 @@ pub(crate) fn id(text: &str) -> WorkspaceId {
 
 /// The owner of the workspaces under the label of this id.
 pub(crate) fn owner(id: &WorkspaceId) -> Identity {
-    Identity { issuer: "test".to_owned(), subject: id.label.to_string() }
+    match id.route() {
+        Some(route) => Identity::of_route(route),
+        None => Identity { issuer: "test".to_owned(), subject: id.label().unwrap().to_string() },
+    }
 }
 
 pub(crate) fn idle() -> Idle {

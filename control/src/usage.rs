@@ -10,7 +10,7 @@ mod document;
 
 pub(crate) use document::Document;
 
-use crate::peers::{PeerNews, Told};
+use crate::peers::{PeerNews, SeenMarks, Told};
 use crate::reconcile::idle;
 use crate::sessions::{SessionAge, ShortName};
 use crate::table::Elsewhere;
@@ -23,7 +23,6 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Acquire};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -166,8 +165,8 @@ pub(crate) struct Keeper {
     /// The version to replace.
     pub(crate) version: Option<Version>,
     pub(crate) every: Duration,
-    /// Where there are others: the number of the newest mark that the control loop has seen.
-    pub(crate) seen: Option<Arc<AtomicU64>>,
+    /// Where there are others: the marks that the control loop has seen.
+    pub(crate) seen: Option<watch::Receiver<SeenMarks>>,
     /// When it was last written.
     pub(crate) written: watch::Sender<Instant>,
 }
@@ -217,7 +216,7 @@ impl Keeper {
 
     fn document(&self, last: bool) -> Document {
         // Before the uses are looked at, so that what is told is at least as new as the mark.
-        let seen = self.seen.as_ref().map_or(0, |seen| seen.load(Acquire));
+        let seen = self.seen.as_ref().map(|seen| seen.borrow().clone()).unwrap_or_default();
         let now = clock::now();
         let workspaces = self.workspaces.all();
         let kept = workspaces.iter().filter_map(|entry| Some((entry.id.clone(), Kept::of(entry, now)?)));
@@ -284,7 +283,7 @@ fn told(record: &Record, sessions: &Sessions, now: Instant) -> Told {
     sessions.learn(&document.sessions(now).collect());
     Told {
         name: record.name.clone(),
-        seen: document.seen,
+        seen: document.seen.clone(),
         last: document.last,
         uses: document.workspaces(now).collect(),
     }

@@ -3,9 +3,10 @@
 use crate::hash;
 use crate::sessions::document::SubjectDocument;
 use crate::{Kind, Record, RecordError, Records};
-use config::{Label, Subject};
+use config::{Config, Label, RouteName, Subject};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// The longest label that [`Label::parse`] accepts.
 const LABEL_MAX: usize = 30;
@@ -25,6 +26,20 @@ pub struct Identity {
 impl Identity {
     /// The issuer of identities of the development login.
     pub const DEVELOPMENT: &'static str = "usher:development";
+    /// The issuer of what owns the things that routes lead to. No login gives it: a provider's is an address, and
+    /// [`Users::enter`] lets nobody in with it.
+    const ROUTE: &'static str = "usher:route";
+
+    /// Whose what a route leads to is: nobody's who could log in.
+    pub fn of_route(route: &RouteName) -> Self {
+        Self { issuer: Self::ROUTE.to_owned(), subject: route.to_string() }
+    }
+
+    /// Whether it is what [`Identity::of_route`] makes of this route.
+    pub fn is_of_route(&self, route: &RouteName) -> bool {
+        self.issuer == Self::ROUTE && self.subject == route.as_str()
+    }
+
     /// The name of this identity's records: a hash that cannot be confused between issuer and subject.
     pub fn key(&self) -> String {
         hash::text(&self.digest())
@@ -78,15 +93,19 @@ pub struct LastSeen {
 /// a development user left (a workspace `alice`) stays theirs: the control loop and the driver refuse it to the
 /// real `alice` until an operator deletes it. So a machine that has served the development login should begin
 /// with an empty state folder when it turns to real ones.
+///
+/// The name of a route is nobody's label. Who had it before the route was declared keeps it, and so their files: their
+/// first workspace is out of reach until the route has another name, and a warning says so when they log in.
 #[derive(Clone)]
 pub struct Users {
     records: Arc<dyn Records>,
+    config: watch::Receiver<Arc<Config>>,
 }
 
 impl Users {
-    /// Over these records.
-    pub fn new(records: Arc<dyn Records>) -> Self {
-        Self { records }
+    /// Over these records; labels are kept from users as the newest configuration says.
+    pub fn new(records: Arc<dyn Records>, config: watch::Receiver<Arc<Config>>) -> Self {
+        Self { records, config }
     }
 
     /// The user with this identity; if new, one that claims `wanted` as label.
@@ -96,9 +115,22 @@ impl Users {
     /// get the same answer.
     ///
     /// # Errors
-    /// The store fails.
+    /// The store fails; or the identity is one that no login may give.
     pub async fn enter(&self, identity: &Identity, wanted: &str) -> Result<(User, Label), RecordError> {
+        if identity.issuer == Identity::ROUTE {
+            return Err(RecordError::Store(format!(
+                "a login gave the issuer {}, which is usher's own",
+                Identity::ROUTE
+            )));
+        }
         if let Some(known) = self.known(identity).await? {
+            if self.is_a_route(&known.1) {
+                let label = known.1.as_str();
+                tracing::warn!(
+                    user.label = label,
+                    "a route has the label of a user, who cannot reach their first workspace"
+                );
+            }
             return Ok(known);
         }
         let label = self.claim(identity, wanted).await?;
@@ -174,7 +206,14 @@ impl Users {
         Err(RecordError::Store(format!("every label for {wanted:?} is taken")))
     }
 
+    fn is_a_route(&self, label: &Label) -> bool {
+        self.config.borrow().routes.contains_key(label.as_str())
+    }
+
     async fn claim_one(&self, identity: &Identity, label: &Label) -> Result<bool, RecordError> {
+        if self.is_a_route(label) {
+            return Ok(false);
+        }
         let real = label.as_str();
         let name = if identity.is_development() {
             if self.records.get(Kind::Label, real).await?.is_some() {
@@ -246,7 +285,17 @@ mod tests {
     fn users() -> (tempfile::TempDir, Users) {
         let dir = tempfile::tempdir().unwrap();
         let records = RedbRecords::open(&dir.path().join("state.redb")).unwrap();
-        (dir, Users::new(Arc::new(records)))
+        (dir, Users::new(Arc::new(records), configured("")))
+    }
+
+    /// With a route of each of these names.
+    fn configured(routes: &str) -> watch::Receiver<Arc<Config>> {
+        let mut text = include_str!("../../config/usher.kubernetes.example.toml").to_owned();
+        for (port, name) in (1..).zip(routes.split_whitespace()) {
+            let keys = format!("kind = 'Deployment'\nobject = '{name}'\nport = {port}\nallow = 'true'");
+            text.push_str(&format!("[routes.{name}]\n{keys}\n"));
+        }
+        watch::channel(Arc::new(Config::parse("test", &text, &|_| None).unwrap())).1
     }
 
     fn real(subject: &str) -> Identity {
@@ -311,6 +360,28 @@ mod tests {
         assert_eq!(label(&users, &real("2"), "alice").await, second);
         let admin = label(&users, &real("3"), "admin").await;
         assert!(admin.starts_with("admin-"), "{admin}");
+    }
+
+    #[tokio::test]
+    async fn a_routes_name_is_given_to_nobody_and_taken_from_nobody() {
+        let (_dir, users) = users();
+        assert_eq!(label(&users, &real("1"), "notes").await, "notes");
+        let users = Users { config: configured("notes wiki"), ..users };
+        for identity in [real("2"), development("wiki")] {
+            let given = label(&users, &identity, "wiki").await;
+            assert!(given.starts_with("wiki-"), "{given}");
+        }
+        assert_eq!(label(&users, &real("1"), "notes").await, "notes");
+        assert!(label(&users, &real("3"), "Notes").await.starts_with("notes-"));
+    }
+
+    #[tokio::test]
+    async fn nobody_logs_in_as_what_owns_the_objects_of_routes() {
+        let (_dir, users) = users();
+        let route = RouteName::parse("docs").unwrap();
+        let identity = Identity::of_route(&route);
+        assert!(identity.is_of_route(&route) && !real("docs").is_of_route(&route));
+        assert!(users.enter(&identity, "docs").await.is_err());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -192,7 +192,14 @@ async fn delete(
     Path(id): Path<String>,
     Query(delete): Query<Delete>,
 ) -> Answer {
-    if edge.workspaces.delete(&known(&id)?, delete.volume).await {
+    let known = known(&id)?;
+    if known.route().is_some() {
+        let others = format!(
+            "{id} leads to what others made: delete it in the cluster, and [routes] in the configuration\n"
+        );
+        return Err((StatusCode::BAD_REQUEST, others));
+    }
+    if edge.workspaces.delete(&known, delete.volume).await {
         let files = if delete.volume { "with its files" } else { "its files are kept" };
         Ok(format!("{id} is being deleted, {files}\n"))
     } else {

@@ -94,7 +94,7 @@ impl Dial {
     }
 
     fn is_told_by(&self, entry: Option<&Entry>) -> bool {
-        matches!(entry, Some(Entry { phase: Phase::Ready(route), .. }) if route.generation == self.generation)
+        matches!(entry, Some(Entry { phase: Phase::Ready(route), .. }) if route.leads_to(&self.generation))
     }
 }
 

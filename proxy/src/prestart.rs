@@ -87,7 +87,8 @@ async fn start(
     now: Timestamp,
 ) -> bool {
     loop {
-        let entry = edge.workspaces.lookup(&config::WorkspaceId { label: who.label.clone(), name: None });
+        let entry =
+            edge.workspaces.lookup(&config::WorkspaceId::Own { label: who.label.clone(), name: None });
         let Some(wake) = before_they_come(config, who, template, entry.as_deref()) else { return false };
         match edge.workspaces.wake(wake).await {
             Ok(()) => return true,

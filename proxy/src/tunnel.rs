@@ -16,6 +16,7 @@ mod relay;
 pub use relay::End;
 
 use crate::access::Forward;
+use crate::access::ensure::is_of;
 use crate::connection::Conn;
 use crate::dial::{Dial, DialError, Stream};
 use crate::edge::Edge;
@@ -155,11 +156,17 @@ impl Endings {
 /// What the end of the route means and the reason that the client is told, by the table as it is then.
 fn how_stopped(entry: Option<&Entry>, user: &Identity) -> (End, String) {
     let reason = match entry {
-        Some(Entry { owner, .. }) if owner != user => {
+        Some(entry) if !is_of(user, entry) => {
             return (End::NotAllowed, "This workspace is somebody else's now.".to_owned());
         }
         Some(Entry { phase: Phase::Failed { cause, .. }, .. }) => cause.detail.clone(),
         Some(Entry { stopped: Some(reason), .. }) => reason.sentence().to_owned(),
+        Some(entry)
+            if entry.id.route().is_some()
+                && !matches!(entry.phase, Phase::Stopped | Phase::Stopping { .. }) =>
+        {
+            "The pod that served this has ended; another takes its place.".to_owned()
+        }
         // It ended by itself, or was ended by another hand than ours.
         _ => "The workspace has ended.".to_owned(),
     };

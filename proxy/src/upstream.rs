@@ -118,6 +118,7 @@ mod tests {
                 address,
                 template: Arc::new(template()),
                 ended: CancellationToken::new(),
+                parts: Arc::default(),
             }
         }
 

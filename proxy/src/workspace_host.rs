@@ -78,7 +78,8 @@ pub async fn waiting_page(
     let status = read_status(&edge.workspaces, id).await;
     let (origin, page) = (request.origin(), request.page());
     let host = request.host.as_str();
-    let html = Shown { status: &status, woken, host, origin: &origin, page: &page }.html();
+    let shared = id.route().is_some();
+    let html = Shown { status: &status, woken, host, origin: &origin, page: &page, shared }.html();
     let mut response = Response::new(Bytes::from(html));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     *response.headers_mut() = page::headers(Reach::default());

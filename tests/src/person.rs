@@ -59,6 +59,8 @@ pub struct Person {
     /// Every address that they came by.
     pub trail: Vec<Url>,
     client: Client,
+    /// The label of the host that they mean, where it is not their own.
+    elsewhere: Option<String>,
 }
 
 impl Person {
@@ -69,7 +71,7 @@ impl Person {
 
     /// Somebody who has never been at this listener.
     pub fn before(client: Client, name: &str) -> Self {
-        Self { name: name.to_owned(), jar: Jar::default(), trail: Vec::new(), client }
+        Self { name: name.to_owned(), jar: Jar::default(), trail: Vec::new(), client, elsewhere: None }
     }
 
     /// Somebody who has logged in and come to their own workspace's host.
@@ -101,9 +103,17 @@ impl Person {
         self.client = usher.client();
     }
 
+    /// The same with another host in mind than that of their own workspace: all that is said of their own below is
+    /// then of that one.
+    #[must_use]
+    pub fn at(mut self, label: &str) -> Self {
+        self.elsewhere = Some(label.to_owned());
+        self
+    }
+
     /// The host of their own workspace.
     pub fn host(&self) -> String {
-        format!("{}.{DOMAIN}", self.name)
+        format!("{}.{DOMAIN}", self.elsewhere.as_deref().unwrap_or(&self.name))
     }
 
     /// A request to their own workspace with their cookies, as its own pages send it.

@@ -10,7 +10,7 @@ pub(super) use pod::qualified_name;
 
 use super::placeholder::{self, Used};
 use super::{Environment, SECOND};
-use crate::model::{ReadyProbe, Runs, Template};
+use crate::model::{Idle, ReadyProbe, Runs, Template};
 use crate::names::TemplateName;
 use crate::reader::{Field, Table, Wrong, value};
 use crate::schema::DriverName;
@@ -74,25 +74,46 @@ fn template(
         }
         DriverName::Kubernetes => pod::pod(table, name).map(Box::new).map(Runs::Kubernetes),
     };
-    let ready = table.maybe_table("ready", ready);
     let ports = ports(table);
-    let notice = table.value("notice", value::boolean);
-    let service_workers = table.value("service_workers", value::boolean);
-    let start_timeout = table.maybe("start_timeout", value::duration(SECOND));
     let stop_grace = table.maybe("stop_grace", value::duration(Duration::ZERO));
     let prestart = prestart::prestart(table);
-    let idle = idle::idle(table, defaults.map(|defaults| &defaults.limits));
-    let defaults = defaults?;
+    let serving = serving(table, defaults);
+    let (defaults, serving) = (defaults?, serving?);
     Some(Template {
         name: name?.clone(),
         runs: runs?,
-        ready: ready?,
+        ready: serving.ready,
         ports: ports?,
-        notice: notice?,
-        service_workers: service_workers?,
-        start_timeout: start_timeout?.unwrap_or(defaults.start_timeout),
+        notice: serving.notice,
+        service_workers: serving.service_workers,
+        start_timeout: serving.start_timeout,
         stop_grace: stop_grace?.unwrap_or(defaults.stop_grace),
         prestart: prestart?,
+        idle: serving.idle,
+    })
+}
+
+/// What templates and routes say alike: how something is served, whatever runs it.
+pub(super) struct Serving {
+    pub(super) ready: Option<ReadyProbe>,
+    pub(super) notice: bool,
+    pub(super) service_workers: bool,
+    pub(super) start_timeout: Duration,
+    pub(super) idle: Idle,
+}
+
+/// Reads what templates and routes say alike.
+pub(super) fn serving(table: &mut Table<'_>, defaults: Option<&Defaults>) -> Option<Serving> {
+    let ready = table.maybe_table("ready", ready);
+    let notice = table.value("notice", value::boolean);
+    let service_workers = table.value("service_workers", value::boolean);
+    let start_timeout = table.maybe("start_timeout", value::duration(SECOND));
+    let idle = idle::idle(table, defaults.map(|defaults| &defaults.limits));
+    Some(Serving {
+        ready: ready?,
+        notice: notice?,
+        service_workers: service_workers?,
+        start_timeout: start_timeout?.unwrap_or(defaults?.start_timeout),
         idle: idle?,
     })
 }

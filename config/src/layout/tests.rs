@@ -1,6 +1,7 @@
 //! Findings, by example: each with its line, column, key, what is wrong and what would be accepted.
 
 mod kubernetes;
+mod routes;
 
 use crate::{Config, Connect, ProcessTemplate, Runs, Template, Value};
 use proptest::prelude::*;

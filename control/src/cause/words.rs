@@ -261,6 +261,17 @@ impl CauseCode {
                 "The workspace has an address at which it may not be reached.",
                 "add the network of the cluster's pods to kubernetes.pod_networks",
             ),
+            Self::ObjectMissing => (
+                "object_missing",
+                "What is served here is not in the cluster.",
+                "make the object that routes.NAME names, or correct its kind, object and namespace",
+            ),
+            Self::NotOptedIn => (
+                "not_opted_in",
+                "What is served here may not be started from here.",
+                "who owns the object has to agree: annotate (or label) it with usher.dev/route=NAME, the name of \
+                 the route",
+            ),
         };
         CauseWords { name, detail, hint }
     }

@@ -7,7 +7,7 @@ pub(super) use remove::force;
 use super::fold::Known;
 use super::plan::{self, Plan, Wanted};
 use super::reading::answer::{self, Call};
-use super::{CallError, KubernetesDriver, names, notes};
+use super::{CallError, KubernetesDriver, existing, names, notes};
 use crate::{Action, Cause, CauseCode, Driver, Event, Generation, Shared, StartSpec, Stop, clock};
 use config::WorkspaceId;
 use futures_util::stream::BoxStream;
@@ -18,9 +18,9 @@ use tokio::time::timeout_at;
 
 /// Until then an action is done or has failed: whoever waits for it is owed an answer within a second, and the page
 /// that shows it takes its time, too. A little longer than one call may take.
-const PATIENCE: Duration = Duration::from_millis(850);
+pub(super) const PATIENCE: Duration = Duration::from_millis(850);
 /// How often a plan is made: each costs a call, and who loses three races in a row is told so.
-const PLANS: usize = 3;
+pub(super) const PLANS: usize = 3;
 
 #[async_trait::async_trait]
 impl Driver for KubernetesDriver {
@@ -29,6 +29,9 @@ impl Driver for KubernetesDriver {
     }
 
     async fn act(&self, action: Action) -> Result<(), Cause> {
+        if action.id().route().is_some() {
+            return existing::act(&self.inner, action).await;
+        }
         match action {
             Action::Want(spec) => {
                 let wanted = Wanted::of(&spec, self.namespace())?;
@@ -49,6 +52,9 @@ impl Driver for KubernetesDriver {
     }
 
     async fn log_tail(&self, id: &WorkspaceId) -> String {
+        if id.route().is_some() {
+            return self.inner.existing.last_output(id);
+        }
         self.inner.fold().last_output(id, clock::now())
     }
 
@@ -219,7 +225,6 @@ impl KubernetesDriver {
         self.inner.woken.notify_one();
     }
 
-    /// What an answer, or the want of one, is to whoever waits.
     pub(super) fn cause(
         &self,
         verb: &'static str,
@@ -227,22 +232,26 @@ impl KubernetesDriver {
         name: &str,
         error: &CallError,
     ) -> Cause {
-        let call = Call { verb, resource, namespace: self.namespace(), name };
-        match error {
-            CallError::Refused { code, reason, message } => {
-                let (reason, message) = (reason.clone(), message.clone());
-                answer::answered(&call, &Status { code: *code, reason, message, ..Status::default() })
-            }
-            CallError::Silent { after, .. } => answer::silent(&call, *after, &error.to_string()),
-            CallError::Crowded { .. } => {
-                let code = CauseCode::ClusterBusy;
-                Cause { code, detail: code.words().detail.to_owned(), hint: error.to_string() }
-            }
-            CallError::Unreachable { .. } | CallError::Unreadable { .. } => {
-                let code = CauseCode::ClusterUnreachable;
-                let hint = format!("{error}; {}", error.hint());
-                Cause { code, detail: code.words().detail.to_owned(), hint }
-            }
+        cause(&Call { verb, resource, namespace: self.namespace(), name }, error)
+    }
+}
+
+/// What an answer, or the want of one, is to whoever waits.
+pub(super) fn cause(call: &Call<'_>, error: &CallError) -> Cause {
+    match error {
+        CallError::Refused { code, reason, message } => {
+            let (reason, message) = (reason.clone(), message.clone());
+            answer::answered(call, &Status { code: *code, reason, message, ..Status::default() })
+        }
+        CallError::Silent { after, .. } => answer::silent(call, *after, &error.to_string()),
+        CallError::Crowded { .. } => {
+            let code = CauseCode::ClusterBusy;
+            Cause { code, detail: code.words().detail.to_owned(), hint: error.to_string() }
+        }
+        CallError::Unreachable { .. } | CallError::Unreadable { .. } => {
+            let code = CauseCode::ClusterUnreachable;
+            let hint = format!("{error}; {}", error.hint());
+            Cause { code, detail: code.words().detail.to_owned(), hint }
         }
     }
 }
@@ -269,7 +278,7 @@ fn taken(id: &WorkspaceId, verb: &str, error: &CallError, namespace: &str) -> Op
 }
 
 /// By this machine's clock: it tells apart what is written within a second, and nothing more.
-fn unix_ms() -> u64 {
+pub(super) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

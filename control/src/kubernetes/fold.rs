@@ -140,6 +140,12 @@ impl Fold {
         self.known_to
     }
 
+    /// Tells how what a route leads to is: that is known elsewhere.
+    pub(super) fn tell(&mut self, observed: Observed) {
+        let id = observed.id.clone();
+        self.board.tell(&id, Some(observed));
+    }
+
     /// Pods that end on nodes that do not answer, and that nothing would be lost with: their workspaces cannot run
     /// elsewhere before somebody removes them.
     pub(super) fn take_stranded(&mut self) -> Vec<(WorkspaceId, Generation)> {

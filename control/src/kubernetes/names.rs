@@ -40,6 +40,13 @@ pub(crate) const FAILED: &str = "usher.dev/failed";
 /// Annotation: any change of it makes the controller try at once.
 pub(crate) const NUDGE: &str = "usher.dev/nudge";
 
+/// Annotation or label of an object that others made: the name of the route that may wake it and let it rest.
+pub(crate) const ROUTE: &str = "usher.dev/route";
+/// Annotation: how many pods it had when it was last scaled to 0.
+pub(crate) const REPLICAS: &str = "usher.dev/replicas";
+/// Annotation: how often Usher has scaled it to 0.
+pub(crate) const STOPS: &str = "usher.dev/stops";
+
 /// Field manager: who writes [`WANTED`]. The API server notes when it last did.
 pub(crate) const WANTER: &str = "usher-want";
 

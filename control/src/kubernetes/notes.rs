@@ -33,6 +33,31 @@ pub(crate) struct Notes {
     pub(crate) claims: Option<String>,
 }
 
+/// What is written of the course of things on whatever Usher starts and stops.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Course {
+    /// Its place, while it waits for its turn.
+    pub(crate) wanted: Option<Order>,
+    /// The first half of a stop.
+    pub(crate) mark: Option<StopReason>,
+    /// Why it was last stopped.
+    pub(crate) stopped: Option<StopReason>,
+    /// Why it failed.
+    pub(crate) failed: Option<Cause>,
+}
+
+impl Course {
+    /// Reads it.
+    pub(crate) fn of(meta: &ObjectMeta) -> Self {
+        Self {
+            wanted: wanted(meta),
+            mark: annotation::<Marked>(meta, names::MARK).and_then(|mark| reason(&mark.reason)),
+            stopped: text(meta, names::STOPPED).and_then(reason),
+            failed: annotation::<Failed>(meta, names::FAILED).map(cause),
+        }
+    }
+}
+
 /// Why a StatefulSet with Usher's label is not one of its workspaces.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotOurs {
@@ -82,16 +107,17 @@ impl Notes {
         let id = workspace(meta).filter(|id| meta.name.as_deref() == Some(&names::stateful_set(id)));
         let owner = owner(meta).ok_or(NotOurs::Owner)?;
         let template = label(meta, names::TEMPLATE).and_then(|name| TemplateName::parse(name).ok());
+        let Course { wanted, mark, stopped, failed } = Course::of(meta);
         Ok(Self {
             id: id.ok_or(NotOurs::Name)?,
             owner,
             template: template.ok_or(NotOurs::Template)?,
             grant: meta.annotations.as_ref().map(pods::granted).unwrap_or_default(),
             hash: text(meta, names::TEMPLATE_HASH).map(str::to_owned),
-            wanted: wanted(meta),
-            mark: annotation::<Marked>(meta, names::MARK).and_then(|mark| reason(&mark.reason)),
-            stopped: text(meta, names::STOPPED).and_then(reason),
-            failed: annotation::<Failed>(meta, names::FAILED).map(cause),
+            wanted,
+            mark,
+            stopped,
+            failed,
             claims: text(meta, names::CLAIMS).map(str::to_owned),
         })
     }
@@ -155,11 +181,11 @@ fn reason(word: &str) -> Option<StopReason> {
         .find(|reason| reason.as_str() == word)
 }
 
-fn label<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+pub(crate) fn label<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     meta.labels.as_ref()?.get(key).map(String::as_str)
 }
 
-fn text<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+pub(crate) fn text<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     meta.annotations.as_ref()?.get(key).map(String::as_str)
 }
 

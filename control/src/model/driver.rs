@@ -36,6 +36,7 @@ pub(super) fn observed(id: &WorkspaceId, set: &Set, plant: Plant) -> Observed {
         template: TemplateName::parse("demo").unwrap(),
         grant: Grant::default(),
         phase,
+        members: Vec::new(),
         mark: set.mark.map(|reason| Mark { number: set.version, reason }),
         stopped: set.stopped,
     }

@@ -135,7 +135,8 @@ impl World {
         let entries = replica.state.entries(&all).into_iter();
         let kept = entries.filter_map(|(id, entry)| Some((id, Kept::of(&entry?, now)?)));
         let mut document = Document::of(kept, [], now);
-        (document.seen, document.last) = (replica.state.newest_mark(), last);
+        replica.state.tell_marks(&mut document.seen);
+        document.last = last;
         let (name, used) = (replica.name.clone(), replica.used.clone());
         UseRecord { name, document, began: self.now, used }
     }

@@ -129,7 +129,7 @@ impl World {
             let document = &record.document;
             let replica = &mut self.replicas[number];
             if record.name == replica.name {
-                replica.state.hear(PeerNews::Echo(document.seen), now);
+                replica.state.hear(PeerNews::Echo(document.seen.clone()), now);
                 continue;
             }
             let uses = match self.plant {
@@ -140,7 +140,8 @@ impl World {
                 let heard = replica.heard.entry(what.clone()).or_default();
                 *heard = (*heard).max(*at);
             }
-            let told = Told { name: record.name.clone(), seen: document.seen, last: document.last, uses };
+            let told =
+                Told { name: record.name.clone(), seen: document.seen.clone(), last: document.last, uses };
             replica.state.hear(PeerNews::Told(told), now);
         }
         self.turn(number);

@@ -126,8 +126,8 @@ fn fill(
         port,
         host: &spec.host,
         home: utf8(&home).expect("the state folder is UTF-8"),
-        label: spec.id.label.as_str(),
-        name: spec.id.name.as_ref().map_or("", |name| name.as_str()),
+        label: spec.id.label().map_or("", |label| label.as_str()),
+        name: spec.id.name().map_or("", |name| name.as_str()),
         usher: Some(&shared.usher),
     };
     let mark = mark(&shared.folders.installation, &spec.id.to_string());

@@ -34,7 +34,10 @@ pub(crate) fn admit(state: &State, wake: &Wake, now: Instant) -> Result<Admissio
             Then::Fail(cause) if !wake.retry => return Err(WakeRefused::BackingOff(cause.clone())),
             Then::Fail(_) | Then::Rest => Admission::Remember,
         },
-        Some(Stage::Failed { cause, retry_at }) if now < *retry_at && !wake.retry => {
+        // Whoever made the object has to do something, and the driver tells when it was done.
+        Some(Stage::Failed { cause, retry_at })
+            if !wake.retry && (now < *retry_at || cause.code.is_of_object()) =>
+        {
             return Err(WakeRefused::BackingOff(cause.clone()));
         }
         Some(Stage::Failed { .. } | Stage::Stopped) | None => Admission::Enqueue,

@@ -1,7 +1,7 @@
 //! What several Ushers before one truth decide.
 
 use super::*;
-use crate::peers::{PeerNews, Told};
+use crate::peers::{PeerNews, SeenMarks, Told};
 use crate::state::{Effect, Outcome};
 use crate::testing::*;
 use crate::usage::{Kept, Restored};
@@ -41,7 +41,7 @@ fn with_ready(name: &str, leads: bool, now: Instant) -> State {
 }
 
 fn told(name: &str, seen: u64, uses: Vec<(WorkspaceId, Kept)>) -> PeerNews {
-    PeerNews::Told(Told { name: name.to_owned(), seen, last: false, uses })
+    PeerNews::Told(Told { name: name.to_owned(), seen: seen.into(), last: false, uses })
 }
 
 fn used(at: Instant) -> Kept {
@@ -236,7 +236,9 @@ fn one_leads_and_marks_and_all_others_only_take_back() {
     state.workspaces[&id("a")].activity.used_at(over);
     state.fold(marked("a", 1, Some(5)), over + secs(1));
     assert_eq!(asked(&mut state, over + secs(1)), ["unmark a 5"]);
-    assert_eq!(state.newest_mark(), 5);
+    let mut seen = SeenMarks::default();
+    assert!(state.tell_marks(&mut seen));
+    assert_eq!(seen, 5.into());
 }
 
 #[test]
@@ -265,7 +267,7 @@ fn a_marked_workspace_is_stopped_when_all_have_seen_the_mark_and_nobody_knows_of
     assert_eq!(asked_at(&mut state, 5), Vec::<String>::new(), "b has not seen it");
     state.hear(told("b", 7, vec![]), at(6));
     assert_eq!(asked_at(&mut state, 6), Vec::<String>::new(), "it has not heard itself");
-    state.hear(PeerNews::Echo(7), at(7));
+    state.hear(PeerNews::Echo(7.into()), at(7));
     assert_eq!(asked_at(&mut state, 7), ["stop a 7"]);
     assert_eq!(stage(&state, "a"), "ready", "until it is known that the mark stood");
 

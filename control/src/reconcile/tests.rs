@@ -585,7 +585,7 @@ fn why_the_instance_before_ended_is_not_why_this_one_is_late() {
         let now = Instant::now();
         let mut state = woken(settings(8, 8, idle()), &["a"], now);
         settle(&mut state, now);
-        let trouble = Some(crate::Trouble { cause: cause(CauseCode::Unschedulable), weight });
+        let trouble = Some(Trouble { cause: cause(CauseCode::Unschedulable), weight });
         let phase = ObservedPhase::Running { generation: None, address: None, step: Step::Asked, trouble };
         state.fold(seen(&id("a"), phase), now);
         settle(&mut state, now + secs(30));

@@ -149,7 +149,7 @@ impl State {
             address: starting.address.clone()?,
             host: starting.host.clone(),
             probe: starting.template.ready.clone(),
-            ended: instance.ended.clone(),
+            ended: instance.ends_at(starting.address.as_ref()?),
         })
     }
 
@@ -177,7 +177,7 @@ impl State {
             address: ready.address.clone(),
             host: ready.host.clone(),
             template: ready.template.clone(),
-            ended: ready.instance.ended.clone(),
+            ended: ready.instance.ends_at(&ready.address),
         })
     }
 
@@ -251,7 +251,7 @@ fn late(template: &Template, step: Step) -> Cause {
     let Template { name, runs, ready, .. } = template;
     let (seconds, key) = patience(template, step);
     let seconds = seconds.as_secs();
-    let pods = matches!(runs, Runs::Kubernetes(_));
+    let pods = !matches!(runs, Runs::Process(_));
     let (missed, question) = match step {
         Step::Scheduling => (Some("no machine was found for it"), "is there room?"),
         Step::Pulling => (Some("its image was still on the way"), "is it large, or its registry slow?"),
@@ -263,12 +263,12 @@ fn late(template: &Template, step: Step) -> Cause {
         return Cause {
             code: CauseCode::StartTimeout,
             detail: format!("The workspace got no further for {seconds} seconds: {missed}."),
-            hint: format!("{question} If it only needs longer, raise templates.{name}.{key}"),
+            hint: format!("{question} If it only needs longer, raise {}.{key}", name.table()),
         };
     }
     let place = match runs {
         Runs::Process(ProcessTemplate { connect: Connect::Socket, .. }) => "its socket",
-        Runs::Process(_) | Runs::Kubernetes(_) => "its port",
+        Runs::Process(_) | Runs::Kubernetes(_) | Runs::Existing(_) => "its port",
     };
     let (missed, question) = match ready {
         None => (format!("nothing accepted connections at {place}"), "does its command listen there?"),
@@ -280,6 +280,6 @@ fn late(template: &Template, step: Step) -> Cause {
     Cause {
         code: CauseCode::StartTimeout,
         detail: format!("The workspace was not ready after {seconds} seconds: {missed}."),
-        hint: format!("{question} If it only needs longer, raise templates.{name}.{key}"),
+        hint: format!("{question} If it only needs longer, raise {}.{key}", name.table()),
     }
 }

@@ -1,13 +1,13 @@
 //! What the driver saw, folded into what the control loop knows.
 
+use super::instance::Instance;
 use super::seen::Seen;
-use super::{How, Instance, Note, Place, Stage, Starting, State, Stopping, Then, Unasked, Want, Workspace};
+use super::{How, Note, Place, Stage, Starting, State, Stopping, Then, Unasked, Want, Workspace};
 use crate::reconcile;
 use crate::{Cause, CauseCode, Event, Generation, Observed, ObservedPhase, Order};
 use config::WorkspaceId;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 impl State {
     /// Takes in one event.
@@ -39,6 +39,10 @@ impl State {
     fn seen(&mut self, observed: Observed, now: Instant) {
         let id = observed.id.clone();
         self.note_identity(&observed, now);
+        if id.route().is_some() && !matches!(observed.phase, ObservedPhase::Running { .. }) {
+            // Its next run may have the name of this one.
+            self.restored.forget(&id);
+        }
         if let Some(workspace) = self.workspaces.get_mut(&id) {
             workspace.told = Some(observed.phase.clone());
         }
@@ -51,7 +55,7 @@ impl State {
                 self.held_up(&id, trouble);
             }
             ObservedPhase::Running { generation, address, step, trouble } => {
-                let seen = Seen { generation, address, step, trouble };
+                let seen = Seen { generation, address, members: observed.members, step, trouble };
                 self.seen_running(&id, seen, now);
             }
         }
@@ -85,7 +89,7 @@ impl State {
 
     /// What somebody else asked for.
     fn unasked_want(&self, workspace: &Workspace, id: &WorkspaceId, place: Place, now: Instant) -> Want {
-        let host = format!("{id}.{}", self.settings.domain);
+        let host = id.host(&self.settings.domain);
         let (template, grant) = (workspace.template.clone(), workspace.grant.clone());
         let owner = workspace.owner.clone();
         Want { owner, host, template, grant, since: now, place, taken: true, again_at: None }
@@ -161,9 +165,21 @@ impl State {
                     self.news.changed.insert(id.clone());
                 }
             }
-            Stage::Ready(ready)
-                if Some(&ready.instance.generation) == seen.generation.as_ref()
-                    && seen.address.as_ref().is_none_or(|address| *address == ready.address) => {}
+            Stage::Ready(ready) if Some(&ready.instance.generation) == seen.generation.as_ref() => {
+                let stays = if ready.instance.has_members() {
+                    seen.address.is_some()
+                } else {
+                    seen.address.as_ref().is_none_or(|address| *address == ready.address)
+                };
+                if !stays {
+                    return self.adopt(id, seen, now);
+                }
+                if ready.instance.has_members() {
+                    self.news.ended.extend(ready.instance.see(seen.members));
+                    ready.address = seen.address.unwrap_or_else(|| ready.address.clone());
+                    self.news.changed.insert(id.clone());
+                }
+            }
             // A stop that the driver took up, or that nobody asked for, is over: this is what came after it.
             Stage::Stopping(stopping)
                 if shared
@@ -211,7 +227,16 @@ impl State {
         {
             self.restored.learn(id.clone(), ready.kept());
         }
-        let mut instance = seen.generation.map(|generation| Instance::new(generation, now));
+        let before = workspace.stage.instance().filter(|instance| instance.has_members());
+        let mut instance = match (before, seen.generation) {
+            // None of its members serves at the moment: those that are left keep their traffic.
+            (Some(before), Some(generation)) if before.generation == generation => {
+                let mut instance = before.clone();
+                self.news.ended.extend(instance.see(seen.members));
+                Some(instance)
+            }
+            (_, generation) => generation.map(|generation| Instance::new(generation, seen.members, now)),
+        };
         if let Some(instance) = &mut instance
             && let Some(known) = self.restored.get(id, &instance.generation)
         {
@@ -219,7 +244,7 @@ impl State {
         }
         let starting = Starting {
             template,
-            host: format!("{id}.{}", self.settings.domain),
+            host: id.host(&self.settings.domain),
             woken,
             taken: true,
             shown: true,
@@ -299,6 +324,11 @@ impl State {
             },
             (Stage::Ready(_) | Stage::Stopped, Some(cause)) => self.fail(id, cause, now),
             (Stage::Ready(_), None) => self.enter(id, Stage::Stopped, now),
+            // What hindered it is mended, and nothing was tried that failed.
+            (Stage::Failed { cause, .. }, None) if cause.code.is_of_object() => {
+                workspace.failures = 0;
+                self.enter(id, Stage::Stopped, now);
+            }
             (Stage::Failed { cause: known, .. }, Some(cause)) => {
                 *known = cause;
                 self.news.changed.insert(id.clone());
@@ -355,12 +385,6 @@ impl State {
         let took = starting.woken.map(|woken| now.saturating_duration_since(woken));
         self.news.notes.push(Note::Ready(id.clone(), took));
         self.enter(id, Stage::Ready(ready), now);
-    }
-}
-
-impl Instance {
-    pub(super) fn new(generation: Generation, now: Instant) -> Self {
-        Self { generation, started: now, ended: CancellationToken::new() }
     }
 }
 

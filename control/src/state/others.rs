@@ -1,7 +1,7 @@
 //! What Ushers with the same workspaces know of each other: uses, marks, and who may serve.
 
 use super::{Marked, Stage, State};
-use crate::peers::{CUT_OFF, PeerNews};
+use crate::peers::{CUT_OFF, PeerNews, SeenMarks};
 use crate::table::Elsewhere;
 use crate::table::Standing;
 use crate::usage::Kept;
@@ -57,15 +57,19 @@ impl State {
     fn cut_all(&mut self) {
         for (id, workspace) in &mut self.workspaces {
             if let Stage::Ready(ready) = &mut workspace.stage {
-                self.news.ended.push(std::mem::take(&mut ready.instance.ended));
+                self.news.ended.push(ready.instance.renew());
                 self.news.changed.insert(id.clone());
             }
         }
     }
 
-    /// The number of the newest mark that is taken in.
-    pub(crate) fn newest_mark(&self) -> u64 {
-        self.peers.as_ref().map_or(0, |peers| peers.seen)
+    /// Tells which marks are taken in; whether that is news.
+    pub(crate) fn tell_marks(&self, told: &mut SeenMarks) -> bool {
+        let seen = self.peers.as_ref().map(|peers| &peers.seen).filter(|seen| *seen != told);
+        if let Some(seen) = seen {
+            told.clone_from(seen);
+        }
+        seen.is_some()
     }
 
     /// How far the table may be believed.
@@ -101,7 +105,9 @@ impl State {
 
     pub(super) fn note_mark(&mut self, id: &WorkspaceId, mark: Option<Mark>, now: Instant) {
         let Some(peers) = &mut self.peers else { return };
-        peers.seen = peers.seen.max(mark.map_or(0, |mark| mark.number));
+        if let Some(mark) = mark {
+            peers.seen.note(id, mark.number);
+        }
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
         let before = workspace.marked;
         if before.map(|marked| marked.mark) == mark {

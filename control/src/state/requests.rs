@@ -93,8 +93,11 @@ impl State {
         true
     }
 
-    /// The end of a workspace is asked for; `false` = there is none.
+    /// The end of a workspace is asked for; `false` = there is none, or others made it.
     pub(crate) fn delete(&mut self, id: &WorkspaceId, volume: bool, now: Instant) -> bool {
+        if id.route().is_some() {
+            return false;
+        }
         let Some(workspace) = self.workspaces.get_mut(id) else { return false };
         workspace.stopped = Some(StopReason::Asked);
         let generation = workspace.stage.generation().cloned();

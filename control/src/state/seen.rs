@@ -1,7 +1,8 @@
 //! What is seen of a workspace that is to run, taken into its start.
 
-use super::{Instance, Starting};
-use crate::{Address, Cause, Generation, Step, Trouble, Weight};
+use super::Starting;
+use super::instance::Instance;
+use crate::{Address, Cause, Generation, Member, Step, Trouble, Weight};
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Seen {
     pub(super) generation: Option<Generation>,
     pub(super) address: Option<Address>,
+    pub(super) members: Vec<Member>,
     pub(super) step: Step,
     pub(super) trouble: Option<Trouble>,
 }
@@ -25,19 +27,33 @@ impl Starting {
         self.instance.as_ref().is_some_and(|instance| instance.generation == *generation)
     }
 
-    /// Takes in how far it is; tells whether that shows, and what ends the traffic to the instance before.
-    pub(super) fn see(&mut self, seen: Seen, now: Instant) -> (bool, Option<CancellationToken>) {
+    fn has_members(&self) -> bool {
+        self.instance.as_ref().is_some_and(Instance::has_members)
+    }
+
+    /// Takes in how far it is; tells whether that shows, and what ends the traffic to the instance before, or to
+    /// members that are gone.
+    pub(super) fn see(&mut self, seen: Seen, now: Instant) -> (bool, Vec<CancellationToken>) {
         let shows = self.step != seen.step || self.trouble != seen.trouble;
         let moved = self.step != seen.step;
         (self.step, self.trouble) = (seen.step, seen.trouble);
         (self.taken, self.shown) = (true, true);
         let ended = match seen.generation {
+            Some(generation) if self.is(&generation) && (self.has_members() || !seen.members.is_empty()) => {
+                let ended = self.instance.as_mut().map(|instance| instance.see(seen.members));
+                if self.address != seen.address {
+                    (self.address, self.probing, self.progress) = (seen.address, false, now);
+                } else if moved {
+                    self.progress = now;
+                }
+                return (shows, ended.unwrap_or_default());
+            }
             Some(generation) if self.is(&generation) => {
                 if seen.address.is_none() || seen.address == self.address {
                     if moved {
                         self.progress = now;
                     }
-                    return (shows, None);
+                    return (shows, Vec::new());
                 }
                 self.address = seen.address;
                 self.renew()
@@ -46,24 +62,23 @@ impl Starting {
                 if moved {
                     self.progress = now;
                 }
-                return (shows, None);
+                return (shows, Vec::new());
             }
             generation => {
                 let before = self.instance.take().map(|instance| instance.ended);
-                self.instance = generation.map(|generation| Instance::new(generation, now));
+                self.instance = generation.map(|generation| Instance::new(generation, seen.members, now));
                 self.address = seen.address;
                 self.probing = false;
                 before
             }
         };
         self.progress = now;
-        (shows, ended)
+        (shows, ended.into_iter().collect())
     }
 
     /// Lets the prober begin anew; gives what ends the one before.
     pub(super) fn renew(&mut self) -> Option<CancellationToken> {
         self.probing = false;
-        let instance = self.instance.as_mut()?;
-        Some(std::mem::take(&mut instance.ended))
+        Some(self.instance.as_mut()?.renew())
     }
 }

@@ -1,11 +1,11 @@
 //! Where a workspace stands, and what is known of it only there.
 
-use crate::usage::{Fingerprint, Kept};
+use super::instance::Instance;
+use crate::usage::Kept;
 use crate::{Address, Cause, Generation, Grant, Identity, Mark, Order, Step, Terms, Trouble};
 use config::{Template, TemplateName};
 use std::sync::Arc;
 use std::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// Where a workspace stands, with what matters only there.
 #[derive(Debug)]
@@ -51,20 +51,6 @@ pub(crate) enum Place {
     Given(Order),
     /// Asked for and not written down yet: behind all that are.
     Asked(u64),
-}
-
-/// A running instance.
-#[derive(Debug, Clone)]
-pub(crate) struct Instance {
-    pub(crate) generation: Generation,
-    pub(crate) started: Instant,
-    pub(crate) ended: CancellationToken,
-}
-
-impl Instance {
-    pub(super) fn is(&self, generation: Fingerprint) -> bool {
-        self.generation.fingerprint() == generation
-    }
 }
 
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 //! are, and nothing else happens to them.
 
 use super::{Fingerprint, Kept};
+use crate::peers::SeenMarks;
 use crate::reconcile::idle;
 use crate::sessions::{SessionAge, ShortName};
 use crate::{Record, clock, hash};
@@ -22,9 +23,9 @@ pub(crate) struct Document {
     /// Grows with every write, so that others hear of one that tells nothing new.
     #[serde(default)]
     pub(crate) sequence: u64,
-    /// The number of the newest mark that its writer had seen when it looked at the uses.
-    #[serde(default)]
-    pub(crate) seen: u64,
+    /// The marks that its writer had seen when it looked at the uses.
+    #[serde(flatten)]
+    pub(crate) seen: SeenMarks,
     /// Whether it is its writer's last.
     #[serde(default)]
     pub(crate) last: bool,
@@ -83,7 +84,8 @@ impl Document {
 
     /// The document without so many bytes of what was unused for longest.
     fn fitting(&self, mut excess: usize) -> Self {
-        let Self { sequence, seen, last, .. } = *self;
+        let Self { sequence, last, .. } = *self;
+        let seen = self.seen.clone();
         let sessions = without(&self.sessions, |ages| ages.1, &mut excess);
         let workspaces = without(&self.workspaces, |ages| ages.2, &mut excess);
         Self { sequence, seen, last, workspaces, sessions }
@@ -211,11 +213,12 @@ mod tests {
         for (count, lost_workspaces) in [(5000, 0), (20_000, 1)] {
             let workspaces = ids(count, "a-rather-long-name-of-one").enumerate();
             let workspaces = workspaces.map(|(i, id)| (id, kept(then + secs(i as u64))));
-            let document = Document { seen: 7, ..Document::of(workspaces, sessions(40_000, then), now) };
+            let document =
+                Document { seen: 7.into(), ..Document::of(workspaces, sessions(40_000, then), now) };
             let json = document.to_json();
             assert!(json.len() <= ROOM && json.len() > ROOM - 200, "{} bytes", json.len());
             let read: Document = serde_json::from_slice(&json).unwrap();
-            assert_eq!(read.seen, 7);
+            assert_eq!(read.seen, 7.into());
             assert_eq!(count > read.workspaces.len(), lost_workspaces > 0);
             let oldest = |document: &Document| document.workspaces.values().map(|ages| ages.2).max();
             assert_eq!(oldest(&document) > oldest(&read), lost_workspaces > 0);

@@ -8,14 +8,14 @@ use crate::handoff;
 use crate::refusal::{Code, Refusal};
 use crate::request::{Intent, Request};
 use config::{
-    BadValue, Config, EvalError, HostName, Quota, QuotaName, RequestFacts, Subject, Template, TemplateName,
-    WorkspaceId,
+    BadValue, Config, EvalError, HostName, Quota, QuotaName, RequestFacts, RouteName, Subject, Template,
+    TemplateName, WorkspaceId,
 };
-use control::{Entry, Grant, LastSeen, Phase, Wake};
+use control::{Entry, Grant, Identity, LastSeen, Phase, Wake};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// The proof that a caller may use a workspace.
+/// The proof that a caller may use a workspace: their own, or what a route leads to.
 ///
 /// It says nothing of how the workspace would be started: the rules for that are asked by [`Permit::wake`]
 /// alone, so that a request to a ready workspace evaluates no expression.
@@ -42,7 +42,12 @@ impl Permit {
 
     /// The workspace's host name, as `{host}` in its template.
     pub fn host(&self, config: &Config) -> String {
-        format!("{}.{}", self.id, config.domain)
+        self.id.host(config.domain.as_str())
+    }
+
+    /// Whether it is the caller's own. What many share is stopped and deleted by none of them.
+    pub fn is_owners(&self) -> bool {
+        self.id.route().is_none()
     }
 
     /// What to ask the control loop for, to have this workspace started. `retry`: a person asked again.
@@ -57,6 +62,9 @@ impl Permit {
         facts: &RequestFacts,
         retry: bool,
     ) -> Result<Wake, Refusal> {
+        if let Some(name) = self.id.route() {
+            return self.wake_shared(config, name, retry);
+        }
         let subject = &self.caller.session.subject;
         let limit = config.access.running_max.evaluate(subject, facts);
         let limit = limit.map_err(|error| rule_failed("access.running_max", &error))?;
@@ -76,6 +84,22 @@ impl Permit {
     }
 }
 
+impl Permit {
+    /// What a route leads to is the only one of its owner, and counts against nobody.
+    fn wake_shared(&self, config: &Config, name: &RouteName, retry: bool) -> Result<Wake, Refusal> {
+        let route = config.routes.get(name).ok_or_else(|| Refusal::new(Code::NotFound))?;
+        Ok(Wake {
+            id: self.id.clone(),
+            owner: Identity::of_route(name),
+            template: route.template.name.clone(),
+            grant: Grant::default(),
+            host: self.host(config),
+            running_max: 1,
+            retry,
+        })
+    }
+}
+
 /// What to ask the control loop for, to have somebody's first workspace started before they come, from this template;
 /// none = it has another template, or they may not enter any more, by what the rules saw of them at their last login.
 pub fn before_they_come(
@@ -84,11 +108,11 @@ pub fn before_they_come(
     template: &TemplateName,
     entry: Option<&Entry>,
 ) -> Option<Wake> {
-    let id = WorkspaceId { label: who.label.clone(), name: None };
+    let id = WorkspaceId::Own { label: who.label.clone(), name: None };
     if entry.is_some_and(|entry| entry.owner != who.identity) {
         return None;
     }
-    let host = format!("{id}.{}", config.domain);
+    let host = id.host(config.domain.as_str());
     let facts = RequestFacts {
         host: host.clone(),
         method: "GET".to_owned(),
@@ -117,11 +141,11 @@ pub fn before_they_come(
     })
 }
 
-/// Lets the owner of a declared workspace in, by a port that its template allows.
+/// Lets the owner of a declared workspace in, by a port that its template allows; to a route, whom its rule allows.
 ///
 /// # Errors
 /// No caller: to the login for navigations ([`handoff::start`]), 401 with its address otherwise. Not theirs,
-/// not declared, a port that is not allowed: one 404, the same for all.
+/// not declared, a port that is not allowed: one 404, the same for all. Not whom a route's rule allows: 403.
 pub fn permit(
     edge: &Edge,
     config: &Config,
@@ -135,30 +159,44 @@ pub fn permit(
         return Err(login_needed(config, host, &connection.listener, request.intent(), &page));
     };
     let facts = || facts(&request.host, request.head.method.as_str(), request.path, request.connection);
-    owner(edge, config, &place, &caller, facts).ok_or_else(|| Refusal::new(Code::NotFound))
+    allowed(edge, config, &place, &caller, facts)
 }
 
-/// The same decision for our own endpoints: `None` where [`permit`] says 404. `facts` is asked only if a rule
-/// must be evaluated.
-pub fn owner(
+/// The same decision for our own endpoints, of somebody who is known. `facts` is asked only if a rule must be
+/// evaluated.
+///
+/// # Errors
+/// As [`permit`].
+pub fn allowed(
     edge: &Edge,
     config: &Config,
     place: &Place,
     caller: &Caller,
     facts: impl FnOnce() -> RequestFacts,
-) -> Option<Permit> {
-    let Place::Workspace { id, port } = place else { return None };
+) -> Result<Permit, Refusal> {
+    let not_found = || Refusal::new(Code::NotFound);
+    let Place::Workspace { id, port } = place else { return Err(not_found()) };
+    let permit = || Permit { id: id.clone(), port: *port, caller: caller.clone() };
+    if let Some(name) = id.route() {
+        let route = config.routes.get(name).filter(|_| port.is_none()).ok_or_else(not_found)?;
+        let allows = route.allow.evaluate(&caller.session.subject, &facts());
+        return match allows.map_err(|error| rule_failed("routes.allow", &error))? {
+            true => Ok(permit()),
+            false => Err(Refusal::with(Code::NotAllowed, format!("{name} is not open to you"))),
+        };
+    }
     if !owns(config, id, caller) {
-        return None;
+        return Err(not_found());
     }
     if let Some(port) = port {
         let entry = edge.workspaces.lookup(id);
-        let template = template_in_force(config, id, caller, entry.as_deref(), facts)?;
+        let template =
+            template_in_force(config, id, caller, entry.as_deref(), facts).ok_or_else(not_found)?;
         if !template.ports.contains(port) {
-            return None;
+            return Err(not_found());
         }
     }
-    Some(Permit { id: id.clone(), port: *port, caller: caller.clone() })
+    Ok(permit())
 }
 
 /// What the rules see of a request.
@@ -179,8 +217,8 @@ pub fn rule_failed(rule: &str, error: &EvalError) -> Refusal {
 
 /// Whether a workspace exists for its owner, and the caller is that owner.
 fn owns(config: &Config, id: &WorkspaceId, caller: &Caller) -> bool {
-    let declared = id.name.as_ref().is_none_or(|name| config.named_workspaces.contains_key(name));
-    declared && caller.session.label == id.label
+    let declared = id.name().is_none_or(|name| config.named_workspaces.contains_key(name));
+    declared && id.label() == Some(&caller.session.label)
 }
 
 /// The template whose ports count: what runs was started from; else the one that the workspace has; else the
@@ -208,7 +246,7 @@ fn template_by_rule(
     subject: &Subject,
     facts: &RequestFacts,
 ) -> Result<TemplateName, Refusal> {
-    let (rule, expression) = match id.name.as_ref().and_then(|name| config.named_workspaces.get(name)) {
+    let (rule, expression) = match id.name().and_then(|name| config.named_workspaces.get(name)) {
         Some(named) => ("named_workspaces.template", &named.template),
         None => ("access.template", &config.access.template),
     };

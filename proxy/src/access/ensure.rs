@@ -7,7 +7,7 @@ use crate::edge::Edge;
 use crate::refusal::{Code, Refusal};
 use crate::request::{Intent, Request, is_speculative};
 use config::{Config, Template};
-use control::{Cause, Entry, Phase, Wake, WakeRefused};
+use control::{Cause, Entry, Identity, Phase, Wake, WakeRefused};
 use std::time::{Duration, Instant};
 
 /// A workspace that is not ready, and how this client is told.
@@ -63,7 +63,7 @@ pub async fn upstream(
                 port: permit.port(),
                 patience: patience(config, request),
                 counts: counts(&route.template, request),
-                route: route.clone(),
+                route: route.towards(&permit.caller().session.identity),
                 activity: activity.clone(),
                 permit,
             })),
@@ -105,7 +105,24 @@ fn wake(
 /// Whether what stands in the table is the caller's own: labels are never handed on, but what a driver found may
 /// have been made by hand.
 pub(crate) fn is_theirs(caller: &Caller, entry: Option<&Entry>) -> bool {
-    entry.is_none_or(|entry| entry.owner == caller.session.identity)
+    entry.is_none_or(|entry| is_of(&caller.session.identity, entry))
+}
+
+/// The same by identity. What a route leads to is nobody's own: whoever may enter asks for it, and gets it only from
+/// what is surely the route's.
+pub(crate) fn is_of(identity: &Identity, entry: &Entry) -> bool {
+    match entry.id.route() {
+        Some(route) => entry.owner.is_of_route(route),
+        None => entry.owner == *identity,
+    }
+}
+
+/// What somebody is told who would stop what many share.
+pub fn not_ones_own() -> Refusal {
+    Refusal::with(
+        Code::NotAllowed,
+        "many share it: it stops when nobody uses it, or when an operator stops it",
+    )
 }
 
 /// What a client is told when its wake did nothing.

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 pub enum Place {
     /// Login, dashboard, API.
     Portal,
-    /// A workspace's host; whether it exists is not known yet.
+    /// A workspace's host, whether it exists is not known yet; or that of a route, which many share.
     Workspace {
         /// Which.
         id: WorkspaceId,
@@ -47,7 +47,7 @@ impl Place {
         let Self::Workspace { id, .. } = self else { return false };
         let allows = || {
             let entry = edge.workspaces.lookup(id)?;
-            config.templates.get(&entry.template).map(|template| template.service_workers)
+            config.template(&entry.template).map(|template| template.service_workers)
         };
         is_worker_script(&request.head.headers) && !(caller.is_some() && allows().unwrap_or(false))
     }
@@ -59,7 +59,7 @@ impl Place {
 /// 421 where the host is not covered by the certificate chosen for the connection, else 404 for every host
 /// that is none of ours; neither says whether a user exists.
 pub fn place(config: &Config, request: &Request<'_>) -> Result<Place, Refusal> {
-    place_of(&config.domain, &config.portal, &request.host).ok_or_else(|| {
+    place_of(config, &request.host).ok_or_else(|| {
         // The certificate covers portal and domain. A foreign host on a connection that was opened for another
         // name came there by coalescing, and a new connection may lead it right.
         let opened_for = request.connection.server_name.as_deref();
@@ -76,15 +76,19 @@ pub fn place(config: &Config, request: &Request<'_>) -> Result<Place, Refusal> {
 }
 
 /// What a host stands for; `None` for every host that is none of ours.
-pub(crate) fn place_of(domain: &HostName, portal: &HostName, host: &HostName) -> Option<Place> {
-    if host == portal {
+pub(crate) fn place_of(config: &Config, host: &HostName) -> Option<Place> {
+    if *host == config.portal {
         return Some(Place::Portal);
     }
-    let part = host.as_str().strip_suffix(domain.as_str())?.strip_suffix('.')?;
+    let part = host.as_str().strip_suffix(config.domain.as_str())?.strip_suffix('.')?;
+    // What the operator declares goes before any user's label: nobody is given such a label.
+    if let Some((route, _)) = config.routes.get_key_value(part) {
+        return Some(Place::Workspace { id: WorkspaceId::Route(route.clone()), port: None });
+    }
     if let Some((front, label)) = part.split_once("--")
         && front.bytes().all(|byte| byte.is_ascii_digit())
     {
-        let id = WorkspaceId { label: Label::parse(label).ok()?, name: None };
+        let id = WorkspaceId::Own { label: Label::parse(label).ok()?, name: None };
         return Some(Place::Workspace { id, port: Some(port(front)?) });
     }
     // One part only: neither a label nor a name contains a dot.
@@ -157,8 +161,20 @@ mod tests {
         HostName::parse(text).unwrap()
     }
 
+    /// With the routes `notes` and `www`.
+    fn config(portal: &str) -> Config {
+        let mut text = include_str!("../../../config/usher.kubernetes.example.toml")
+            .replace("lab.example.org", "lab.test");
+        for (name, port) in [("notes", 1), ("www", 2)] {
+            let keys = format!("kind = 'Deployment'\nobject = '{name}'\nport = {port}\nallow = 'true'\n");
+            text.push_str(&format!("[routes.{name}]\n{keys}"));
+        }
+        Config::parse("test", &format!("portal = '{portal}'\n{text}"), &|_| None)
+            .unwrap_or_else(|e| panic!("{e}"))
+    }
+
     fn place_at(text: &str) -> Option<Place> {
-        place_of(&host("lab.test"), &host("lab.test"), &host(text))
+        place_of(&config("lab.test"), &host(text))
     }
 
     fn workspace(id: &str, port: Option<u16>) -> Option<Place> {
@@ -182,7 +198,13 @@ mod tests {
             ("8888a--alice.lab.test", None),
             ("a.alice.lab.test", None),
             ("1alice.lab.test", None),
-            ("www.lab.test", None),
+            ("admin.lab.test", None),
+            ("notes.lab.test", workspace("route:notes", None)),
+            ("Notes.lab.test.", workspace("route:notes", None)),
+            ("www.lab.test", workspace("route:www", None)),
+            ("8888--notes.lab.test", workspace("notes", Some(8888))),
+            ("gpu--notes.lab.test", workspace("gpu--notes", None)),
+            ("x.notes.lab.test", None),
             ("xn--alice.lab.test", None),
             ("alicelab.test", None),
             ("evillab.test", None),
@@ -195,10 +217,10 @@ mod tests {
 
     #[test]
     fn a_portal_of_its_own_name_leaves_the_domain_itself_empty() {
-        let (domain, portal) = (host("lab.test"), host("usher.example"));
-        assert_eq!(place_of(&domain, &portal, &portal), Some(Place::Portal));
-        assert_eq!(place_of(&domain, &portal, &domain), None);
-        assert_eq!(place_of(&domain, &portal, &host("alice.lab.test")), workspace("alice", None));
+        let config = config("usher.example");
+        assert_eq!(place_of(&config, &config.portal), Some(Place::Portal));
+        assert_eq!(place_of(&config, &config.domain), None);
+        assert_eq!(place_of(&config, &host("alice.lab.test")), workspace("alice", None));
     }
 
     #[test]

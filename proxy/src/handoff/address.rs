@@ -32,7 +32,7 @@ impl Address {
         if !ours || !keeps_cookies(listener, &host) {
             return None;
         }
-        let place = route::place_of(&config.domain, &config.portal, &host)?;
+        let place = route::place_of(config, &host)?;
         Some(Self { host, place, page: url[Position::BeforePath..Position::AfterQuery].to_owned() })
     }
 

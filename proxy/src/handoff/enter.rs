@@ -4,8 +4,8 @@
 //! the attempt's cookie. `access/isolate.rs` lets only navigations of tabs come this far.
 
 use super::{Address, Attempt, Kind, Ticket, pages, redirect, start};
-use crate::access::authenticate;
-use crate::access::route::Place;
+use crate::access::authenticate::{self, Caller};
+use crate::access::authorise;
 use crate::edge::Edge;
 use crate::handoff;
 use crate::own::Asked;
@@ -100,8 +100,9 @@ async fn redeem(edge: &Edge, asked: &Asked, sealed: &str, headers: &HeaderMap, n
         Ok(true) => {}
     }
     let issued = Presented { id: ticket.session, issued: now };
-    let owner = authenticate::live(edge, issued).await;
-    if !owner.is_some_and(|session| is_host_of(asked, &session.label)) {
+    let session = authenticate::live(edge, issued).await;
+    let caller = session.map(|session| Caller { session, id: ticket.session });
+    if !caller.is_some_and(|caller| may_enter(edge, asked, &caller, &ticket.page)) {
         return restart("its session has ended", asked, &ticket);
     }
     let cookies = [
@@ -143,10 +144,12 @@ fn on_this_host(asked: &Asked, page: &str) -> Option<Address> {
         .or_else(|| Address::on(&asked.config, listener, &asked.host, "/"))
 }
 
-/// Whether this host is of this label's workspaces. The portal looked before it made the ticket; a host hands
-/// itself to nobody else, whatever a ticket says.
-fn is_host_of(asked: &Asked, label: &config::Label) -> bool {
-    matches!(&asked.own.place, Place::Workspace { id, .. } if id.label == *label)
+/// Whether this host is theirs, or open to them. The portal looked before it made the ticket; a host hands itself to
+/// nobody else, whatever a ticket says.
+fn may_enter(edge: &Edge, asked: &Asked, caller: &Caller, page: &str) -> bool {
+    let path = page.split('?').next().unwrap_or("/");
+    let facts = || authorise::facts(&asked.host, "GET", path, &asked.connection);
+    authorise::allowed(edge, &asked.config, &asked.own.place, caller, facts).is_ok()
 }
 
 #[cfg(test)]

@@ -52,10 +52,15 @@ pub(super) async fn change(
         let not_found = || Refusal::new(Code::NotFound);
         let id = WorkspaceId::parse(&id).map_err(|_| not_found())?;
         let place = Place::Workspace { id, port: None };
-        let permit = authorise::owner(&edge, &asked.config, &place, caller, facts)
-            .filter(|permit| ensure::is_theirs(caller, edge.workspaces.lookup(permit.id()).as_deref()))
-            .ok_or_else(not_found)?;
-        Ok((Action::parse(&action, permit.id(), &fields)?, permit))
+        let permit = authorise::allowed(&edge, &asked.config, &place, caller, facts)?;
+        if !ensure::is_theirs(caller, edge.workspaces.lookup(permit.id()).as_deref()) {
+            return Err(not_found());
+        }
+        let action = Action::parse(&action, permit.id(), &fields)?;
+        if matches!(action, Action::Stop | Action::Delete { .. }) && !permit.is_owners() {
+            return Err(ensure::not_ones_own());
+        }
+        Ok((action, permit))
     });
     let done = match prepared {
         Ok((action, permit)) => perform(&edge, &asked, action, permit, &facts()).await,

@@ -7,6 +7,7 @@ use crate::access::route::Place;
 use crate::edge::{Edge, ListenerFacts};
 use crate::handoff::{self, Address, Attempt, Ticket};
 use crate::own::Asked;
+use crate::refusal::Code;
 use axum::response::Response;
 use config::Config;
 use std::time::SystemTime;
@@ -66,7 +67,8 @@ impl Onward {
 
     /// Sends somebody who is logged in on their way.
     ///
-    /// A host that is not theirs gets one page, the same whether its user exists or not, and never a ticket.
+    /// A host that is not theirs gets one page, the same whether its user exists or not, and never a ticket; that of a
+    /// route that is not open to them says so.
     pub(super) fn go(self, edge: &Edge, asked: &Asked, caller: &Caller, now: SystemTime) -> Response {
         let listener = &asked.connection.listener;
         let Some(to) = self.to else { return handoff::redirect("/", []) };
@@ -75,8 +77,10 @@ impl Onward {
         }
         let path = to.page.split('?').next().unwrap_or("/");
         let facts = || authorise::facts(&to.host, "GET", path, &asked.connection);
-        if authorise::owner(edge, &asked.config, &to.place, caller, facts).is_none() {
-            return answer::no_such_workspace(asked);
+        match authorise::allowed(edge, &asked.config, &to.place, caller, facts) {
+            Ok(_) => {}
+            Err(refusal) if refusal.code == Code::NotFound => return answer::no_such_workspace(asked),
+            Err(refusal) => return answer::refuse(asked, &refusal),
         }
         // Without an attempt nobody would hold its cookie: the host itself begins one.
         let Some(attempt) = self.attempt else { return handoff::redirect(&to.url(listener), []) };

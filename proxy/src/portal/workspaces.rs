@@ -61,7 +61,7 @@ pub(super) fn of(workspaces: &Workspaces, asked: &Asked, caller: &Caller, now: I
 
 /// One of them.
 pub(super) fn one(workspaces: &Workspaces, asked: &Asked, id: WorkspaceId, now: Instant) -> View {
-    let host = format!("{id}.{}", asked.config.domain);
+    let host = id.host(asked.config.domain.as_str());
     let address = format!("{}/", asked.connection.listener.origin(&host));
     let entry = workspaces.lookup(&id);
     view(id, address, entry, now)
@@ -69,7 +69,7 @@ pub(super) fn one(workspaces: &Workspaces, asked: &Asked, id: WorkspaceId, now: 
 
 fn ids(config: &Config, label: &Label) -> Vec<WorkspaceId> {
     let named = config.named_workspaces.keys().cloned().map(Some);
-    std::iter::once(None).chain(named).map(|name| WorkspaceId { label: label.clone(), name }).collect()
+    std::iter::once(None).chain(named).map(|name| WorkspaceId::Own { label: label.clone(), name }).collect()
 }
 
 fn view(id: WorkspaceId, address: String, entry: Option<Arc<Entry>>, now: Instant) -> View {

@@ -3,7 +3,7 @@
 
 use super::owner::{Owner, SameOrigin};
 use super::{Host, answer, read_status};
-use crate::access::ensure::not_woken;
+use crate::access::ensure::{not_ones_own, not_woken};
 use crate::refusal::Refusal;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -52,12 +52,15 @@ async fn wake(host: &Host, owner: &Owner, retry: bool) -> Result<(), Refusal> {
     host.edge.workspaces.wake(wake).await.map_err(not_woken)
 }
 
-/// Asks for a stop. Nothing to stop is fine: it is as wanted.
+/// Asks for a stop. Nothing to stop is fine: it is as wanted. What many share none of them stops.
 pub(super) async fn stop(
     State(host): State<Host>,
     SameOrigin(owner): SameOrigin,
     body: Bytes,
 ) -> Response<Body> {
+    if !owner.permit.is_owners() {
+        return owner.refused(&not_ones_own());
+    }
     host.edge.workspaces.stop(owner.permit.id()).await;
     done(&host, &owner, Form::parse(&body)).await
 }

@@ -1,4 +1,4 @@
-//! Who may ask for what stands under `/.usher/`: the workspace's owner.
+//! Who may ask for what stands under `/.usher/`: the workspace's owner, or whoever may enter a route.
 
 use super::{Host, refused, unasked};
 use crate::access::authorise::{self, Permit};
@@ -13,7 +13,7 @@ use axum::http::request::Parts;
 use axum::http::{Method, Response, Uri};
 use config::RequestFacts;
 
-/// The proof that an endpoint's caller owns the workspace, with what is known of the request.
+/// The proof that an endpoint's caller owns the workspace, or may enter the route, with what is known of the request.
 pub(super) struct Owner {
     pub(super) permit: Permit,
     pub(super) asked: Asked,
@@ -50,11 +50,14 @@ impl FromRequestParts<Host> for Owner {
             return Err(refused(&asked, &parts.method, &refusal));
         };
         let facts = || facts(&asked, &parts.method, &parts.uri);
-        let permit = authorise::owner(&host.edge, &asked.config, &asked.own.place, caller, facts)
-            .filter(|permit| is_theirs(caller, host.edge.workspaces.lookup(permit.id()).as_deref()));
+        let permit = authorise::allowed(&host.edge, &asked.config, &asked.own.place, caller, facts);
+        let permit = permit.and_then(|permit| {
+            let entry = host.edge.workspaces.lookup(permit.id());
+            if is_theirs(caller, entry.as_deref()) { Ok(permit) } else { Err(Refusal::new(Code::NotFound)) }
+        });
         match permit {
-            Some(permit) => Ok(Self { permit, method: parts.method.clone(), uri: parts.uri.clone(), asked }),
-            None => Err(refused(&asked, &parts.method, &Refusal::new(Code::NotFound))),
+            Ok(permit) => Ok(Self { permit, method: parts.method.clone(), uri: parts.uri.clone(), asked }),
+            Err(refusal) => Err(refused(&asked, &parts.method, &refusal)),
         }
     }
 }

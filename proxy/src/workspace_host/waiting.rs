@@ -5,6 +5,7 @@
 
 use super::status::Status;
 use crate::page::{Page, escape};
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// Where the page's script is served.
@@ -24,7 +25,19 @@ pub(super) struct Shown<'a> {
     pub(super) origin: &'a str,
     /// Path and query that were asked for.
     pub(super) page: &'a str,
+    /// Whether many share it: it is nobody's workspace then, and keeps nobody's files.
+    pub(super) shared: bool,
 }
+
+/// What is said of a workspace, and what in its place of something that many share.
+const SHARED: [(&str, &str); 6] = [
+    ("your workspace", "this application"),
+    ("Your workspace", "This application"),
+    ("Only so many workspaces", "Only so many"),
+    ("Yours is", "This one is"),
+    (" Your files are kept, and you can start it again.", " You can start it again."),
+    (" Your files are kept.", ""),
+];
 
 /// One state of the page: where the workspace stands, as the one who waits would say it.
 struct View {
@@ -109,7 +122,7 @@ impl Shown<'_> {
         let body = self.body();
         // Absolute, so that a path like `//elsewhere/` names no other host.
         let again = format!("{}{}", self.origin, self.page);
-        let title = format!("{} · {}", self.view().heading, self.status.workspace);
+        let title = format!("{} · {}", self.said(self.view().heading), self.status.workspace);
         Page {
             title: &title,
             body: &body,
@@ -148,6 +161,7 @@ impl Shown<'_> {
         html.push_str("<div role=\"status\" aria-live=\"polite\">\n");
         for View { name, heading, lead, .. } in &VIEWS {
             let hidden = if *name == shown { "" } else { " hidden" };
+            let (heading, lead) = (self.said(heading), self.said(lead));
             let lead = lead
                 .replace("data-position></", &format!("data-position>{position}</"))
                 .replace("data-why></", &format!("data-why>{why}</"));
@@ -158,6 +172,15 @@ impl Shown<'_> {
             );
         }
         html.push_str("</div>\n");
+    }
+
+    /// Words of a view, as they are true of this.
+    fn said(&self, words: &'static str) -> Cow<'static, str> {
+        if !self.shared {
+            return Cow::Borrowed(words);
+        }
+        let safe = words.strip_prefix("Your files are safe. ").unwrap_or(words).to_owned();
+        Cow::Owned(SHARED.iter().fold(safe, |words, (of_one, of_many)| words.replace(of_one, of_many)))
     }
 
     fn progress(&self, html: &mut String) {
@@ -237,7 +260,7 @@ impl Shown<'_> {
             "<dl class=\"facts\">\n\
              <div id=\"template-row\"{}><dt>Template</dt><dd id=\"template\">{}</dd></div>\n\
              <div id=\"elapsed-row\"{}><dt>Elapsed</dt><dd id=\"elapsed\" data-seconds=\"{seconds}\">{}</dd></div>\n</dl>",
-            hidden(template.is_none()),
+            hidden(template.is_none() || self.shared),
             escape(template.as_deref().unwrap_or_default()),
             hidden(since_s.is_none() || !self.moves()),
             elapsed(seconds)
@@ -279,7 +302,26 @@ mod tests {
 
     fn shown(status: &Status, woken: bool, page: &str) -> String {
         let origin = "http://alice.lab.localhost:8080";
-        Shown { status, woken, host: "alice.lab.localhost", origin, page }.html()
+        Shown { status, woken, host: "alice.lab.localhost", origin, page, shared: false }.html()
+    }
+
+    #[test]
+    fn what_many_share_is_nobodys_workspace_and_keeps_nobodys_files() {
+        let status = status(Some(Phase::Stopped), None);
+        for view in &VIEWS {
+            let shown = Shown {
+                status: &status,
+                woken: false,
+                host: "wiki.lab.localhost",
+                origin: "",
+                page: "/",
+                shared: true,
+            };
+            for words in [view.heading, view.lead] {
+                let said = shown.said(words).to_lowercase();
+                assert!(!said.contains("workspace") && !said.contains("your"), "{said}");
+            }
+        }
     }
 
     fn has(html: &str, parts: &[&str]) {

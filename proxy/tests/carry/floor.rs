@@ -231,7 +231,7 @@ connect = "port"
 async fn log_in(edge: &Edge) -> String {
     let identity = Identity { issuer: Identity::DEVELOPMENT.to_owned(), subject: "alice".to_owned() };
     let (_, label) = edge.users.enter(&identity, "alice").await.unwrap();
-    let place = Place::Workspace { id: WorkspaceId { label: label.clone(), name: None }, port: None };
+    let place = Place::Workspace { id: WorkspaceId::Own { label: label.clone(), name: None }, port: None };
     let new =
         NewSession { identity, label, display_name: "Alice".to_owned(), subject: config::Subject::default() };
     let (id, _) = edge.sessions.create(new).await.unwrap();

@@ -192,6 +192,7 @@ impl Workspace {
             template: set.notes.template.clone(),
             grant: set.notes.grant.clone(),
             phase,
+            members: Vec::new(),
             mark: mark.map(|reason| Mark { number: set.version, reason }),
             stopped: set.notes.stopped,
         };
@@ -219,6 +220,7 @@ impl Workspace {
         };
         let pod = pod.map(|pod| &**pod);
         View {
+            kind: "statefulset",
             set: object,
             pod,
             claims: &self.claims,

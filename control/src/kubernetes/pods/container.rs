@@ -20,13 +20,13 @@ pub(super) fn workspace(
     values: &Values,
     home: &str,
 ) -> Result<Container, BadValue> {
-    let name = whose.and_then(|spec| spec.id.name.as_ref());
+    let name = whose.and_then(|spec| spec.id.name());
     let placeholders = Placeholders {
         socket: None,
         port: Some(pods.port),
         host: whose.map_or("", |spec| &spec.host),
         home,
-        label: whose.map_or("", |spec| spec.id.label.as_str()),
+        label: whose.and_then(|spec| spec.id.label()).map_or("", |label| label.as_str()),
         name: name.map_or("", |name| name.as_str()),
         usher: None,
     };

@@ -132,6 +132,7 @@ impl Cluster {
 
     fn view(&self) -> View<'_> {
         View {
+            kind: "statefulset",
             set: &self.set,
             pod: self.pod.as_ref(),
             claims: &self.claims,

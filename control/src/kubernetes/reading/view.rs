@@ -10,6 +10,8 @@ use std::time::Instant;
 pub(crate) struct View<'a> {
     /// The workspace.
     pub(crate) set: &'a StatefulSet,
+    /// The kind of object that `set` tells of, as `kubectl` takes it: what others made may be of another.
+    pub(crate) kind: &'static str,
     /// Its pod.
     pub(crate) pod: Option<&'a Pod>,
     /// Its claims.
@@ -78,12 +80,13 @@ impl<'a> View<'a> {
 
     /// The command that shows its pod.
     pub(super) fn describe_pod(&self) -> String {
-        self.describe("pod", &format!("{}-0", self.name()))
+        let pod = self.pod.and_then(|pod| pod.metadata.name.clone());
+        self.describe("pod", &pod.unwrap_or_else(|| format!("{}-0", self.name())))
     }
 
     /// The command that shows the workspace's own object.
     pub(super) fn describe_set(&self) -> String {
-        self.describe("statefulset", self.name())
+        self.describe(self.kind, self.name())
     }
 
     /// The command that shows its claims, and those of others if its own is not known yet.

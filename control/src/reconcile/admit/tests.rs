@@ -171,3 +171,16 @@ fn the_queue_holds_so_many_besides_those_whose_turn_it_is() {
     }
     assert_eq!(admit(&state, &wake(&id("d")), now), full, "a turn that is taken is not free");
 }
+
+#[test]
+fn what_is_not_there_or_may_not_be_woken_is_tried_again_only_by_hand_until_that_is_mended() {
+    let (now, wiki) = (Instant::now(), id("route:wiki"));
+    let mut state = state(settings(8, 100, idle()), now);
+    let cause = cause(CauseCode::NotOptedIn);
+    state.fold(seen(&wiki, ObservedPhase::Failed { cause: cause.clone() }), now);
+    let later = now + secs(3600);
+    assert_eq!(admit(&state, &wake(&wiki), later), Err(WakeRefused::BackingOff(cause)));
+    assert_eq!(admit(&state, &Wake { retry: true, ..wake(&wiki) }, later), Ok(Admission::Enqueue));
+    state.fold(seen(&wiki, ObservedPhase::Stopped), later);
+    assert_eq!(admit(&state, &wake(&wiki), later), Ok(Admission::Enqueue));
+}

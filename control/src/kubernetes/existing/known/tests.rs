@@ -1,0 +1,200 @@
+use super::*;
+use crate::CauseCode;
+use config::{ObjectKind, RouteName};
+use k8s_openapi::api::apps::v1::Deployment;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const KUBERNETES: &str = include_str!("../../../../../config/usher.kubernetes.example.toml");
+
+/// `[kubernetes]` of the example, and a route `wiki` to a Deployment of that name.
+fn configured() -> (Kubernetes, ExistingObject, Arc<Template>) {
+    let keys = "kind = 'Deployment'\nobject = 'wiki'\nport = 8080\nallow = 'true'\n";
+    let config = config::Config::parse("test", &format!("{KUBERNETES}[routes.wiki]\n{keys}"), &|_| None);
+    let config = config.unwrap_or_else(|error| panic!("{error}"));
+    let config::Driver::Kubernetes(kubernetes) = &config.driver else { panic!("it is of Kubernetes") };
+    let template = config.routes[&RouteName::parse("wiki").unwrap()].template.clone();
+    let config::Runs::Existing(existing) = &template.runs else { panic!("it leads to what is there") };
+    (kubernetes.clone(), existing.clone(), template)
+}
+
+/// A Deployment that has agreed, at a version.
+fn deployment(version: u64, replicas: u32, more: &Value) -> Object {
+    let mut annotations = json!({ "usher.dev/route": "wiki" });
+    for (key, value) in more.as_object().unwrap() {
+        annotations[key] = value.clone();
+    }
+    let metadata = json!({
+        "name": "wiki", "namespace": "tools", "uid": "u", "resourceVersion": version.to_string(), "annotations": annotations,
+    });
+    let selector = json!({ "matchLabels": { "app": "wiki" } });
+    let spec = json!({ "replicas": replicas, "selector": selector, "template": {} });
+    serde_json::from_value::<Deployment>(json!({ "metadata": metadata, "spec": spec })).unwrap().into()
+}
+
+/// A pod of it that runs, at 10.0.0.`n`, with this in its status besides.
+fn pod(n: u8, status: Value) -> Pod {
+    let owner = json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "wiki-5f", "uid": "r", "controller": true });
+    let mut all = json!({
+        "phase": "Running", "podIP": format!("10.0.0.{n}"),
+        "conditions": [{ "type": "Ready", "status": "True" }],
+        "containerStatuses": [{ "name": "main", "state": { "running": {} }, "image": "", "imageID": "", "ready": true, "restartCount": 0 }],
+    });
+    for (key, value) in status.as_object().unwrap() {
+        all[key] = value.clone();
+    }
+    let metadata = json!({
+        "name": format!("wiki-5f-{n}"), "uid": n.to_string(), "labels": { "pod-template-hash": "5f" },
+        "ownerReferences": [owner], "creationTimestamp": format!("2026-11-21T12:00:{n:02}Z"),
+    });
+    let spec = json!({ "nodeName": "node1", "containers": [{ "name": "main" }] });
+    serde_json::from_value(json!({ "metadata": metadata, "spec": spec, "status": all })).unwrap()
+}
+
+fn deleted(mut pod: Pod) -> Pod {
+    pod.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-11-21T13:00:00Z")).unwrap());
+    pod
+}
+
+/// What is told when these were seen.
+fn told(object: Option<Object>, pods: Vec<Pod>) -> Observed {
+    let (kubernetes, mut known, now) = whole(object, pods);
+    known.read(&kubernetes, now).expect("it was seen")
+}
+
+fn whole(object: Option<Object>, pods: Vec<Pod>) -> (Kubernetes, Known, Instant) {
+    let (kubernetes, existing, template) = configured();
+    let (mut known, now) = (Known::new(existing, template), Instant::now());
+    if let Some(object) = object {
+        known.take_object(Seen::Listed(object), now);
+    }
+    known.take_object(Seen::Synced, now);
+    for pod in pods {
+        known.take_pod(Seen::Listed(pod), now);
+    }
+    known.take_pod(Seen::Synced, now);
+    (kubernetes, known, now)
+}
+
+/// Which pods are told of, and which of them serve.
+fn members(observed: &Observed) -> Vec<(String, bool)> {
+    observed.members.iter().map(|member| (member.generation.to_string(), member.serves)).collect()
+}
+
+fn member(n: u8, serves: bool) -> (String, bool) {
+    (n.to_string(), serves)
+}
+
+#[test]
+fn it_is_told_as_the_routes_own_and_nothing_before_it_was_seen() {
+    let (kubernetes, existing, template) = configured();
+    assert_eq!(existing.kind, ObjectKind::Deployment);
+    let mut known = Known::new(existing, template);
+    assert_eq!(known.read(&kubernetes, Instant::now()), None);
+    let observed = told(Some(deployment(1, 0, &json!({}))), Vec::new());
+    assert_eq!((observed.id.to_string().as_str(), observed.template.as_str()), ("route:wiki", "route:wiki"));
+    assert!(observed.owner.is_of_route(observed.id.route().unwrap()));
+    assert_eq!(observed.phase, ObservedPhase::Stopped);
+}
+
+#[test]
+fn traffic_goes_to_pods_that_are_ready_and_stays_with_those_that_run() {
+    let not_ready =
+        json!({ "conditions": [{ "type": "Ready", "status": "False", "reason": "ContainersNotReady" }] });
+    let starting = json!({ "containerStatuses": [], "podIP": null, "conditions": [] });
+    let mut foreign = pod(7, json!({}));
+    foreign.metadata.owner_references = None;
+    let pods = vec![
+        pod(1, json!({})),
+        pod(2, not_ready.clone()),
+        pod(3, starting),
+        deleted(pod(4, json!({}))),
+        pod(5, json!({ "phase": "Failed" })),
+        pod(6, json!({ "podIP": "127.0.0.1" })),
+        foreign,
+    ];
+    let observed = told(Some(deployment(1, 6, &json!({}))), pods);
+    assert_eq!(members(&observed), [member(1, true), member(2, false), member(6, false)]);
+    let ObservedPhase::Running { address, trouble, .. } = &observed.phase else { panic!("{observed:?}") };
+    assert_eq!(*address, Some(Address::Tcp(([10, 0, 0, 1], 8080).into())));
+    assert_eq!(*trouble, None, "one that serves is enough, whatever another lacks");
+    let observed = told(Some(deployment(1, 1, &json!({}))), vec![pod(2, not_ready)]);
+    let ObservedPhase::Running { address: None, .. } = &observed.phase else { panic!("{observed:?}") };
+}
+
+#[test]
+fn what_hinders_a_start_is_read_of_its_newest_pod_and_of_its_controller() {
+    let cannot_pull = json!({
+        "conditions": [], "podIP": null,
+        "containerStatuses": [{
+            "name": "main", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "waiting": { "reason": "ErrImageNeverPull", "message": "Container image \"none:1\" is not present with pull policy of Never" } },
+        }],
+    });
+    let observed = told(Some(deployment(1, 1, &json!({}))), vec![pod(1, cannot_pull)]);
+    let ObservedPhase::Running { trouble: Some(trouble), .. } = observed.phase else {
+        panic!("{observed:?}")
+    };
+    assert_eq!(trouble.cause.code, CauseCode::ImageMissing);
+
+    let mut refused = deployment(1, 1, &json!({}));
+    refused.refusal = Some("pods \"wiki-5f-x\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0".to_owned());
+    let observed = told(Some(refused), Vec::new());
+    let ObservedPhase::Running { trouble: Some(trouble), .. } = observed.phase else {
+        panic!("{observed:?}")
+    };
+    assert_eq!(trouble.cause.code, CauseCode::QuotaExceeded);
+}
+
+#[test]
+fn what_is_scaled_to_0_ends_before_it_rests_and_tells_what_was_written_on_it() {
+    let run = generation(&deployment(1, 2, &json!({})));
+    let stops = json!({ "usher.dev/stops": "1" });
+    let ending = told(Some(deployment(2, 0, &stops)), vec![deleted(pod(1, json!({})))]);
+    assert_eq!(ending.phase, ObservedPhase::Stopping { generation: run, trouble: None });
+    let rests = told(
+        Some(deployment(2, 0, &json!({ "usher.dev/stopped": "idle" }))),
+        vec![pod(1, json!({ "phase": "Succeeded" }))],
+    );
+    assert_eq!((rests.phase, rests.stopped), (ObservedPhase::Stopped, Some(crate::StopReason::Idle)));
+    let wanted = json!({ "usher.dev/wanted": crate::kubernetes::notes::want(1500, "a") });
+    let observed = told(Some(deployment(2, 0, &wanted)), Vec::new());
+    assert!(matches!(observed.phase, ObservedPhase::Wanted { .. }), "{observed:?}");
+    let marked = json!({ "usher.dev/mark": crate::kubernetes::notes::mark(crate::StopReason::Idle, "a") });
+    let observed = told(Some(deployment(7, 1, &marked)), vec![pod(1, json!({}))]);
+    assert_eq!(observed.mark, Some(Mark { number: 7, reason: crate::StopReason::Idle }));
+}
+
+#[test]
+fn what_is_not_there_or_has_not_agreed_fails_with_its_cause() {
+    let code = |observed: Observed| match observed.phase {
+        ObservedPhase::Failed { cause } => cause.code,
+        phase => panic!("{phase:?}"),
+    };
+    assert_eq!(code(told(None, Vec::new())), CauseCode::ObjectMissing);
+    let mut silent = deployment(1, 1, &json!({}));
+    silent.meta.annotations = None;
+    assert_eq!(code(told(Some(silent), vec![pod(1, json!({}))])), CauseCode::NotOptedIn, "though it runs");
+}
+
+#[test]
+fn while_anything_is_not_seen_nobody_new_is_sent_there() {
+    let (kubernetes, mut known, now) = whole(Some(deployment(1, 1, &json!({}))), vec![pod(1, json!({}))]);
+    for blind in [true, false] {
+        if blind {
+            known.take_pod(Seen::Blind, now);
+        } else {
+            known.take_pod(Seen::Synced, now);
+        }
+        assert_eq!(members(&known.read(&kubernetes, now).unwrap()), [member(1, !blind)]);
+    }
+}
+
+#[test]
+fn what_the_watch_tells_late_does_not_undo_what_a_write_was_answered() {
+    let (kubernetes, mut known, now) = whole(Some(deployment(5, 0, &json!({}))), Vec::new());
+    known.put(deployment(7, 2, &json!({})), now);
+    known.take_object(Seen::Put(deployment(6, 0, &json!({}))), now + Duration::from_millis(1));
+    let observed = known.read(&kubernetes, now).unwrap();
+    assert!(matches!(observed.phase, ObservedPhase::Running { .. }), "{observed:?}");
+}

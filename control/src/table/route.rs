@@ -1,0 +1,121 @@
+//! The way to a ready workspace, and for whom it leads where.
+
+use crate::{Address, Generation, Identity};
+use config::Template;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// The way to a ready workspace.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Which instance; upstream connections are pooled under it.
+    pub generation: Generation,
+    /// Where.
+    pub address: Address,
+    /// The template that this instance was started from.
+    pub template: Arc<Template>,
+    /// Cancelled when this instance takes no more traffic: tunnels close with 4503.
+    pub ended: CancellationToken,
+    /// Its parts that take new traffic, where it has parts: then every person goes to one of them.
+    pub parts: Arc<[Part]>,
+}
+
+/// One of several that many persons share.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Which; connections are pooled under it.
+    pub generation: Generation,
+    /// Where.
+    pub address: Address,
+    /// Cancelled when it takes no more traffic, the others as they may.
+    pub ended: CancellationToken,
+}
+
+impl Route {
+    /// Whether it leads to this instance, or to a part of that name that takes new traffic.
+    pub fn leads_to(&self, generation: &Generation) -> bool {
+        if self.parts.is_empty() {
+            return self.generation == *generation;
+        }
+        self.parts.iter().any(|part| part.generation == *generation)
+    }
+
+    /// The way for this person: to one part, as long as it takes traffic, whatever other parts come and go.
+    ///
+    /// What a person does in one tab and in the next often meets in the memory of one process. All Ushers of one
+    /// version choose alike (rendezvous hashing: of all parts the one whose hash with the person is the highest), so a
+    /// part that leaves moves its own persons and nobody else.
+    #[must_use]
+    pub fn towards(&self, person: &Identity) -> Self {
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        let Some(part) = self.parts.iter().max_by_key(|part| hasher.hash_one((person, &part.generation)))
+        else {
+            return self.clone();
+        };
+        let Part { generation, address, ended } = part.clone();
+        Self { generation, address, ended, template: self.template.clone(), parts: Arc::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{generation, owner};
+    use std::collections::BTreeMap;
+
+    fn address(n: u64) -> Address {
+        Address::Tcp(([10, 0, 0, u8::try_from(n).unwrap()], 80).into())
+    }
+
+    fn route(parts: impl IntoIterator<Item = u64>) -> Route {
+        let part =
+            |n| Part { generation: generation(n), address: address(n), ended: CancellationToken::new() };
+        Route {
+            generation: generation(99),
+            address: address(99),
+            template: crate::testing::template("demo", crate::testing::idle()),
+            ended: CancellationToken::new(),
+            parts: parts.into_iter().map(part).collect(),
+        }
+    }
+
+    fn person(n: u64) -> Identity {
+        Identity { subject: n.to_string(), ..owner(&crate::testing::id("alice")) }
+    }
+
+    #[test]
+    fn a_route_without_parts_is_the_same_for_all() {
+        let route = route([]);
+        assert_eq!(route.towards(&person(1)).generation, generation(99));
+        assert!(route.leads_to(&generation(99)) && !route.leads_to(&generation(1)));
+    }
+
+    #[test]
+    fn a_person_stays_with_a_part_while_it_is_there_and_persons_are_spread() {
+        let all = route(0..4);
+        assert!(
+            all.leads_to(&generation(3)) && !all.leads_to(&generation(4)) && !all.leads_to(&generation(99))
+        );
+        let chosen: BTreeMap<u64, Generation> =
+            (0..400).map(|n| (n, all.towards(&person(n)).generation)).collect();
+        for part in 0..4 {
+            let share = chosen.values().filter(|chosen| **chosen == generation(part)).count();
+            assert!((50..150).contains(&share), "{part}: {share}");
+        }
+        // Another order, one more, and one less.
+        for (others, stay) in [(vec![3, 1, 0, 2], None), (vec![0, 1, 2], Some(3))] {
+            let route = route(others);
+            for (n, before) in &chosen {
+                if Some(before) != stay.map(generation).as_ref() {
+                    assert_eq!(route.towards(&person(*n)).generation, *before, "{n}");
+                }
+            }
+        }
+        let joined = route(0..5);
+        for (n, before) in &chosen {
+            let after = joined.towards(&person(*n)).generation;
+            assert!(after == *before || after == generation(4), "{n}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! What is there already: a Deployment or StatefulSet that others made, woken by who may enter and at rest otherwise.
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tests::{Closed, Cluster, Image, Person, Realm, Setup, Usher, wait_for};
+
+/// For what a controller, a kubelet and a container do one after the other on a busy machine.
+const STARTED: Duration = Duration::from_secs(60);
+
+/// The demo as others would run it, at 0, with these annotations; ready when its port answers.
+async fn make(realm: &Realm, kind: &str, annotations: Value) {
+    let labels = json!({ "app": "wiki" });
+    let probe = json!({ "httpGet": { "path": "/headers", "port": 8080 }, "periodSeconds": 1 });
+    let container = json!({
+        "name": "main", "image": realm.cluster().image(&Image::Usher), "imagePullPolicy": "Never",
+        "command": ["usher", "demo", "--address", "0.0.0.0:8080"], "workingDir": "/tmp",
+        "readinessProbe": probe,
+        "volumeMounts": [{ "name": "tmp", "mountPath": "/tmp" }],
+        "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
+    });
+    let pod = json!({
+        "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 1,
+        "securityContext": {
+            "runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": { "type": "RuntimeDefault" },
+        },
+        "containers": [container],
+        "volumes": [{ "name": "tmp", "emptyDir": {} }],
+    });
+    let metadata = json!({ "name": "wiki", "namespace": realm.workspaces, "annotations": annotations });
+    let template = json!({ "metadata": { "labels": labels }, "spec": pod });
+    let spec = json!({ "replicas": 0, "selector": { "matchLabels": labels }, "template": template });
+    realm
+        .cluster()
+        .apply(&json!({ "apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec }))
+        .await;
+}
+
+/// An usher that knows it as `wiki.<domain>`, open to alice and carol, with more keys; and may do as much to it as the
+/// README says.
+async fn setup(realm: &Realm, kind: &str, keys: &str) -> Setup {
+    let route = format!(
+        "[routes.wiki]\nkind = \"{kind}\"\nobject = \"wiki\"\nport = 8080\n\
+         allow = \"user.name in ['alice', 'carol']\"\n{keys}\n"
+    );
+    let resource = format!("{}s", kind.to_ascii_lowercase());
+    let rule = json!({
+        "apiGroups": ["apps"], "resources": [resource], "resourceNames": ["wiki"],
+        "verbs": ["list", "watch", "patch"],
+    });
+    let mut roles = realm.roles();
+    let of_workspaces = roles.iter_mut().find(|(namespace, _)| *namespace == realm.workspaces);
+    if let Some((_, Value::Array(rules))) = of_workspaces {
+        rules.push(rule);
+    }
+    realm.setup_with(&roles, &route).await
+}
+
+/// What kubectl prints of an object: `deployment/wiki`.
+async fn shown(realm: &Realm, object: &str, jsonpath: &str) -> String {
+    let output = format!("--output=jsonpath={jsonpath}");
+    realm.cluster().kubectl(&["get", object, "--namespace", &realm.workspaces, &output]).await
+}
+
+async fn kubectl(realm: &Realm, arguments: &[&str]) {
+    let arguments = [arguments, &["--namespace", &realm.workspaces]].concat();
+    realm.cluster().kubectl(&arguments).await;
+}
+
+async fn await_phase(person: &Person, phase: &str) -> Value {
+    wait_for(&format!("{} to see it {phase}", person.name), STARTED, async || {
+        let status = person.status().await;
+        (status["phase"] == phase).then_some(status)
+    })
+    .await
+}
+
+/// Somebody who has come to the route and waited until it serves.
+async fn at(usher: &Usher, name: &str) -> Person {
+    let person = Person::new(usher, name).at("wiki").log_in().await;
+    await_phase(&person, "ready").await;
+    person
+}
+
+#[tokio::test]
+async fn the_first_who_may_enter_wakes_it_nobody_else_does_and_unused_it_rests_again() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    make(&realm, "Deployment", json!({ "usher.dev/route": "wiki" })).await;
+    let keys = "replicas = 2\nidle_after = \"4s\"\nwarn_before = \"1s\"";
+    let usher = setup(&realm, "Deployment", keys).await.start().await;
+    let before = shown(&realm, "deployment/wiki", "{.metadata.resourceVersion}").await;
+
+    let stranger = usher.client().get("wiki.lab.localhost", "/").navigate("none").send().await;
+    assert_eq!(stranger.status, StatusCode::FOUND, "{}", stranger.text());
+    let script = usher.client().get("wiki.lab.localhost", "/").send().await;
+    assert_eq!(script.status, StatusCode::UNAUTHORIZED, "{}", script.text());
+    let (_, refused) = Person::new(&usher, "bob").at("wiki").visit("/").await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.text());
+    assert_eq!(refused.field("usher-error"), "not_allowed");
+    assert_eq!(shown(&realm, "deployment/wiki", "{.metadata.resourceVersion}").await, before);
+
+    // Nothing is loaded: a download puts the stop off.
+    let alice = at(&usher, "alice").await;
+    assert_eq!(shown(&realm, "deployment/wiki", "{.spec.replicas}").await, "2");
+    let status = usher.status().await;
+    assert_eq!(status["workspaces"][0]["workspace"], "route:wiki", "{status}");
+
+    let status = await_phase(&alice, "stopped").await;
+    assert_eq!(status["stopped"]["code"], "idle", "{status}");
+    let notes = "{.spec.replicas} {.metadata.annotations.usher\\.dev/replicas} {.metadata.annotations.usher\\.dev/mark}";
+    assert_eq!(shown(&realm, "deployment/wiki", notes).await.trim_end(), "0 2");
+}
+
+#[tokio::test]
+async fn a_stateful_set_is_woken_as_well() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    make(&realm, "StatefulSet", json!({ "usher.dev/route": "wiki" })).await;
+    let usher = setup(&realm, "StatefulSet", "ready = { path = \"/headers\" }").await.start().await;
+    let carol = at(&usher, "carol").await;
+    carol.socket("/ws").await.unwrap().echoes("hello").await;
+    let headers = carol.fetch(Method::GET, "/headers").send().await.text();
+    assert!(headers.contains("x-usher-user") && headers.contains("x-usher-assertion"), "{headers}");
+    assert!(!headers.contains("__Host-usher"), "{headers}");
+}
+
+#[tokio::test]
+async fn one_whose_maker_has_not_agreed_is_left_alone_and_the_page_says_why() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    make(&realm, "Deployment", json!({ "usher.dev/route": "another" })).await;
+    let before = shown(&realm, "deployment/wiki", "{.metadata.resourceVersion}").await;
+    let usher = setup(&realm, "Deployment", "").await.start().await;
+    let mut alice = Person::new(&usher, "alice").at("wiki");
+    let (_, page) = alice.visit("/").await;
+    assert!(page.text().contains("may not be started from here"), "{} {}", page.status, page.text());
+    let status = await_phase(&alice, "failed").await;
+    assert_eq!(status["cause"]["code"], "not_opted_in", "{status}");
+    assert!(status["cause"]["hint"].as_str().unwrap().contains("usher.dev/route=wiki"), "{status}");
+    assert_eq!(shown(&realm, "deployment/wiki", "{.metadata.resourceVersion}").await, before);
+
+    kubectl(&realm, &["annotate", "deployment", "wiki", "--overwrite", "usher.dev/route=wiki"]).await;
+    await_phase(&alice, "stopped").await;
+    alice.visit("/").await;
+    await_phase(&alice, "ready").await;
+}
+
+#[tokio::test]
+async fn what_is_scaled_by_hand_stays_so_and_is_remembered_and_only_an_operator_stops_it() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    make(&realm, "Deployment", json!({ "usher.dev/route": "wiki" })).await;
+    let usher = setup(&realm, "Deployment", "").await.start().await;
+    let mut alice = at(&usher, "alice").await;
+    for (replicas, phase) in [("--replicas=0", "stopped"), ("--replicas=2", "ready")] {
+        kubectl(&realm, &["scale", "deployment/wiki", replicas]).await;
+        await_phase(&alice, phase).await;
+    }
+    let refused = alice.press("stop").await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.text());
+    assert!(alice.press("extend").await.status.is_success());
+    let (deleted, said) = usher.command(&["delete", "route:wiki"]);
+    assert!(!deleted && said.contains("what others made"), "{said}");
+
+    let (stopped, said) = usher.command(&["stop", "route:wiki"]);
+    assert!(stopped, "{said}");
+    await_phase(&alice, "stopped").await;
+    let notes = "{.spec.replicas} {.metadata.annotations.usher\\.dev/replicas}";
+    assert_eq!(shown(&realm, "deployment/wiki", notes).await, "0 2");
+    alice.visit("/").await;
+    await_phase(&alice, "ready").await;
+    assert_eq!(shown(&realm, "deployment/wiki", "{.spec.replicas}").await, "2");
+}
+
+#[tokio::test]
+async fn a_rolling_update_keeps_it_alive_and_everybody_on_one_pod() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    make(&realm, "Deployment", json!({ "usher.dev/route": "wiki" })).await;
+    let usher = setup(&realm, "Deployment", "replicas = 2").await.start().await;
+    let alice = at(&usher, "alice").await;
+    kubectl(&realm, &["rollout", "status", "deployment/wiki", "--timeout=60s"]).await;
+    // What one pod was told no other knows: a note that is there for long is read where it was written.
+    let note = async |person: &Person| person.fetch(Method::GET, "/note").send().await.text();
+    wait_for("both pods to serve, and alice to have one of them", STARTED, async || {
+        alice.fetch(Method::PUT, "/note").body("mine").send().await;
+        for _ in 0..8 {
+            if note(&alice).await != "mine" {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+    let mut socket = alice.socket("/ws").await.unwrap();
+    socket.echoes("before").await;
+
+    let template = json!({ "metadata": { "annotations": { "new": "yes" } } });
+    let patch = json!({ "spec": { "template": template } }).to_string();
+    kubectl(&realm, &["patch", "deployment", "wiki", "--patch", &patch]).await;
+    let closed =
+        async { tokio::time::timeout(STARTED, socket.closed()).await.expect("it ends with its pod") };
+    let asked = async {
+        let mut answers = 0;
+        loop {
+            let answer = alice.fetch(Method::GET, "/headers").send().await;
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+            answers += 1;
+            let updated =
+                shown(&realm, "deployment/wiki", "{.status.updatedReplicas} {.status.replicas}").await;
+            if updated == "2 2" {
+                return answers;
+            }
+        }
+    };
+    let (closed, answers) = tokio::join!(closed, asked);
+    assert!(
+        matches!(&closed, Closed::Frame(4503, reason) if reason.contains("another takes its place")),
+        "{closed:?}"
+    );
+    assert!(answers > 1);
+    assert_eq!(alice.status().await["phase"], "ready");
+    alice.socket("/ws").await.unwrap().echoes("after").await;
+}
+
+#[tokio::test]
+async fn nobody_gets_the_name_of_a_route_as_their_label() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    let usher = setup(&realm, "Deployment", "").await.start().await;
+    let mut person = Person::new(&usher, "wiki");
+    let portal = format!("{}/", usher.client().origin("lab.localhost"));
+    let (_, dashboard) = person.follow(portal.parse().unwrap()).await;
+    assert!(dashboard.text().contains("wiki-"), "{}", dashboard.text());
+    let (_, refused) = person.visit("/").await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.text());
+}
