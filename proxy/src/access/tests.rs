@@ -5,6 +5,7 @@ use crate::lab::{Answer, Browser, Lab, NAVIGATION};
 use config::{TemplateName, WorkspaceId};
 use control::{Event, Grant, Identity, Observed, ObservedPhase, StartSpec};
 use http::{Method, StatusCode};
+use std::time::{Duration, Instant};
 
 const CONFIG: &str = r#"
 domain = "lab.localhost"
@@ -36,7 +37,7 @@ environment = { TEAM = { expression = "user.name == 'nobody' ? claims.team : use
 image = { expression = "'large-' + user.name" }
 port = 8888
 volume = "none"
-resources = { cpu = 4, memory = "8Gi" }
+resources = { cpu = 1, memory = "8Gi" }
 "#;
 
 async fn lab() -> Lab {
@@ -61,13 +62,18 @@ async fn open(browser: &mut Browser<'_>, name: &str) -> Answer {
 /// Waits for the driver to be asked for so many starts.
 async fn starts(lab: &Lab, number: usize) -> Vec<StartSpec> {
     let mut changes = lab.edge.workspaces.changes();
+    let until = Instant::now() + Duration::from_secs(20);
     loop {
         let starts = lab.starts();
         if starts.len() >= number {
             return starts;
         }
-        let pause = std::time::Duration::from_millis(5);
-        let _ = tokio::time::timeout(pause, changes.changed()).await;
+        assert!(
+            Instant::now() < until,
+            "the driver was asked for {} starts, and not for {number}",
+            starts.len()
+        );
+        let _ = tokio::time::timeout(Duration::from_millis(5), changes.changed()).await;
     }
 }
 
