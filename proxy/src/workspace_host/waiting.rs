@@ -30,13 +30,14 @@ pub(super) struct Shown<'a> {
 }
 
 /// What is said of a workspace, and what in its place of something that many share.
-const SHARED: [(&str, &str); 6] = [
+const SHARED: [(&str, &str); 7] = [
     ("your workspace", "this application"),
     ("Your workspace", "This application"),
     ("Only so many workspaces", "Only so many"),
     ("Yours is", "This one is"),
     (" Your files are kept, and you can start it again.", " You can start it again."),
     (" Your files are kept.", ""),
+    (", and your files are safe.", "."),
 ];
 
 /// One state of the page: where the workspace stands, as the one who waits would say it.
