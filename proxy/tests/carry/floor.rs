@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use config::{Config, HostName, WorkspaceId};
 use control::{
     Action, Address, Cause, Control, Driver, Event, Generation, Identity, NewSession, Observed,
-    ObservedPhase, RedbRecords,
+    ObservedPhase, Phase, RedbRecords,
 };
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
