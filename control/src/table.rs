@@ -5,7 +5,7 @@ mod route;
 pub use route::{Part, Route};
 
 use crate::reconcile::idle;
-use crate::{Activity, Cause, Driver, Grant, Identity, OverQuota, Step};
+use crate::{Activity, Cause, CauseCode, Driver, Grant, Identity, OverQuota, Step};
 use arc_swap::ArcSwap;
 use config::{TemplateName, WorkspaceId};
 use std::collections::HashMap;
@@ -353,9 +353,30 @@ impl Workspaces {
     pub async fn keep(&self, id: &WorkspaceId, time: Duration) -> Option<Instant> {
         self.ask(|answer| Request::Keep(id.clone(), time, answer)).await.flatten()
     }
-    /// Stops it and removes its record; with `volume` also its files. `false` = unknown.
-    pub async fn delete(&self, id: &WorkspaceId, volume: bool) -> bool {
-        self.ask(|answer| Request::Delete(id.clone(), volume, answer)).await.unwrap_or(false)
+    /// Stops it and removes its record; with `volume` also its files, those too that were kept when it was deleted
+    /// before. `false` = unknown.
+    ///
+    /// `owner` is who asks; none = an operator.
+    ///
+    /// # Errors
+    /// Why the files that were kept are not removed.
+    pub async fn delete(
+        &self,
+        id: &WorkspaceId,
+        volume: bool,
+        owner: Option<&Identity>,
+    ) -> Result<bool, Cause> {
+        let known = self.ask(|answer| Request::Delete(id.clone(), volume, answer)).await.unwrap_or(false);
+        if known || !volume || id.route().is_some() {
+            return Ok(known);
+        }
+        // What is not seen may be running.
+        if !self.synced() || !self.sighted() {
+            let code = CauseCode::ClusterUnreachable;
+            let words = code.words();
+            return Err(Cause { code, detail: words.detail.to_owned(), hint: words.hint.to_owned() });
+        }
+        self.driver.remove_kept_files(id, owner).await
     }
     /// The last lines of the workspace's output, at most 64 lines and 16 KiB, lossily decoded.
     pub async fn log_tail(&self, id: &WorkspaceId) -> String {

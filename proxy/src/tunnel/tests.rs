@@ -40,6 +40,7 @@ fn rig_with(room: usize, early: &[u8]) -> Rig {
         uses: Some((activity.clone(), session_use.clone())),
         client_frames: client_frames.clone(),
         workspace_frames: workspace_frames.clone(),
+        witness: None,
     };
     let (route, session, drain) =
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
@@ -361,12 +362,15 @@ async fn tunnel_to(workspace: SocketAddr) -> (TcpStream, JoinHandle<Result<End, 
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (mut conn, _) = listener.accept().await.unwrap();
     let tunnel = tokio::spawn(async move {
-        let dialled = async { Ok(Stream::Left(TcpStream::connect(workspace).await?)) };
+        let dialled = async {
+            let stream = dial::Stream::Left(TcpStream::connect(workspace).await?);
+            Ok(Dialled { stream, witness: None })
+        };
         let (head, base, endings) = (handshake_head(), HostName::parse("lab.test").unwrap(), never());
         let opening = open(&mut conn, dialled, &head, &base, &endings).await;
-        let (stream, opened) = settle(&mut conn, opening, "r-1").await?;
+        let (Dialled { stream, .. }, opened) = settle(&mut conn, opening, "r-1").await?;
         let count = || IntCounter::new("frames", "for a test").unwrap();
-        let tally = Tally { uses: None, client_frames: count(), workspace_frames: count() };
+        let tally = Tally { uses: None, client_frames: count(), workspace_frames: count(), witness: None };
         let mut relay = Relay::new(conn, stream, opened.reserved, tally);
         let never_drained = std::future::pending();
         relay.greet(answer::to_wire(&opened.head));

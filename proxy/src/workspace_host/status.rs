@@ -360,6 +360,7 @@ pub(super) mod tests {
             address: control::Address::Unix("s".into()),
             template: config.templates.into_values().next().unwrap(),
             ended: tokio_util::sync::CancellationToken::new(),
+            proof: Arc::default(),
             parts: Arc::default(),
         };
         let ready = || of(Phase::Ready(route.clone()));
