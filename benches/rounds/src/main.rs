@@ -83,7 +83,9 @@ async fn measure(count: usize, turns: usize) -> anyhow::Result<()> {
     let per_second = (cpu_time() - busy) / u32::try_from(QUIET.as_secs())?;
     times.sort_unstable();
     println!("\n## rounds: one turn of the control loop, {turns} turns one after the other");
-    println!("| workspaces | p50 ms | p99 ms | CPU ms/turn | CPU ms/s at rest | all adopted after s | lookup ns |");
+    println!(
+        "| workspaces | p50 ms | p99 ms | CPU ms/turn | CPU ms/s at rest | all adopted after s | lookup ns |"
+    );
     println!("|---|---|---|---|---|---|---|");
     println!(
         "| {count} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {} |",
