@@ -69,7 +69,7 @@ pub(super) struct Cause {
     pub(super) hint: String,
 }
 
-/// Why it was stopped: `idle`, `max_age` or `asked`, and one sentence.
+/// Why it was stopped: `idle`, `max_age`, `asked`, `by_hand` or `deleted`, and one sentence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Stopped {
     pub(super) code: &'static str,
