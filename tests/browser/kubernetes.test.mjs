@@ -31,7 +31,7 @@ notice = true
 stop_grace = "2s"
 start_timeout = "5m"
 volume = { size = "1Gi" }
-pod = { containers = [{ name = "workspace", workingDir = "/home/workspace" }] }
+working_dir = "/home/workspace"
 background = ["GET /api/kernels*", "GET /api/kernelspecs*", "GET /api/terminals*", "GET /api/sessions*", "GET /api/contents*",
   "GET /api/me*", "GET,PUT /lab/api/workspaces*"]
 [templates.jupyterlab.resources]
