@@ -108,10 +108,10 @@ impl Schedule {
         let mut scene = Scene { chance, replicas, workspaces };
         let mut steps = Vec::new();
         while steps.len() < length {
-            if scene.chance.u8(0..8) == 0 {
-                scene.rush(&mut steps);
-            } else {
-                steps.push(Step { after: scene.pause(), deed: scene.deed() });
+            match scene.chance.u8(0..16) {
+                0..2 => scene.rush(&mut steps),
+                2..4 => scene.lull(&mut steps),
+                _ => steps.push(Step { after: scene.pause(), deed: scene.deed() }),
             }
         }
         Self { replicas, workspaces, steps }
@@ -144,13 +144,45 @@ impl Scene<'_> {
         Duration::from_millis(self.chance.u64(0..=most))
     }
 
-    /// Many come at the same time.
+    /// Many come at the same time, perhaps by way of replicas whose clocks differ.
     fn rush(&mut self, steps: &mut Vec<Step>) {
+        if self.chance.bool() {
+            let deed = Deed::Jump { replica: self.replica(), seconds: self.chance.i64(-300..=300) };
+            steps.push(Step { after: self.pause(), deed });
+        }
         for _ in 0..self.chance.usize(3..10) {
             let deed =
                 Deed::Visit { replica: self.replica(), workspace: self.chance.usize(0..self.workspaces) };
             let after = Duration::from_millis(self.chance.u64(0..=1_500));
             steps.push(Step { after, deed });
+        }
+    }
+
+    /// A workspace that nobody uses any more is about to be stopped, and something comes between.
+    fn lull(&mut self, steps: &mut Vec<Step>) {
+        let (workspace, replica) = (self.workspace(), self.replica());
+        let mut add = |after: u64, deed| steps.push(Step { after: Duration::from_millis(after), deed });
+        add(self.chance.u64(0..=2_000), Deed::Visit { replica, workspace });
+        let time = Duration::from_secs(self.chance.u64(1..=60));
+        add(self.chance.u64(3_500..=8_000), Deed::Work { replica, workspace, time });
+        if self.chance.u8(0..4) == 0 {
+            let time = Duration::from_secs(self.chance.u64(300..=900));
+            add(100, Deed::Keep { replica: self.replica(), workspace, time });
+        }
+        let mut after = self.chance.u64(60_000..=240_000);
+        for _ in 0..self.chance.usize(1..=4) {
+            let (replica, short) = (self.replica(), Duration::from_secs(self.chance.u64(1..=90)));
+            let deed = match self.chance.u8(0..12) {
+                0..4 => Deed::Work { replica, workspace, time: short },
+                4..6 => Deed::Halt { replica, time: short },
+                6..8 => Deed::Replace { replica, time: short },
+                8 => Deed::Kill { replica, time: short, renamed: self.chance.bool() },
+                9 => Deed::LoseAnswers { replica, count: 1 },
+                10 => Deed::CutOff { replica, time: short },
+                _ => Deed::Visit { replica, workspace },
+            };
+            add(after, deed);
+            after = self.chance.u64(0..=15_000);
         }
     }
 

@@ -29,7 +29,6 @@ use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 use tower::util::option_layer;
 use tower::{BoxError, Layer, Service, ServiceExt};
 
@@ -143,8 +142,7 @@ impl Client {
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        let permits = Arc::new(Semaphore::new(IN_FLIGHT));
-        let shared = Arc::new(Shared { server: server.to_owned(), permits, metrics: metrics.clone() });
+        let shared = Arc::new(Shared::new(server, metrics.clone()));
         let of = |deadlines| {
             let guard = Guard::new(service.clone(), shared.clone(), deadlines);
             // Nothing is ever asked of a default namespace: every call names its own.

@@ -13,6 +13,7 @@ use config::WorkspaceId;
 use futures_util::stream::BoxStream;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::core::Status;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout_at;
 
@@ -134,7 +135,7 @@ impl KubernetesDriver {
         }
     }
 
-    /// Makes plans and carries them out until one says that nothing is left to do.
+    /// Makes plans and carries them out until one is done, or the server agrees that nothing is left to do.
     ///
     /// A call that was refused because something else stands there than was known, or whose answer was lost, is not
     /// repeated: the watch tells what stands, and the next plan is made of that.
@@ -149,17 +150,11 @@ impl KubernetesDriver {
         for _ in 0..PLANS {
             let known = self.inner.fold().look(id);
             let (verb, answered) = match plan(known.as_ref()) {
-                Plan::Nothing => {
-                    self.inner.fold().tell_again(id);
-                    return Ok(());
-                }
+                Plan::Nothing if self.is_as_known(id, known.as_ref()).await? => return Ok(()),
+                Plan::Nothing => continue,
                 Plan::Refuse(cause) => return Err(cause),
                 Plan::Create(set) => ("create", self.create(id, manager, &set).await),
-                Plan::Patch(patch) => {
-                    let name = names::stateful_set(id);
-                    let client = &self.inner.client;
-                    ("patch", client.patch_as(manager, self.namespace(), &name, &patch).await)
-                }
+                Plan::Patch(patch) => ("patch", self.patch(id, manager, &patch).await),
             };
             let error = match answered {
                 Ok(set) => {
@@ -179,7 +174,34 @@ impl KubernetesDriver {
             }
             failed = Some(cause);
         }
-        Err(failed.expect("a plan that is not the last has failed"))
+        Err(failed.unwrap_or_else(|| plan::conflict("it was changed again and again meanwhile")))
+    }
+
+    /// Whether what stands at the server is what is known here; if not, it is known now.
+    ///
+    /// The watches may be late, or blind, and whoever believed them would take for done what another has undone, or
+    /// for gone what was made by a request whose answer was lost. A patch of nothing changes nothing and is answered
+    /// with what stands: it needs no right but that to patch.
+    async fn is_as_known(&self, id: &WorkspaceId, known: Option<&Known>) -> Result<bool, Cause> {
+        match self.patch(id, None, &json!({})).await {
+            Ok(set) => self.inner.fold().answer(set, clock::now()),
+            Err(error) if error.code() == Some(404) => self.forget(id, known),
+            Err(error) => {
+                return Err(self.cause("patch", "statefulsets.apps", &names::stateful_set(id), &error));
+            }
+        }
+        self.inner.fold().tell_again(id);
+        self.told();
+        Ok(self.inner.fold().look(id).as_ref().map(which) == known.map(which))
+    }
+
+    async fn patch(
+        &self,
+        id: &WorkspaceId,
+        manager: Option<&str>,
+        patch: &Value,
+    ) -> Result<StatefulSet, CallError> {
+        self.inner.client.patch_as(manager, self.namespace(), &names::stateful_set(id), patch).await
     }
 
     async fn create(
@@ -205,7 +227,6 @@ impl KubernetesDriver {
 
     /// Waits until something else is known of a workspace than this; `false` = it was not in time.
     async fn changes(&self, id: &WorkspaceId, known: Option<&Known>, until: Instant) -> bool {
-        let which = |known: &Known| (known.uid().to_owned(), known.version());
         let before = known.map(which);
         let mut told = self.inner.told.subscribe();
         let changed = async {
@@ -268,6 +289,11 @@ pub(super) fn cause(call: &Call<'_>, error: &CallError) -> Cause {
     }
 }
 
+/// Which object, as it was written last.
+fn which(known: &Known) -> (String, u64) {
+    (known.uid().to_owned(), known.version())
+}
+
 /// Whether something else stood there than was known. A wrong `uid` is answered as a change of it (422).
 pub(super) fn outdated(error: &CallError) -> bool {
     match error {
@@ -294,3 +320,6 @@ pub(super) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

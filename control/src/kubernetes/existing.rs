@@ -24,6 +24,7 @@ use k8s_openapi::api::core::v1::Pod;
 use known::Known;
 use object::Object;
 use plan::Plan;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
@@ -181,10 +182,8 @@ impl One {
         for _ in 0..PLANS {
             let object = self.known().object().cloned();
             let patch = match plan(object.as_ref()) {
-                Plan::Nothing => {
-                    inner.fold().tell_again(&WorkspaceId::Route(self.existing.route.clone()));
-                    return Ok(());
-                }
+                Plan::Nothing if self.is_as_known(inner, object.as_ref()).await? => return Ok(()),
+                Plan::Nothing => continue,
                 Plan::Refuse(cause) => return Err(cause),
                 Plan::Patch(patch) => patch,
             };
@@ -204,7 +203,22 @@ impl One {
             }
             failed = Some(cause);
         }
-        Err(failed.expect("a plan that is not the last has failed"))
+        Err(failed.unwrap_or_else(|| plan::conflict("it was changed again and again meanwhile")))
+    }
+
+    /// Whether what stands at the server is what is known here; if not, it is known now: as with workspaces. What is not
+    /// there, or has not agreed, is nothing to ask about.
+    async fn is_as_known(&self, inner: &Inner, object: Option<&Object>) -> Result<bool, Cause> {
+        if plan::ours(&self.existing, object).is_ok() {
+            match self.patch(&inner.client, None, &json!({})).await {
+                Ok(object) => self.known().put(object, clock::now()),
+                Err(error) => return Err(driver::cause(&self.call(), &error)),
+            }
+            self.tell(inner);
+            self.woken.notify_one();
+        }
+        inner.fold().tell_again(&WorkspaceId::Route(self.existing.route.clone()));
+        Ok(self.known().object().map(which) == object.map(which))
     }
 
     async fn patch(
@@ -248,7 +262,6 @@ impl One {
 
     /// Waits until something else is known of the object than this.
     async fn changes(&self, before: Option<&Object>, until: Instant) -> bool {
-        let which = |object: &Object| (object.uid().to_owned(), object.version());
         let before = before.map(which);
         self.until(until, |known| known.object().map(which) != before).await
     }
@@ -260,6 +273,11 @@ impl One {
         let comes = async { while !held() && told.changed().await.is_ok() {} };
         timeout_at(until.into(), comes).await.is_ok()
     }
+}
+
+/// Which object, as it was written last.
+fn which(object: &Object) -> (String, u64) {
+    (object.uid().to_owned(), object.version())
 }
 
 /// The one object, by its name, of whichever kind.

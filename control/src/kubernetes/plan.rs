@@ -1,7 +1,7 @@
 //! What a workspace's StatefulSet needs for an action to be done. Pure.
 //!
 //! A plan is made of what is known now. Whoever carries it out and meets something else looks again and makes
-//! another; a plan of [`Plan::Nothing`] is how it knows that all is done.
+//! another. [`Plan::Nothing`] is no exception: what is known may be late, so the server is asked whether it stands.
 
 use super::fold::Known;
 use super::names;
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 /// What is to be done next.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Plan {
-    /// It is as it should be.
+    /// It is as it should be, if it still is as it is known.
     Nothing,
     /// It may not, or cannot, be done.
     Refuse(Cause),
@@ -254,7 +254,7 @@ fn bad_pod(error: &BadPod) -> Cause {
     Cause { code, detail: code.words().detail.to_owned(), hint: error.to_string() }
 }
 
-fn conflict(hint: &str) -> Cause {
+pub(super) fn conflict(hint: &str) -> Cause {
     let code = CauseCode::Conflict;
     Cause { code, detail: code.words().detail.to_owned(), hint: hint.to_owned() }
 }

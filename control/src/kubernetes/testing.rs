@@ -1,7 +1,9 @@
 //! An API server that does as it is told, over sockets or in memory: for faults that a real one cannot make on demand.
 
 use super::{Client, ClientMetrics, ClientSettings};
+use crate::{Grant, Identity, StartSpec};
 use bytes::Bytes;
+use config::{Config, WorkspaceId};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use http::{Request, Response};
 use http_body::Frame;
@@ -207,6 +209,46 @@ pub(crate) fn kubeconfig(server: &str) -> String {
          users: [{{name: u, user: {{token: s3cret}}}}]\n\
          contexts: [{{name: x, context: {{cluster: c, user: u}}}}]\ncurrent-context: x\n"
     )
+}
+
+/// A configuration with the template `t` of this image.
+pub(crate) fn config_of(image: &str) -> Config {
+    let text = format!(
+        "domain = 'lab.example.org'\ndriver = 'kubernetes'\nlisteners = [{{ address = '127.0.0.1:8080' }}]\n\
+         access = {{ allow = 'true', template = \"'t'\" }}\nkubernetes = {{ namespace = 'w' }}\n\
+         [templates.t]\nimage = '{image}'\nport = 80\nvolume = 'none'\nresources = {{ memory = '1Gi', cpu = 1 }}\n"
+    );
+    Config::parse("f", &text, &|_| None).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A start of alice's workspace, of the template `t` with this image.
+pub(crate) fn start_spec(image: &str) -> StartSpec {
+    let config = config_of(image);
+    StartSpec {
+        id: WorkspaceId::parse("alice").unwrap(),
+        owner: Identity { issuer: "https://id.example.org".to_owned(), subject: "7".to_owned() },
+        template: config.templates.into_values().next().unwrap(),
+        host: "alice.lab.example.org".to_owned(),
+        grant: Grant::default(),
+    }
+}
+
+/// Merges a patch into what it is a patch of (RFC 7396 §2).
+pub(crate) fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in patch {
+        if value.is_null() {
+            target.as_object_mut().unwrap().remove(&key);
+        } else {
+            merge(&mut target[key], value);
+        }
+    }
 }
 
 /// Goes on by itself, as a server does, whether it is read or not.

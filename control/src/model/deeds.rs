@@ -1,6 +1,7 @@
 //! What befalls Ushers, workspaces and the API server, and what people do.
 
-use super::world::{Thing, World};
+use super::replica::Replica;
+use super::world::{Kept, Thing, World};
 use super::{Millis, instant};
 use crate::state::State;
 use crate::testing::wake;
@@ -101,18 +102,32 @@ impl World {
 
     pub(super) fn visit(&mut self, number: usize, workspace: usize) {
         let id = self.ids[workspace].clone();
+        let late = self.ended_unheard(number, &id);
         let replica = &mut self.replicas[number];
         if !replica.serves() || self.now < replica.halted_until {
             return;
         }
         let asked = crate::Wake { running_max: 100, retry: self.chance.bool(), ..wake(&id) };
         match replica.state.wake(&asked, instant(self.now)) {
-            // One that hears nothing may take for on its way what is long over: then somebody has to come again.
-            Ok(_) if replica.deaf_since.is_some() => {}
+            // One that hears nothing, or late, may take for on its way what was ended: then somebody has to come again.
+            Ok(_) if replica.deaf_since.is_some() || late => {}
             Ok(_) => drop(replica.visits.insert(id, self.now)),
             Err(_) => return,
         }
         self.turn(number);
+    }
+
+    /// Whether a workspace was ended, or is about to be, and this replica has not heard of it yet.
+    fn ended_unheard(&self, number: usize, id: &WorkspaceId) -> bool {
+        let ends = |replica: &Replica| matches!(replica.phase(id), "stopping" | "stopped" | "none");
+        let replica = &self.replicas[number];
+        let mut unheard = self.api.log[replica.position..].iter().filter(|change| change.id == *id);
+        let ended = unheard.any(|change| {
+            let set = change.set.as_ref();
+            set.is_none_or(|set| set.deleting || (!set.runs && set.wanted.is_none()))
+        });
+        let asked = self.replicas.iter().any(|other| other.alive && other.phase(id) == "stopping");
+        !ends(replica) && (ended || asked)
     }
 
     pub(super) fn keep(&mut self, number: usize, workspace: usize, time: Millis) {
@@ -125,8 +140,10 @@ impl World {
             && let Some(generation) = replica.state.workspaces[&id].stage.generation().cloned()
         {
             // A later one replaces an earlier one.
-            self.kept.retain(|(_, _, kept, ..)| *kept != id);
-            self.kept.push((number, replica.life, id, generation, self.now, self.now + time));
+            self.kept.retain(|kept| kept.workspace != id);
+            let (life, since, until) = (replica.life, self.now, self.now + time);
+            let (workspace, told) = (id, false);
+            self.kept.push(Kept { replica: number, life, workspace, generation, since, until, told });
         }
         self.turn(number);
     }
@@ -150,6 +167,7 @@ impl World {
         if self.reaches(number) {
             let last = self.document(number, true);
             self.put_use(last);
+            self.has_told(number, self.replicas[number].life, self.now);
         }
         self.kill(number, time, true);
     }

@@ -70,28 +70,30 @@ pub(super) type Done = Result<Option<u64>, Refused>;
 impl Request {
     /// Carries it out.
     pub(super) fn commit(&self, api: &mut Api, plant: Plant) -> Done {
+        let checks = plant != Plant::AnyVersion;
         match &self.action {
-            Action::Want(spec) => self.want(api, &spec.id, &spec.owner),
+            Action::Want(spec) => self.want(api, &spec.id, &spec.owner, plant),
             Action::Start(spec) => self.start(api, &spec.id, plant),
             Action::Mark { id, generation, reason } => {
                 let Some(read) = self.read_with(generation) else { return Err(Refused::Conflict) };
                 if read.mark.is_some() || !read.runs {
                     return Err(Refused::Conflict);
                 }
-                api.patch(id, read, true, |set| set.mark = Some(*reason)).map(Some)
+                api.patch(id, read, checks, |set| set.mark = Some(*reason)).map(Some)
             }
             Action::Unmark { id, mark } => {
                 let read =
                     self.read.as_ref().filter(|read| read.version == mark.number && read.mark.is_some());
                 let read = read.ok_or(Refused::Conflict)?;
-                api.patch(id, read, true, |set| set.mark = None).map(Some)
+                api.patch(id, read, checks, |set| set.mark = None).map(Some)
             }
             Action::Stop { id, generation, why } => self.stop(api, id, generation.as_ref(), why, plant),
             Action::Delete { id, volume } => {
                 if *volume {
                     api.volumes.remove(id);
                 }
-                let Some(read) = &self.read else { return Ok(None) };
+                let by_name = api.sets.get(id).filter(|_| plant != Plant::BelievesItsCache).cloned();
+                let Some(read) = self.read.as_ref().or(by_name.as_ref()) else { return Ok(None) };
                 if read.deleting {
                     return Ok(None);
                 }
@@ -101,7 +103,7 @@ impl Request {
         }
     }
 
-    fn want(&self, api: &mut Api, id: &WorkspaceId, owner: &crate::Identity) -> Done {
+    fn want(&self, api: &mut Api, id: &WorkspaceId, owner: &crate::Identity, plant: Plant) -> Done {
         let Some(read) = &self.read else { return api.create(id, owner.clone(), self.wanted).map(Some) };
         if read.owner != *owner {
             return Err(Refused::NotTheOwner);
@@ -111,10 +113,10 @@ impl Request {
             return Err(Refused::Conflict);
         }
         if read.runs || read.wanted.is_some() {
-            return unchanged(api, id, read);
+            return unchanged(api, id, read, plant);
         }
-        let wanted = self.wanted;
-        api.patch(id, read, true, |set| {
+        let (wanted, checks) = (self.wanted, plant != Plant::AnyVersion);
+        api.patch(id, read, checks, |set| {
             (set.wanted, set.failed, set.stopped) = (Some(wanted), None, None);
         })
         .map(Some)
@@ -132,12 +134,12 @@ impl Request {
         }
         let read = self.read.as_ref().ok_or(Refused::Conflict)?;
         if read.runs {
-            return unchanged(api, id, read);
+            return unchanged(api, id, read, plant);
         }
-        if read.wanted.is_none() {
+        if read.wanted.is_none() && plant != Plant::StartsUnwanted {
             return Err(Refused::Conflict);
         }
-        api.patch(id, read, true, |set| {
+        api.patch(id, read, plant != Plant::AnyVersion, |set| {
             (set.runs, set.wanted, set.starting) = (true, None, true);
             (set.mark, set.failed, set.stopped) = (None, None, None);
         })
@@ -154,27 +156,29 @@ impl Request {
     ) -> Done {
         let Some(read) = &self.read else {
             // By its name: it may have been made by a request whose answer was lost.
-            let Some(set) = api.sets.get(id).cloned() else { return Ok(None) };
+            let by_name = api.sets.get(id).filter(|_| plant != Plant::BelievesItsCache).cloned();
+            let Some(set) = by_name else { return Ok(None) };
             return api.patch(id, &set, false, |set| end(set, StopReason::Asked)).map(Some);
         };
         if generation.is_some() && self.read_with(generation.unwrap()).is_none() && read.pod().is_some() {
             return Err(Refused::Conflict);
         }
+        let checks = plant != Plant::AnyVersion;
         match why {
             Stop::Marked(_) if plant == Plant::MarkPrecondition => {
                 let read = api.sets.get(id).cloned().unwrap_or_else(|| read.clone());
                 api.patch(id, &read, false, |set| end(set, StopReason::Idle))
             }
             Stop::Marked(mark) if read.version == mark.number && read.mark == Some(mark.reason) => {
-                api.patch(id, read, true, |set| end(set, mark.reason))
+                api.patch(id, read, checks, |set| end(set, mark.reason))
             }
             Stop::Marked(_) => return Err(Refused::Conflict),
-            Stop::Failed(cause) => api.patch(id, read, true, |set| {
+            Stop::Failed(cause) => api.patch(id, read, checks, |set| {
                 end(set, StopReason::Asked);
                 (set.stopped, set.failed) = (None, Some(cause.clone()));
             }),
-            Stop::Asked if !read.runs && read.wanted.is_none() => return unchanged(api, id, read),
-            Stop::Asked => api.patch(id, read, true, |set| end(set, StopReason::Asked)),
+            Stop::Asked if !read.runs && read.wanted.is_none() => return unchanged(api, id, read, plant),
+            Stop::Asked => api.patch(id, read, checks, |set| end(set, StopReason::Asked)),
         }
         .map(Some)
     }
@@ -187,8 +191,9 @@ impl Request {
 }
 
 /// It is as it is to be, at the server and not only as it was read.
-fn unchanged(api: &Api, id: &WorkspaceId, read: &Set) -> Done {
-    let same = api.sets.get(id).is_some_and(|set| set.version == read.version);
+fn unchanged(api: &Api, id: &WorkspaceId, read: &Set, plant: Plant) -> Done {
+    let same =
+        plant == Plant::BelievesItsCache || api.sets.get(id).is_some_and(|set| set.version == read.version);
     if same { Ok(None) } else { Err(Refused::Conflict) }
 }
 

@@ -104,7 +104,12 @@ pub(super) fn serving(world: &mut World, number: usize) {
 /// An action was carried out.
 pub(super) fn done(world: &mut World, number: usize, action: &Action, before: Option<&Set>) {
     match action {
-        Action::Start(spec) => started(world, &spec.id),
+        Action::Start(spec) => {
+            if before.is_some_and(|set| !set.runs && set.wanted.is_none()) {
+                world.wrong(format!("{} is started, and nobody wants it any more", spec.id));
+            }
+            started(world, &spec.id);
+        }
         Action::Stop { id, why: Stop::Marked(_), .. } => {
             // Who was halted since a visit may hear of its start and of its end at once.
             for replica in &mut world.replicas {
@@ -115,6 +120,23 @@ pub(super) fn done(world: &mut World, number: usize, action: &Action, before: Op
             }
         }
         _ => {}
+    }
+}
+
+/// An action was said to be done already: so it is, at the server.
+pub(super) fn nothing_to_do(world: &mut World, action: &Action) {
+    let set = world.api.sets.get(action.id());
+    let is_wanted = set.is_some_and(|set| !set.deleting && (set.runs || set.wanted.is_some()));
+    let true_is = match action {
+        Action::Want(_) => is_wanted,
+        Action::Start(_) => set.is_some_and(|set| set.runs),
+        Action::Stop { why: Stop::Asked, .. } => !is_wanted,
+        Action::Delete { .. } => set.is_none_or(|set| set.deleting),
+        _ => true,
+    };
+    if !true_is {
+        let what = format!("{action:?} is said to be done, and what stands there is {set:?}");
+        world.wrong(what);
     }
 }
 
@@ -164,18 +186,18 @@ fn unused(world: &mut World, reaper: usize, id: &WorkspaceId, uid: u64) {
             return world.wrong(what);
         }
     }
-    let kept = world.kept.iter().find(|(number, life, kept, of, since, until)| {
-        let replica = &world.replicas[*number];
-        replica.serves()
-            && replica.life == *life
-            && kept == id
-            && *of == generation
-            && *since < marked
-            && now + ROUNDING < *until
-            && now - replica.written < 240_000
+    let kept = world.kept.iter().find(|kept| {
+        let replica = &world.replicas[kept.replica];
+        let lives = replica.serves() && replica.life == kept.life && now - replica.written < 240_000;
+        kept.workspace == *id
+            && kept.generation == generation
+            && kept.since < marked
+            && now + ROUNDING < kept.until
+            && (lives || kept.told)
     });
-    if let Some((number, ..)) = kept {
-        world.wrong(format!("{id} {generation} is stopped by {reaper}, and is kept at replica {number}"));
+    if let Some(kept) = kept {
+        let what = format!("{id} {generation} is stopped by {reaper}, and is kept: {kept:?}");
+        world.wrong(what);
     }
 }
 

@@ -7,7 +7,7 @@ use super::{Millis, Plant, Uses, instant, judge};
 use crate::state::{Effect, Outcome, Stage, State, Workspace};
 use crate::usage::{Document, Kept, Restored};
 use crate::work::Act;
-use crate::{Generation, Phase};
+use crate::{Action, Generation, Phase};
 use config::WorkspaceId;
 use std::collections::BTreeSet;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,9 @@ impl World {
         for index in self.api.standing_uses() {
             let record = &self.api.uses[index];
             for (id, kept) in record.document.workspaces(now) {
-                restored.learn(id, kept);
+                if self.plant != Plant::BeginsWithoutRecords {
+                    restored.learn(id, kept);
+                }
             }
             if record.document.last {
                 ended.push(record.name.clone());
@@ -94,6 +96,7 @@ impl World {
         let life = self.replicas[number].life;
         for effect in effects {
             match effect {
+                Effect::Act { action: Action::Unmark { .. }, .. } if self.plant == Plant::DeafToMarks => {}
                 Effect::Act { id, attempt, action } => {
                     if let Some(act) = self.replicas[number].in_turn.begin(Act { id, attempt, action }) {
                         self.send(number, act);
@@ -156,8 +159,16 @@ impl World {
             return self.after(PATIENCE * 3, Thing::Written(number, life, None));
         }
         self.put_use(record);
+        self.has_told(number, life, began);
         let lag = self.lag();
         self.after(lag, Thing::Written(number, life, Some(began)));
+    }
+
+    /// A replica has written down what it knew at this moment: from now on that holds whatever becomes of it.
+    pub(super) fn has_told(&mut self, number: usize, life: u64, began: Millis) {
+        for kept in self.kept.iter_mut().filter(|kept| (kept.replica, kept.life) == (number, life)) {
+            kept.told |= kept.since <= began;
+        }
     }
 
     pub(super) fn put_use(&mut self, record: UseRecord) {

@@ -70,6 +70,9 @@ impl World {
         self.note(|| {
             format!("  done for replica {number}: {} {} {done:?} {fate:?}", act.id, short(&act.action))
         });
+        if matches!(done, Ok(None)) {
+            judge::nothing_to_do(self, &act.action);
+        }
         if matches!(done, Ok(Some(_))) {
             if matches!(act.action, Action::Mark { .. }) {
                 self.marked_at.insert(act.id.clone(), self.now);

@@ -6,6 +6,7 @@ use super::world::{Thing, World};
 use super::{Millis, Plant, instant};
 use crate::Event;
 use crate::peers::{PeerNews, Told};
+use crate::usage::Kept;
 use config::WorkspaceId;
 use std::collections::BTreeSet;
 
@@ -128,20 +129,27 @@ impl World {
             let record = &self.api.uses[index];
             let document = &record.document;
             let replica = &mut self.replicas[number];
+            let seen = match self.plant {
+                Plant::WaitsForNobody => u64::MAX.into(),
+                _ => document.seen.clone(),
+            };
             if record.name == replica.name {
-                replica.state.hear(PeerNews::Echo(document.seen.clone()), now);
+                replica.state.hear(PeerNews::Echo(seen), now);
                 continue;
             }
             let uses = match self.plant {
                 Plant::PeerUse => Vec::new(),
+                Plant::ForgetsKept => {
+                    let forgets = |kept| Kept { extended_until: None, kept_until: None, ..kept };
+                    document.workspaces(now).map(|(id, kept)| (id, forgets(kept))).collect()
+                }
                 _ => document.workspaces(now).collect(),
             };
             for (what, at) in &record.used {
                 let heard = replica.heard.entry(what.clone()).or_default();
                 *heard = (*heard).max(*at);
             }
-            let told =
-                Told { name: record.name.clone(), seen: document.seen.clone(), last: document.last, uses };
+            let told = Told { name: record.name.clone(), seen, last: document.last, uses };
             replica.state.hear(PeerNews::Told(told), now);
         }
         self.turn(number);

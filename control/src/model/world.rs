@@ -47,6 +47,19 @@ pub(super) enum Fate {
     Lost,
 }
 
+/// That an instance was kept, by way of a replica in a life of it.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) replica: usize,
+    pub(super) life: u64,
+    pub(super) workspace: WorkspaceId,
+    pub(super) generation: Generation,
+    pub(super) since: Millis,
+    pub(super) until: Millis,
+    /// Whether that replica wrote it down.
+    pub(super) told: bool,
+}
+
 pub(super) struct World {
     pub(super) now: Millis,
     pub(super) api: Api,
@@ -61,7 +74,7 @@ pub(super) struct World {
     pub(super) broken: BTreeSet<WorkspaceId>,
     pub(super) marked_at: BTreeMap<WorkspaceId, Millis>,
     pub(super) started_at: BTreeMap<WorkspaceId, Millis>,
-    pub(super) kept: Vec<(usize, u64, WorkspaceId, Generation, Millis, Millis)>,
+    pub(super) kept: Vec<Kept>,
     /// Whose files somebody asked to be deleted.
     pub(super) may_lose_files: BTreeSet<WorkspaceId>,
     pub(super) wrong: Option<String>,

@@ -267,8 +267,9 @@ impl State {
                 return;
             }
             Stage::Queued(want) => (Then::Start(want.clone()), false),
-            // The last of an instance that is known to be over; a start that was asked for since comes after it.
-            Stage::Starting(starting) if starting.instance.is_none() => return,
+            // The last of an instance that is known to be over; a start that was asked for since comes after it, until
+            // the driver has taken it up: what it tells then is what came of it.
+            Stage::Starting(starting) if starting.instance.is_none() && !starting.taken => return,
             Stage::Failed { .. } => return,
             Stage::Starting(_) => (Then::Rest, true),
             Stage::Ready(_) | Stage::Stopped => (Then::Rest, false),

@@ -66,12 +66,15 @@ impl Drop for Slot {
     }
 }
 
+/// Says something of a workspace as it is in the table, if it is there.
+type Judge = dyn Fn(Option<&Entry>) -> bool + Send + Sync;
+
 /// Where a stream looks.
 pub(super) struct Source {
     pub(super) id: WorkspaceId,
     pub(super) entry: Box<dyn Fn() -> Option<Arc<Entry>> + Send + Sync>,
     /// Whether what the table says of where it is may be believed.
-    pub(super) seen: Box<dyn Fn(Option<&Entry>) -> bool + Send + Sync>,
+    pub(super) seen: Box<Judge>,
     pub(super) log: Box<dyn Fn() -> BoxFuture<'static, String> + Send + Sync>,
     /// Moves with every published table; taken before the first look.
     pub(super) changes: watch::Receiver<u64>,

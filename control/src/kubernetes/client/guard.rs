@@ -11,8 +11,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Bytes;
 use kube::client::Body;
 use prometheus::IntGauge;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -29,8 +29,10 @@ const ANSWER: usize = 64 << 20;
 /// How long a call may take, from being made to the last byte of its answer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadlines {
-    /// A call about one object.
+    /// A call about one object, while the server answers no other call either.
     pub(super) call: Duration,
+    /// A call about one object, in any case: a server with much to do is waited for while it gets things done.
+    pub(super) at_most: Duration,
     /// A page of a list.
     pub(super) list: Duration,
     /// The beginning of a watch: its answer's head.
@@ -43,6 +45,7 @@ impl Deadlines {
     /// a watch was opened in 1 ms, and to be true again within 5 s of the API's return it must be tried often.
     pub(super) const PROMPT: Self = Self {
         call: Duration::from_millis(800),
+        at_most: Duration::from_millis(2500),
         list: Duration::from_secs(10),
         open: Duration::from_millis(2500),
     };
@@ -50,11 +53,12 @@ impl Deadlines {
     /// For who would rather wait than fail: records and the lease.
     pub(super) const PATIENT: Self = Self { call: Duration::from_millis(2500), ..Self::PROMPT };
 
-    fn of(&self, verb: Verb) -> Duration {
+    /// Until when a call is waited for that the server leaves waiting as all others, and until when at most.
+    fn of(&self, verb: Verb) -> (Duration, Duration) {
         match verb {
-            Verb::List => self.list,
-            Verb::Watch => self.open,
-            _ => self.call,
+            Verb::List => (self.list, self.list),
+            Verb::Watch => (self.open, self.open),
+            _ => (self.call, self.at_most),
         }
     }
 }
@@ -64,6 +68,19 @@ pub(super) struct Shared {
     pub(super) server: String,
     pub(super) permits: Arc<Semaphore>,
     pub(super) metrics: ClientMetrics,
+    /// When the server last answered a call; a watch that goes on is no answer.
+    pub(super) answered: Mutex<Option<Instant>>,
+}
+
+impl Shared {
+    pub(super) fn new(server: &str, metrics: ClientMetrics) -> Self {
+        let permits = Arc::new(Semaphore::new(IN_FLIGHT));
+        Self { server: server.to_owned(), permits, metrics, answered: Mutex::default() }
+    }
+
+    fn answered(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.answered.lock().expect("nobody panics with the lock held")
+    }
 }
 
 /// The service that stands before the connections. Requests come with paths from the server's root.
@@ -123,16 +140,16 @@ where
     if asked.verb != Verb::Watch {
         limits.enter().await?;
     }
-    let answered = timeout_at(limits.until, inner.call(Request::from_parts(parts, body))).await;
-    match answered {
-        Err(_) => Err(limits.count(limits.silent())),
-        Ok(Err(error)) => Err(limits.count(CallError::unreachable(asked, &shared.server, &*error))),
-        Ok(Ok(response)) => {
+    match limits.wait_for(inner.call(Request::from_parts(parts, body))).await {
+        None => Err(limits.count(limits.silent())),
+        Some(Err(error)) => Err(limits.count(CallError::unreachable(asked, &shared.server, &*error))),
+        Some(Ok(response)) => {
             limits.ending = Ending::of_status(response.status());
             if asked.verb == Verb::Watch && response.status().is_success() {
                 limits.end();
                 return Ok(response.map(|inner| Answer { inner, limits: None }));
             }
+            *shared.answered() = Some(Instant::now());
             let limits = Some((limits.timer(), limits));
             Ok(response.map(|inner| Answer { inner, limits }))
         }
@@ -158,6 +175,7 @@ struct Limits {
     begun: Instant,
     within: Duration,
     until: Instant,
+    at_most: Instant,
     place: Option<Place>,
     left: usize,
     /// How it will be counted.
@@ -178,19 +196,47 @@ impl Drop for Place {
 }
 
 impl Limits {
-    fn begin(asked: Asked, shared: &Arc<Shared>, within: Duration) -> Self {
+    fn begin(asked: Asked, shared: &Arc<Shared>, (within, at_most): (Duration, Duration)) -> Self {
         let begun = Instant::now();
-        let until = begun + within;
+        let (until, at_most) = (begun + within, begun + at_most);
         let shared = shared.clone();
         let ending = Ending::Abandoned;
-        Self { asked, shared, begun, within, until, place: None, left: ANSWER, ending, counted: false }
+        Self {
+            asked,
+            shared,
+            begun,
+            within,
+            until,
+            at_most,
+            place: None,
+            left: ANSWER,
+            ending,
+            counted: false,
+        }
+    }
+
+    /// Waits while the server answers at least others, but not for ever; `None` = in vain.
+    async fn wait_for<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
+        let mut what = pin!(what);
+        loop {
+            if let Ok(done) = timeout_at(self.until, &mut what).await {
+                return Some(done);
+            }
+            let answered = *self.shared.answered();
+            let until = answered.map_or(self.until, |at| (at + self.within).min(self.at_most));
+            if until <= self.until {
+                return None;
+            }
+            self.until = until;
+        }
     }
 
     /// Waits for a place, no longer than the call may take.
     async fn enter(&mut self) -> Result<(), CallError> {
-        let permit = timeout_at(self.until, self.shared.permits.clone().acquire_owned()).await;
+        let permits = self.shared.permits.clone();
+        let permit = self.wait_for(permits.acquire_owned()).await;
         // A place that is given at the very deadline is given too late.
-        let permit = permit.ok().and_then(Result::ok).filter(|_| Instant::now() < self.until);
+        let permit = permit.and_then(Result::ok).filter(|_| Instant::now() < self.until);
         let Some(permit) = permit else {
             let (asked, server) = (self.asked.to_string(), self.shared.server.clone());
             return Err(self.count(CallError::Crowded { asked, server, in_flight: IN_FLIGHT }));
@@ -207,7 +253,7 @@ impl Limits {
 
     fn silent(&self) -> CallError {
         let (asked, server) = (self.asked.to_string(), self.shared.server.clone());
-        CallError::Silent { asked, server, after: self.within }
+        CallError::Silent { asked, server, after: self.until - self.begun }
     }
 
     fn count(&mut self, error: CallError) -> CallError {

@@ -33,6 +33,43 @@ async fn a_frozen_api_is_told_within_a_second() {
     assert_eq!(server.metric("usher_kubernetes_requests_total", &["create", "other", "timeout"]), 1.0);
 }
 
+/// Answers a creation never, and a look at an object at once.
+fn busy_with_others() -> Server {
+    Server::new(|asked| match asked.line.starts_with("GET") {
+        true => Reply::json(200, &json!({"metadata": {"name": "a"}})),
+        false => Reply::silence(),
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_gets_other_things_done_is_waited_for_but_not_for_ever() {
+    let client = busy_with_others().in_memory();
+    let begun = Instant::now();
+    let mut looks = tokio::time::interval(Duration::from_millis(300));
+    let looking = async {
+        loop {
+            looks.tick().await;
+            client.get::<ConfigMap>("w", "a").await.unwrap();
+        }
+    };
+    let object = object();
+    let error = tokio::select! {
+        () = looking => unreachable!("it looks for ever"),
+        created = client.create("w", &object) => created.unwrap_err(),
+    };
+    assert!(matches!(error, CallError::Silent { .. }), "{error}");
+    assert_eq!(begun.elapsed(), Duration::from_millis(2500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_freezes_is_told_within_a_second_of_its_last_answer() {
+    let client = busy_with_others().in_memory();
+    let begun = Instant::now();
+    client.get::<ConfigMap>("w", "a").await.unwrap();
+    client.create("w", &object()).await.unwrap_err();
+    assert_eq!(begun.elapsed(), Duration::from_millis(800));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_stalls_is_told_as_soon_as_one_that_never_comes() {
     let server = Server::script([Reply::stream().say(b"{\"metadata\":").hang()]);

@@ -19,14 +19,15 @@ impl KubernetesDriver {
 
     /// Removes a workspace; the files first, so that whoever is interrupted can be asked again.
     pub(super) async fn delete(&self, id: &WorkspaceId, volume: bool) -> Result<(), Cause> {
-        let known = self.inner.fold().look(id);
+        let mut known = self.inner.fold().look(id);
+        if known.is_none() && !self.is_as_known(id, None).await? {
+            // It was made a moment ago, by another or by a request whose answer was lost.
+            known = self.inner.fold().look(id);
+        }
         if volume {
             self.delete_claims(id, known.as_ref().map(|known| &known.notes.owner)).await?;
         }
-        let Some(known) = known else {
-            self.inner.fold().tell_again(id);
-            return Ok(());
-        };
+        let Some(known) = known else { return Ok(()) };
         let (name, how) = (names::stateful_set(id), only(known.uid().to_owned()));
         let deleted = self.inner.client.delete::<StatefulSet>(self.namespace(), &name, &how).await;
         deleted.map_err(|error| self.cause("delete", "statefulsets.apps", &name, &error))?;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 /// What is to be done next.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Plan {
-    /// It is as it should be.
+    /// It is as it should be, if it still is as it is known.
     Nothing,
     /// It may not, or cannot, be done.
     Refuse(Cause),
@@ -159,7 +159,7 @@ fn patch(object: &Object, annotations: &Value, replicas: Option<u32>) -> Plan {
     Plan::Patch(patch)
 }
 
-fn conflict(hint: &str) -> Cause {
+pub(super) fn conflict(hint: &str) -> Cause {
     let code = CauseCode::Conflict;
     Cause { code, detail: code.words().detail.to_owned(), hint: hint.to_owned() }
 }

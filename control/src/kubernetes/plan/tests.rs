@@ -1,25 +1,8 @@
 use super::*;
 use crate::kubernetes::notes::Notes;
-use crate::{Grant, Identity};
-use config::{Config, WorkspaceId};
+use crate::kubernetes::testing::{merge as apply, start_spec as spec};
 use k8s_openapi::api::core::v1::Pod;
 use std::sync::Arc;
-
-fn spec(image: &str) -> StartSpec {
-    let text = format!(
-        "domain = 'lab.example.org'\ndriver = 'kubernetes'\nlisteners = [{{ address = '127.0.0.1:8080' }}]\n\
-         access = {{ allow = 'true', template = \"'t'\" }}\nkubernetes = {{ namespace = 'w' }}\n\
-         [templates.t]\nimage = '{image}'\nport = 80\nvolume = 'none'\nresources = {{ memory = '1Gi', cpu = 1 }}\n"
-    );
-    let config = Config::parse("f", &text, &|_| None).unwrap_or_else(|error| panic!("{error}"));
-    StartSpec {
-        id: WorkspaceId::parse("alice").unwrap(),
-        owner: Identity { issuer: "https://id.example.org".to_owned(), subject: "7".to_owned() },
-        template: config.templates.into_values().next().unwrap(),
-        host: "alice.lab.example.org".to_owned(),
-        grant: Grant::default(),
-    }
-}
 
 /// A StatefulSet as Usher makes it of an image, changed by a patch of the test's.
 fn known(image: &str, patch: Value) -> Known {
@@ -39,24 +22,6 @@ fn with_pod(mut known: Known, state: Value) -> Known {
     let pod = json!({ "metadata": { "uid": "pod-1" }, "status": { "containerStatuses": statuses } });
     known.pod = Some(Arc::new(serde_json::from_value::<Pod>(pod).unwrap()));
     known
-}
-
-/// RFC 7396 §2.
-fn apply(target: &mut Value, patch: Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch;
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (key, value) in patch {
-        if value.is_null() {
-            target.as_object_mut().unwrap().remove(&key);
-        } else {
-            apply(&mut target[key], value);
-        }
-    }
 }
 
 fn patch(plan: Plan) -> Value {

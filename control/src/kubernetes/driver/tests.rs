@@ -1,0 +1,201 @@
+//! What is done in a cluster of which the driver knows the truth of a while ago, or nothing.
+
+use super::*;
+use crate::kubernetes::existing::Existing;
+use crate::kubernetes::fold::{Fold, News};
+use crate::kubernetes::testing::{Asked, Reply, Server, config_of, merge, start_spec};
+use crate::kubernetes::watch::Seen;
+use crate::kubernetes::{Inner, WarmMetrics, pods};
+use prometheus::Registry;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+/// How alice's workspace is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Is {
+    Absent,
+    Stopped,
+    Wanted,
+    Running,
+}
+
+const ALL: [Is; 4] = [Is::Absent, Is::Stopped, Is::Wanted, Is::Running];
+
+/// An API server with one StatefulSet at most.
+#[derive(Clone, Default)]
+struct Api(Arc<Mutex<Stands>>);
+
+#[derive(Default)]
+struct Stands {
+    object: Option<Value>,
+    version: u64,
+}
+
+impl Api {
+    /// It stands so from now on, and anew if it was not there.
+    fn put(&self, is: Is, uid: &str) {
+        let mut stands = self.0.lock().unwrap();
+        stands.version += 1;
+        let made = pods::stateful_set(&start_spec("i"), "w", u8::from(is == Is::Running)).unwrap();
+        let mut object = serde_json::to_value(made).unwrap();
+        let wanted = (is == Is::Wanted).then(|| notes::want(5, "another"));
+        let version = stands.version.to_string();
+        merge(
+            &mut object,
+            json!({ "metadata": {
+                "uid": uid, "resourceVersion": version, "annotations": { names::WANTED: wanted },
+            } }),
+        );
+        stands.object = (is != Is::Absent).then_some(object);
+    }
+
+    fn object(&self) -> Option<StatefulSet> {
+        let object = self.0.lock().unwrap().object.clone()?;
+        Some(serde_json::from_value(object).unwrap())
+    }
+
+    fn is(&self) -> Is {
+        let Some(object) = self.object() else { return Is::Absent };
+        let wanted = notes::Notes::of(&object).unwrap().wanted.is_some()
+            || object.metadata.annotations.unwrap().contains_key(names::WANTED);
+        match object.spec.unwrap().replicas {
+            Some(0) if wanted => Is::Wanted,
+            Some(0) => Is::Stopped,
+            _ => Is::Running,
+        }
+    }
+
+    fn answer(&self, asked: &Asked) -> Reply {
+        let mut stands = self.0.lock().unwrap();
+        let (verb, path) = asked.line.split_once(' ').unwrap();
+        if path.contains("persistentvolumeclaims") {
+            return Reply::json(200, &json!({ "metadata": {}, "items": [] }));
+        }
+        let Stands { object, version } = &mut *stands;
+        let (Some(stands), verb) = (object.as_mut(), verb) else {
+            if verb != "POST" {
+                return Reply::refusal(404, "NotFound");
+            }
+            *version += 1;
+            let mut made = asked.json();
+            merge(
+                &mut made,
+                json!({ "metadata": { "uid": format!("u{version}"), "resourceVersion": version.to_string() } }),
+            );
+            *object = Some(made.clone());
+            return Reply::json(201, &made);
+        };
+        let said = asked.json();
+        let checked = if verb == "DELETE" { &said["preconditions"] } else { &said["metadata"] };
+        let differs = |key: &str| checked.get(key).is_some_and(|value| *value != stands["metadata"][key]);
+        if verb == "POST" || differs("resourceVersion") || differs("uid") {
+            return Reply::refusal(409, "Conflict");
+        }
+        if verb == "DELETE" {
+            *object = None;
+            return Reply::json(200, &json!({}));
+        }
+        let before = stands.clone();
+        merge(stands, said);
+        if *stands != before {
+            *version += 1;
+            stands["metadata"]["resourceVersion"] = json!(version.to_string());
+        }
+        Reply::json(200, stands)
+    }
+}
+
+/// A driver that was told what the server has now, and is told nothing any more.
+fn knowing(api: &Api) -> (KubernetesDriver, Server) {
+    let answers = api.clone();
+    let server = Server::new(move |asked| answers.answer(asked));
+    let config = config_of("i");
+    let config::Driver::Kubernetes(kubernetes) = config.driver else { panic!("another driver") };
+    let mut fold = Fold::new(kubernetes.clone());
+    let now = clock::now();
+    if let Some(set) = api.object() {
+        fold.take(News::Set(Seen::Put(set)), now);
+    }
+    fold.take(News::Set(Seen::Synced), now);
+    fold.take(News::Pod(Seen::Synced), now);
+    let inner = Inner {
+        client: server.in_memory(),
+        kubernetes,
+        replica: "r".to_owned(),
+        fold: fold.into(),
+        existing: Existing::default(),
+        woken: Notify::new(),
+        told: watch::Sender::new(0),
+        leads: watch::channel(true).1,
+        warm: WarmMetrics::new(&Registry::new()).unwrap(),
+        broken: CancellationToken::new(),
+    };
+    (KubernetesDriver { inner: Arc::new(inner) }, server)
+}
+
+fn actions() -> [(Action, &'static [Is]); 5] {
+    let spec = start_spec("i");
+    let id = spec.id.clone();
+    [
+        (Action::Want(spec.clone()), &[Is::Wanted, Is::Running]),
+        (Action::Start(spec), &[Is::Running]),
+        (Action::Stop { id: id.clone(), generation: None, why: Stop::Asked }, &[Is::Stopped, Is::Absent]),
+        (Action::Delete { id: id.clone(), volume: false }, &[Is::Absent]),
+        (Action::Delete { id, volume: true }, &[Is::Absent]),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_to_be_done_is_done_at_the_server_whatever_was_known() {
+    for known in ALL {
+        for stands in ALL {
+            for same in [true, false] {
+                for (action, goal) in actions() {
+                    let api = Api::default();
+                    api.put(known, "u");
+                    let (driver, _) = knowing(&api);
+                    if stands != known || !same {
+                        api.put(stands, if same { "u" } else { "another" });
+                    }
+                    let done = driver.act(action.clone()).await;
+                    let case = format!("{action:?}: {known:?} was known, {stands:?} stood there: {done:?}");
+                    match done {
+                        Ok(()) => assert!(goal.contains(&api.is()), "{case}: now it is {:?}", api.is()),
+                        Err(_) => assert_eq!(api.is(), stands, "{case}"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_done_already_costs_one_question_and_no_write() {
+    for (is, number) in
+        [(Is::Running, 1), (Is::Running, 0), (Is::Stopped, 2), (Is::Absent, 2), (Is::Absent, 3)]
+    {
+        let api = Api::default();
+        api.put(is, "u");
+        let (driver, server) = knowing(&api);
+        let action = actions()[number].0.clone();
+        driver.act(action.clone()).await.unwrap();
+        assert_eq!(api.0.lock().unwrap().version, 1, "{action:?}: nothing is written");
+        assert_eq!(server.asked().len(), 1, "{action:?}: {:?}", server.asked());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_of_the_name_that_usher_did_not_make_is_left_alone() {
+    let api = Api::default();
+    let (driver, _) = knowing(&api);
+    let other = json!({
+        "metadata": { "name": "alice", "namespace": "w", "uid": "x", "resourceVersion": "7" },
+        "spec": { "replicas": 1, "selector": {}, "template": {} },
+    });
+    api.0.lock().unwrap().object = Some(other.clone());
+    for number in [2, 3] {
+        driver.act(actions()[number].0.clone()).await.unwrap();
+    }
+    assert_eq!(api.0.lock().unwrap().object, Some(other));
+}
