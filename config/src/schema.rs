@@ -193,6 +193,7 @@ const KEYS: &[KeyDoc] = &[
     of_pods("templates.NAME.resources.requests.NAME", QUANTITY, NOT_SET, "how much is requested"),
     of_pods("templates.NAME.resources.limits", TABLE, Otherwise("empty"), "what is the limit, where another amount or none is requested"),
     of_pods("templates.NAME.resources.limits.NAME", QUANTITY, NOT_SET, "how much is the limit"),
+    of_pods("templates.NAME.working_dir", PATH, Otherwise("where the image says"), "where the program begins: mostly where volume.mount is"),
     of_pods("templates.NAME.volume", TABLE, Required, "the user's files, which outlive the pod; or \"none\": they end with it"),
     of_pods("templates.NAME.volume.size", QUANTITY, Required, "how large a new one is"),
     of_pods("templates.NAME.volume.class", NAME, Otherwise("the cluster's default"), "its storage class"),

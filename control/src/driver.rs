@@ -223,7 +223,7 @@ pub struct Observed {
     pub members: Vec<Member>,
     /// The first half of a stop, while it stands.
     pub mark: Option<Mark>,
-    /// Why it was last stopped, if that was written down.
+    /// Why it was last stopped, if that was written down or shows by itself.
     pub stopped: Option<StopReason>,
 }
 

@@ -171,6 +171,9 @@ impl ProcessDriver {
             Found::Unfinished { run: None, .. } => None,
             Found::Idle => Some(ObservedPhase::Stopped),
         };
+        if matches!(found, Found::Unfinished { run: None, wanted: Wanted::Deleted { volume: false } }) {
+            self.shared.board.keep(&id, about.owner.clone());
+        }
         if let Some(phase) = phase {
             let About { owner, template, grant } = about.clone();
             self.shared.board.tell(Observed::alone(id.clone(), owner, template, grant, phase)).await;

@@ -22,12 +22,22 @@ pub enum Kind {
     Use,
     /// The key ring.
     Key,
+    /// Until when the times of scheduled starts were carried out: one for all.
+    Prestart,
 }
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::User, Self::Label, Self::Session, Self::Ticket, Self::Workspace, Self::Use, Self::Key];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::User,
+        Self::Label,
+        Self::Session,
+        Self::Ticket,
+        Self::Workspace,
+        Self::Use,
+        Self::Key,
+        Self::Prestart,
+    ];
 
     /// Its name where records are kept; stays as it is for ever.
     pub(crate) fn as_str(self) -> &'static str {
@@ -39,6 +49,7 @@ impl Kind {
             Self::Workspace => "workspace",
             Self::Use => "use",
             Self::Key => "key",
+            Self::Prestart => "prestart",
         }
     }
 }

@@ -31,7 +31,7 @@ pub struct Entry {
     pub activity: Arc<Activity>,
     /// What besides its use decides when it is stopped; only while ready.
     pub terms: Option<Terms>,
-    /// Why it was last stopped; only while it is stopping or stopped, and if Usher itself stopped it.
+    /// Why it was last stopped; only while it is stopping or stopped, and if that is known.
     pub stopped: Option<StopReason>,
 }
 
@@ -45,7 +45,7 @@ impl Entry {
     }
 }
 
-/// Why Usher stopped a workspace that did not fail.
+/// Why a workspace was stopped that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
     /// Nobody used it for `idle_after`.
@@ -54,15 +54,21 @@ pub enum StopReason {
     MaxAge,
     /// Its owner or an operator asked for it.
     Asked,
+    /// Somebody stopped it where it runs, past Usher: `kubectl scale --replicas=0`.
+    ByHand,
+    /// It was deleted.
+    Deleted,
 }
 
 impl StopReason {
-    /// The stable text: `idle`, `max_age`, `asked`.
+    /// The stable text: `idle`, `max_age`, `asked`, `by_hand`, `deleted`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Idle => "idle",
             Self::MaxAge => "max_age",
             Self::Asked => "asked",
+            Self::ByHand => "by_hand",
+            Self::Deleted => "deleted",
         }
     }
 
@@ -72,6 +78,8 @@ impl StopReason {
             Self::Idle => "The workspace was stopped because it was not used.",
             Self::MaxAge => "The workspace was stopped because it reached its longest running time.",
             Self::Asked => "The workspace was stopped because its owner or an operator asked for it.",
+            Self::ByHand => "The workspace was stopped by an operator of the cluster.",
+            Self::Deleted => "The workspace was deleted.",
         }
     }
 }

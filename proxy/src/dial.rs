@@ -239,25 +239,10 @@ async fn connect(address: &Address) -> io::Result<Stream> {
 mod tests {
     use super::*;
     use crate::edge::ListenerFacts;
-    use crate::lab::{CONFIG, Lab};
+    use crate::lab::{CONFIG, Lab, PODS};
     use control::{Event, Grant, Identity, Observed, ObservedPhase, Workspaces};
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpListener;
-
-    const PODS: &str = r#"
-domain = "lab.localhost"
-driver = "kubernetes"
-state_dir = "/nowhere"
-kubernetes = { namespace = "workspaces" }
-listeners = [{ address = "127.0.0.1:8080" }]
-login = { development = true }
-access = { allow = "true", template = "'demo'" }
-[templates.demo]
-image = "demo"
-port = 8888
-volume = "none"
-resources = { cpu = 1, memory = "1Gi" }
-"#;
 
     fn alice() -> WorkspaceId {
         WorkspaceId::parse("alice").unwrap()

@@ -37,6 +37,22 @@ use url::Url;
 /// What a workspace's host shows to whoever may enter.
 pub(crate) const INSIDE: &str = "the workspace";
 
+/// With pods in place of processes.
+pub(crate) const PODS: &str = r#"
+domain = "lab.localhost"
+driver = "kubernetes"
+state_dir = "/nowhere"
+kubernetes = { namespace = "workspaces" }
+listeners = [{ address = "127.0.0.1:8080" }]
+login = { development = true }
+access = { allow = "true", template = "'demo'" }
+[templates.demo]
+image = "demo"
+port = 8888
+volume = "none"
+resources = { cpu = 1, memory = "1Gi" }
+"#;
+
 pub(crate) const CONFIG: &str = r#"
 domain = "lab.localhost"
 state_dir = "/nowhere"

@@ -1,13 +1,16 @@
 //! Starts workspaces before their users come, at the times that templates name.
 //!
 //! Of several Ushers the one that leads does it. One that begins to lead looks at the last few minutes as well, since
-//! the one before may have ended just then: to start what runs already changes nothing.
+//! the one before may have ended just then. What was carried out is written down, so that nobody's workspace is started
+//! again that they have stopped meanwhile; an Usher that was killed over it has the next one begin anew, which finds
+//! most of them running.
 
 use crate::access::authorise::before_they_come;
 use crate::edge::Edge;
 use config::{Config, Prestart, TemplateName};
-use control::{CAUGHT_UP, LastSeen, WakeRefused, is_due};
+use control::{CAUGHT_UP, Kind, LastSeen, RecordError, Records, WakeRefused, is_due};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch::Receiver;
@@ -20,14 +23,29 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How long a full queue is left alone before the next start is asked for: people come first.
 const FULL: Duration = Duration::from_secs(5);
 
+/// The record's name: there is one.
+const NAME: &str = "done";
+
+/// What is written down.
+#[derive(Debug, Serialize, Deserialize)]
+struct Done {
+    /// All times until this one were carried out.
+    until: Timestamp,
+}
+
 /// Begins to look at the time; ends with `shutdown`. Without `leads` there is no other Usher.
-pub fn begin(edge: Arc<Edge>, leads: Option<Receiver<bool>>, shutdown: CancellationToken) -> JoinHandle<()> {
+pub fn begin(
+    edge: Arc<Edge>,
+    records: Arc<dyn Records>,
+    leads: Option<Receiver<bool>>,
+    shutdown: CancellationToken,
+) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let _ended = shutdown.run_until_cancelled(keep_time(&edge, leads)).await;
+        let _ended = shutdown.run_until_cancelled(keep_time(&edge, &*records, leads)).await;
     })
 }
 
-async fn keep_time(edge: &Edge, leads: Option<Receiver<bool>>) {
+async fn keep_time(edge: &Edge, records: &dyn Records, leads: Option<Receiver<bool>>) {
     let mut tick = interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looked = None;
@@ -38,12 +56,45 @@ async fn keep_time(edge: &Edge, leads: Option<Receiver<bool>>) {
             looked = None;
             continue;
         }
-        let since = looked.replace(now).unwrap_or_else(|| now - CAUGHT_UP);
+        let since = match looked {
+            Some(looked) => looked,
+            None => match done(records).await {
+                Ok(done) => done.map_or(now - CAUGHT_UP, |until| until.max(now - CAUGHT_UP)),
+                Err(error) => {
+                    tracing::debug!(%error, "it is not known which starts ahead were carried out: asked again");
+                    continue;
+                }
+            },
+        };
+        looked = Some(now);
         let config = edge.config.load_full();
         let due = due(&config, since, now);
         if !due.is_empty() {
             prestart(edge, &config, &due, now).await;
+            if let Err(error) = is_done(records, now).await {
+                tracing::warn!(%error, "that workspaces were started ahead could not be written down");
+            }
         }
+    }
+}
+
+/// Until when all was carried out, if that was ever written down.
+async fn done(records: &dyn Records) -> Result<Option<Timestamp>, RecordError> {
+    let record = records.get(Kind::Prestart, NAME).await?;
+    // What cannot be read says nothing.
+    Ok(record.and_then(|record| serde_json::from_slice::<Done>(&record.value).ok()).map(|done| done.until))
+}
+
+/// Writes down that all was carried out until then. Where another writes at the same moment, that holds.
+async fn is_done(records: &dyn Records, until: Timestamp) -> Result<(), RecordError> {
+    let value = serde_json::to_vec(&Done { until }).expect("a time is JSON");
+    let written = match records.get(Kind::Prestart, NAME).await? {
+        Some(record) => records.replace(Kind::Prestart, NAME, record.version, value).await,
+        None => records.create(Kind::Prestart, NAME, value).await,
+    };
+    match written {
+        Ok(_) | Err(RecordError::Exists(_) | RecordError::Conflict(_)) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -106,7 +157,24 @@ async fn start(
 mod tests {
     use super::*;
     use config::{Label, Subject};
-    use control::Identity;
+    use control::{Identity, RedbRecords};
+
+    #[tokio::test]
+    async fn what_was_carried_out_is_known_to_whoever_leads_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = RedbRecords::open(&folder.path().join("state.redb")).unwrap();
+        assert_eq!(done(&records).await.unwrap(), None);
+        for until in ["2026-11-20T06:50:03Z", "2026-11-21T06:50:01Z"] {
+            let until: Timestamp = until.parse().unwrap();
+            is_done(&records, until).await.unwrap();
+            assert_eq!(done(&records).await.unwrap(), Some(until));
+        }
+        let record = records.get(Kind::Prestart, NAME).await.unwrap().unwrap();
+        records.replace(Kind::Prestart, NAME, record.version, b"tomorrow".to_vec()).await.unwrap();
+        assert_eq!(done(&records).await.unwrap(), None, "it says nothing");
+        is_done(&records, Timestamp::UNIX_EPOCH).await.unwrap();
+        assert_eq!(done(&records).await.unwrap(), Some(Timestamp::UNIX_EPOCH));
+    }
 
     #[test]
     fn a_rule_is_for_those_who_were_in_one_of_its_groups() {

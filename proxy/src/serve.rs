@@ -123,7 +123,7 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let (_config, seen) = watch::channel(config.clone());
     let (driver, driving) = ground.drive(seen.clone(), open_files, shutdown.clone()).await?;
     let leads = driver.shared().map(|shared| shared.leads);
-    let control = Control::start(seen, driver, records, &metrics.registry, shutdown.clone()).await?;
+    let control = Control::start(seen, driver, records.clone(), &metrics.registry, shutdown.clone()).await?;
     let edge = Arc::new(Edge {
         config: ArcSwap::from(config),
         workspaces: control.workspaces,
@@ -144,7 +144,7 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     announce(&edge, &bound);
     let cores = accept::spawn(&edge, bound)?;
     let mut running = control.running;
-    let prestarting = prestart::begin(edge.clone(), leads, shutdown.clone());
+    let prestarting = prestart::begin(edge.clone(), records, leads, shutdown.clone());
     watch_over(&edge, signals, &cores, &mut running, &mut admin, following)
         .await
         .inspect_err(|error| tracing::error!(%error, "usher ends, since a part of it has"))?;

@@ -160,7 +160,11 @@ fn how_stopped(entry: Option<&Entry>, user: &Identity) -> (End, String) {
         Some(entry) if !is_of(user, entry) => {
             return (End::NotAllowed, "This workspace is somebody else's now.".to_owned());
         }
-        Some(Entry { phase: Phase::Failed { cause, .. }, .. }) => cause.detail.clone(),
+        // What ended it is why another is being started in its place.
+        Some(Entry {
+            phase: Phase::Failed { cause, .. } | Phase::Starting { trouble: Some(cause), .. },
+            ..
+        }) => cause.detail.clone(),
         Some(Entry { stopped: Some(reason), .. }) => reason.sentence().to_owned(),
         Some(entry)
             if entry.id.route().is_some()

@@ -31,7 +31,7 @@ notice = true
 stop_grace = "2s"
 start_timeout = "5m"
 volume = { size = "1Gi" }
-pod = { containers = [{ name = "workspace", workingDir = "/home/workspace" }] }
+working_dir = "/home/workspace"
 background = ["GET /api/kernels*", "GET /api/kernelspecs*", "GET /api/terminals*", "GET /api/sessions*", "GET /api/contents*",
   "GET /api/me*", "GET,PUT /lab/api/workspaces*"]
 [templates.jupyterlab.resources]
@@ -142,5 +142,14 @@ test('what operators do to a pod by hand is told on its page, and it comes back'
     await page.goto(release.url('carol', '/lab/tree/Untitled.ipynb'));
     await showsNotebook(page);
     await screenshot(page, 'kubernetes-scaled-2-back');
+
+    // Who comes while the pod still ends is told who did that, and waits for the next.
+    await release.desks('scale', 'statefulset/carol', '--replicas=0');
+    await release.phase('carol', 'stopping');
+    await page.goto(release.url('carol', '/lab/tree/Untitled.ipynb'));
+    await page.getByText('The workspace was stopped by an operator of the cluster.').first().waitFor();
+    await screenshot(page, 'kubernetes-scaled-3-meanwhile');
+    await showsNotebook(page);
+    await screenshot(page, 'kubernetes-scaled-4-back');
   });
 });

@@ -32,7 +32,7 @@ resources = { memory = "128Mi", requests = { cpu = "10m" } }
 volume = { size = "1Gi" }
 stop_grace = "1s"
 # It keeps its note where it is started.
-pod = { containers = [{ name = "workspace", workingDir = "/home/workspace" }] }
+working_dir = "/home/workspace"
 "#;
 
 /// Usher as its chart installs it: in the records' namespace of a realm, which then takes restricted pods only.

@@ -37,23 +37,15 @@ async fn make(realm: &Realm, kind: &str, annotations: Value) {
 }
 
 /// An usher that knows it as `wiki.<domain>`, open to alice and carol, with more keys; and may do as much to it as the
-/// README says.
+/// chart allows that is told of it.
 async fn setup(realm: &Realm, kind: &str, keys: &str) -> Setup {
     let route = format!(
         "[routes.wiki]\nkind = \"{kind}\"\nobject = \"wiki\"\nport = 8080\n\
          allow = \"user.name in ['alice', 'carol']\"\n{keys}\n"
     );
-    let resource = format!("{}s", kind.to_ascii_lowercase());
-    let rule = json!({
-        "apiGroups": ["apps"], "resources": [resource], "resourceNames": ["wiki"],
-        "verbs": ["list", "watch", "patch"],
-    });
-    let mut roles = realm.roles();
-    let of_workspaces = roles.iter_mut().find(|(namespace, _)| *namespace == realm.workspaces);
-    if let Some((_, Value::Array(rules))) = of_workspaces {
-        rules.push(rule);
-    }
-    realm.setup_with(&roles, &route).await
+    let kinds = if kind == "Deployment" { "deployments" } else { "statefulSets" };
+    let routes = json!([{ "namespace": realm.workspaces, kinds: ["wiki"] }]);
+    realm.setup_with(&realm.roles_with_routes(&routes), &route).await
 }
 
 /// What kubectl prints of an object: `deployment/wiki`.
@@ -222,6 +214,51 @@ async fn a_rolling_update_keeps_it_alive_and_everybody_on_one_pod() {
     assert!(answers > 1);
     assert_eq!(alice.status().await["phase"], "ready");
     alice.socket("/ws").await.unwrap().echoes("after").await;
+}
+
+#[tokio::test]
+async fn two_ushers_wake_it_once_and_let_it_rest_when_neither_knows_of_a_use() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    make(&realm, "Deployment", json!({ "usher.dev/route": "wiki" })).await;
+    let keys = "idle_after = \"4s\"\nwarn_before = \"1s\"";
+    let setup = setup(&realm, "Deployment", keys).await;
+    let ushers = [setup.clone().start().await, setup.start().await];
+    let (first, second) = tokio::join!(at(&ushers[0], "alice"), at(&ushers[1], "carol"));
+    assert_eq!(shown(&realm, "deployment/wiki", "{.spec.replicas}").await, "1");
+    let created = "--output=jsonpath={.items[?(@.reason=='SuccessfulCreate')].message}";
+    let events = cluster.kubectl(&["get", "events", "--namespace", &realm.workspaces, created]).await;
+    assert_eq!(events.matches("Created pod").count(), 1, "{events}");
+
+    // Only the second knows of this use, and the first may be the one that lets it rest.
+    let mut socket = second.socket("/ws").await.unwrap();
+    let until = tokio::time::Instant::now() + Duration::from_secs(12);
+    while tokio::time::Instant::now() < until {
+        socket.echoes("still here").await;
+        assert_eq!(first.status().await["phase"], "ready");
+    }
+    drop(socket);
+    for person in [&first, &second] {
+        let status = await_phase(person, "stopped").await;
+        assert_eq!(status["stopped"]["code"], "idle", "{status}");
+    }
+}
+
+#[tokio::test]
+async fn an_usher_that_may_not_wake_what_a_route_leads_to_says_so_at_its_start_and_serves_the_rest() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    make(&realm, "Deployment", json!({ "usher.dev/route": "wiki" })).await;
+    let route = "[routes.wiki]\nkind = \"Deployment\"\nobject = \"wiki\"\nport = 8080\nallow = \"true\"\n";
+    let usher = realm.setup(route).await.start().await;
+    let log = usher.logs.all();
+    for right in ["watch deployments.apps wiki", "patch deployments.apps wiki"] {
+        assert!(
+            log.lines().any(|line| line.contains(right) && line.contains("does not wake")),
+            "{right}: {log}"
+        );
+    }
+    Person::at_work(&usher, "alice").await;
 }
 
 #[tokio::test]

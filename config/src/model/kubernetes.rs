@@ -60,6 +60,8 @@ pub struct PodTemplate {
     pub image_pull_policy: Option<PullPolicy>,
     /// `command`: program and arguments, with [`crate::PLACEHOLDERS`] replaced; empty = the image's own.
     pub command: Vec<String>,
+    /// `working_dir`: where its program begins; none = where the image says.
+    pub working_dir: Option<String>,
     /// `environment`: what the workspace gets besides `HOME` and Usher's own variables.
     pub environment: BTreeMap<String, PodVariable>,
     /// `port`: where the workspace listens.

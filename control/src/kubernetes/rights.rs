@@ -1,6 +1,7 @@
 //! What Usher may do in a cluster, looked at once, at its start: what lacks is told then, and not when it is needed.
 
 use super::{CallError, Client, REAPER};
+use config::{ExistingObject, ObjectKind};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::authorization::v1::{
     ResourceRule, SelfSubjectRulesReview, SelfSubjectRulesReviewSpec, SubjectRulesReviewStatus,
@@ -11,17 +12,17 @@ use std::fmt;
 
 /// A right in a namespace, and what Usher needs it for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Right {
+struct Right<'a> {
     group: &'static str,
     resource: &'static str,
     verb: &'static str,
     /// The one object that it is needed for; empty = all.
-    object: &'static str,
+    object: &'a str,
     /// What does not work without it; none = nothing does.
     lost: Option<&'static str>,
 }
 
-const fn must(group: &'static str, resource: &'static str, verb: &'static str) -> Right {
+const fn must(group: &'static str, resource: &'static str, verb: &'static str) -> Right<'static> {
     Right { group, resource, verb, object: "", lost: None }
 }
 
@@ -30,11 +31,16 @@ const fn must_on(
     resource: &'static str,
     verb: &'static str,
     object: &'static str,
-) -> Right {
+) -> Right<'static> {
     Right { group, resource, verb, object, lost: None }
 }
 
-const fn may(group: &'static str, resource: &'static str, verb: &'static str, lost: &'static str) -> Right {
+const fn may(
+    group: &'static str,
+    resource: &'static str,
+    verb: &'static str,
+    lost: &'static str,
+) -> Right<'static> {
     Right { group, resource, verb, object: "", lost: Some(lost) }
 }
 
@@ -45,9 +51,10 @@ const RETRY: &str =
     "a broken start is not made anew, and a workspace without a volume stays on a node that is lost";
 
 const TELL: &str = "a warm workspace is not told whose it is";
+const ROUTE: &str = "a route does not wake what it leads to";
 
 /// In the namespace of the workspaces. What is watched need not be listed where lists can be streamed.
-const WORKSPACES: &[Right] = &[
+const WORKSPACES: &[Right<'_>] = &[
     must("apps", "statefulsets", "watch"),
     must("apps", "statefulsets", "create"),
     must("apps", "statefulsets", "patch"),
@@ -62,7 +69,7 @@ const WORKSPACES: &[Right] = &[
 ];
 
 /// In the namespace of the records.
-const RECORDS: &[Right] = &[
+const RECORDS: &[Right<'_>] = &[
     must("", "secrets", "get"),
     must("", "secrets", "list"),
     must("", "secrets", "watch"),
@@ -107,29 +114,62 @@ impl fmt::Display for Listed<'_> {
     }
 }
 
-/// Looks whether both namespaces are there and what may be done in them; says in the log what will not work.
+/// In the namespace of an object that a route leads to. None of it is needed for anything else.
+fn of_route(object: &ExistingObject) -> [Right<'_>; 3] {
+    let resource = match object.kind {
+        ObjectKind::Deployment => "deployments",
+        ObjectKind::StatefulSet => "statefulsets",
+    };
+    let right = |group, resource, verb, object| Right { group, resource, verb, object, lost: Some(ROUTE) };
+    [
+        right("apps", resource, "watch", object.name.as_str()),
+        right("apps", resource, "patch", object.name.as_str()),
+        right("", "pods", "watch", ""),
+    ]
+}
+
+/// Looks whether both namespaces are there and what may be done in them, and with what the routes lead to; says in the
+/// log what will not work.
 ///
 /// # Errors
 /// What lacks without which Usher can do nothing.
-pub async fn check(client: &Client, workspaces: &str, records: &str) -> Result<(), RightsError> {
+pub async fn check(
+    client: &Client,
+    workspaces: &str,
+    records: &str,
+    routes: impl IntoIterator<Item = &ExistingObject>,
+) -> Result<(), RightsError> {
     for (namespace, key, rights) in
         [(workspaces, "namespace", WORKSPACES), (records, "records_namespace", RECORDS)]
     {
         is_there(client, namespace, key).await?;
-        let Some(rules) = rules(client, namespace).await? else { continue };
-        let missing: Vec<&Right> = rights.iter().filter(|right| !granted(&rules, right)).collect();
-        for right in &missing {
-            if let Some(lost) = right.lost {
-                tracing::warn!(kubernetes.namespace = namespace, right = %right, lost, "a right lacks in the cluster");
-            }
-        }
-        let needed = missing.iter().filter(|right| right.lost.is_none()).map(ToString::to_string);
-        let missing: Vec<String> = needed.collect();
+        let needed = lacking(client, namespace, rights).await?;
+        let missing: Vec<String> =
+            needed.iter().filter(|right| right.lost.is_none()).map(ToString::to_string).collect();
         if !missing.is_empty() {
             return Err(RightsError::Missing { namespace: namespace.to_owned(), missing });
         }
     }
+    for object in routes {
+        lacking(client, &object.namespace, &of_route(object)).await?;
+    }
     Ok(())
+}
+
+/// Which of these rights lack in a namespace; says in the log what will not work without those that can be missed.
+async fn lacking<'a>(
+    client: &Client,
+    namespace: &str,
+    rights: &[Right<'a>],
+) -> Result<Vec<Right<'a>>, RightsError> {
+    let Some(rules) = rules(client, namespace).await? else { return Ok(Vec::new()) };
+    let missing: Vec<_> = rights.iter().filter(|right| !granted(&rules, right)).copied().collect();
+    for right in &missing {
+        if let Some(lost) = right.lost {
+            tracing::warn!(kubernetes.namespace = namespace, right = %right, lost, "a right lacks in the cluster");
+        }
+    }
+    Ok(missing)
 }
 
 /// A list of what is not there is empty, and to look at the namespace itself takes a right of its own: so something is
@@ -165,7 +205,7 @@ fn complete(status: SubjectRulesReviewStatus) -> Option<Vec<ResourceRule>> {
     (!status.incomplete).then_some(status.resource_rules)
 }
 
-fn granted(rules: &[ResourceRule], right: &Right) -> bool {
+fn granted(rules: &[ResourceRule], right: &Right<'_>) -> bool {
     let has = |all: &[String], one: &str| all.iter().any(|it| it == "*" || it == one);
     rules.iter().any(|rule| {
         let names = rule.resource_names.as_deref().unwrap_or_default();
@@ -176,10 +216,11 @@ fn granted(rules: &[ResourceRule], right: &Right) -> bool {
     })
 }
 
-impl fmt::Display for Right {
+impl fmt::Display for Right<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dot = if self.group.is_empty() { "" } else { "." };
-        write!(f, "{} {}{dot}{}", self.verb, self.resource, self.group)
+        write!(f, "{} {}{dot}{}", self.verb, self.resource, self.group)?;
+        if self.object.is_empty() { Ok(()) } else { write!(f, " {}", self.object) }
     }
 }
 
@@ -187,7 +228,9 @@ impl fmt::Display for Right {
 mod tests {
     use super::*;
     use crate::kubernetes::testing::{Reply, Server};
+    use config::RouteName;
     use serde_json::{Value, json};
+    use std::time::Duration;
 
     fn rule(groups: Value, resources: Value, verbs: Value, names: Value) -> Value {
         json!({ "apiGroups": groups, "resources": resources, "verbs": verbs, "resourceNames": names })
@@ -220,6 +263,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_a_route_leads_to_may_be_allowed_by_its_name_alone() {
+        let wiki = ExistingObject {
+            route: RouteName::parse("docs").unwrap(),
+            kind: ObjectKind::Deployment,
+            name: "wiki".to_owned(),
+            namespace: "docs".to_owned(),
+            port: 80,
+            replicas: 1,
+            schedule_timeout: Duration::ZERO,
+            pull_timeout: Duration::ZERO,
+        };
+        let names = json!(["wiki"]);
+        let rule = |verbs| rule(json!(["apps"]), json!(["deployments"]), verbs, names.clone());
+        let rules = [serde_json::from_value(rule(json!(["list", "watch"]))).unwrap()];
+        let lacking: Vec<String> =
+            of_route(&wiki).iter().filter(|right| !granted(&rules, right)).map(ToString::to_string).collect();
+        assert_eq!(lacking, ["patch deployments.apps wiki", "watch pods"]);
+    }
+
     /// What a check comes to where every namespace is there and has these rules.
     async fn checked(rules: Value) -> Result<(), RightsError> {
         let server = Server::new(move |asked| {
@@ -230,7 +293,7 @@ mod tests {
                 Reply::refusal(422, "Invalid")
             }
         });
-        check(&server.in_memory(), "ws", "usher").await
+        check(&server.in_memory(), "ws", "usher", []).await
     }
 
     #[tokio::test]
@@ -246,7 +309,7 @@ mod tests {
     #[tokio::test]
     async fn a_namespace_that_is_not_there_is_named_with_its_key() {
         let server = Server::new(|_| Reply::refusal(404, "NotFound"));
-        let error = check(&server.in_memory(), "ws", "usher").await.unwrap_err().to_string();
+        let error = check(&server.in_memory(), "ws", "usher", []).await.unwrap_err().to_string();
         assert_eq!(
             error,
             "there is no namespace ws in the cluster: make it, or correct `kubernetes.namespace`"

@@ -44,6 +44,11 @@ impl Board {
         self.now().kept.get(id).cloned()
     }
 
+    /// Notes that files are left of one that was deleted before.
+    pub fn keep(&self, id: &WorkspaceId, owner: Identity) {
+        self.now().kept.insert(id.clone(), owner);
+    }
+
     /// Whose a workspace is, or was when it was deleted and its files were kept.
     pub fn owner(&self, id: &WorkspaceId) -> Option<Identity> {
         let now = self.now();

@@ -97,6 +97,15 @@ capabilities: {drop: [ALL]}
 {{- end -}}
 {{- end -}}
 
+{{/* Whoever may patch a Deployment can let its pods read every Secret beside it. */}}
+{{- define "usher.checkRoutes" -}}
+{{- range .Values.routes -}}
+{{- if eq .namespace $.Release.Namespace -}}
+{{- fail (printf "routes must not lead into %q, the release's own namespace: whoever may change a pod there can read the records and keys of Usher" .namespace) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "usher.configSource" -}}
 {{- with .Values.existingConfig -}}
 {{- if .secret -}}

@@ -30,10 +30,13 @@ enum Action {
 /// `GET /api/v1/workspaces`: all of the caller's, and the token that changes need.
 pub(super) async fn list(State(edge): State<Arc<Edge>>, Extension(asked): Extension<Asked>) -> Response {
     let Some(caller) = &asked.own.caller else { return unauthenticated(&asked) };
-    let mine = workspaces::of(&edge.workspaces, &asked, caller, Instant::now());
+    let now = Instant::now();
+    let mine = workspaces::of(&edge.workspaces, &asked, caller, now);
+    let shared = workspaces::shared(&edge, &asked, caller, now);
     answer::json(&serde_json::json!({
         "csrf": fields::token(&edge.keys, &asked, &caller.id),
         "workspaces": mine.iter().map(workspaces::View::json).collect::<Vec<_>>(),
+        "shared": shared.iter().map(workspaces::View::json).collect::<Vec<_>>(),
     }))
 }
 

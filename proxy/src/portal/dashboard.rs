@@ -20,9 +20,11 @@ const KEEP_HOURS: [u32; 4] = [1, 4, 12, 24];
 pub(super) async fn show(State(edge): State<Arc<Edge>>, Extension(asked): Extension<Asked>) -> Response {
     let Some(caller) = &asked.own.caller else { return handoff::redirect("/login", []) };
     let token = fields::token(&edge.keys, &asked, &caller.id);
-    let mine = workspaces::of(&edge.workspaces, &asked, caller, Instant::now());
+    let now = Instant::now();
+    let mine = workspaces::of(&edge.workspaces, &asked, caller, now);
     let sections: String = mine.iter().map(|view| section(view, &token)).collect();
-    let body = format!("<h1>Your workspaces</h1>{}{sections}<hr>{}", who(caller), sign_out(&token));
+    let shared = applications(&workspaces::shared(&edge, &asked, caller, now), &token);
+    let body = format!("<h1>Your workspaces</h1>{}{sections}{shared}<hr>{}", who(caller), sign_out(&token));
     let page =
         Page { title: "Your workspaces", body: &body, scripts: &["/assets/dashboard.js"], ..Page::default() };
     answer::page(&asked, StatusCode::OK, page)
@@ -59,10 +61,19 @@ fn sign_out(token: &str) -> String {
     )
 }
 
+/// What others made and many share; nothing where the caller may enter none of it.
+fn applications(views: &[View], token: &str) -> String {
+    if views.is_empty() {
+        return String::new();
+    }
+    let sections: String = views.iter().map(|view| section(view, token)).collect();
+    format!("<hr><h1>Applications</h1><p class=\"lead\">You share these with others.</p>{sections}")
+}
+
 fn section(view: &View, token: &str) -> String {
-    let id = view.id.to_string();
+    let (id, name) = (view.id.to_string(), view.name());
     let mut actions = format!(
-        "<a class=\"button\" href=\"{}\">Open<span class=\"hidden-text\"> {id}</span></a>",
+        "<a class=\"button\" href=\"{}\">Open<span class=\"hidden-text\"> {name}</span></a>",
         view.address
     );
     if view.phase == "failed" {
@@ -71,17 +82,22 @@ fn section(view: &View, token: &str) -> String {
     if view.can_extend {
         actions.push_str(&form(&id, "extend", token, "<button class=\"second\">Give it more time</button>"));
     }
-    if view.runs() {
+    if view.can_stop() {
         actions.push_str(&form(&id, "stop", token, "<button class=\"second\">Stop</button>"));
     }
-    let keep = if view.phase == "ready" { keep(&id, token) } else { String::new() };
+    let mut owners = String::new();
+    if !view.is_shared() {
+        if view.phase == "ready" {
+            owners.push_str(&keep(&id, token));
+        }
+        owners.push_str(&delete(&id, token));
+    }
     format!(
-        "<section data-workspace=\"{id}\" aria-labelledby=\"name-{id}\"><h2 id=\"name-{id}\">{id}</h2>\
+        "<section data-workspace=\"{id}\" aria-labelledby=\"name-{id}\"><h2 id=\"name-{id}\">{name}</h2>\
          <p class=\"small soft where\">{}</p>\
          <p><span class=\"phase\" data-phase=\"{phase}\" role=\"status\">{says}</span></p>\
-         <div class=\"actions\">{actions}</div>{keep}{}</section>",
+         <div class=\"actions\">{actions}</div>{owners}</section>",
         host_of(&view.address),
-        delete(&id, token),
         phase = view.phase,
         says = escape(&view.says),
     )

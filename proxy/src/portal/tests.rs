@@ -3,7 +3,7 @@
 mod handoff;
 
 use crate::edge::ListenerFacts;
-use crate::lab::{CONFIG, INSIDE, Lab, NAVIGATION};
+use crate::lab::{CONFIG, INSIDE, Lab, NAVIGATION, PODS};
 use http::{Method, StatusCode};
 
 const PORTAL: &str = "http://lab.localhost:8080";
@@ -289,6 +289,32 @@ async fn a_foreign_pages_form_logs_nobody_out() {
     assert_eq!(lab.edge.sessions.count(), 1);
     let stale = lab.browser().post(&logout, PORTAL, &[]).await;
     assert!(stale.header("set-cookie").unwrap().contains("Max-Age=0"), "its own page may");
+}
+
+#[tokio::test]
+async fn who_may_enter_what_a_route_leads_to_finds_it_on_the_dashboard_and_nobody_else_does() {
+    let routes = "
+[routes.wiki]
+kind = \"Deployment\"
+object = \"wiki\"
+port = 8080
+allow = \"user.name == 'alice'\"
+";
+    let lab = Lab::with(
+        &format!("{}{routes}", PODS),
+        ListenerFacts { tls: false, public_port: 8080, loopback: true },
+    )
+    .await;
+    for (name, sees) in [("alice", true), ("bob", false)] {
+        let mut browser = lab.browser();
+        browser.log_in(name, PORTAL).await;
+        let page = browser.go(PORTAL).await.answer.body;
+        assert_eq!(page.contains("http://wiki.lab.localhost:8080/"), sees, "{name}: {page}");
+        assert!(!page.contains("/route:wiki/stop") && !page.contains("/route:wiki/delete"), "{page}");
+        let list = browser.send(Method::GET, &format!("{PORTAL}/api/v1/workspaces"), &[], "").await;
+        let list: serde_json::Value = serde_json::from_str(&list.body).unwrap();
+        assert_eq!(list["shared"].as_array().unwrap().len(), usize::from(sees), "{list}");
+    }
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
 //! A caller's workspaces as the dashboard and the API show them.
 
 use crate::access::authenticate::Caller;
+use crate::access::authorise;
 use crate::access::ensure::is_theirs;
+use crate::access::route::Place;
+use crate::edge::Edge;
 use crate::own::Asked;
-use config::{Config, Label, WorkspaceId};
+use config::{Config, HostName, Label, WorkspaceId};
 use control::{Cause, Entry, Phase, WhyAlive, Workspaces};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,9 +32,19 @@ pub(super) struct View {
 }
 
 impl View {
-    /// Whether there is something to stop.
-    pub(super) fn runs(&self) -> bool {
-        matches!(self.phase, "queued" | "starting" | "ready")
+    /// Whether there is something that the caller may stop.
+    pub(super) fn can_stop(&self) -> bool {
+        !self.is_shared() && matches!(self.phase, "queued" | "starting" | "ready")
+    }
+
+    /// Whether many share it: none of them stops, keeps or deletes it.
+    pub(super) fn is_shared(&self) -> bool {
+        self.id.route().is_some()
+    }
+
+    /// What people call it.
+    pub(super) fn name(&self) -> String {
+        self.id.route().map_or_else(|| self.id.to_string(), ToString::to_string)
     }
 
     pub(super) fn json(&self) -> serde_json::Value {
@@ -57,6 +70,19 @@ pub(super) fn of(workspaces: &Workspaces, asked: &Asked, caller: &Caller, now: I
     let ids = ids(&asked.config, &caller.session.label).into_iter();
     let theirs = ids.filter(|id| is_theirs(caller, workspaces.lookup(id).as_deref()));
     theirs.map(|id| one(workspaces, asked, id, now)).collect()
+}
+
+/// What the routes lead to that let the caller in. A rule that gives no answer lets nobody in, and the log tells.
+pub(super) fn shared(edge: &Edge, asked: &Asked, caller: &Caller, now: Instant) -> Vec<View> {
+    let ids = asked.config.routes.keys().map(|name| WorkspaceId::Route(name.clone()));
+    let open = ids.filter(|id| {
+        let Ok(host) = HostName::parse(&id.host(asked.config.domain.as_str())) else { return false };
+        let place = Place::Workspace { id: id.clone(), port: None };
+        let facts = || authorise::facts(&host, "GET", "/", &asked.connection);
+        authorise::allowed(edge, &asked.config, &place, caller, facts).is_ok()
+    });
+    let theirs = open.filter(|id| is_theirs(caller, edge.workspaces.lookup(id).as_deref()));
+    theirs.map(|id| one(&edge.workspaces, asked, id, now)).collect()
 }
 
 /// One of them.

@@ -1,7 +1,7 @@
 //! What an Usher stands on: where its records are, and what its workspaces run on.
 
 use super::ServeError;
-use config::{Config, Kubeconfig, Kubernetes};
+use config::{Config, Kubeconfig, Kubernetes, Runs};
 use control::kubernetes::{
     Client, ClientMetrics, ClientSettings, ConnectError, WarmMetrics, check, replica_name,
 };
@@ -39,11 +39,17 @@ impl Ground {
                 let file = config.state_dir.join("records.redb");
                 Ok(Self::Machine(Arc::new(RedbRecords::open(&file)?)))
             }
-            config::Driver::Kubernetes(kubernetes) => Self::cluster(kubernetes.clone(), registry).await,
+            config::Driver::Kubernetes(kubernetes) => {
+                Self::cluster(config, kubernetes.clone(), registry).await
+            }
         }
     }
 
-    async fn cluster(kubernetes: Kubernetes, registry: &Registry) -> Result<Self, ServeError> {
+    async fn cluster(
+        config: &Config,
+        kubernetes: Kubernetes,
+        registry: &Registry,
+    ) -> Result<Self, ServeError> {
         let Kubeconfig { file: kubeconfig, context } =
             kubernetes.cluster.clone().unwrap_or(Kubeconfig { file: None, context: None });
         let client =
@@ -52,7 +58,11 @@ impl Ground {
         // A cluster that is named has to be given with it, and from within one there is always one.
         let records_namespace =
             named.ok_or_else(|| ConnectError::NotInCluster { reason: "no namespace".to_owned() })?.to_owned();
-        check(&client, &kubernetes.namespace, &records_namespace).await?;
+        let routes = config.routes.values().filter_map(|route| match &route.template.runs {
+            Runs::Existing(object) => Some(object),
+            _ => None,
+        });
+        check(&client, &kubernetes.namespace, &records_namespace, routes).await?;
         let records = Arc::new(SecretRecords::new(&client, &records_namespace));
         let warm = WarmMetrics::new(registry)?;
         Ok(Self::Cluster { client, kubernetes, records_namespace, records, warm })

@@ -292,7 +292,14 @@ fn a_crash_is_told_by_its_cause_and_a_stop_by_its_reason() {
         hint: String::new(),
     };
     let failed = entry(Phase::Failed { cause: cause.clone(), retry_at: std::time::Instant::now() }, None);
-    assert_eq!(how_stopped(Some(&failed), &alice), (End::Stopped, cause.detail));
+    assert_eq!(how_stopped(Some(&failed), &alice), (End::Stopped, cause.detail.clone()));
+    let step = control::Step::Asked;
+    let again = entry(Phase::Starting { step, trouble: Some(cause.clone()) }, None);
+    assert_eq!(
+        how_stopped(Some(&again), &alice),
+        (End::Stopped, cause.detail.clone()),
+        "and is started again"
+    );
     let idle = control::StopReason::Idle;
     let stopping = entry(Phase::stopping(), Some(idle));
     assert_eq!(how_stopped(Some(&stopping), &alice), (End::Stopped, idle.sentence().to_owned()));

@@ -84,10 +84,7 @@ impl Realm {
             ("stop_grace", "\"1s\"".to_owned()),
             ("volume", "{ size = \"1Gi\" }".to_owned()),
             // The demo keeps its note where it runs.
-            (
-                "pod",
-                "{ containers = [{ name = \"workspace\", workingDir = \"/home/workspace\" }] }".to_owned(),
-            ),
+            ("working_dir", "\"/home/workspace\"".to_owned()),
         ];
         let given = |key: &str| keys.lines().any(|line| line.trim_start().starts_with(key));
         let others = all.iter().filter(|(key, _)| !given(key));
@@ -97,15 +94,22 @@ impl Realm {
 
     /// What Usher's account may do: the chart's Roles, and nothing more.
     pub fn roles(&self) -> Vec<(&str, Value)> {
+        self.roles_with_routes(&json!([]))
+    }
+
+    /// As [`Realm::roles`], where the chart is told of these routes into the namespace of the workspaces.
+    pub fn roles_with_routes(&self, routes: &Value) -> Vec<(&str, Value)> {
         let values = json!({
             "image": { "repository": "usher" }, "domain": DOMAIN, "config": "#",
-            "workspaces": { "namespaces": [self.workspaces] },
+            "workspaces": { "namespaces": [self.workspaces] }, "routes": routes,
         });
         let rendered = Rendered::new(&self.records, &values).expect("the chart takes these values");
         let roles = rendered.all::<Role>();
         let of = |namespace: &str| {
-            let role = roles.iter().find(|role| role.metadata.namespace.as_deref() == Some(namespace));
-            serde_json::to_value(&role.expect("the namespace has a Role").rules).expect("rules are JSON")
+            let there = roles.iter().filter(|role| role.metadata.namespace.as_deref() == Some(namespace));
+            let rules: Vec<_> = there.flat_map(|role| role.rules.clone().unwrap_or_default()).collect();
+            assert!(!rules.is_empty(), "the namespace {namespace} has a Role");
+            serde_json::to_value(rules).expect("rules are JSON")
         };
         [&self.workspaces, &self.records].map(|namespace| (namespace.as_str(), of(namespace))).into()
     }

@@ -194,6 +194,39 @@ fn every_namespace_of_workspaces_has_the_same_role_and_usher_has_no_right_beyond
 }
 
 #[test]
+fn what_routes_lead_to_may_be_watched_and_scaled_by_its_name_and_nothing_else_of_its_namespace() {
+    let routes = json!([
+        { "namespace": "docs", "deployments": ["wiki", "forum"], "statefulSets": ["search"] },
+        { "namespace": "desks", "deployments": ["board"] },
+    ]);
+    let rendered = render(&with(&json!({ "routes": routes })));
+    let role = |name: &str| {
+        let roles = rendered.all::<Role>();
+        let role = roles.into_iter().find(|role| role.metadata.name.as_deref() == Some(name)).unwrap();
+        let rules = serde_json::to_value(role.rules).unwrap();
+        (role.metadata.namespace.unwrap(), rules)
+    };
+    let of = |resource: &str, names: Value| {
+        json!({ "apiGroups": ["apps"], "resources": [resource], "resourceNames": names,
+            "verbs": ["list", "watch", "patch"] })
+    };
+    let pods = json!({ "apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"] });
+    let docs =
+        json!([of("deployments", json!(["wiki", "forum"])), of("statefulsets", json!(["search"])), pods]);
+    assert_eq!(role("usher-routes-0"), ("docs".to_owned(), docs));
+    let desks = json!([of("deployments", json!(["board"])), pods]);
+    assert_eq!(role("usher-routes-1"), ("desks".to_owned(), desks));
+    let bound = |binding: &RoleBinding| {
+        let name = binding.role_ref.name.clone();
+        (name.starts_with("usher-routes-")).then(|| (name, binding.metadata.namespace.clone().unwrap()))
+    };
+    let bindings = rendered.all::<RoleBinding>();
+    let bound: Vec<_> = bindings.iter().filter_map(bound).collect();
+    let expected = [("usher-routes-0", "docs"), ("usher-routes-1", "desks")];
+    assert_eq!(bound, expected.map(|(role, namespace)| (role.to_owned(), namespace.to_owned())));
+}
+
+#[test]
 fn only_usher_has_a_token_of_the_cluster() {
     let rendered = render(&everything());
     assert_eq!(pod(&rendered).automount_service_account_token, Some(true));

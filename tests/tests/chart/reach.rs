@@ -142,6 +142,20 @@ fn usher_is_reached_at_its_listener_and_reaches_the_api_server_and_workspaces() 
 }
 
 #[test]
+fn usher_reaches_the_pods_that_its_routes_lead_to_and_no_others() {
+    let routes = json!([
+        { "namespace": "docs", "deployments": ["wiki"], "podLabels": { "app": "wiki" }, "ports": [8080] },
+        { "namespace": "tools", "statefulSets": ["search"] },
+    ]);
+    let (reaches, usher) = (reach(&json!({ "routes": routes })), replica());
+    let wiki = End::pod("docs", &[("app", "wiki")]);
+    assert!(reaches(&usher, &wiki, "TCP", 8080) && !reaches(&usher, &wiki, "TCP", 22));
+    assert!(!reaches(&usher, &End::pod("docs", &[("app", "forum")]), "TCP", 8080));
+    assert!(reaches(&usher, &End::pod("tools", &[("app", "search")]), "TCP", 9200));
+    assert!(!reaches(&usher, &End::pod("other", &[("app", "wiki")]), "TCP", 8080));
+}
+
+#[test]
 fn a_pulled_image_talks_to_nobody() {
     let reaches = reach(&json!({ "prepull": { "images": ["one"] } }));
     let pulled = End::pod(

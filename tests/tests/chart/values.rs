@@ -37,6 +37,12 @@ fn values_that_are_wrong_are_refused_and_named() {
         (json!({ "workspaces": { "namespaces": ["Desks"] } }), "/workspaces/namespaces/0"),
         (json!({ "workspaces": { "podSecurity": "none" } }), "/workspaces/podSecurity"),
         (json!({ "networkPolicies": { "workspaces": { "never": ["the metadata"] } } }), "/never/0"),
+        (json!({ "routes": [{ "namespace": "docs" }] }), "/routes/0"),
+        (json!({ "routes": [{ "namespace": "docs", "deployments": [] }] }), "/routes/0"),
+        (
+            json!({ "routes": [{ "namespace": HOME, "deployments": ["wiki"] }] }),
+            "the release's own namespace",
+        ),
         (json!({ "networkPolicies": { "enable": false } }), "enable"),
         (json!({ "prepull": { "image": "one" } }), "image"),
         (json!({ "resources": { "limit": {} } }), "limit"),

@@ -48,11 +48,11 @@ async fn while_the_api_server_is_silent_what_runs_serves_on_and_the_table_is_tru
         assert!(note.status.is_success(), "{} {}", note.status, note.text());
         assert_eq!(alice.status().await["cause"], Value::Null);
     }
-    let refused = wait_for("a silent workspace to be dialled no more", STARTED, async || {
-        let note = alice.fetch(Method::GET, "/note").send().await;
-        (!note.status.is_success()).then_some(note)
+    wait_for("the word of a workspace that says nothing to be too old", STARTED, async || {
+        (alice.status().await["cause"]["code"] == "cluster_unreachable").then_some(())
     })
     .await;
+    let refused = alice.fetch(Method::GET, "/note").send().await;
     assert_eq!(
         (refused.status.as_u16(), refused.field("usher-error")),
         (503, "unseen"),

@@ -20,6 +20,7 @@ pub(super) fn pod(table: &mut Table<'_>, name: Option<&TemplateName>) -> Option<
     let image = required_text(table, "image", Kind::Image);
     let image_pull_policy = table.maybe("image_pull_policy", value::word(PULL_POLICIES, "a pull policy"));
     let command = if table.has("command") { command(table, Used::Pod) } else { absent_command(table) };
+    let working_dir = table.maybe("working_dir", value::absolute_path);
     let environment = environment::of_pod(table);
     let port = table.value("port", value::integer(1..=u16::MAX));
     let resources = resources::resources(table);
@@ -41,6 +42,7 @@ pub(super) fn pod(table: &mut Table<'_>, name: Option<&TemplateName>) -> Option<
         image: image?,
         image_pull_policy: image_pull_policy?,
         command: command?,
+        working_dir: working_dir?,
         environment: environment?,
         port: port?,
         resources: resources?,

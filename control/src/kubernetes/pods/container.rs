@@ -41,6 +41,7 @@ pub(super) fn workspace(
         image: Some(pods.image.given(values)?.to_owned()),
         image_pull_policy: pods.image_pull_policy.map(|policy| pull_policy(policy).to_owned()),
         command: (!pods.command.is_empty()).then(|| command.collect()),
+        working_dir: pods.working_dir.clone(),
         env: Some(environment(whose, pods, values, &placeholders)?),
         ports: Some(vec![port]),
         resources: Some(resources(&pods.resources, values)?),

@@ -191,6 +191,7 @@ fn each_key_of_a_template_arrives_in_the_pod() {
             json!({ "cpu": "1", "memory": "1Gi", "nvidia.com/gpu": "1" }),
         ),
         ("run_as = { uid = 5, gid = 6, fs_group = 7 }", format!("{pod}/securityContext/fsGroup"), json!(7)),
+        ("working_dir = '/w'", format!("{workspace}/workingDir"), json!("/w")),
         ("volume = 'none'", format!("{pod}/volumes"), json!([{ "name": "home", "emptyDir": {} }, about()])),
         ("volume = 'none'", "/spec/volumeClaimTemplates".to_owned(), Value::Null),
         (

@@ -229,3 +229,6 @@ fn taking(spec: &StartSpec, own: &str, handle: &Handle) -> Value {
     });
     json!({ "metadata": metadata, "spec": { "template": { "metadata": { "annotations": owned } } } })
 }
+
+#[cfg(test)]
+mod tests;

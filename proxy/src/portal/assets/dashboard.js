@@ -7,7 +7,8 @@ async function look() {
   const answer = await fetch("/api/v1/workspaces", { headers: { accept: "application/json" } });
   if (answer.status === 401) return location.reload();
   if (!answer.ok) return;
-  for (const workspace of (await answer.json()).workspaces) {
+  const { workspaces, shared } = await answer.json();
+  for (const workspace of [...workspaces, ...shared]) {
     const section = document.querySelector(`[data-workspace="${workspace.id}"]`);
     const phase = section && section.querySelector(".phase");
     if (!phase) continue;
