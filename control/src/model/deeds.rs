@@ -31,7 +31,7 @@ impl World {
                 });
             }
             Deed::Keep { replica, workspace, time } => self.keep(replica, workspace, millis(time)),
-            Deed::Kill { replica, time, renamed } => self.kill(replica, millis(time), renamed),
+            Deed::Kill { replica, time } => self.kill(replica, millis(time)),
             Deed::Replace { replica, time } => self.replace(replica, millis(time)),
             Deed::Halt { replica, time } => {
                 let until = self.now + millis(time);
@@ -148,15 +148,14 @@ impl World {
         self.turn(number);
     }
 
-    pub(super) fn kill(&mut self, number: usize, time: Millis, renamed: bool) {
+    pub(super) fn kill(&mut self, number: usize, time: Millis) {
         let replica = &mut self.replicas[number];
         if !replica.alive {
             return;
         }
         replica.alive = false;
-        if renamed {
-            replica.name = format!("usher-{number}-{}", replica.life);
-        }
+        // Each life has a name of its own.
+        replica.name = format!("usher-{number}-{}", replica.life);
         self.after(time, Thing::Begin(number));
     }
 
@@ -169,7 +168,7 @@ impl World {
             self.put_use(last);
             self.has_told(number, self.replicas[number].life, self.now);
         }
-        self.kill(number, time, true);
+        self.kill(number, time);
     }
 
     pub(super) fn replaced(&mut self, workspace: usize) {
