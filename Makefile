@@ -38,7 +38,7 @@ test: lint ## Runs everything: lints, Rust tests, real browsers; prints the tota
 # With overflow checks and assertions, as `make test` builds; PROFILE=release proves what is shipped.
 soak: PROFILE := dev
 soak: ## Runs the long proofs: what takes minutes, or much of the machine.
-	@$(provision) build network
+	@$(provision) build network cluster images
 	cargo build --locked --workspace --bins --profile $(PROFILE) $(test_features)
 	@PROFILE="$(PROFILE)" TEST_FEATURES="$(test_features)" .ci/soak.sh
 

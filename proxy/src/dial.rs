@@ -90,7 +90,13 @@ impl Dial {
             return Err(DialError::Ended);
         }
         let connected = timeout(CONNECT_TIMEOUT, connect(address)).await;
-        Ok(connected.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "nobody accepted in time"))??)
+        let stream =
+            connected.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "nobody accepted in time"))??;
+        // The instance may have ended meanwhile, and whoever accepted be the next that has its address.
+        if !self.is_told_by(workspaces.lookup(&self.id).as_deref()) {
+            return Err(DialError::Ended);
+        }
+        Ok(stream)
     }
 
     fn is_told_by(&self, entry: Option<&Entry>) -> bool {

@@ -104,6 +104,11 @@ impl Schedule {
     /// Draws one: some minutes of rush and calm.
     pub fn draw(chance: &mut Rng) -> Self {
         let (replicas, workspaces) = (chance.usize(1..=3), chance.usize(1..=6));
+        Self::draw_of(chance, replicas, workspaces)
+    }
+
+    /// As [`Schedule::draw`], with so many replicas and workspaces.
+    pub fn draw_of(chance: &mut Rng, replicas: usize, workspaces: usize) -> Self {
         let length = chance.usize(5..40);
         let mut scene = Scene { chance, replicas, workspaces };
         let mut steps = Vec::new();
@@ -115,6 +120,17 @@ impl Schedule {
             }
         }
         Self { replicas, workspaces, steps }
+    }
+
+    /// Only what happens within so long.
+    #[must_use]
+    pub fn within(mut self, time: Duration) -> Self {
+        let mut at = Duration::ZERO;
+        self.steps.retain(|step| {
+            at += step.after;
+            at <= time
+        });
+        self
     }
 }
 

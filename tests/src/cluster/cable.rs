@@ -112,9 +112,11 @@ struct Api {
 impl Api {
     fn of(cluster: &Cluster) -> Self {
         let (address, authority) = cluster.server();
-        let certificate = CertificateDer::from_pem_file(authority).expect("the cluster wrote it");
         let mut roots = RootCertStore::empty();
-        roots.add(certificate).expect("the server's own certificate is valid");
+        for certificate in CertificateDer::pem_file_iter(authority).expect("the cluster wrote it") {
+            // The server's own, and the one that signed it.
+            roots.add(certificate.expect("it is PEM")).expect("it is a certificate");
+        }
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("ring supports the default versions")
