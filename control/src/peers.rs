@@ -10,7 +10,7 @@
 use crate::usage::Kept;
 use config::WorkspaceId;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// An Usher that was not heard for so long is gone, and nobody waits for it any more.
@@ -64,18 +64,32 @@ impl From<u64> for SeenMarks {
     }
 }
 
+/// What was taken in of what the others tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// The marks that were seen here.
+    pub(crate) seen: SeenMarks,
+    /// The names of those that have been gone for [`GONE`], while all that runs was seen: what they told is told here
+    /// by now, and their records are of no use any more.
+    pub(crate) gone: BTreeSet<String>,
+}
+
 /// What is known of the others.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
     /// Whether this Usher is the one that stops what is idle.
     pub(crate) leads: bool,
-    /// The marks that were seen here.
-    pub(crate) seen: SeenMarks,
+    /// What was taken in.
+    pub(crate) heard: Heard,
     /// Whether this Usher could not tell the others for [`CUT_OFF`], and serves nobody.
     pub(crate) cut_off: bool,
     /// The marks that this Usher told to have seen, and heard itself tell.
     echo: SeenMarks,
     others: BTreeMap<String, Peer>,
+    /// Those that ended or fell silent, and since when, as far as all that runs was seen.
+    gone: BTreeMap<String, Instant>,
+    /// Workspaces that somebody told of and that are not known here, and since when.
+    strangers: BTreeMap<WorkspaceId, Instant>,
 }
 
 #[derive(Debug)]
@@ -91,6 +105,8 @@ pub(crate) enum PeerNews {
     Told(Told),
     /// What this Usher wrote itself, with the marks that it had seen.
     Echo(SeenMarks),
+    /// The record of one was deleted.
+    Deleted(String),
 }
 
 /// What one of the others wrote down.
@@ -114,12 +130,49 @@ impl Peers {
 
     /// One of the others wrote.
     pub(crate) fn heard(&mut self, name: &str, seen: impl Into<SeenMarks>, now: Instant) {
+        self.deleted(name);
         self.others.insert(name.to_owned(), Peer { heard: now, seen: seen.into() });
     }
 
     /// One of the others ended.
-    pub(crate) fn left(&mut self, name: &str) {
+    pub(crate) fn left(&mut self, name: &str, now: Instant) {
         self.others.remove(name);
+        self.gone.entry(name.to_owned()).or_insert(now);
+    }
+
+    /// The record of one was deleted. Whether it ended that does not say: whoever wrote it may live.
+    pub(crate) fn deleted(&mut self, name: &str) {
+        self.gone.remove(name);
+        self.heard.gone.remove(name);
+    }
+
+    /// What runs is seen again: what those told that are gone is taken over from now on.
+    pub(crate) fn sighted(&mut self, now: Instant) {
+        self.gone.values_mut().for_each(|since| *since = now);
+        self.heard.gone.clear();
+    }
+
+    /// Looks at the time: takes note of whose records are of no use any more, if all that runs is `seen`.
+    pub(crate) fn look_at_gone(&mut self, seen: bool, now: Instant) {
+        let Self { gone, heard, .. } = self;
+        if seen {
+            let long = gone.iter().filter(|(_, since)| now.saturating_duration_since(**since) >= GONE);
+            heard.gone.extend(long.map(|(name, _)| name.clone()));
+        }
+    }
+
+    /// Somebody told of a workspace that is not known here, or not yet.
+    pub(crate) fn met(&mut self, stranger: WorkspaceId, now: Instant) {
+        self.strangers.entry(stranger).or_insert(now);
+    }
+
+    /// Those of the strangers that nobody will get to know any more.
+    pub(crate) fn forget_strangers(&mut self, now: Instant) -> Vec<WorkspaceId> {
+        let old = |since: &Instant| now.saturating_duration_since(*since) >= GONE;
+        let forgotten: Vec<_> =
+            self.strangers.iter().filter(|(_, since)| old(since)).map(|(id, _)| id.clone()).collect();
+        self.strangers.retain(|_, since| !old(since));
+        forgotten
     }
 
     /// This Usher heard what it wrote itself, and so everything that any other wrote before.
@@ -129,8 +182,11 @@ impl Peers {
 
     /// Forgets those that were not heard for [`GONE`]; tells whether there were any.
     pub(crate) fn forget_silent(&mut self, now: Instant) -> bool {
+        let silent = |peer: &Peer| now.saturating_duration_since(peer.heard) >= GONE;
         let before = self.others.len();
-        self.others.retain(|_, peer| now.saturating_duration_since(peer.heard) < GONE);
+        let fell_silent = self.others.iter().filter(|(_, peer)| silent(peer));
+        self.gone.extend(fell_silent.map(|(name, _)| (name.clone(), now)));
+        self.others.retain(|_, peer| !silent(peer));
         self.others.len() < before
     }
 
@@ -168,7 +224,7 @@ mod tests {
         assert!(peers.have_seen(&alice, 8, at(330)), "c is gone");
         peers.heard("c", 0, at(400));
         assert!(!peers.have_seen(&alice, 8, at(400)), "c is back");
-        peers.left("c");
+        peers.left("c", at(400));
         assert!(peers.have_seen(&alice, 8, at(400)));
         assert!(peers.forget_silent(at(400)) && !peers.forget_silent(at(400)), "b is gone");
     }
