@@ -1,7 +1,7 @@
 //! A driver that has all its workspaces running before it is asked for anything.
 
 use config::{TemplateName, WorkspaceId};
-use control::{Action, Address, Cause, Driver, Event, Generation, Identity, Observed, ObservedPhase};
+use control::{Action, Address, Cause, Driver, Event, Generation, Grant, Identity, Observed, ObservedPhase};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use std::net::SocketAddr;
 
@@ -20,11 +20,9 @@ impl Running {
 
     fn seen(&self, id: &WorkspaceId) -> Event {
         let owner = Identity { issuer: "bench".to_owned(), subject: id.to_string() };
-        let phase = ObservedPhase::Running {
-            generation: Generation(id.to_string().into()),
-            address: Some(Address::Tcp(self.address)),
-        };
-        Event::Seen(Observed { id: id.clone(), owner, template: self.template.clone(), phase })
+        let generation = Generation(id.to_string().into());
+        let phase = ObservedPhase::started(generation, Some(Address::Tcp(self.address)));
+        Event::Seen(Observed::alone(id.clone(), owner, self.template.clone(), Grant::default(), phase))
     }
 }
 

@@ -1,13 +1,13 @@
-//! What one turn of the control loop costs with thousands of workspaces in the table.
+//! What one turn of the control loop costs with thousands of workspaces in the table, and what a look into it.
 //!
 //! `rounds [WORKSPACES] [TURNS]`: a driver that has so many workspaces running, all at one listener; the loop is the
 //! real one with its records, on a runtime like usher's. A turn is one request that changes one workspace: it is
-//! answered when the new table is published.
+//! answered when the new table is published. A lookup is what every request does.
 
 mod driver;
 
 use anyhow::Context;
-use config::Config;
+use config::{Config, WorkspaceId};
 use control::{Control, RedbRecords, Workspaces};
 use driver::Running;
 use prometheus::Registry;
@@ -39,6 +39,8 @@ idle_after = "1h"
 command = ["true", "{port}"]
 connect = "port"
 "#;
+/// Of how many lookups the average is taken.
+const LOOKUPS: usize = 1_000_000;
 /// How long the loop is watched while nothing happens but the passing of time.
 const QUIET: Duration = Duration::from_secs(10);
 
@@ -75,20 +77,22 @@ async fn measure(count: usize, turns: usize) -> anyhow::Result<()> {
         times.push(asked.elapsed());
     }
     let per_turn = (cpu_time() - busy) / u32::try_from(turns)?;
+    let lookup = lookup_time(&control.workspaces, &ids)?;
     let busy = cpu_time();
     tokio::time::sleep(QUIET).await;
     let per_second = (cpu_time() - busy) / u32::try_from(QUIET.as_secs())?;
     times.sort_unstable();
     println!("\n## rounds: one turn of the control loop, {turns} turns one after the other");
-    println!("| workspaces | p50 ms | p99 ms | CPU ms/turn | CPU ms/s at rest | all adopted after s |");
-    println!("|---|---|---|---|---|---|");
+    println!("| workspaces | p50 ms | p99 ms | CPU ms/turn | CPU ms/s at rest | all adopted after s | lookup ns |");
+    println!("|---|---|---|---|---|---|---|");
     println!(
-        "| {count} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
+        "| {count} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {} |",
         ms(times[turns / 2]),
         ms(times[turns * 99 / 100]),
         ms(per_turn),
         ms(per_second),
-        adopted.as_secs_f64()
+        adopted.as_secs_f64(),
+        lookup.as_nanos()
     );
     shutdown.cancel();
     control.running.await??;
@@ -107,6 +111,16 @@ async fn all_ready(workspaces: &Workspaces, count: usize) -> anyhow::Result<()> 
         let changed = tokio::time::timeout(Duration::from_secs(60), changes.changed()).await;
         changed.with_context(|| format!("only {ready} of {count} workspaces became ready"))??;
     }
+}
+
+/// How long a lookup takes on average, of each workspace in turn: none is where the one before was.
+fn lookup_time(workspaces: &Workspaces, ids: &[WorkspaceId]) -> anyhow::Result<Duration> {
+    let begun = Instant::now();
+    for id in ids.iter().cycle().take(LOOKUPS) {
+        let found = std::hint::black_box(workspaces.lookup(id));
+        found.with_context(|| format!("{id} is in the table"))?;
+    }
+    Ok(begun.elapsed() / u32::try_from(LOOKUPS)?)
 }
 
 /// The processor time of this process so far.

@@ -68,7 +68,7 @@ pub(super) struct Shared {
     pub(super) server: String,
     pub(super) permits: Arc<Semaphore>,
     pub(super) metrics: ClientMetrics,
-    /// When the server last answered a call; a watch that goes on is no answer.
+    /// When the server last answered a call, or told a watch of something: when it last got anything done.
     pub(super) answered: Mutex<Option<Instant>>,
 }
 
@@ -147,11 +147,11 @@ where
             limits.ending = Ending::of_status(response.status());
             if asked.verb == Verb::Watch && response.status().is_success() {
                 limits.end();
-                return Ok(response.map(|inner| Answer { inner, limits: None }));
+                return Ok(response.map(|inner| Answer { inner, held: Held::Open(shared) }));
             }
             *shared.answered() = Some(Instant::now());
-            let limits = Some((limits.timer(), limits));
-            Ok(response.map(|inner| Answer { inner, limits }))
+            let held = Held::To(limits.timer(), limits);
+            Ok(response.map(|inner| Answer { inner, held }))
         }
     }
 }
@@ -280,10 +280,17 @@ impl Drop for Limits {
     }
 }
 
-/// The body of an answer, within its limits; that of a watch that was opened has none here.
+/// The body of an answer.
 pub(super) struct Answer<B> {
     inner: B,
-    limits: Option<(Pin<Box<Sleep>>, Limits)>,
+    held: Held,
+}
+
+/// What the body of an answer is held to.
+enum Held {
+    /// That of a watch: to nothing.
+    Open(Arc<Shared>),
+    To(Pin<Box<Sleep>>, Limits),
 }
 
 impl<B> HttpBody for Answer<B>
@@ -300,8 +307,14 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         let polled = Pin::new(&mut this.inner).poll_frame(cx);
-        let Some((timer, limits)) = &mut this.limits else {
-            return polled.map_err(Into::into);
+        let (timer, limits) = match &mut this.held {
+            Held::To(timer, limits) => (timer, limits),
+            Held::Open(shared) => {
+                if matches!(polled, Poll::Ready(Some(Ok(_)))) {
+                    *shared.answered() = Some(Instant::now());
+                }
+                return polled.map_err(Into::into);
+            }
         };
         match polled {
             Poll::Pending => match timer.as_mut().poll(cx) {

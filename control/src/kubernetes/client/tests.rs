@@ -1,6 +1,8 @@
 use super::*;
 use crate::kubernetes::testing::{Reply, Server, kubeconfig};
+use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::core::params::WatchParams;
 use serde_json::json;
 use std::path::Path;
 use tokio::task::JoinSet;
@@ -59,6 +61,24 @@ async fn a_server_that_gets_other_things_done_is_waited_for_but_not_for_ever() {
     };
     assert!(matches!(error, CallError::Silent { .. }), "{error}");
     assert_eq!(begun.elapsed(), Duration::from_millis(2500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_tells_a_watch_of_what_others_get_done_is_waited_for() {
+    let event = json!({"type": "ADDED", "object": {}});
+    let told = Reply::stream().wait(Duration::from_millis(700)).line(&event).hang();
+    let server = Server::new(move |asked| match asked.line.starts_with("GET") {
+        true => told.clone(),
+        false => Reply::silence(),
+    });
+    let client = server.in_memory();
+    let watch = of::<ConfigMap>("w").watch(&WatchParams::default(), "1");
+    let mut lines = client.stream(watch).await.unwrap();
+    let begun = Instant::now();
+    let object = object();
+    let (_, created) = tokio::join!(lines.frame(), client.create("w", &object));
+    created.unwrap_err();
+    assert_eq!(begun.elapsed(), Duration::from_millis(1500));
 }
 
 #[tokio::test(start_paused = true)]
