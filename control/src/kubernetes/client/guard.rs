@@ -19,8 +19,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tower::{BoxError, Service};
 
-/// How many calls may wait for their answers at once, watches apart: what the rules grant.
-pub(super) const IN_FLIGHT: usize = 32;
+/// How many calls may wait for their answers at once, watches apart. A quarter of what the rules grant: a server gets
+/// no more done for being asked for more at once, each call takes as much longer, and each needs a connection.
+pub(super) const IN_FLIGHT: usize = 8;
+
+/// How long a call may wait for its place at most, while the server gets others done.
+const QUEUE: Duration = Duration::from_secs(10);
 
 /// The largest answer that is read, in bytes. A page of a list has 500 objects of some kilobytes; an object alone
 /// has at most 1.5 MiB in etcd.
@@ -140,7 +144,7 @@ where
     if asked.verb != Verb::Watch {
         limits.enter().await?;
     }
-    match limits.wait_for(inner.call(Request::from_parts(parts, body))).await {
+    match limits.wait_for(inner.call(Request::from_parts(parts, body)), limits.at_most).await {
         None => Err(limits.count(limits.silent())),
         Some(Err(error)) => Err(limits.count(CallError::unreachable(asked, &shared.server, &*error))),
         Some(Ok(response)) => {
@@ -175,7 +179,7 @@ struct Limits {
     begun: Instant,
     within: Duration,
     until: Instant,
-    at_most: Instant,
+    at_most: Duration,
     place: Option<Place>,
     left: usize,
     /// How it will be counted.
@@ -198,7 +202,6 @@ impl Drop for Place {
 impl Limits {
     fn begin(asked: Asked, shared: &Arc<Shared>, (within, at_most): (Duration, Duration)) -> Self {
         let begun = Instant::now();
-        let (until, at_most) = (begun + within, begun + at_most);
         let shared = shared.clone();
         let ending = Ending::Abandoned;
         Self {
@@ -206,7 +209,7 @@ impl Limits {
             shared,
             begun,
             within,
-            until,
+            until: begun + within,
             at_most,
             place: None,
             left: ANSWER,
@@ -216,14 +219,15 @@ impl Limits {
     }
 
     /// Waits while the server answers at least others, but not for ever; `None` = in vain.
-    async fn wait_for<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
+    async fn wait_for<T>(&mut self, what: impl Future<Output = T>, at_most: Duration) -> Option<T> {
         let mut what = pin!(what);
+        let end = Instant::now() + at_most;
         loop {
             if let Ok(done) = timeout_at(self.until, &mut what).await {
                 return Some(done);
             }
             let answered = *self.shared.answered();
-            let until = answered.map_or(self.until, |at| (at + self.within).min(self.at_most));
+            let until = answered.map_or(self.until, |at| (at + self.within).min(end));
             if until <= self.until {
                 return None;
             }
@@ -231,10 +235,10 @@ impl Limits {
         }
     }
 
-    /// Waits for a place, no longer than the call may take.
+    /// Waits for a place; from then on the call has its time.
     async fn enter(&mut self) -> Result<(), CallError> {
         let permits = self.shared.permits.clone();
-        let permit = self.wait_for(permits.acquire_owned()).await;
+        let permit = self.wait_for(permits.acquire_owned(), QUEUE).await;
         // A place that is given at the very deadline is given too late.
         let permit = permit.and_then(Result::ok).filter(|_| Instant::now() < self.until);
         let Some(permit) = permit else {
