@@ -31,6 +31,17 @@ pub trait Driver: Send + Sync + 'static {
     /// is none or it cannot be read.
     async fn log_tail(&self, id: &WorkspaceId) -> String;
 
+    /// Removes the files that a deleted workspace has left. `false` = there are none.
+    ///
+    /// With an `owner` only theirs; without one an operator asks, and whoever's they are they go.
+    ///
+    /// # Errors
+    /// They are somebody else's, there is a workspace of that name, or it cannot be done now.
+    async fn remove_kept_files(&self, id: &WorkspaceId, owner: Option<&Identity>) -> Result<bool, Cause> {
+        let (_, _) = (id, owner);
+        Ok(false)
+    }
+
     /// Set if other Ushers see and start the same workspaces: what they have to agree on is then written down by
     /// [`Action::Want`], [`Action::Mark`] and [`Action::Unmark`], and told to all by [`Driver::observe`]. A driver
     /// that is alone is never asked for these.
@@ -212,7 +223,7 @@ pub struct Observed {
     pub members: Vec<Member>,
     /// The first half of a stop, while it stands.
     pub mark: Option<Mark>,
-    /// Why it was last stopped, if that was written down.
+    /// Why it was last stopped, if that was written down or shows by itself.
     pub stopped: Option<StopReason>,
 }
 

@@ -17,7 +17,7 @@ mod ports;
 mod proc;
 mod recorded;
 
-use crate::{Action, Cause, Driver, Event, Observed, ObservedPhase, RecordError, Records};
+use crate::{Action, Cause, Driver, Event, Identity, Observed, ObservedPhase, RecordError, Records};
 use board::Board;
 use config::{TemplateName, WorkspaceId};
 use ending::{Looker, end_all};
@@ -213,8 +213,7 @@ impl Driver for ProcessDriver {
     async fn act(&self, action: Action) -> Result<(), Cause> {
         let id = match &action {
             Action::Start(spec) => {
-                let seen = self.shared.board.look(&spec.id);
-                if seen.is_some_and(|seen| seen.owner != spec.owner) {
+                if self.shared.board.owner(&spec.id).is_some_and(|owner| owner != spec.owner) {
                     return Err(Cause::not_the_owner(&spec.id));
                 }
                 spec.id.clone()
@@ -229,6 +228,14 @@ impl Driver for ProcessDriver {
             | Action::Unmark { .. } => return Ok(()),
         };
         self.order(&id, action)
+    }
+
+    async fn remove_kept_files(&self, id: &WorkspaceId, owner: Option<&Identity>) -> Result<bool, Cause> {
+        let Some(kept) = self.shared.board.kept(id) else { return Ok(false) };
+        if owner.is_some_and(|owner| *owner != kept) {
+            return Err(Cause::not_the_owner(id));
+        }
+        self.order(id, Action::Delete { id: id.clone(), volume: true }).map(|()| true)
     }
 
     async fn log_tail(&self, id: &WorkspaceId) -> String {

@@ -199,6 +199,7 @@ impl Workspace {
                 address: ready.address.clone(),
                 template: ready.template.clone(),
                 ended: ready.instance.ended.clone(),
+                proof: ready.instance.proof.clone(),
                 parts: ready.instance.parts().collect(),
             }),
             Stage::Stopping(stopping) => match &stopping.then {

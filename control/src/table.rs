@@ -5,7 +5,7 @@ mod route;
 pub use route::{Part, Route};
 
 use crate::reconcile::idle;
-use crate::{Activity, Cause, Driver, Grant, Identity, OverQuota, Step};
+use crate::{Activity, Cause, CauseCode, Driver, Grant, Identity, OverQuota, Step};
 use arc_swap::ArcSwap;
 use config::{TemplateName, WorkspaceId};
 use std::collections::HashMap;
@@ -31,7 +31,7 @@ pub struct Entry {
     pub activity: Arc<Activity>,
     /// What besides its use decides when it is stopped; only while ready.
     pub terms: Option<Terms>,
-    /// Why it was last stopped; only while it is stopping or stopped, and if Usher itself stopped it.
+    /// Why it was last stopped; only while it is stopping or stopped, and if that is known.
     pub stopped: Option<StopReason>,
 }
 
@@ -45,7 +45,7 @@ impl Entry {
     }
 }
 
-/// Why Usher stopped a workspace that did not fail.
+/// Why a workspace was stopped that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
     /// Nobody used it for `idle_after`.
@@ -54,15 +54,21 @@ pub enum StopReason {
     MaxAge,
     /// Its owner or an operator asked for it.
     Asked,
+    /// Somebody stopped it where it runs, past Usher: `kubectl scale --replicas=0`.
+    ByHand,
+    /// It was deleted.
+    Deleted,
 }
 
 impl StopReason {
-    /// The stable text: `idle`, `max_age`, `asked`.
+    /// The stable text: `idle`, `max_age`, `asked`, `by_hand`, `deleted`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Idle => "idle",
             Self::MaxAge => "max_age",
             Self::Asked => "asked",
+            Self::ByHand => "by_hand",
+            Self::Deleted => "deleted",
         }
     }
 
@@ -72,6 +78,8 @@ impl StopReason {
             Self::Idle => "The workspace was stopped because it was not used.",
             Self::MaxAge => "The workspace was stopped because it reached its longest running time.",
             Self::Asked => "The workspace was stopped because its owner or an operator asked for it.",
+            Self::ByHand => "The workspace was stopped by an operator of the cluster.",
+            Self::Deleted => "The workspace was deleted.",
         }
     }
 }
@@ -353,9 +361,30 @@ impl Workspaces {
     pub async fn keep(&self, id: &WorkspaceId, time: Duration) -> Option<Instant> {
         self.ask(|answer| Request::Keep(id.clone(), time, answer)).await.flatten()
     }
-    /// Stops it and removes its record; with `volume` also its files. `false` = unknown.
-    pub async fn delete(&self, id: &WorkspaceId, volume: bool) -> bool {
-        self.ask(|answer| Request::Delete(id.clone(), volume, answer)).await.unwrap_or(false)
+    /// Stops it and removes its record; with `volume` also its files, those too that were kept when it was deleted
+    /// before. `false` = unknown.
+    ///
+    /// `owner` is who asks; none = an operator.
+    ///
+    /// # Errors
+    /// Why the files that were kept are not removed.
+    pub async fn delete(
+        &self,
+        id: &WorkspaceId,
+        volume: bool,
+        owner: Option<&Identity>,
+    ) -> Result<bool, Cause> {
+        let known = self.ask(|answer| Request::Delete(id.clone(), volume, answer)).await.unwrap_or(false);
+        if known || !volume || id.route().is_some() {
+            return Ok(known);
+        }
+        // What is not seen may be running.
+        if !self.synced() || !self.sighted() {
+            let code = CauseCode::ClusterUnreachable;
+            let words = code.words();
+            return Err(Cause { code, detail: words.detail.to_owned(), hint: words.hint.to_owned() });
+        }
+        self.driver.remove_kept_files(id, owner).await
     }
     /// The last lines of the workspace's output, at most 64 lines and 16 KiB, lossily decoded.
     pub async fn log_tail(&self, id: &WorkspaceId) -> String {

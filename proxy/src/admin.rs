@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use config::WorkspaceId;
+use control::Cause;
 use prometheus::{Encoder, TextEncoder};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -199,12 +200,17 @@ async fn delete(
         );
         return Err((StatusCode::BAD_REQUEST, others));
     }
-    if edge.workspaces.delete(&known, delete.volume).await {
+    let deleted = edge.workspaces.delete(&known, delete.volume, None).await;
+    if deleted.map_err(not_deleted)? {
         let files = if delete.volume { "with its files" } else { "its files are kept" };
         Ok(format!("{id} is being deleted, {files}\n"))
     } else {
         Err((StatusCode::NOT_FOUND, format!("there is no workspace {id}: `usher status` lists them\n")))
     }
+}
+
+fn not_deleted(cause: Cause) -> (StatusCode, String) {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{} {}\n", cause.detail, cause.hint))
 }
 
 #[cfg(test)]

@@ -1,19 +1,26 @@
 //! The way to a workspace: what may be dialled, and when. All connections to workspaces are opened here, those of
 //! Pingora's pools and those of tunnels alike.
+//!
+//! An address is dialled only while it is known whose it is. The table knows, as long as its driver hears of the
+//! cluster; while it does not, running workspaces serve on all the same: what arrived from an instance in the last 10 s
+//! ([`control::Proof`] says what that proves, and how strictly) says it as well. A tunnel bears witness with whatever it
+//! carries, an answer with its head: it was sent after its request. Without either, a dial waits, within bounds, until
+//! the table or the instance tells something new.
 
 use crate::access::Forward;
 use crate::edge::Edge;
 use crate::refusal::{Code, Refusal};
+use crate::witness::Witness;
 use async_trait::async_trait;
 use config::{Config, Driver, WorkspaceId};
-use control::{Address, Entry, Generation, Phase, Workspaces};
+use control::{Address, Entry, Generation, Phase, Proof, Vouched};
 use pingora::connectors::l4;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::l4::stream::Stream as PooledStream;
 use pingora::{Error, ErrorType};
 use socket2::{SockRef, TcpKeepalive};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -21,6 +28,15 @@ use tokio_util::either::Either;
 
 /// A connection to a workspace.
 pub(crate) type Stream = Either<TcpStream, UnixStream>;
+
+/// A connection that was just opened.
+#[derive(Debug)]
+pub(crate) struct Dialled {
+    /// The connection.
+    pub(crate) stream: Stream,
+    /// Itself as a witness; a Unix socket proves nothing that is in doubt.
+    pub(crate) witness: Option<Witness>,
+}
 
 /// Why no connection was opened.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +61,7 @@ pub(crate) struct Dial {
     config: Arc<Config>,
     id: WorkspaceId,
     generation: Generation,
+    proof: Arc<Proof>,
     /// How long the table is waited for while it is blind.
     patience: Duration,
 }
@@ -70,27 +87,65 @@ impl Dial {
             config,
             id: forward.permit.id().clone(),
             generation: forward.route.generation.clone(),
+            proof: forward.route.proof.clone(),
             patience: forward.patience,
         }
     }
 
-    /// Connects, as soon as the table may be believed and if it still tells of this instance.
+    /// Connects, as soon as it is known whose the address is, and if the table still tells of this instance.
     ///
     /// # Errors
-    /// The table is blind for too long, it tells of another instance, the address is no pod's, or nobody accepts.
-    pub(crate) async fn open(&self, address: &Address) -> Result<Stream, DialError> {
+    /// The table is blind for too long and the instance silent, the table tells of another instance, the address is no pod's, or nobody accepts.
+    pub(crate) async fn open(&self, address: &Address) -> Result<Dialled, DialError> {
         if !is_allowed(&self.config.driver, address) {
             tracing::error!(workspace.name = %self.id, "a workspace was not dialled: its address is no pod's");
             return Err(DialError::NotAPod);
         }
         let workspaces = &self.edge.workspaces;
-        timeout(self.patience, seen(workspaces)).await.map_err(|_| DialError::Unseen)??;
+        let is_seen = timeout(self.patience, self.is_seen()).await.map_err(|_| DialError::Unseen)??;
         // Looked up after the table was found to be true: who was admitted before may know an older one.
         if !self.is_told_by(workspaces.lookup(&self.id).as_deref()) {
             return Err(DialError::Ended);
         }
         let connected = timeout(CONNECT_TIMEOUT, connect(address)).await;
-        Ok(connected.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "nobody accepted in time"))??)
+        let stream =
+            connected.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "nobody accepted in time"))??;
+        Ok(self.dialled(stream, is_seen))
+    }
+
+    /// Waits until it is known whose the address is: `true` = by the table, `false` = by the instance alone.
+    async fn is_seen(&self) -> Result<bool, DialError> {
+        let workspaces = &self.edge.workspaces;
+        let mut changes = workspaces.changes();
+        loop {
+            let news = self.proof.news();
+            if workspaces.sighted() {
+                return Ok(true);
+            }
+            if self.proof.holds(now()) {
+                return Ok(false);
+            }
+            tokio::select! {
+                changed = changes.changed() => changed.map_err(|_| DialError::Unseen)?,
+                () = news => {}
+            }
+        }
+    }
+
+    /// A connection as it is from now on.
+    fn dialled(&self, stream: Stream, is_seen: bool) -> Dialled {
+        let vouched = if is_seen {
+            Vouched::Table
+        } else {
+            let opened = now();
+            self.proof.relied_on(opened);
+            Vouched::Proof(opened)
+        };
+        let witness = match &stream {
+            Either::Left(stream) => Some(Witness::new(self.proof.clone(), vouched, stream)),
+            Either::Right(_) => None,
+        };
+        Dialled { stream, witness }
     }
 
     fn is_told_by(&self, entry: Option<&Entry>) -> bool {
@@ -120,13 +175,8 @@ fn unseen() -> Refusal {
     Refusal { retry_after: Some(ASK_AGAIN_UNSEEN), ..Refusal::new(Code::Unseen) }
 }
 
-/// Completes when the table may be believed.
-async fn seen(workspaces: &Workspaces) -> Result<(), DialError> {
-    let mut changes = workspaces.changes();
-    while !workspaces.sighted() {
-        changes.changed().await.map_err(|_| DialError::Unseen)?;
-    }
-    Ok(())
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// Whether a driver's workspaces may be at an address.
@@ -148,7 +198,7 @@ impl l4::Connect for Dial {
                 Address::Unix(address.as_pathname().unwrap_or("".as_ref()).to_owned())
             }
         };
-        match self.open(&address).await {
+        match self.open(&address).await.map(|dialled| dialled.stream) {
             Ok(Either::Left(stream)) => Ok(stream.into()),
             Ok(Either::Right(stream)) => Ok(stream.into()),
             Err(DialError::Failed(error)) => {
@@ -190,7 +240,8 @@ mod tests {
     use super::*;
     use crate::edge::ListenerFacts;
     use crate::lab::{CONFIG, Lab};
-    use control::{Event, Grant, Identity, Observed, ObservedPhase};
+    use control::{Event, Grant, Identity, Observed, ObservedPhase, Workspaces};
+    use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpListener;
 
     const PODS: &str = r#"
@@ -220,6 +271,12 @@ resources = { cpu = 1, memory = "1Gi" }
         lab.tell(Event::Seen(Observed::alone(alice(), owner, template, Grant::default(), phase)));
     }
 
+    /// Whether alice's instance of this number is ready.
+    fn is_at(table: &Workspaces, number: u32) -> bool {
+        let phase = table.lookup(&alice()).map(|entry| entry.phase.clone());
+        matches!(phase, Some(Phase::Ready(route)) if route.generation == generation(number))
+    }
+
     fn generation(number: u32) -> Generation {
         Generation(number.to_string().into())
     }
@@ -233,7 +290,11 @@ resources = { cpu = 1, memory = "1Gi" }
 
     fn dial(lab: &Lab, number: u32, patience: Duration) -> Dial {
         let (edge, config) = (lab.edge.clone(), lab.edge.config.load_full());
-        Dial { edge, config, id: alice(), generation: generation(number), patience }
+        let proof = match lab.edge.workspaces.lookup(&alice()).map(|entry| entry.phase.clone()) {
+            Some(Phase::Ready(route)) => route.proof,
+            _ => Arc::default(),
+        };
+        Dial { edge, config, id: alice(), generation: generation(number), proof, patience }
     }
 
     /// A lab whose alice runs behind a listener.
@@ -304,6 +365,49 @@ resources = { cpu = 1, memory = "1Gi" }
         let waiting = dial(&lab, 1, Duration::from_secs(60));
         let (opened, ()) = tokio::join!(waiting.open(&address), async { lab.tell(Event::Sighted(true)) });
         assert!(opened.is_ok(), "{opened:?}");
+    }
+
+    #[tokio::test]
+    async fn while_the_table_is_blind_an_instance_is_dialled_that_was_just_heard() {
+        let (lab, listener, address) = lab(CONFIG).await;
+        lab.tell(Event::Sighted(false));
+        until(&lab, |table| !table.sighted()).await;
+        let waiting = dial(&lab, 1, Duration::from_secs(60));
+        let (opened, ()) = tokio::join!(waiting.open(&address), async {
+            tokio::task::yield_now().await;
+            waiting.proof.heard(now(), Vouched::Table);
+        });
+        assert!(opened.is_ok(), "{opened:?}");
+        listener.accept().await.unwrap();
+        assert!(dial(&lab, 1, Duration::ZERO).open(&address).await.is_ok(), "it is known already");
+        // Another instance's proof is not this one's.
+        runs(&lab, 2, &address);
+        until(&lab, |table| !is_at(table, 1)).await;
+        assert!(matches!(waiting.open(&address).await, Err(DialError::Ended)));
+        assert!(matches!(dial(&lab, 2, Duration::ZERO).open(&address).await, Err(DialError::Unseen)));
+    }
+
+    #[tokio::test]
+    async fn what_was_dialled_blindly_bears_no_witness_until_an_older_connection_has() {
+        let (lab, listener, address) = lab(CONFIG).await;
+        let sure = dial(&lab, 1, Duration::ZERO).open(&address).await.unwrap();
+        listener.accept().await.unwrap();
+        lab.tell(Event::Sighted(false));
+        until(&lab, |table| !table.sighted()).await;
+        let dial = dial(&lab, 1, Duration::ZERO);
+        sure.witness.as_ref().unwrap().carried(now());
+        assert!(dial.proof.holds(now()), "the kernel has heard of it when it was opened");
+        let blind = dial.open(&address).await.unwrap();
+        let (mut pod, _) = listener.accept().await.unwrap();
+        pod.write_all(b"hello").await.unwrap();
+        let Either::Left(stream) = &blind.stream else { panic!("it is TCP") };
+        stream.readable().await.unwrap();
+        let (later, opened) = (Duration::from_secs(5), now());
+        blind.witness.as_ref().unwrap().carried(now() + later);
+        assert!(!dial.proof.is_newer_than(opened), "it vouched for itself");
+        dial.proof.heard(opened + later, Vouched::Table);
+        blind.witness.unwrap().carried(opened + later * 2);
+        assert!(dial.proof.is_newer_than(opened + later), "it was the pod's own all the time");
     }
 
     #[tokio::test]

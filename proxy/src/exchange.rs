@@ -40,6 +40,8 @@ pub struct Exchange {
     pub forward: Option<Forward>,
     /// How often its workspace was dialled in vain.
     pub tries: u32,
+    /// When its head began its way to the workspace: nothing of the answer can be older.
+    pub sent: Option<Instant>,
     /// How many interim answers (1xx) came.
     pub interim: u32,
     /// The notice on its way into the answer.
@@ -89,6 +91,7 @@ impl Exchange {
             fault: None,
             forward: None,
             tries: 0,
+            sent: None,
             interim: 0,
             notice: None,
             open: None,

@@ -184,6 +184,7 @@ impl ProxyHttp for Gateway {
         let now = SystemTime::now();
         let assertion = self.edge.assertions.header(&forward.permit, &exchange.config, listener, now);
         head::to_upstream(upstream, &request, forward, assertion);
+        exchange.sent = Some(Instant::now());
         Ok(())
     }
 
@@ -214,6 +215,9 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
     ) -> Result<()> {
         exchange.interim += u32::from(response.status.is_informational());
+        if let (Some(forward), Some(sent)) = (&exchange.forward, exchange.sent) {
+            forward.route.proof.heard_somewhere(sent);
+        }
         let checked = if exchange.interim > INTERIM_MAX {
             Err(Refusal::with(Code::BadUpstream, "The workspace sent too many interim answers."))
         } else {

@@ -38,4 +38,5 @@ pub mod session_cookie;
 pub mod tunnel;
 pub mod upstream;
 pub mod warnings;
-pub mod workspace_host;
+pub mod witness;
+mod workspace_host;

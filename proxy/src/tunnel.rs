@@ -18,11 +18,11 @@ pub use relay::End;
 use crate::access::Forward;
 use crate::access::ensure::is_of;
 use crate::connection::Conn;
-use crate::dial::{Dial, DialError, Stream};
+use crate::dial::{Dial, DialError, Dialled};
 use crate::edge::Edge;
 use crate::metrics::TunnelEnd;
 use crate::refusal::{self, Code, Reader, Refusal};
-use crate::{answer, upstream};
+use crate::{answer, dial, upstream};
 use bytes::Bytes;
 use config::{HostName, WorkspaceId};
 use control::{Activity, Entry, Identity, Phase, Session};
@@ -102,7 +102,7 @@ pub fn run(conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> impl Future<Output 
 
 /// An open tunnel that has carried nothing yet.
 struct Begun {
-    relay: Relay<Conn, Stream>,
+    relay: Relay<Conn, dial::Stream>,
     greeting: Vec<u8>,
     early: Vec<u8>,
     endings: Endings,
@@ -117,13 +117,14 @@ async fn begin(mut conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> Result<Box<
     let config = edge.config.load_full();
     let dial = Dial::of(edge.clone(), config.clone(), &forward);
     let opening = open(&mut conn, dial.open(&address), &head, &config.domain, &endings).await;
-    let (workspace, opened) = settle(&mut conn, opening, &request_id).await?;
+    let (Dialled { stream: workspace, witness }, opened) = settle(&mut conn, opening, &request_id).await?;
     let activity = forward.counts.then_some(forward.activity);
     let session = forward.permit.caller().session.clone();
     let tally = Tally {
         uses: activity.clone().map(|activity| (activity, session.last_use())),
         client_frames: edge.metrics.client_frames.clone(),
         workspace_frames: edge.metrics.workspace_frames.clone(),
+        witness: witness.map(Box::new),
     };
     Ok(Box::new(Begun {
         relay: Relay::new(conn, workspace, opened.reserved, tally),
@@ -159,7 +160,11 @@ fn how_stopped(entry: Option<&Entry>, user: &Identity) -> (End, String) {
         Some(entry) if !is_of(user, entry) => {
             return (End::NotAllowed, "This workspace is somebody else's now.".to_owned());
         }
-        Some(Entry { phase: Phase::Failed { cause, .. }, .. }) => cause.detail.clone(),
+        // What ended it is why another is being started in its place.
+        Some(Entry {
+            phase: Phase::Failed { cause, .. } | Phase::Starting { trouble: Some(cause), .. },
+            ..
+        }) => cause.detail.clone(),
         Some(Entry { stopped: Some(reason), .. }) => reason.sentence().to_owned(),
         Some(entry)
             if entry.id.route().is_some()
@@ -210,7 +215,7 @@ fn label(end: End) -> TunnelEnd {
 /// What the opening of a tunnel led to, before the client is told.
 enum Opening {
     /// The workspace answered.
-    Answered(Stream, Answer),
+    Answered(Dialled, Answer),
     /// It did not, or not well.
     Refused(Refusal),
     /// The client left, or spoke before its turn.
@@ -220,7 +225,7 @@ enum Opening {
 /// Dials the workspace and reads its answer, for as long as the client silently waits for it.
 async fn open<C>(
     client: &mut C,
-    dialled: impl Future<Output = Result<Stream, DialError>>,
+    dialled: impl Future<Output = Result<Dialled, DialError>>,
     head: &RequestHeader,
     base: &HostName,
     endings: &Endings,
@@ -229,10 +234,10 @@ where
     C: AsyncRead + Unpin,
 {
     let handshake = async {
-        let mut stream = dialled.await.map_err(|error| error.refusal())?;
-        let answer = timeout(HANDSHAKE_TIMEOUT, handshake::open(&mut stream, head, base)).await;
+        let mut dialled = dialled.await.map_err(|error| error.refusal())?;
+        let answer = timeout(HANDSHAKE_TIMEOUT, handshake::open(&mut dialled.stream, head, base)).await;
         let answer = answer.map_err(|_| unusable("The workspace did not answer the upgrade in time."))??;
-        Ok((stream, answer))
+        Ok((dialled, answer))
     };
     let mut byte = [0];
     tokio::select! {
@@ -241,7 +246,7 @@ where
         () = endings.route.cancelled() => Opening::Refused(Refusal::new(Code::WorkspaceStopped)),
         () = endings.session.cancelled() => Opening::Refused(Refusal::new(Code::Unauthenticated)),
         answered = handshake => match answered {
-            Ok((stream, answer)) => Opening::Answered(stream, answer),
+            Ok((dialled, answer)) => Opening::Answered(dialled, answer),
             Err(refusal) => Opening::Refused(refusal),
         },
     }
@@ -252,12 +257,12 @@ async fn settle<C>(
     client: &mut C,
     opening: Opening,
     request_id: &str,
-) -> Result<(Stream, Box<Opened>), Outcome>
+) -> Result<(Dialled, Box<Opened>), Outcome>
 where
     C: AsyncWrite + Unpin,
 {
     let (head, body, refusal) = match opening {
-        Opening::Answered(stream, Answer::Open(opened)) => return Ok((stream, opened)),
+        Opening::Answered(dialled, Answer::Open(opened)) => return Ok((dialled, opened)),
         Opening::Answered(_, Answer::Other(head, body)) => (*head, body, None),
         Opening::Refused(refusal) => {
             let reader = Reader::program(request_id);

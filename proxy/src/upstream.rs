@@ -118,6 +118,7 @@ mod tests {
                 address,
                 template: Arc::new(template()),
                 ended: CancellationToken::new(),
+                proof: Arc::default(),
                 parts: Arc::default(),
             }
         }

@@ -28,7 +28,7 @@ use axum::routing::{get, post};
 use base64::Engine as _;
 use bytes::Bytes;
 use config::WorkspaceId;
-use control::Workspaces;
+use control::{Entry, Phase, Workspaces};
 use events::{Slot, Source, Streams};
 use futures_util::StreamExt as _;
 use owner::Owner;
@@ -36,6 +36,7 @@ use ring::digest::{SHA256, digest};
 use status::{Now, Status, shows_log};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Instant;
 use waiting::Shown;
 
 /// What the endpoints share.
@@ -95,7 +96,15 @@ async fn read_status(workspaces: &Workspaces, id: &WorkspaceId) -> Status {
         Some(entry) if shows_log(&entry.phase) => Some(workspaces.log_tail(id).await),
         _ => None,
     };
-    Status::of(id, entry.as_deref(), log.as_deref(), Now::read()).seen(workspaces.sighted())
+    let is_seen = is_seen(workspaces, entry.as_deref());
+    Status::of(id, entry.as_deref(), log.as_deref(), Now::read()).seen(is_seen)
+}
+
+/// Whether it is known that what is at the workspace's address is the workspace.
+fn is_seen(workspaces: &Workspaces, entry: Option<&Entry>) -> bool {
+    let proved =
+        |entry: &Entry| matches!(&entry.phase, Phase::Ready(route) if route.is_proved(Instant::now()));
+    workspaces.sighted() || entry.is_some_and(proved)
 }
 
 /// An answer with the headers of all our answers.
@@ -127,9 +136,9 @@ fn follow(edge: &Edge, owner: &Owner, slot: Slot) -> impl futures_util::Stream<I
         Box::new(move || workspaces.lookup(&id))
     };
     let changes = workspaces.changes();
-    let sighted = {
+    let seen = {
         let workspaces = workspaces.clone();
-        Box::new(move || workspaces.sighted())
+        Box::new(move |entry: Option<&Entry>| is_seen(&workspaces, entry))
     };
     let log = {
         let id = id.clone();
@@ -139,7 +148,7 @@ fn follow(edge: &Edge, owner: &Owner, slot: Slot) -> impl futures_util::Stream<I
         })
     };
     let ends = [owner.permit.caller().session.ended.clone(), edge.draining.clone()];
-    events::stream(Source { id, entry, sighted, log, changes, ends }, slot)
+    events::stream(Source { id, entry, seen, log, changes, ends }, slot)
 }
 
 /// A script of ours: kept by browsers, but asked about each time, since a new Usher brings a new one.

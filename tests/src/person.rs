@@ -170,6 +170,20 @@ impl Person {
         self.fetch(Method::POST, "/.usher/start").form(&retry).send().await
     }
 
+    /// Deletes a workspace of theirs on the portal, its name typed in.
+    pub async fn delete(&self, id: &str, files: bool) -> Answer {
+        let ask = |method, path: &str| {
+            self.with_cookies(self.client.ask(method, DOMAIN, path), DOMAIN).fetch("same-origin")
+        };
+        let list = ask(Method::GET, "/api/v1/workspaces").send().await.json();
+        let token = list["csrf"].as_str().expect("the list has a token");
+        let files = if files { "delete" } else { "" };
+        let fields = [("csrf", token), ("confirm", id), ("files", files)];
+        let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let delete = ask(Method::POST, &format!("/api/v1/workspaces/{id}/delete"));
+        delete.with("origin", &self.client.origin(DOMAIN)).form(&fields).send().await
+    }
+
     /// A WebSocket to a path of their own workspace, opened by its own page.
     pub async fn socket(&self, path: &str) -> Result<Socket, Box<Answer>> {
         let (host, origin) = (self.host(), self.client.origin(&self.host()));

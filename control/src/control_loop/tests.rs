@@ -333,8 +333,8 @@ async fn a_deleted_workspace_leaves_the_table() {
     let lab = lab(settings(8, 100, idle()));
     let alice = id("alice");
     let route = lab.ready(&alice).await;
-    assert!(!lab.workspaces.delete(&id("nobody"), true).await);
-    assert!(lab.workspaces.delete(&alice, true).await);
+    assert_eq!(lab.workspaces.delete(&id("nobody"), true, None).await, Ok(false));
+    assert_eq!(lab.workspaces.delete(&alice, true, None).await, Ok(true));
     assert!(route.ended.is_cancelled());
     let mut changes = lab.workspaces.changes();
     while lab.workspaces.lookup(&alice).is_some() {

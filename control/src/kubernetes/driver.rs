@@ -8,7 +8,7 @@ use super::fold::Known;
 use super::plan::{self, Plan, Wanted};
 use super::reading::answer::{self, Call};
 use super::{CallError, KubernetesDriver, existing, names, notes};
-use crate::{Action, Cause, CauseCode, Driver, Event, Generation, Shared, StartSpec, Stop, clock};
+use crate::{Action, Cause, CauseCode, Driver, Event, Generation, Identity, Shared, StartSpec, Stop, clock};
 use config::WorkspaceId;
 use futures_util::stream::BoxStream;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -49,6 +49,18 @@ impl Driver for KubernetesDriver {
             Action::Delete { id, volume } => self.delete(&id, volume).await,
             Action::Nudge(spec) => self.nudge(&spec).await,
         }
+    }
+
+    async fn remove_kept_files(&self, id: &WorkspaceId, owner: Option<&Identity>) -> Result<bool, Cause> {
+        if self.inner.fold().look(id).is_some() {
+            // It was made meanwhile: whoever asks has to ask again, and sees what goes.
+            return Err(Cause {
+                code: CauseCode::Conflict,
+                detail: CauseCode::Conflict.words().detail.to_owned(),
+                hint: format!("{id} was started again meanwhile"),
+            });
+        }
+        self.delete_claims(id, owner).await
     }
 
     async fn log_tail(&self, id: &WorkspaceId) -> String {

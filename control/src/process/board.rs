@@ -1,6 +1,6 @@
 //! What is seen of all workspaces now, and who wants to be told of changes.
 
-use crate::{Event, Observed};
+use crate::{Event, Identity, Observed};
 use config::WorkspaceId;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
@@ -22,6 +22,8 @@ pub(super) struct Board {
 #[derive(Default)]
 struct Now {
     seen: BTreeMap<WorkspaceId, Observed>,
+    /// Whose files are left of workspaces that were deleted.
+    kept: BTreeMap<WorkspaceId, Identity>,
     observers: Vec<mpsc::Sender<Event>>,
 }
 
@@ -29,7 +31,7 @@ impl Board {
     /// What is seen at the beginning.
     pub fn new(seen: Vec<Observed>) -> Self {
         let seen = seen.into_iter().map(|observed| (observed.id.clone(), observed)).collect();
-        Self { now: Mutex::new(Now { seen, observers: Vec::new() }), broken: CancellationToken::new() }
+        Self { now: Mutex::new(Now { seen, ..Now::default() }), broken: CancellationToken::new() }
     }
 
     /// What is seen of one workspace.
@@ -37,21 +39,37 @@ impl Board {
         self.now().seen.get(id).cloned()
     }
 
+    /// Whose files are left of one that was deleted.
+    pub fn kept(&self, id: &WorkspaceId) -> Option<Identity> {
+        self.now().kept.get(id).cloned()
+    }
+
+    /// Whose a workspace is, or was when it was deleted and its files were kept.
+    pub fn owner(&self, id: &WorkspaceId) -> Option<Identity> {
+        let now = self.now();
+        now.seen.get(id).map(|seen| &seen.owner).or_else(|| now.kept.get(id)).cloned()
+    }
+
     /// Tells what a workspace is like now.
     pub async fn tell(&self, observed: Observed) {
         let observers = {
             let mut now = self.now();
+            now.kept.remove(&observed.id);
             now.seen.insert(observed.id.clone(), observed.clone());
             now.live_observers()
         };
         tell_all(observers, &Event::Seen(observed)).await;
     }
 
-    /// Tells that nothing of a workspace is left.
-    pub async fn gone(&self, id: &WorkspaceId) {
+    /// Tells that nothing of a workspace is left, but perhaps files of this owner's.
+    pub async fn gone(&self, id: &WorkspaceId, kept: Option<Identity>) {
         let observers = {
             let mut now = self.now();
             now.seen.remove(id);
+            match kept {
+                Some(owner) => now.kept.insert(id.clone(), owner),
+                None => now.kept.remove(id),
+            };
             now.live_observers()
         };
         tell_all(observers, &Event::Gone(id.clone())).await;

@@ -245,15 +245,20 @@ impl Keeper {
             Wanted::Running | Wanted::Stopped => self.tell(ObservedPhase::Stopped).await,
             Wanted::Deleted { volume } => match self.delete(wanted, volume).await {
                 Ok(()) => {
-                    self.about = None;
-                    self.shared.board.gone(&self.id).await;
+                    // Whose the files are that stay has to be known for as long as they do.
+                    let kept = self.about.as_ref().filter(|_| !volume).map(|about| about.owner.clone());
+                    if volume {
+                        self.about = None;
+                    }
+                    self.shared.board.gone(&self.id, kept).await;
                 }
                 Err(cause) => self.tell(ObservedPhase::Failed { cause }).await,
             },
         }
     }
 
-    /// Removes files and then the record, so that a deletion that was cut off is taken up again.
+    /// Removes files and then the record, so that a deletion that was cut off is taken up again. Where files stay, the
+    /// record does, too: it says whose they are.
     async fn delete(&mut self, wanted: Wanted, volume: bool) -> Result<(), Cause> {
         self.record(wanted, None).await.map_err(|error| causes::state_unwritable(&error))?;
         let (shared, id) = (self.shared.clone(), self.id.clone());
@@ -264,7 +269,11 @@ impl Keeper {
         let removed = tokio::task::spawn_blocking(removal).await.unwrap_or_else(|error| Err(error.into()));
         removed.map_err(|error| causes::no_resources("remove the workspace's files", &error))?;
         crash::point("delete.files-removed");
-        self.ledger.remove().await.map_err(|error| causes::state_unwritable(&error))
+        if volume {
+            self.ledger.remove().await.map_err(|error| causes::state_unwritable(&error))
+        } else {
+            Ok(())
+        }
     }
 
     /// Records what is wanted and the start that may have processes. Nothing for one that was never started.

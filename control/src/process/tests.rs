@@ -404,14 +404,44 @@ async fn a_deletion_keeps_the_files_unless_they_are_to_go() {
     written(&installation.home("alice").join("file")).await;
     opened.delete("alice", false).await;
     assert_eq!(installation.bearers(), []);
-    assert_eq!(installation.record("alice").await, None);
+    let record = installation.record("alice").await.expect("it says whose the files are");
+    assert_eq!((record.wanted, record.run), (Wanted::Deleted { volume: false }, None));
     assert_eq!(names(&installation.state.path().join("logs")), [""; 0]);
     assert_eq!(written(&installation.home("alice").join("file")).await, "mine\n");
 
     opened.start("alice", shell(script)).await;
     opened.delete("alice", true).await;
     assert!(!installation.home("alice").exists());
+    assert_eq!(installation.record("alice").await, None);
     opened.delete("alice", true).await;
+}
+
+#[tokio::test]
+async fn files_that_were_kept_are_their_owners_until_they_are_removed_also_after_a_restart() {
+    let installation = Installation::new();
+    let mut opened = installation.open().await;
+    opened.start("alice", shell("echo mine >file; exec sleep 600")).await;
+    written(&installation.home("alice").join("file")).await;
+    opened.delete("alice", false).await;
+    let (alice, bob) = (owner("alice"), owner("bob"));
+    for restarts in [false, true] {
+        if restarts {
+            drop(opened);
+            opened = installation.open().await;
+        }
+        let driver = &opened.driver;
+        let refused = driver.remove_kept_files(&id("alice"), Some(&bob)).await.unwrap_err();
+        assert_eq!(refused.code, CauseCode::NotTheOwner);
+        let theirs = StartSpec { owner: bob.clone(), ..spec("alice", shell("true")) };
+        assert_eq!(driver.act(Action::Start(theirs)).await.unwrap_err().code, CauseCode::NotTheOwner);
+        assert!(installation.home("alice").join("file").exists());
+        assert_eq!(driver.remove_kept_files(&id("bob"), Some(&bob)).await, Ok(false));
+    }
+    assert_eq!(opened.driver.remove_kept_files(&id("alice"), Some(&alice)).await, Ok(true));
+    while !matches!(opened.next().await, Event::Gone(_)) {}
+    assert!(!installation.home("alice").exists());
+    assert_eq!(installation.record("alice").await, None);
+    assert_eq!(opened.driver.remove_kept_files(&id("alice"), None).await, Ok(false));
 }
 
 #[tokio::test]

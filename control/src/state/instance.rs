@@ -1,7 +1,8 @@
 //! A running instance, of one or of several members.
 
 use crate::usage::Fingerprint;
-use crate::{Address, Generation, Member, Part};
+use crate::{Address, Generation, Member, Part, Proof};
+use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -12,14 +13,32 @@ pub(crate) struct Instance {
     pub(crate) started: Instant,
     /// Ends all traffic to it, that of its members included.
     pub(crate) ended: CancellationToken,
-    /// Its members, where it has several, each with what ends its traffic.
-    members: Vec<(Member, CancellationToken)>,
+    /// What it proves of its address by itself, where it has no members.
+    pub(crate) proof: Arc<Proof>,
+    /// Its members, where it has several.
+    members: Vec<Known>,
+}
+
+/// A member that was told of.
+#[derive(Debug, Clone)]
+struct Known {
+    member: Member,
+    /// Ends its traffic.
+    ended: CancellationToken,
+    proof: Arc<Proof>,
+}
+
+impl Known {
+    fn is(&self, member: &Member) -> bool {
+        // One that has moved to another address is not the one that was dialled.
+        self.member.generation == member.generation && self.member.address == member.address
+    }
 }
 
 impl Instance {
     pub(super) fn new(generation: Generation, members: Vec<Member>, now: Instant) -> Self {
-        let ended = CancellationToken::new();
-        let mut instance = Self { generation, started: now, ended, members: Vec::new() };
+        let (ended, proof) = (CancellationToken::new(), Arc::default());
+        let mut instance = Self { generation, started: now, ended, proof, members: Vec::new() };
         instance.see(members);
         instance
     }
@@ -37,37 +56,40 @@ impl Instance {
     pub(super) fn see(&mut self, members: Vec<Member>) -> Vec<CancellationToken> {
         let mut before = std::mem::take(&mut self.members);
         for member in members {
-            // One that has moved to another address is not the one that was dialled.
-            let known = before.iter().position(|(known, _)| {
-                known.generation == member.generation && known.address == member.address
-            });
-            let ended = known.map_or_else(|| self.ended.child_token(), |known| before.swap_remove(known).1);
-            self.members.push((member, ended));
+            let known = before.iter().position(|known| known.is(&member)).map(|at| before.swap_remove(at));
+            let (ended, proof) = match known {
+                Some(known) => (known.ended, known.proof),
+                None => (self.ended.child_token(), Arc::default()),
+            };
+            self.members.push(Known { member, ended, proof });
         }
-        before.into_iter().map(|(_, ended)| ended).collect()
+        before.into_iter().map(|known| known.ended).collect()
     }
 
     /// Begins anew with the same members; gives what ends all traffic until now.
     pub(super) fn renew(&mut self) -> CancellationToken {
         let ended = std::mem::take(&mut self.ended);
-        for (_, of_member) in &mut self.members {
-            *of_member = self.ended.child_token();
+        self.proof = Arc::default();
+        for known in &mut self.members {
+            known.ended = self.ended.child_token();
+            known.proof = Arc::default();
         }
         ended
     }
 
     /// What ends the traffic to this address of it.
     pub(super) fn ends_at(&self, address: &Address) -> CancellationToken {
-        let member = self.members.iter().find(|(member, _)| member.address == *address);
-        member.map_or(&self.ended, |(_, ended)| ended).clone()
+        let known = self.members.iter().find(|known| known.member.address == *address);
+        known.map_or(&self.ended, |known| &known.ended).clone()
     }
 
     /// The members that take new traffic.
     pub(super) fn parts(&self) -> impl Iterator<Item = Part> {
-        self.members.iter().filter(|(member, _)| member.serves).map(|(member, ended)| Part {
-            generation: member.generation.clone(),
-            address: member.address.clone(),
-            ended: ended.clone(),
+        self.members.iter().filter(|known| known.member.serves).map(|known| Part {
+            generation: known.member.generation.clone(),
+            address: known.member.address.clone(),
+            ended: known.ended.clone(),
+            proof: known.proof.clone(),
         })
     }
 }

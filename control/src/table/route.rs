@@ -1,9 +1,10 @@
 //! The way to a ready workspace, and for whom it leads where.
 
-use crate::{Address, Generation, Identity};
+use crate::{Address, Generation, Identity, Proof};
 use config::Template;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The way to a ready workspace.
@@ -17,6 +18,8 @@ pub struct Route {
     pub template: Arc<Template>,
     /// Cancelled when this instance takes no more traffic: tunnels close with 4503.
     pub ended: CancellationToken,
+    /// What this instance itself proves of its address.
+    pub proof: Arc<Proof>,
     /// Its parts that take new traffic, where it has parts: then every person goes to one of them.
     pub parts: Arc<[Part]>,
 }
@@ -30,6 +33,8 @@ pub struct Part {
     pub address: Address,
     /// Cancelled when it takes no more traffic, the others as they may.
     pub ended: CancellationToken,
+    /// What it itself proves of its address.
+    pub proof: Arc<Proof>,
 }
 
 impl Route {
@@ -39,6 +44,14 @@ impl Route {
             return self.generation == *generation;
         }
         self.parts.iter().any(|part| part.generation == *generation)
+    }
+
+    /// Whether all that it leads to has proved lately that it has its address still.
+    pub fn is_proved(&self, now: Instant) -> bool {
+        match &*self.parts {
+            [] => self.proof.holds(now),
+            parts => parts.iter().all(|part| part.proof.holds(now)),
+        }
     }
 
     /// The way for this person: to one part, as long as it takes traffic, whatever other parts come and go.
@@ -53,8 +66,8 @@ impl Route {
         else {
             return self.clone();
         };
-        let Part { generation, address, ended } = part.clone();
-        Self { generation, address, ended, template: self.template.clone(), parts: Arc::default() }
+        let Part { generation, address, ended, proof } = part.clone();
+        Self { generation, address, ended, proof, template: self.template.clone(), parts: Arc::default() }
     }
 }
 
@@ -69,13 +82,18 @@ mod tests {
     }
 
     fn route(parts: impl IntoIterator<Item = u64>) -> Route {
-        let part =
-            |n| Part { generation: generation(n), address: address(n), ended: CancellationToken::new() };
+        let part = |n| Part {
+            generation: generation(n),
+            address: address(n),
+            ended: CancellationToken::new(),
+            proof: Arc::default(),
+        };
         Route {
             generation: generation(99),
             address: address(99),
             template: crate::testing::template("demo", crate::testing::idle()),
             ended: CancellationToken::new(),
+            proof: Arc::default(),
             parts: parts.into_iter().map(part).collect(),
         }
     }

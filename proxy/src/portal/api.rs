@@ -123,7 +123,11 @@ async fn perform(
         }
         // Nothing to stop or to delete is what was wanted, too.
         Action::Stop => _ = edge.workspaces.stop(&id).await,
-        Action::Delete { files } => _ = edge.workspaces.delete(&id, files).await,
+        Action::Delete { files } => {
+            let owner = &permit.caller().session.identity;
+            let deleted = edge.workspaces.delete(&id, files, Some(owner)).await;
+            deleted.map_err(|cause| Refusal::with(Code::WorkspaceFailed, cause.detail))?;
+        }
         Action::Extend => _ = edge.workspaces.extend(&id).await.ok_or_else(not_running)?,
         Action::Keep { time } => _ = edge.workspaces.keep(&id, time).await.ok_or_else(not_running)?,
     }

@@ -181,7 +181,7 @@ impl Code {
                 (S::SERVICE_UNAVAILABLE, "unseen", Level::WARN),
                 "The cluster is not seen just now",
                 "The cluster is not seen just now. What runs goes on running; new connections wait until it is seen again.",
-                "the API server has not been heard for 10 s: is it up, and reachable from Usher?",
+                "neither the API server nor the workspace was heard for 10 s: is the API server up, and reachable from Usher?",
             ),
             _ => row(
                 (S::SERVICE_UNAVAILABLE, "workspace_failed", Level::WARN),

@@ -2,13 +2,14 @@
 
 use crate::tunnel::frames::{Chunk, Sender, close_frame};
 use crate::tunnel::half::{Fault, Half, poll_discard};
+use crate::witness::Witness;
 use control::{Activity, LastUse};
 use prometheus::IntCounter;
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Sleep, timeout};
 
@@ -63,17 +64,22 @@ impl End {
 }
 
 /// Where the frames of a tunnel are counted.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Tally {
     /// The use of the workspace and of the session; none for a tunnel that is the application's own background.
     pub(super) uses: Option<(Arc<Activity>, Arc<LastUse>)>,
     pub(super) client_frames: IntCounter,
     pub(super) workspace_frames: IntCounter,
+    /// The workspace's connection, of which nothing but its use is asked. Boxed: a tunnel is small.
+    pub(super) witness: Option<Box<Witness>>,
 }
 
 impl Tally {
-    /// The clock is read once or twice a chunk, however many frames it holds, and only for data.
+    /// The clock is read two or three times a chunk, however many frames it holds.
     fn saw(&self, sender: Sender, chunk: &Chunk) {
+        if let Some(witness) = &self.witness {
+            witness.carried(Instant::now());
+        }
         let frames = match sender {
             Sender::Client => &self.client_frames,
             Sender::Workspace => &self.workspace_frames,

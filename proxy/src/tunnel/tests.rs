@@ -40,6 +40,7 @@ fn rig_with(room: usize, early: &[u8]) -> Rig {
         uses: Some((activity.clone(), session_use.clone())),
         client_frames: client_frames.clone(),
         workspace_frames: workspace_frames.clone(),
+        witness: None,
     };
     let (route, session, drain) =
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
@@ -291,7 +292,14 @@ fn a_crash_is_told_by_its_cause_and_a_stop_by_its_reason() {
         hint: String::new(),
     };
     let failed = entry(Phase::Failed { cause: cause.clone(), retry_at: std::time::Instant::now() }, None);
-    assert_eq!(how_stopped(Some(&failed), &alice), (End::Stopped, cause.detail));
+    assert_eq!(how_stopped(Some(&failed), &alice), (End::Stopped, cause.detail.clone()));
+    let step = control::Step::Asked;
+    let again = entry(Phase::Starting { step, trouble: Some(cause.clone()) }, None);
+    assert_eq!(
+        how_stopped(Some(&again), &alice),
+        (End::Stopped, cause.detail.clone()),
+        "and is started again"
+    );
     let idle = control::StopReason::Idle;
     let stopping = entry(Phase::stopping(), Some(idle));
     assert_eq!(how_stopped(Some(&stopping), &alice), (End::Stopped, idle.sentence().to_owned()));
@@ -361,12 +369,15 @@ async fn tunnel_to(workspace: SocketAddr) -> (TcpStream, JoinHandle<Result<End, 
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (mut conn, _) = listener.accept().await.unwrap();
     let tunnel = tokio::spawn(async move {
-        let dialled = async { Ok(Stream::Left(TcpStream::connect(workspace).await?)) };
+        let dialled = async {
+            let stream = dial::Stream::Left(TcpStream::connect(workspace).await?);
+            Ok(Dialled { stream, witness: None })
+        };
         let (head, base, endings) = (handshake_head(), HostName::parse("lab.test").unwrap(), never());
         let opening = open(&mut conn, dialled, &head, &base, &endings).await;
-        let (stream, opened) = settle(&mut conn, opening, "r-1").await?;
+        let (Dialled { stream, .. }, opened) = settle(&mut conn, opening, "r-1").await?;
         let count = || IntCounter::new("frames", "for a test").unwrap();
-        let tally = Tally { uses: None, client_frames: count(), workspace_frames: count() };
+        let tally = Tally { uses: None, client_frames: count(), workspace_frames: count(), witness: None };
         let mut relay = Relay::new(conn, stream, opened.reserved, tally);
         let never_drained = std::future::pending();
         relay.greet(answer::to_wire(&opened.head));

@@ -70,8 +70,8 @@ impl Drop for Slot {
 pub(super) struct Source {
     pub(super) id: WorkspaceId,
     pub(super) entry: Box<dyn Fn() -> Option<Arc<Entry>> + Send + Sync>,
-    /// Whether the table may be believed.
-    pub(super) sighted: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Whether what the table says of where it is may be believed.
+    pub(super) seen: Box<dyn Fn(Option<&Entry>) -> bool + Send + Sync>,
     pub(super) log: Box<dyn Fn() -> BoxFuture<'static, String> + Send + Sync>,
     /// Moves with every published table; taken before the first look.
     pub(super) changes: watch::Receiver<u64>,
@@ -133,7 +133,7 @@ impl Teller {
             };
         }
         let status = Status::of(&self.source.id, entry.as_deref(), self.log.as_deref(), Now::read());
-        status.seen((self.source.sighted)())
+        status.seen((self.source.seen)(entry.as_deref()))
     }
 }
 
@@ -178,7 +178,7 @@ mod tests {
         fn stream(&self) -> Pin<Box<dyn Stream<Item = Bytes> + Send>> {
             let (table, log) = (self.table.clone(), self.log.clone());
             let source = Source {
-                sighted: Box::new(|| true),
+                seen: Box::new(|_| true),
                 id: WorkspaceId::parse("alice").unwrap(),
                 entry: Box::new(move || table.lock().unwrap().clone()),
                 log: Box::new(move || {

@@ -69,7 +69,7 @@ pub(super) struct Cause {
     pub(super) hint: String,
 }
 
-/// Why it was stopped: `idle`, `max_age` or `asked`, and one sentence.
+/// Why it was stopped: `idle`, `max_age`, `asked`, `by_hand` or `deleted`, and one sentence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Stopped {
     pub(super) code: &'static str,
@@ -360,6 +360,7 @@ pub(super) mod tests {
             address: control::Address::Unix("s".into()),
             template: config.templates.into_values().next().unwrap(),
             ended: tokio_util::sync::CancellationToken::new(),
+            proof: Arc::default(),
             parts: Arc::default(),
         };
         let ready = || of(Phase::Ready(route.clone()));

@@ -78,7 +78,8 @@ const VIEWS: [View; 8] = [
     View {
         name: "restarting",
         heading: "Stopping, then starting again",
-        lead: "Your workspace was being stopped when you came. It starts again by itself. Your files are kept.",
+        lead: "Your workspace was being stopped when you came. <span data-why></span> It starts again by itself. \
+               Your files are kept.",
         step: Some(0),
     },
     View {

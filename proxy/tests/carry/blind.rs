@@ -26,7 +26,7 @@ async fn floor(answer: &'static str) -> (Floor, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn what_is_open_and_pooled_goes_on_and_nothing_else_is_dialled() {
+async fn what_is_open_and_pooled_goes_on_without_a_dial() {
     let (floor, connections) = floor(OK).await;
     let mut socket = floor.send(&upgrade(&floor)).await;
     read_until(&mut socket, "\r\n\r\n").await;
@@ -46,8 +46,29 @@ async fn what_is_open_and_pooled_goes_on_and_nothing_else_is_dialled() {
 }
 
 #[tokio::test]
+async fn an_answer_and_whatever_a_socket_carries_vouch_for_what_is_dialled_next() {
+    let (answered, of_answered) = floor(OK).await;
+    read_until(&mut answered.send(&format!("{}\r\n", answered.head("GET /pooled"))).await, "\r\n\r\nok")
+        .await;
+    let (spoken, of_spoken) = floor(LAST).await;
+    let mut socket = spoken.send(&upgrade(&spoken)).await;
+    read_until(&mut socket, "\r\n\r\n").await;
+    assert_eq!(hello_back(&mut socket).await, HELLO_BACK);
+    for (floor, connections) in [(answered, of_answered), (spoken, of_spoken)] {
+        floor.is_sighted(false).await;
+        let before = connections.load(Relaxed);
+        let mut another = floor.send(&upgrade(&floor)).await;
+        read_until(&mut another, "\r\n\r\n").await;
+        assert_eq!(connections.load(Relaxed), before + 1);
+        let status = floor.get("/.usher/status").await;
+        assert!(!status.contains("cluster_unreachable"), "{status}");
+    }
+}
+
+#[tokio::test]
 async fn a_page_is_told_at_once_and_a_script_and_a_websocket_wait_until_it_is_seen_again() {
     let (floor, connections) = floor(LAST).await;
+    floor.is_replaced().await;
     floor.is_sighted(false).await;
     let before = connections.load(Relaxed);
     let ask = |more: &str| format!("{}{more}Connection: close\r\n\r\n", floor.head("GET /x?close"));

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use config::{Config, HostName, WorkspaceId};
 use control::{
     Action, Address, Cause, Control, Driver, Event, Generation, Identity, NewSession, Observed,
-    ObservedPhase, RedbRecords,
+    ObservedPhase, Phase, RedbRecords,
 };
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -149,6 +149,24 @@ impl Floor {
     pub async fn is_sighted(&self, sighted: bool) {
         self.events.send(Event::Sighted(sighted)).unwrap();
         until("the table tells it", || self.edge.workspaces.sighted() == sighted).await;
+    }
+
+    /// Lets the driver tell that another instance has taken the place of this one, at the same address: nothing was
+    /// heard of it yet.
+    pub async fn is_replaced(&self) {
+        let id = WorkspaceId::parse("alice").unwrap();
+        let before = self.edge.workspaces.lookup(&id).expect("it is ready");
+        let generation = Generation("2".into());
+        let address = (*self.upstream.borrow()).map(Address::Tcp);
+        let phase = ObservedPhase::started(generation.clone(), address);
+        let (owner, template) = (before.owner.clone(), before.template.clone());
+        let seen = Observed::alone(id.clone(), owner, template, Default::default(), phase);
+        self.events.send(Event::Seen(seen)).unwrap();
+        until("it is ready", || {
+            let phase = self.edge.workspaces.lookup(&id).map(|entry| entry.phase.clone());
+            matches!(phase, Some(Phase::Ready(route)) if route.generation == generation)
+        })
+        .await;
     }
 
     /// Lets the driver tell that another instance, of another owner, has taken the workspace's place.

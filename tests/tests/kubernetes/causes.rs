@@ -153,6 +153,35 @@ async fn what_hinders_a_pod_is_told() {
 }
 
 #[tokio::test]
+async fn a_step_before_the_program_that_fails_is_told_with_its_last_words() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    let image = cluster.image(&Image::Busybox);
+    let keys = format!(
+        "volume = \"none\"\ninit_containers = [{{ name = \"fetch\", image = \"{image}\", imagePullPolicy = \"Never\", \
+         command = [\"sh\", \"-c\", \"echo no such bucket; exit 7\"] }}]"
+    );
+    let status = "{.status.initContainerStatuses[*].state.terminated.exitCode}{.status.initContainerStatuses[*].lastState.terminated.exitCode}";
+    let cause = Cause {
+        name: "init",
+        keys: &keys,
+        kind: "pod",
+        path: status,
+        sign: "7",
+        code: "init_failed",
+        words: &["exit code 7", "no such bucket"],
+    };
+    let usher = realm.setup(&format!("{BY_NAME}{}", template(&realm, "init", &keys))).await.start().await;
+    told(&realm, &usher, &cause).await;
+    let init = Person::logged_in(&usher, "init").await;
+    await_phase(&init, "failed").await;
+    wait_for("the broken workspace to go back to 0", STARTED, async || {
+        shown(&realm, "statefulset/init", "{.spec.replicas}").await.filter(|replicas| replicas == "0")
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_program_that_ends_again_and_again_is_told_with_its_exit_code_and_last_words_and_goes_back_to_0() {
     let cluster = Cluster::shared();
     let realm = Realm::new(&cluster).await;

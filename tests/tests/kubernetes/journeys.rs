@@ -84,6 +84,47 @@ async fn a_workspace_that_is_deleted_takes_its_files_along_only_if_so_asked() {
     assert!(deleted, "{said}");
     gone("statefulset/alice").await;
     gone("persistentvolumeclaim/home-alice-0").await;
+    assert!(!usher.command(&["delete", "alice", "--with-volume"]).0, "nothing of it is left");
+}
+
+#[tokio::test]
+async fn files_that_a_deletion_kept_can_be_deleted_later_and_only_by_who_may() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    let usher = realm.setup("").await.start().await;
+    let claim = "persistentvolumeclaim/home-alice-0";
+    for by_owner in [false, true] {
+        let alice = at_work(&usher, "alice").await;
+        let (deleted, said) = usher.command(&["delete", "alice"]);
+        assert!(deleted, "{said}");
+        wait_for("the workspace to be unknown", STARTED, async || {
+            (!usher.command(&["delete", "alice"]).0).then_some(())
+        })
+        .await;
+        assert!(shown(&realm, claim, "{.metadata.name}").await.is_some());
+        if by_owner {
+            let owner = json!({ "iss": "https://id.example.org", "sub": "7" }).to_string();
+            let note = |owner: &str| format!("usher.dev/owner={owner}");
+            let theirs = shown(&realm, claim, "{.metadata.annotations.usher\\.dev/owner}").await.unwrap();
+            let (namespace, other) = (&realm.workspaces, note(&owner));
+            cluster.kubectl(&["annotate", "--overwrite", claim, &other, "--namespace", namespace]).await;
+            let refused = alice.delete("alice", true).await;
+            assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{}", refused.text());
+            assert!(shown(&realm, claim, "{.metadata.name}").await.is_some(), "somebody else's");
+            cluster
+                .kubectl(&["annotate", "--overwrite", claim, &note(&theirs), "--namespace", namespace])
+                .await;
+            let deleted = alice.delete("alice", true).await;
+            assert!(!deleted.status.is_server_error(), "{}", deleted.text());
+        } else {
+            let (deleted, said) = usher.command(&["delete", "alice", "--with-volume"]);
+            assert!(deleted, "{said}");
+        }
+        wait_for("the files to be gone", STARTED, async || {
+            shown(&realm, claim, "{.metadata.name}").await.is_none().then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

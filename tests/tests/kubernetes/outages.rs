@@ -2,6 +2,7 @@
 
 use crate::{STARTED, at_work, await_phase, shown};
 use http::Method;
+use serde_json::Value;
 use std::time::{Duration, Instant};
 use tests::{Cluster, Part, Person, Realm, wait_for};
 
@@ -39,10 +40,27 @@ async fn while_the_api_server_is_silent_what_runs_serves_on_and_the_table_is_tru
     // Longer than it takes to be blind.
     let blind = "usher_kubernetes_watches_blind{resource=\"statefulsets\"} 1";
     wait_for("blindness", STARTED, async || usher.metric(blind).await).await;
+    // Whose address it is now the cluster cannot tell. The workspace itself does, on the connection that is open,
+    // and once that is silent for long nobody does.
+    for text in ["written meanwhile", "and again"] {
+        socket.echoes("still here").await;
+        let note = alice.fetch(Method::PUT, "/note").body(text).send().await;
+        assert!(note.status.is_success(), "{} {}", note.status, note.text());
+        assert_eq!(alice.status().await["cause"], Value::Null);
+    }
+    wait_for("the word of a workspace that says nothing to be too old", STARTED, async || {
+        (alice.status().await["cause"]["code"] == "cluster_unreachable").then_some(())
+    })
+    .await;
+    let refused = alice.fetch(Method::GET, "/note").send().await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.field("usher-error")),
+        (503, "unseen"),
+        "{}",
+        refused.text()
+    );
     socket.echoes("still here").await;
-    // Whose address it is now nobody can tell: a connection that is not open yet waits until somebody can.
-    let note = alice.fetch(Method::PUT, "/note").body("written meanwhile").send().await;
-    assert_eq!((note.status.as_u16(), note.field("usher-error")), (503, "unseen"), "{}", note.text());
+    assert_eq!(alice.fetch(Method::GET, "/note").send().await.text(), "and again");
 
     cluster.resume(Part::ApiServer);
     cluster.api_is_ready().await;

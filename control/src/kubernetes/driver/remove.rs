@@ -1,7 +1,7 @@
 //! What is taken away: pods that are stuck, and workspaces with or without their files.
 
 use crate::kubernetes::{CallError, Inner, KubernetesDriver, names, notes};
-use crate::{Cause, Generation};
+use crate::{Cause, Generation, Identity};
 use config::WorkspaceId;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -21,7 +21,7 @@ impl KubernetesDriver {
     pub(super) async fn delete(&self, id: &WorkspaceId, volume: bool) -> Result<(), Cause> {
         let known = self.inner.fold().look(id);
         if volume {
-            self.delete_claims(id, known.as_ref().map(|known| &known.notes)).await?;
+            self.delete_claims(id, known.as_ref().map(|known| &known.notes.owner)).await?;
         }
         let Some(known) = known else {
             self.inner.fold().tell_again(id);
@@ -35,26 +35,31 @@ impl KubernetesDriver {
         Ok(())
     }
 
-    /// Removes the claims of this workspace that are of its owner.
-    async fn delete_claims(&self, id: &WorkspaceId, notes: Option<&notes::Notes>) -> Result<(), Cause> {
+    /// Removes the claims of this workspace, if all are this owner's; whether there were any.
+    pub(super) async fn delete_claims(
+        &self,
+        id: &WorkspaceId,
+        owner: Option<&Identity>,
+    ) -> Result<bool, Cause> {
         let labels = format!("{}={id},{}={}", names::WORKSPACE, names::MANAGED_BY, names::USHER);
         let which = ListParams { label_selector: Some(labels), limit: Some(CLAIMS), ..ListParams::default() };
         let cause =
             |verb, name: &str, error: &CallError| self.cause(verb, "persistentvolumeclaims", name, error);
         let page = self.inner.client.page::<PersistentVolumeClaim>(self.namespace(), &which).await;
         let claims = page.map_err(|error| cause("list", "", &error))?.items;
+        let is_theirs = |claim: &PersistentVolumeClaim| notes::owner(&claim.metadata).as_ref() == owner;
+        if owner.is_some() && !claims.iter().all(is_theirs) {
+            return Err(Cause::not_the_owner(id));
+        }
+        let found = !claims.is_empty();
         for claim in claims {
-            let owner = notes::owner(&claim.metadata);
-            if notes.is_some_and(|notes| owner.as_ref() != Some(&notes.owner)) {
-                return Err(Cause::not_the_owner(id));
-            }
             let name = claim.metadata.name.unwrap_or_default();
             let how = only(claim.metadata.uid.unwrap_or_default());
             let deleted =
                 self.inner.client.delete::<PersistentVolumeClaim>(self.namespace(), &name, &how).await;
             deleted.map_err(|error| cause("delete", &name, &error))?;
         }
-        Ok(())
+        Ok(found)
     }
 }
 

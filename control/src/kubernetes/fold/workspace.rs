@@ -5,7 +5,9 @@ use crate::kubernetes::names;
 use crate::kubernetes::notes::{self, Notes};
 use crate::kubernetes::reading::{self, Happening, Reading, Sight, Stands, View};
 use crate::kubernetes::warm::Body;
-use crate::{Address, Cause, CauseCode, Generation, Mark, Observed, ObservedPhase, Step, Trouble, Weight};
+use crate::{
+    Address, Cause, CauseCode, Generation, Mark, Observed, ObservedPhase, Step, StopReason, Trouble, Weight,
+};
 use config::Kubernetes;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod};
@@ -191,10 +193,10 @@ impl Workspace {
             owner: set.notes.owner.clone(),
             template: set.notes.template.clone(),
             grant: set.notes.grant.clone(),
-            phase,
             members: Vec::new(),
             mark: mark.map(|reason| Mark { number: set.version, reason }),
-            stopped: set.notes.stopped,
+            stopped: set.notes.stopped.or_else(|| stopped(set, body, &phase)),
+            phase,
         };
         self.reading = Some(reading);
         Some(observed)
@@ -300,6 +302,16 @@ fn phase(
             ObservedPhase::Running { generation, address, step, trouble: refused.or(trouble) }
         }
     }
+}
+
+/// Why it was stopped where nothing of it is written down: whatever Usher stops, it writes why.
+fn stopped(set: &Set, body: Option<&Body>, phase: &ObservedPhase) -> Option<StopReason> {
+    let is_down = matches!(phase, ObservedPhase::Stopped | ObservedPhase::Stopping { .. });
+    let explained = set.notes.wanted.is_some() || set.notes.failed.is_some();
+    if !is_down || explained || (set.notes.claims.is_some() && body.is_none()) {
+        return None;
+    }
+    Some(if set.gone || ends(&set.object.metadata) { StopReason::Deleted } else { StopReason::ByHand })
 }
 
 /// The address, if it may be dialled, or why it is not.

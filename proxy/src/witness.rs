@@ -1,0 +1,103 @@
+//! An open connection to an instance as a witness that its address is still its own.
+
+use control::{Proof, Vouched};
+use pingora::protocols::l4::ext::get_tcp_info;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+
+/// How fresh the proof is kept: a small part of the time for which it is believed.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// A TCP connection. Lives beside it and no longer.
+#[derive(Debug)]
+pub(crate) struct Witness {
+    proof: Arc<Proof>,
+    vouched: Vouched,
+    socket: RawFd,
+}
+
+impl Witness {
+    /// For a connection that was just opened.
+    pub(crate) fn new(proof: Arc<Proof>, vouched: Vouched, stream: &TcpStream) -> Self {
+        Self { proof, vouched, socket: stream.as_raw_fd() }
+    }
+
+    /// Bytes went over it, in whichever direction. Once a second the kernel is asked when it last heard of the other
+    /// side: what was just read may have lain there since long before, while its reader could not go on or the whole
+    /// process was paused.
+    pub(crate) fn carried(&self, now: Instant) {
+        if now.checked_sub(EVERY).is_none_or(|due| self.proof.is_newer_than(due)) {
+            return;
+        }
+        let Ok(info) = get_tcp_info(self.socket) else { return };
+        let silent = Duration::from_millis(info.tcpi_last_data_recv.min(info.tcpi_last_ack_recv).into());
+        if let Some(heard) = now.checked_sub(silent) {
+            self.proof.heard(heard, self.vouched);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    /// A connection, its other end, and it as a witness of this.
+    async fn witness(proof: &Arc<Proof>) -> (TcpStream, TcpStream, Witness) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (theirs, _) = listener.accept().await.unwrap();
+        let witness = Witness::new(proof.clone(), Vouched::Table, &ours);
+        (ours, theirs, witness)
+    }
+
+    /// How long ago the kernel last heard of the other side.
+    fn silent(stream: &TcpStream) -> Duration {
+        let info = get_tcp_info(stream.as_raw_fd()).unwrap();
+        Duration::from_millis(info.tcpi_last_data_recv.min(info.tcpi_last_ack_recv).into())
+    }
+
+    async fn until_silent_for(stream: &TcpStream, time: Duration) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while silent(stream) < time {
+            assert!(Instant::now() < deadline, "its kernel hears something all the time");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_lay_in_the_kernel_proves_nothing_of_the_time_at_which_it_is_read() {
+        let proof = Arc::new(Proof::default());
+        let begun = Instant::now();
+        assert!(!proof.holds(begun));
+        let (ours, mut theirs, witness) = witness(&proof).await;
+        theirs.write_all(b"x").await.unwrap();
+        ours.readable().await.unwrap();
+        let silence = Duration::from_millis(100);
+        until_silent_for(&ours, silence).await;
+        let read = Instant::now();
+        witness.carried(read);
+        assert!(proof.is_newer_than(begun), "it came after that");
+        // The kernel counts in steps of some milliseconds.
+        assert!(!proof.is_newer_than(read - silence / 2), "it came before that");
+    }
+
+    #[tokio::test]
+    async fn what_is_only_sent_proves_something_once_it_is_acknowledged() {
+        let proof = Arc::new(Proof::default());
+        let (mut ours, _theirs, witness) = witness(&proof).await;
+        until_silent_for(&ours, Duration::from_millis(100)).await;
+        let sent = Instant::now();
+        ours.write_all(b"x").await.unwrap();
+        let deadline = sent + Duration::from_secs(20);
+        while silent(&ours) >= sent.elapsed() + Duration::from_millis(50) {
+            assert!(Instant::now() < deadline, "its kernel acknowledges nothing");
+            tokio::task::yield_now().await;
+        }
+        witness.carried(Instant::now());
+        assert!(proof.is_newer_than(sent - Duration::from_millis(60)));
+    }
+}
