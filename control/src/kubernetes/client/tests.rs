@@ -123,7 +123,9 @@ async fn no_more_than_eight_calls_are_in_flight_and_the_next_says_so() {
         let client = client.clone();
         calls.spawn(async move { client.create("w", &object()).await.unwrap_err() });
     }
+    let begun = Instant::now();
     let errors = calls.join_all().await;
+    assert_eq!(begun.elapsed(), Duration::from_millis(2500), "so many at once may take a little longer");
     assert_eq!(server.asked().len(), 8);
     let crowded =
         errors.iter().filter(|error| matches!(error, CallError::Crowded { in_flight: 8, .. })).count();
