@@ -7,6 +7,8 @@ SCRIPT = ROOT / "tests/cluster/cluster.sh"
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
 DOMAIN = "lab.localhost"
 THREADS = 16
+# What the cluster adds to an object.
+ADDED = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
 
 
 class Cluster:
@@ -47,13 +49,22 @@ class Cluster:
 
     def call(self, connection, method, path, body=None):
         """One request on a connection that is kept; the answer's JSON."""
-        headers = {"Authorization": "Bearer " + self.token, "Content-Type": "application/json"}
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        headers = {"Authorization": "Bearer " + self.token, "Content-Type": kind}
         connection.request(method, path, body and json.dumps(body), headers)
         answer = connection.getresponse()
         text = answer.read()
         if answer.status >= 400:
             raise RuntimeError(f"{method} {path}: {answer.status} {text[:300]}")
         return json.loads(text)
+
+    def template(self, connection, namespace, name):
+        """A StatefulSet without what the cluster added to it."""
+        made = self.call(connection, "GET", f"/apis/apps/v1/namespaces/{namespace}/statefulsets/{name}")
+        made.pop("status")
+        for key in ADDED:
+            made["metadata"].pop(key, None)
+        return made
 
     def create(self, path, objects):
         """Makes many objects, several at a time."""
@@ -153,6 +164,26 @@ development = true
 {rest}
 """)
         yield file
+
+
+def another(made, name, other):
+    """The object of another user's workspace: their name in place of the first's, wherever it stands."""
+    return json.loads(re.sub(rf"\b{name}\b", other, json.dumps(made)))
+
+
+def demo(image, keys=""):
+    """The keys of a template: the demo in a pod of the real node."""
+    return f"""
+image = "{image}"
+image_pull_policy = "Never"
+command = ["usher", "demo", "--address", "0.0.0.0:{{port}}"]
+port = 8888
+volume = "none"
+stop_grace = "1s"
+resources.requests = {{ cpu = "10m", memory = "16Mi" }}
+resources.limits = {{ memory = "256Mi" }}
+{keys}
+"""
 
 
 def percentile(times, q):
