@@ -52,7 +52,8 @@ impl Ground {
         // A cluster that is named has to be given with it, and from within one there is always one.
         let records_namespace =
             named.ok_or_else(|| ConnectError::NotInCluster { reason: "no namespace".to_owned() })?.to_owned();
-        check(&client, &kubernetes.namespace, &records_namespace).await?;
+        // Nobody waits for a page yet: a server that is slow is no reason not to begin.
+        check(&client.patient(), &kubernetes.namespace, &records_namespace).await?;
         let records = Arc::new(SecretRecords::new(&client, &records_namespace));
         let warm = WarmMetrics::new(registry)?;
         Ok(Self::Cluster { client, kubernetes, records_namespace, records, warm })
