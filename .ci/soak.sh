@@ -17,5 +17,6 @@ suite schedules "${test[@]}" --test schedules -- --ignored --show-output
 suite addresses cargo test --locked --package usher-proxy --profile "${PROFILE:-dev}" --lib -- --ignored --show-output accept::reuse
 suite labels "${test[@]}" --test records -- --ignored --show-output of_two_thousand
 suite faults "${test[@]}" --test faults -- --ignored --show-output
+suite rush "${test[@]}" --test rush -- --ignored --show-output
 USHER_CRASH_ROUNDS=20 suite crash "${test[@]}" --test crash -- --show-output
 totals

@@ -21,6 +21,7 @@ mod lease;
 mod listen;
 mod names;
 mod notes;
+mod outline;
 mod overlay;
 pub(crate) mod pause;
 mod plan;

@@ -211,7 +211,7 @@ impl Cluster {
     }
 
     /// kubectl as the admin, to be given arguments.
-    fn kubectl_command(&self) -> Command {
+    pub fn kubectl_command(&self) -> Command {
         self.program("kubectl")
     }
 

@@ -9,6 +9,9 @@ use http::{HeaderMap, Method};
 use std::collections::BTreeMap;
 use url::Url;
 
+/// The cookie of a session on a workspace's host.
+const SESSION: &str = "__Host-usher-ws";
+
 /// Cookies by host and name. All of them host-only, which is what a `__Host-` cookie is.
 #[derive(Debug, Clone, Default)]
 pub struct Jar {
@@ -89,6 +92,14 @@ impl Person {
             answer.text()
         );
         self
+    }
+
+    /// Somebody who has logged in and was let in at their own workspace's host, and has not looked at it yet.
+    pub async fn at_the_door(usher: &Usher, name: &str) -> Self {
+        let mut person = Self::new(usher, name);
+        let start = person.home("/");
+        person.follow_until(start, |person| person.jar.cookie(&person.host(), SESSION).is_some()).await;
+        person
     }
 
     /// Somebody whose workspace is ready.
@@ -182,8 +193,13 @@ impl Person {
 
     /// Types an address of their own host, follows redirects, logs in where asked; where they end, and what is there.
     pub async fn visit(&mut self, path: &str) -> (Url, Answer) {
-        let start = format!("{}{path}", self.client.origin(&self.host()));
-        self.follow(Url::parse(&start).expect("a test's path is valid")).await
+        self.follow(self.home(path)).await
+    }
+
+    /// An address of their own host.
+    fn home(&self, path: &str) -> Url {
+        let address = format!("{}{path}", self.client.origin(&self.host()));
+        Url::parse(&address).expect("a test's path is valid")
     }
 
     /// Types an address of their own host, where the answer may be cut off.
@@ -193,13 +209,21 @@ impl Person {
     }
 
     /// As [`Person::visit`], to any address.
-    pub async fn follow(&mut self, mut url: Url) -> (Url, Answer) {
+    pub async fn follow(&mut self, url: Url) -> (Url, Answer) {
+        self.follow_until(url, |_| false).await
+    }
+
+    /// As [`Person::follow`], until they have what they came for.
+    async fn follow_until(&mut self, mut url: Url, done: impl Fn(&Self) -> bool) -> (Url, Answer) {
         let mut site = "none";
         let mut form: Option<Vec<(String, String)>> = None;
         for _ in 0..16 {
             self.trail.push(url.clone());
             let answer = self.step(&url, site, form.take()).await;
             site = "same-site";
+            if done(self) {
+                return (url, answer);
+            }
             if answer.status.is_redirection() {
                 url = url.join(answer.field("location")).expect("Location is a URL");
             } else if url.path() == "/login" && answer.status.is_success() {

@@ -27,6 +27,8 @@ enum Does {
     Know,
     /// A workspace is made, and started.
     Start,
+    /// A warm workspace is given to somebody, and its pod is told whose it is.
+    Claim,
     /// What stands only in Events is told: a volume that cannot be mounted.
     TellEvents,
     /// What stands only in the Events of a claim is told: its class is unknown.
@@ -39,7 +41,7 @@ enum Does {
     Delete,
 }
 
-const ALL: [Does; 12] = [
+const ALL: [Does; 13] = [
     Does::Begin,
     Does::LogIn,
     Does::LogOut,
@@ -47,6 +49,7 @@ const ALL: [Does; 12] = [
     Does::TellUse,
     Does::Know,
     Does::Start,
+    Does::Claim,
     Does::TellEvents,
     Does::TellClaims,
     Does::TryAgain,
@@ -57,7 +60,7 @@ const ALL: [Does; 12] = [
 /// A verb on a resource, and what fails first without it: with streaming lists and with plain ones.
 type Right = (&'static str, &'static str, Option<Does>, Option<Does>);
 
-const RIGHTS: [Right; 22] = [
+const RIGHTS: [Right; 23] = [
     ("secrets", "get", Some(Does::Begin), Some(Does::Begin)),
     ("secrets", "list", Some(Does::Begin), Some(Does::Begin)),
     ("secrets", "watch", Some(Does::LogIn), Some(Does::LogIn)),
@@ -74,6 +77,7 @@ const RIGHTS: [Right; 22] = [
     ("statefulsets", "delete", Some(Does::Delete), Some(Does::Delete)),
     ("pods", "list", None, Some(Does::Begin)),
     ("pods", "watch", Some(Does::Know), Some(Does::Know)),
+    ("pods", "patch", Some(Does::Claim), Some(Does::Claim)),
     ("pods", "delete", Some(Does::TryAgain), Some(Does::TryAgain)),
     ("persistentvolumeclaims", "list", Some(Does::Delete), Some(Does::Know)),
     ("persistentvolumeclaims", "watch", Some(Does::Know), Some(Does::Know)),
@@ -110,8 +114,12 @@ fn without<'r>(realm: &'r Realm, resource: &str, verb: &str) -> Vec<(&'r str, Va
     roles
 }
 
+/// What has warm workspaces while it is tried. Not StatefulSets: who keeps warm ones asks for all verbs on them from the
+/// beginning on, and what is refused then would be taken for what fails first.
+const WITH_WARM: &str = "pods";
+
 /// Somebody for each template, which is chosen by the name.
-fn templates(realm: &Realm) -> String {
+fn templates(realm: &Realm, warm: bool) -> String {
     let named =
         |name: &str, keys: &str| realm.demo(keys).replace("[templates.demo]", &format!("[templates.{name}]"));
     [
@@ -119,6 +127,7 @@ fn templates(realm: &Realm) -> String {
         named("alice", ""),
         named("stuck", "mounts = [{ path = \"/nope\", secret = \"nope\" }]\nvolume = \"none\""),
         named("classless", "volume = { size = \"1Gi\", class = \"nowhere\" }"),
+        named("warm", &format!("volume = \"none\"\nwarm.ready = {}", u8::from(warm))),
         realm.demo(""),
     ]
     .join("\n")
@@ -169,6 +178,7 @@ impl Trial<'_> {
             Does::Begin => self.usher.admin("/readyz").send().await.status == StatusCode::OK,
             Does::LogIn => self.log_in().await,
             Does::Start => self.status(0).await["phase"] == "ready",
+            Does::Claim => self.claim().await,
             Does::TellEvents => self.status(1).await["cause"].to_string().contains("nope"),
             Does::TellClaims => self.status(2).await["cause"].to_string().contains("nowhere"),
             Does::TellUse => {
@@ -214,6 +224,20 @@ impl Trial<'_> {
             }
             Does::Lead => self.usher.metric("usher_kubernetes_leads").await == Some(1.0),
         }
+    }
+
+    async fn claim(&mut self) -> bool {
+        if self.before.is_none() {
+            let ready = "usher_warm_workspaces{state=\"ready\",template=\"warm\"}";
+            if self.usher.metric(ready).await.unwrap_or_default() == 0.0 {
+                return false;
+            }
+            Person::new(&self.usher, "warm").visit("/").await;
+            self.before = Some(String::new());
+        }
+        let hosts = "--output=jsonpath={.items[*].metadata.annotations.usher\\.dev/host}";
+        let told = self.shown(&self.realm.workspaces, &["pods", "--selector=usher.dev/warm", hosts]).await;
+        told.contains("warm.")
     }
 
     async fn log_in(&mut self) -> bool {
@@ -275,7 +299,8 @@ async fn fails_without(cluster: &Cluster, resource: &str, verb: &str) -> Option<
         let lease = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": {} });
         cluster.apply(&lease).await;
     }
-    let setup = realm.setup_with(&without(&realm, resource, verb), &templates(&realm)).await;
+    let setup =
+        realm.setup_with(&without(&realm, resource, verb), &templates(&realm, resource == WITH_WARM)).await;
     let usher = match setup.try_start().await {
         Ok(usher) => usher,
         Err(said) => {
@@ -295,7 +320,7 @@ async fn fails_without(cluster: &Cluster, resource: &str, verb: &str) -> Option<
         begun: Instant::now(),
         still: Instant::now(),
     };
-    for what in ALL {
+    for what in ALL.into_iter().filter(|what| *what != Does::Claim || resource == WITH_WARM) {
         if !trial.does(what).await {
             return Some(what);
         }

@@ -165,6 +165,8 @@ impl KubernetesDriver {
                 Err(error) => error,
             };
             let cause = self.cause(verb, "statefulsets.apps", &names::stateful_set(id), &error);
+            // Whoever was answered hears what stands there, however long the answer took.
+            let until = if outdated(&error) { until.max(clock::now() + PATIENCE / 2) } else { until };
             if verb == "patch" && error.code() == Some(404) {
                 self.forget(id, known.as_ref());
             } else if !outdated(&error) && !error.may_be_done() {

@@ -5,13 +5,15 @@
 //! was before it.
 
 mod happenings;
+mod known;
 mod warm;
 mod workspace;
 
-pub(super) use workspace::Known;
+pub(super) use known::Known;
 
 use super::board::Board;
 use super::notes::{self, Notes};
+use super::outline::Outline;
 use super::reading::{Happening, Sight};
 use super::warm::{Body, WarmSets};
 use super::watch::Seen;
@@ -267,7 +269,7 @@ impl Fold {
             }
         };
         let id = notes.id.clone();
-        self.workspaces.entry(id.clone()).or_default().put_set(set, notes, answered, now);
+        self.workspaces.entry(id.clone()).or_default().put_set(Outline::from(&set), notes, answered, now);
         self.touched.insert(id);
     }
 

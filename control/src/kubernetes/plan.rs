@@ -9,7 +9,7 @@ use super::notes;
 use super::pods::{self, BadPod};
 use crate::{Cause, CauseCode, Generation, Mark, StartSpec, Stop, StopReason};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// What is to be done next.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +20,7 @@ pub(super) enum Plan {
     Refuse(Cause),
     /// The StatefulSet is to be made.
     Create(Box<StatefulSet>),
-    /// The StatefulSet is to be changed so.
+    /// The StatefulSet is to be changed so, by a strategic merge patch.
     Patch(Value),
 }
 
@@ -81,7 +81,7 @@ impl<'a> Wanted<'a> {
         if let Some(refused) = self.refused(known) {
             return refused;
         }
-        if known.note(names::NUDGE) == Some(note) {
+        if known.set.nudge.as_deref() == Some(note) {
             return Plan::Nothing;
         }
         let nudge = json!({ names::NUDGE: note });
@@ -103,10 +103,11 @@ impl<'a> Wanted<'a> {
         let mut patch = json!({ "metadata": of(known), "spec": { "replicas": replicas } });
         if self.is_new_to(known) {
             annotations[names::TEMPLATE_HASH] = json!(self.annotation(names::TEMPLATE_HASH));
-            let now = serde_json::to_value(known.set.spec.as_ref().map(|spec| &spec.template));
-            let then = serde_json::to_value(self.made.spec.as_ref().map(|spec| &spec.template));
-            let is_json = "the types of Kubernetes are JSON";
-            patch["spec"]["template"] = replacement(&now.expect(is_json), then.expect(is_json));
+            let made = serde_json::to_value(self.made.spec.as_ref().map(|spec| &spec.template));
+            let mut made = made.expect("the types of Kubernetes are JSON");
+            // In the place of what stands there: nothing of that is left.
+            made["$patch"] = json!("replace");
+            patch["spec"]["template"] = made;
             patch["metadata"]["labels"] = json!({ names::TEMPLATE: self.spec.template.name.as_str() });
         }
         patch["metadata"]["annotations"] = annotations;
@@ -230,23 +231,6 @@ pub(super) fn give_up(known: Option<&Known>) -> Plan {
     let mut metadata = of(known);
     metadata["annotations"] = json!({ names::CLAIMS: null });
     Plan::Patch(json!({ "metadata": metadata, "spec": { "replicas": 1 } }))
-}
-
-/// The merge patch (RFC 7396) that puts a value in the place of another: what only the other has is taken away.
-fn replacement(now: &Value, then: Value) -> Value {
-    match (now, then) {
-        (Value::Object(now), Value::Object(then)) => {
-            let gone =
-                now.keys().filter(|key| !then.contains_key(*key)).map(|key| (key.clone(), Value::Null));
-            let gone: Map<String, Value> = gone.collect();
-            let kept = then.into_iter().map(|(key, value)| match now.get(&key) {
-                Some(now) => (key, replacement(now, value)),
-                None => (key, value),
-            });
-            Value::Object(kept.chain(gone).collect())
-        }
-        (_, then) => then,
-    }
 }
 
 fn bad_pod(error: &BadPod) -> Cause {

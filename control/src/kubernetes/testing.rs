@@ -233,12 +233,18 @@ pub(crate) fn start_spec(image: &str) -> StartSpec {
     }
 }
 
-/// Merges a patch into what it is a patch of (RFC 7396 §2).
+/// Merges a patch into what it is a patch of: a strategic merge patch without lists in what it merges (RFC 7396 §2,
+/// and `$patch`).
 pub(crate) fn merge(target: &mut Value, patch: Value) {
-    let Value::Object(patch) = patch else {
+    let Value::Object(mut patch) = patch else {
         *target = patch;
         return;
     };
+    if let Some(how) = patch.remove("$patch") {
+        assert_eq!(how, "replace");
+        *target = Value::Object(patch);
+        return;
+    }
     if !target.is_object() {
         *target = json!({});
     }

@@ -62,7 +62,8 @@ impl Ground {
             Runs::Existing(object) => Some(object),
             _ => None,
         });
-        check(&client, &kubernetes.namespace, &records_namespace, routes).await?;
+        // Nobody waits for a page yet: a server that is slow is no reason not to begin.
+        check(&client.patient(), &kubernetes.namespace, &records_namespace, routes).await?;
         let records = Arc::new(SecretRecords::new(&client, &records_namespace));
         let warm = WarmMetrics::new(registry)?;
         Ok(Self::Cluster { client, kubernetes, records_namespace, records, warm })

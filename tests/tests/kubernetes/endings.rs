@@ -12,7 +12,7 @@ const OWED: Duration = Duration::from_secs(5);
 /// Does something to alice's pod, and waits until she is told of this cause: on the page of a tab that is opened
 /// while it ends, and on the socket of one that is open.
 async fn is_told(alice: &Person, code: &str, deed: impl Future<Output = ()>) -> Value {
-    let mut socket = alice.socket("/ws").await.unwrap();
+    let mut socket = alice.socket("/ws").await.expect("a running workspace takes WebSockets");
     socket.echoes("hello").await;
     deed.await;
     let done = Instant::now();
@@ -22,7 +22,7 @@ async fn is_told(alice: &Person, code: &str, deed: impl Future<Output = ()>) -> 
     })
     .await;
     assert!(told < OWED, "{code} was told after {told:?}");
-    let words = status["cause"]["detail"].as_str().unwrap();
+    let words = status["cause"]["detail"].as_str().expect("a cause has words");
     let (_, page) = alice.clone().visit("/deep/link").await;
     assert!(page.text().contains(words), "the page does not say {words:?}: {}", page.text());
     let closed = tokio::time::timeout(STARTED, socket.closed()).await.expect("cut off in time");
@@ -118,7 +118,7 @@ async fn who_comes_while_an_operator_scales_to_0_is_told_and_gets_it_started_aga
     let usher = realm.setup("").await.start().await;
     let mut alice = with_a_note(&usher).await;
     let before = pod_uid(&realm, "alice").await;
-    let mut socket = alice.socket("/ws").await.unwrap();
+    let mut socket = alice.socket("/ws").await.expect("a running workspace takes WebSockets");
     socket.echoes("hello").await;
     let namespace = &realm.workspaces;
     cluster.kubectl(&["scale", "statefulset/alice", "--replicas=0", "--namespace", namespace]).await;

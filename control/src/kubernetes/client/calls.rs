@@ -123,10 +123,12 @@ impl Client {
         name: &str,
         patch: &serde_json::Value,
     ) -> Result<K, CallError> {
-        self.patch_as(None, namespace, name, patch).await
+        let request = of::<K>(namespace).patch(name, &PatchParams::default(), &Patch::Merge(patch));
+        self.call(request).await
     }
 
-    /// As [`Client::patch`], under the name of a field manager, whose last write the server dates.
+    /// As [`Client::patch`], by a strategic merge patch, which can also put something in the place of what stands
+    /// there (`$patch`), and under the name of a field manager, whose last write the server dates.
     ///
     /// # Errors
     /// The call came to nothing.
@@ -138,7 +140,7 @@ impl Client {
         patch: &serde_json::Value,
     ) -> Result<K, CallError> {
         let how = PatchParams { field_manager: manager.map(str::to_owned), ..PatchParams::default() };
-        self.call(of::<K>(namespace).patch(name, &how, &Patch::Merge(patch))).await
+        self.call(of::<K>(namespace).patch(name, &how, &Patch::Strategic(patch))).await
     }
 
     /// Deletes an object, under the preconditions of `how`; `false` when it is not there.

@@ -19,8 +19,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tower::{BoxError, Service};
 
-/// How many calls may wait for their answers at once, watches apart: what the rules grant.
-pub(super) const IN_FLIGHT: usize = 32;
+/// How many calls may wait for their answers at once, watches apart. A quarter of what the rules grant: a server gets
+/// no more done for being asked for more at once, each call takes as much longer, and each needs a connection.
+pub(super) const IN_FLIGHT: usize = 8;
+
+/// How long a call may wait for its place at most, while the server gets others done.
+const QUEUE: Duration = Duration::from_secs(10);
 
 /// The largest answer that is read, in bytes. A page of a list has 500 objects of some kilobytes; an object alone
 /// has at most 1.5 MiB in etcd.
@@ -29,7 +33,7 @@ const ANSWER: usize = 64 << 20;
 /// How long a call may take, from being made to the last byte of its answer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadlines {
-    /// A call about one object, while the server answers no other call either.
+    /// A call about one object, while the server answers no other call either and is not asked for many at once.
     pub(super) call: Duration,
     /// A call about one object, in any case: a server with much to do is waited for while it gets things done.
     pub(super) at_most: Duration,
@@ -68,7 +72,7 @@ pub(super) struct Shared {
     pub(super) server: String,
     pub(super) permits: Arc<Semaphore>,
     pub(super) metrics: ClientMetrics,
-    /// When the server last answered a call; a watch that goes on is no answer.
+    /// When the server last answered a call, or told a watch of something: when it last got anything done.
     pub(super) answered: Mutex<Option<Instant>>,
 }
 
@@ -140,18 +144,18 @@ where
     if asked.verb != Verb::Watch {
         limits.enter().await?;
     }
-    match limits.wait_for(inner.call(Request::from_parts(parts, body))).await {
+    match limits.wait_for(inner.call(Request::from_parts(parts, body)), limits.at_most).await {
         None => Err(limits.count(limits.silent())),
         Some(Err(error)) => Err(limits.count(CallError::unreachable(asked, &shared.server, &*error))),
         Some(Ok(response)) => {
             limits.ending = Ending::of_status(response.status());
             if asked.verb == Verb::Watch && response.status().is_success() {
                 limits.end();
-                return Ok(response.map(|inner| Answer { inner, limits: None }));
+                return Ok(response.map(|inner| Answer { inner, held: Held::Open(shared) }));
             }
             *shared.answered() = Some(Instant::now());
-            let limits = Some((limits.timer(), limits));
-            Ok(response.map(|inner| Answer { inner, limits }))
+            let held = Held::To(limits.timer(), limits);
+            Ok(response.map(|inner| Answer { inner, held }))
         }
     }
 }
@@ -175,7 +179,7 @@ struct Limits {
     begun: Instant,
     within: Duration,
     until: Instant,
-    at_most: Instant,
+    at_most: Duration,
     place: Option<Place>,
     left: usize,
     /// How it will be counted.
@@ -198,7 +202,6 @@ impl Drop for Place {
 impl Limits {
     fn begin(asked: Asked, shared: &Arc<Shared>, (within, at_most): (Duration, Duration)) -> Self {
         let begun = Instant::now();
-        let (until, at_most) = (begun + within, begun + at_most);
         let shared = shared.clone();
         let ending = Ending::Abandoned;
         Self {
@@ -206,7 +209,7 @@ impl Limits {
             shared,
             begun,
             within,
-            until,
+            until: begun + within,
             at_most,
             place: None,
             left: ANSWER,
@@ -215,15 +218,20 @@ impl Limits {
         }
     }
 
-    /// Waits while the server answers at least others, but not for ever; `None` = in vain.
-    async fn wait_for<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
+    /// Waits while the server answers at least others, or is asked for so much at once that even the first of it may
+    /// take longer than one call should; `None` = in vain.
+    async fn wait_for<T>(&mut self, what: impl Future<Output = T>, at_most: Duration) -> Option<T> {
         let mut what = pin!(what);
+        let (begun, end) = (Instant::now(), Instant::now() + at_most);
         loop {
             if let Ok(done) = timeout_at(self.until, &mut what).await {
                 return Some(done);
             }
             let answered = *self.shared.answered();
-            let until = answered.map_or(self.until, |at| (at + self.within).min(self.at_most));
+            let in_a_rush = self.shared.permits.available_permits() == 0;
+            let in_a_rush = in_a_rush.then(|| begun + self.at_most);
+            let until = answered.map(|at| at + self.within).max(in_a_rush);
+            let until = until.map_or(self.until, |until| until.min(end));
             if until <= self.until {
                 return None;
             }
@@ -231,10 +239,10 @@ impl Limits {
         }
     }
 
-    /// Waits for a place, no longer than the call may take.
+    /// Waits for a place; from then on the call has its time.
     async fn enter(&mut self) -> Result<(), CallError> {
         let permits = self.shared.permits.clone();
-        let permit = self.wait_for(permits.acquire_owned()).await;
+        let permit = self.wait_for(permits.acquire_owned(), QUEUE).await;
         // A place that is given at the very deadline is given too late.
         let permit = permit.and_then(Result::ok).filter(|_| Instant::now() < self.until);
         let Some(permit) = permit else {
@@ -244,6 +252,10 @@ impl Limits {
         let gauge = self.shared.metrics.in_flight().clone();
         gauge.inc();
         self.place = Some(Place { gauge, _permit: permit });
+        if self.shared.answered().is_some_and(|at| at > self.begun) {
+            // It waited for others, which were answered; where nobody is, no more time is to be had.
+            self.until = self.until.max(Instant::now() + self.within);
+        }
         Ok(())
     }
 
@@ -280,10 +292,17 @@ impl Drop for Limits {
     }
 }
 
-/// The body of an answer, within its limits; that of a watch that was opened has none here.
+/// The body of an answer.
 pub(super) struct Answer<B> {
     inner: B,
-    limits: Option<(Pin<Box<Sleep>>, Limits)>,
+    held: Held,
+}
+
+/// What the body of an answer is held to.
+enum Held {
+    /// That of a watch: to nothing.
+    Open(Arc<Shared>),
+    To(Pin<Box<Sleep>>, Limits),
 }
 
 impl<B> HttpBody for Answer<B>
@@ -300,8 +319,14 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         let polled = Pin::new(&mut this.inner).poll_frame(cx);
-        let Some((timer, limits)) = &mut this.limits else {
-            return polled.map_err(Into::into);
+        let (timer, limits) = match &mut this.held {
+            Held::To(timer, limits) => (timer, limits),
+            Held::Open(shared) => {
+                if matches!(polled, Poll::Ready(Some(Ok(_)))) {
+                    *shared.answered() = Some(Instant::now());
+                }
+                return polled.map_err(Into::into);
+            }
         };
         match polled {
             Poll::Pending => match timer.as_mut().poll(cx) {

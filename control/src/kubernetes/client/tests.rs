@@ -1,6 +1,8 @@
 use super::*;
 use crate::kubernetes::testing::{Reply, Server, kubeconfig};
+use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::core::params::WatchParams;
 use serde_json::json;
 use std::path::Path;
 use tokio::task::JoinSet;
@@ -33,6 +35,20 @@ async fn a_frozen_api_is_told_within_a_second() {
     assert_eq!(server.metric("usher_kubernetes_requests_total", &["create", "other", "timeout"]), 1.0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_rush_of_calls_is_answered_in_turn_though_that_takes_longer_than_one_may() {
+    let slow = Reply::stream().wait(Duration::from_millis(400)).say(b"{\"metadata\":{\"name\":\"a\"}}");
+    let client = Server::new(move |_| slow.clone()).in_memory();
+    let mut calls = JoinSet::new();
+    for _ in 0..80 {
+        let client = client.clone();
+        calls.spawn(async move { client.create("w", &object()).await });
+    }
+    let begun = Instant::now();
+    calls.join_all().await.into_iter().for_each(|created| drop(created.unwrap()));
+    assert_eq!(begun.elapsed(), Duration::from_secs(4));
+}
+
 /// Answers a creation never, and a look at an object at once.
 fn busy_with_others() -> Server {
     Server::new(|asked| match asked.line.starts_with("GET") {
@@ -62,6 +78,24 @@ async fn a_server_that_gets_other_things_done_is_waited_for_but_not_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_tells_a_watch_of_what_others_get_done_is_waited_for() {
+    let event = json!({"type": "ADDED", "object": {}});
+    let told = Reply::stream().wait(Duration::from_millis(700)).line(&event).hang();
+    let server = Server::new(move |asked| match asked.line.starts_with("GET") {
+        true => told.clone(),
+        false => Reply::silence(),
+    });
+    let client = server.in_memory();
+    let watch = of::<ConfigMap>("w").watch(&WatchParams::default(), "1");
+    let mut lines = client.stream(watch).await.unwrap();
+    let begun = Instant::now();
+    let object = object();
+    let (_, created) = tokio::join!(lines.frame(), client.create("w", &object));
+    created.unwrap_err();
+    assert_eq!(begun.elapsed(), Duration::from_millis(1500));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_freezes_is_told_within_a_second_of_its_last_answer() {
     let client = busy_with_others().in_memory();
     let begun = Instant::now();
@@ -81,7 +115,7 @@ async fn an_answer_that_stalls_is_told_as_soon_as_one_that_never_comes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_than_thirty_two_calls_are_in_flight_and_the_next_says_so() {
+async fn no_more_than_eight_calls_are_in_flight_and_the_next_says_so() {
     let server = Server::script([]);
     let client = server.in_memory();
     let mut calls = JoinSet::new();
@@ -89,11 +123,13 @@ async fn no_more_than_thirty_two_calls_are_in_flight_and_the_next_says_so() {
         let client = client.clone();
         calls.spawn(async move { client.create("w", &object()).await.unwrap_err() });
     }
+    let begun = Instant::now();
     let errors = calls.join_all().await;
-    assert_eq!(server.asked().len(), 32);
+    assert_eq!(begun.elapsed(), Duration::from_millis(2500), "so many at once may take a little longer");
+    assert_eq!(server.asked().len(), 8);
     let crowded =
-        errors.iter().filter(|error| matches!(error, CallError::Crowded { in_flight: 32, .. })).count();
-    assert_eq!(crowded, 8);
+        errors.iter().filter(|error| matches!(error, CallError::Crowded { in_flight: 8, .. })).count();
+    assert_eq!(crowded, 32);
     assert_eq!(server.metric("usher_kubernetes_requests_in_flight", &[]), 0.0);
 }
 

@@ -7,13 +7,13 @@
 
 use super::object::Object;
 use super::plan::{generation, ours};
+use crate::kubernetes::outline::Outline;
 use crate::kubernetes::reading::{self, Happening, Reading, Sight, Stands, View};
 use crate::kubernetes::watch::Seen;
 use crate::{
     Address, Generation, Grant, Identity, Mark, Member, Observed, ObservedPhase, Step, Trouble, Weight,
 };
 use config::{ExistingObject, Kubernetes, Template, WorkspaceId};
-use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, ObjectReference, Pod};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -246,7 +246,7 @@ impl Known {
     fn view<'a>(
         &'a self,
         object: &'a Object,
-        set: &'a StatefulSet,
+        set: &'a Outline,
         happenings: &'a [Happening],
         now: Instant,
     ) -> View<'a> {
@@ -288,10 +288,16 @@ impl Known {
 }
 
 /// As much of it as is read for causes, which are read of a StatefulSet.
-fn as_set(object: &Object) -> StatefulSet {
-    let replicas = i32::try_from(object.replicas).ok();
-    let spec = StatefulSetSpec { replicas, ..StatefulSetSpec::default() };
-    StatefulSet { metadata: object.meta.clone(), spec: Some(spec), status: None }
+fn as_set(object: &Object) -> Outline {
+    let (meta, text) = (&object.meta, |text: &Option<String>| text.clone().unwrap_or_default());
+    Outline {
+        name: text(&meta.name),
+        namespace: text(&meta.namespace),
+        uid: text(&meta.uid),
+        replicas: i32::try_from(object.replicas).unwrap_or(1),
+        ends: meta.deletion_timestamp.is_some(),
+        ..Outline::default()
+    }
 }
 
 /// That its controller can make no pod, as it would be told of a StatefulSet.

@@ -1,16 +1,17 @@
 //! What is known of one workspace.
 
+use super::Known;
 use super::happenings::Happenings;
 use crate::kubernetes::names;
-use crate::kubernetes::notes::{self, Notes};
+use crate::kubernetes::notes::Notes;
+use crate::kubernetes::outline::{self, Outline};
 use crate::kubernetes::reading::{self, Happening, Reading, Sight, Stands, View};
 use crate::kubernetes::warm::Body;
 use crate::{
     Address, Cause, CauseCode, Generation, Mark, Observed, ObservedPhase, Step, StopReason, Trouble, Weight,
 };
 use config::Kubernetes;
-use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,50 +37,35 @@ pub(super) struct Workspace {
 
 #[derive(Debug)]
 struct Set {
-    object: Arc<StatefulSet>,
+    outline: Arc<Outline>,
     notes: Notes,
-    version: u64,
     /// Whether it was the answer to a write, which the watch may not have come to yet.
     answered: bool,
     /// Whether it is not there any more, and only what it left behind is.
     gone: bool,
 }
 
-/// What whoever acts knows of a workspace.
-#[derive(Debug, Clone)]
-pub(crate) struct Known {
-    pub(crate) set: Arc<StatefulSet>,
-    pub(crate) notes: Notes,
-    /// Its pod, of this StatefulSet or of the warm one that it has claimed.
-    pub(crate) pod: Option<Arc<Pod>>,
-    /// The warm StatefulSet that it runs in, as both say.
-    pub(crate) body: Option<Arc<StatefulSet>>,
-}
-
 impl Workspace {
-    pub(super) fn put_set(&mut self, mut set: StatefulSet, notes: Notes, answered: bool, now: Instant) {
-        let (uid, version) = (set.metadata.uid.as_deref(), notes::version(&set.metadata));
-        if self.removed.as_deref() == uid && set.metadata.deletion_timestamp.is_none() {
+    pub(super) fn put_set(&mut self, outline: Outline, notes: Notes, answered: bool, now: Instant) {
+        if self.removed.as_deref() == Some(&outline.uid) && !outline.ends {
             return;
         }
         if let Some(known) = &self.set
             && !known.gone
             && (known.answered || answered)
-            && known.version > version
+            && known.outline.version > outline.version
         {
             // The watch comes to the answer later, or came beyond it.
             return;
         }
         let was_wanted = self.set.as_ref().is_some_and(|set| !set.gone && set.is_wanted());
-        if replicas(&set) == 0 && notes.claims.is_none() {
+        if outline.replicas == 0 && notes.claims.is_none() {
             self.asked = None;
             self.happenings.clear();
         } else if !was_wanted {
             self.asked.get_or_insert(now);
         }
-        // Who wrote which field takes as much room as the rest, and is read by nobody any more.
-        set.metadata.managed_fields = None;
-        self.set = Some(Set { object: Arc::new(set), notes, version, answered, gone: false });
+        self.set = Some(Set { outline: Arc::new(outline), notes, answered, gone: false });
     }
 
     pub(super) fn set_deleted(&mut self) {
@@ -94,7 +80,7 @@ impl Workspace {
 
     pub(super) fn removed(&mut self, uid: &str) {
         if let Some(set) = &mut self.set
-            && set.object.metadata.uid.as_deref() == Some(uid)
+            && set.outline.uid == uid
         {
             set.bury();
             self.removed = Some(uid.to_owned());
@@ -102,14 +88,11 @@ impl Workspace {
     }
 
     pub(super) fn put_pod(&mut self, pod: Option<Pod>) {
-        self.pod = pod.map(|mut pod| {
-            pod.metadata.managed_fields = None;
-            Arc::new(pod)
-        });
+        self.pod = pod.map(|pod| Arc::new(outline::pod(pod)));
     }
 
-    pub(super) fn put_claim(&mut self, mut claim: PersistentVolumeClaim) {
-        claim.metadata.managed_fields = None;
+    pub(super) fn put_claim(&mut self, claim: PersistentVolumeClaim) {
+        let claim = outline::claim(claim);
         let name = claim.metadata.name.clone().unwrap_or_default();
         self.claim_deleted(&name);
         self.claims.push(claim);
@@ -134,7 +117,7 @@ impl Workspace {
     }
 
     pub(super) fn call_off(&mut self) {
-        if self.set.as_ref().is_none_or(|set| replicas(&set.object) == 0) {
+        if self.set.as_ref().is_none_or(|set| set.outline.replicas == 0) {
             self.asked = None;
         }
     }
@@ -151,7 +134,7 @@ impl Workspace {
     /// Its own StatefulSet, by its `uid`, and what is written there.
     pub(super) fn own(&self) -> Option<(&str, &Notes)> {
         let set = self.set.as_ref().filter(|set| !set.gone)?;
-        Some((set.object.metadata.uid.as_deref().unwrap_or_default(), &set.notes))
+        Some((&set.outline.uid, &set.notes))
     }
 
     pub(super) fn known(&self, body: Option<Body>) -> Option<Known> {
@@ -160,7 +143,7 @@ impl Workspace {
             Some(body) => (Some(body.set), body.pod),
             None => (None, self.pod_of(set).cloned()),
         };
-        Some(Known { set: set.object.clone(), notes: set.notes.clone(), pod, body })
+        Some(Known { set: set.outline.clone(), notes: set.notes.clone(), pod, body })
     }
 
     pub(super) fn last_output(&self, body: Option<&Body>, sight: Sight, now: Instant) -> String {
@@ -187,14 +170,14 @@ impl Workspace {
         let view = self.view(set, body, sight, now);
         let mut reading = reading::read(&view, self.reading.as_ref(), now);
         let phase = phase(&mut reading.stands, set, body, kubernetes, view.pod);
-        let mark = set.notes.mark.filter(|_| set.version <= known_to);
+        let mark = set.notes.mark.filter(|_| set.outline.version <= known_to);
         let observed = Observed {
             id: set.notes.id.clone(),
             owner: set.notes.owner.clone(),
             template: set.notes.template.clone(),
             grant: set.notes.grant.clone(),
             members: Vec::new(),
-            mark: mark.map(|reason| Mark { number: set.version, reason }),
+            mark: mark.map(|reason| Mark { number: set.outline.version, reason }),
             stopped: set.notes.stopped.or_else(|| stopped(set, body, &phase)),
             phase,
         };
@@ -216,14 +199,14 @@ impl Workspace {
     }
 
     fn view<'a>(&'a self, set: &'a Set, body: Option<&'a Body>, sight: Sight, now: Instant) -> View<'a> {
-        let (object, pod) = match body {
+        let (outline, pod) = match body {
             Some(body) => (&body.set, body.pod.as_ref()),
-            None => (&set.object, self.pod_of(set)),
+            None => (&set.outline, self.pod_of(set)),
         };
         let pod = pod.map(|pod| &**pod);
         View {
             kind: "statefulset",
-            set: object,
+            set: outline,
             pod,
             claims: &self.claims,
             happenings: self.happenings.all(),
@@ -239,7 +222,7 @@ impl Workspace {
         self.pod.as_ref().filter(|pod| {
             let owners = pod.metadata.owner_references.iter().flatten();
             let mut controllers = owners.filter(|owner| owner.controller == Some(true));
-            controllers.any(|owner| Some(&owner.uid) == set.object.metadata.uid.as_ref())
+            controllers.any(|owner| owner.uid == set.outline.uid)
         })
     }
 }
@@ -247,15 +230,13 @@ impl Workspace {
 impl Set {
     /// Whether it is to run: here, or in the warm set that it names.
     fn is_wanted(&self) -> bool {
-        replicas(&self.object) > 0 || self.notes.claims.is_some()
+        self.outline.replicas > 0 || self.notes.claims.is_some()
     }
 
     /// It is not there any more: its pod ends, and what was written down with it holds no more.
     fn bury(&mut self) {
         (self.gone, self.answered) = (true, false);
-        if let Some(spec) = &mut Arc::make_mut(&mut self.object).spec {
-            spec.replicas = Some(0);
-        }
+        Arc::make_mut(&mut self.outline).replicas = 0;
         self.notes = Notes {
             wanted: None,
             mark: None,
@@ -311,7 +292,7 @@ fn stopped(set: &Set, body: Option<&Body>, phase: &ObservedPhase) -> Option<Stop
     if !is_down || explained || (set.notes.claims.is_some() && body.is_none()) {
         return None;
     }
-    Some(if set.gone || ends(&set.object.metadata) { StopReason::Deleted } else { StopReason::ByHand })
+    Some(if set.gone || set.outline.ends { StopReason::Deleted } else { StopReason::ByHand })
 }
 
 /// The address, if it may be dialled, or why it is not.
@@ -343,77 +324,10 @@ fn port(pod: &Pod) -> Option<u16> {
     u16::try_from(port.container_port).ok()
 }
 
-fn replicas(set: &StatefulSet) -> i32 {
-    set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
-}
-
-fn uid(meta: &ObjectMeta) -> Option<Generation> {
+pub(super) fn uid(meta: &ObjectMeta) -> Option<Generation> {
     meta.uid.as_deref().map(|uid| Generation(uid.into()))
 }
 
 fn ends(meta: &ObjectMeta) -> bool {
     meta.deletion_timestamp.is_some()
-}
-
-impl Known {
-    /// The `uid` of its StatefulSet.
-    pub(crate) fn uid(&self) -> &str {
-        self.set.metadata.uid.as_deref().unwrap_or_default()
-    }
-
-    /// The version of its StatefulSet.
-    pub(crate) fn version(&self) -> u64 {
-        notes::version(&self.set.metadata)
-    }
-
-    /// An annotation of its StatefulSet.
-    pub(crate) fn note(&self, key: &str) -> Option<&str> {
-        self.set.metadata.annotations.as_ref()?.get(key).map(String::as_str)
-    }
-
-    /// Whether it is to run.
-    pub(crate) fn is_wanted(&self) -> bool {
-        let elsewhere = self.body.as_ref().map_or(self.notes.claims.is_some(), |body| replicas(body) > 0);
-        replicas(&self.set) > 0 || elsewhere
-    }
-
-    /// Whether it names a warm set that is not its own.
-    pub(crate) fn claims_in_vain(&self) -> bool {
-        self.notes.claims.is_some() && self.body.is_none()
-    }
-
-    /// Whether somebody has begun to delete it.
-    pub(crate) fn ends(&self) -> bool {
-        ends(&self.set.metadata)
-    }
-
-    /// Which instance its pod is.
-    pub(crate) fn generation(&self) -> Option<Generation> {
-        self.pod.as_ref().and_then(|pod| uid(&pod.metadata))
-    }
-
-    /// The name of its pod.
-    pub(crate) fn pod_name(&self) -> String {
-        let name = self.pod.as_ref().and_then(|pod| pod.metadata.name.clone());
-        name.unwrap_or_else(|| names::pod(&self.notes.id))
-    }
-
-    /// Whether its pod's program runs.
-    pub(crate) fn runs(&self) -> bool {
-        self.status().is_some_and(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()))
-    }
-
-    /// Whether its pod's program was ever started.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.status().is_some_and(|status| {
-            let state = status.state.as_ref();
-            let begun = state.is_some_and(|state| state.running.is_some() || state.terminated.is_some());
-            begun || status.restart_count > 0
-        })
-    }
-
-    fn status(&self) -> Option<&ContainerStatus> {
-        let statuses = self.pod.as_ref()?.status.as_ref()?.container_statuses.as_ref()?;
-        statuses.iter().find(|status| status.name == names::CONTAINER)
-    }
 }

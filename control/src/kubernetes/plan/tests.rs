@@ -1,17 +1,28 @@
 use super::*;
 use crate::kubernetes::notes::Notes;
+use crate::kubernetes::outline::Outline;
 use crate::kubernetes::testing::{merge as apply, start_spec as spec};
 use k8s_openapi::api::core::v1::Pod;
 use std::sync::Arc;
 
 /// A StatefulSet as Usher makes it of an image, changed by a patch of the test's.
-fn known(image: &str, patch: Value) -> Known {
+fn object(image: &str, patch: Value) -> Value {
     let spec = spec(image);
     let mut set = serde_json::to_value(&Wanted::of(&spec, "w").unwrap().made).unwrap();
     apply(&mut set, json!({ "metadata": { "uid": "set-1", "resourceVersion": "40" } }));
     apply(&mut set, patch);
-    let set: StatefulSet = serde_json::from_value(set).unwrap();
-    Known { notes: Notes::of(&set).unwrap(), set: Arc::new(set), pod: None, body: None }
+    set
+}
+
+/// What is known of that.
+fn known(image: &str, patch: Value) -> Known {
+    seen(&object(image, patch))
+}
+
+fn seen(set: &Value) -> Known {
+    let set: StatefulSet = serde_json::from_value(set.clone()).unwrap();
+    let outline = Arc::new(Outline::from(&set));
+    Known { notes: Notes::of(&set).unwrap(), set: outline, pod: None, body: None }
 }
 
 /// With a pod, whose program has this state.
@@ -121,9 +132,8 @@ fn a_start_takes_back_all_that_was_written_of_the_last_one() {
         names::WANTED: notes::want(5, "r"), names::MARK: notes::mark(StopReason::Idle, "r"),
         names::STOPPED: "idle", names::FAILED: r#"{"code":"crashed","detail":"d","hint":"h"}"#,
     });
-    let known = known("i", json!({ "metadata": { "annotations": notes } }));
-    let mut set = serde_json::to_value(&*known.set).unwrap();
-    let start = patch(Wanted::of(&spec, "w").unwrap().start(Some(&known)));
+    let mut set = object("i", json!({ "metadata": { "annotations": notes } }));
+    let start = patch(Wanted::of(&spec, "w").unwrap().start(Some(&seen(&set))));
     assert_eq!(start["spec"], json!({ "replicas": 1 }), "the template is the same");
     apply(&mut set, start);
     let then = Notes::of(&serde_json::from_value(set).unwrap()).unwrap();
@@ -135,15 +145,15 @@ fn a_start_puts_the_template_as_it_is_now_in_the_place_of_the_one_before() {
     let spec = spec("new");
     let wanted = Wanted::of(&spec, "w").unwrap();
     let note = notes::want(5, "r");
-    let old = known(
+    let mut set = object(
         "old",
         json!({
             "metadata": { "annotations": { names::WANTED: note } },
             "spec": { "template": { "spec": { "nodeSelector": { "disk": "ssd" } } } },
         }),
     );
-    let mut set = serde_json::to_value(&*old.set).unwrap();
-    apply(&mut set, patch(wanted.start(Some(&old))));
+    let start = patch(wanted.start(Some(&seen(&set))));
+    apply(&mut set, start);
     let (set, made) = (set, serde_json::to_value(&wanted.made).unwrap());
     assert_eq!(set["spec"]["template"], made["spec"]["template"], "nothing of the old one is left");
     assert_eq!(
@@ -266,13 +276,18 @@ fn a_stop_leaves_a_newer_instance_alone_and_writes_down_why() {
     assert_eq!(asked["spec"], json!({ "replicas": 0 }));
     assert_eq!(asked["metadata"]["resourceVersion"], "40", "another may have started it anew");
 
-    let waits = known("i", annotated(names::WANTED, &notes::want(5, "r")));
+    let mut set = object("i", annotated(names::WANTED, &notes::want(5, "r")));
+    let waits = seen(&set);
     let cause = crate::testing::cause(CauseCode::QuotaExceeded);
     let failed = patch(stop(Some(&waits), None, &Stop::Failed(cause.clone())));
-    let mut set = serde_json::to_value(&*waits.set).unwrap();
     apply(&mut set, failed);
     let then = Notes::of(&serde_json::from_value(set).unwrap()).unwrap();
     assert_eq!((then.wanted, then.failed), (None, Some(cause)));
+}
+
+/// A warm set that runs.
+fn body() -> Arc<Outline> {
+    Arc::new(Outline { replicas: 1, ..Outline::default() })
 }
 
 #[test]
@@ -305,8 +320,7 @@ fn one_that_names_a_warm_set_in_vain_starts_as_usual_unless_it_was_written_since
         assert_eq!(annotations.get(names::CLAIMS), Some(&Value::Null));
     }
     // Of one whose claim is true nothing is taken.
-    let body = StatefulSet { spec: Some(Default::default()), ..StatefulSet::default() };
-    let claimed = Known { body: Some(Arc::new(body)), ..in_vain };
+    let claimed = Known { body: Some(body()), ..in_vain };
     assert!(!claimed.claims_in_vain() && claimed.is_wanted());
     assert_eq!(wanted.start(Some(&claimed)), Plan::Nothing);
     assert_eq!(give_up(Some(&claimed)), Plan::Nothing);
@@ -315,7 +329,7 @@ fn one_that_names_a_warm_set_in_vain_starts_as_usual_unless_it_was_written_since
 #[test]
 fn to_stop_a_claimed_one_is_to_name_nothing_any_more() {
     let mut claimed = with_pod(known("a", annotated(names::CLAIMS, "warm---t-x")), running());
-    claimed.body = Some(Arc::new(StatefulSet { spec: Some(Default::default()), ..StatefulSet::default() }));
+    claimed.body = Some(body());
     let mark = Mark { number: 40, reason: StopReason::Idle };
     let stop = |known: &Known, why| stop(Some(known), Some(&pod()), why);
     assert_eq!(patch(stop(&claimed, &Stop::Asked))["metadata"]["annotations"][names::CLAIMS], Value::Null);

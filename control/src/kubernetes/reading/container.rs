@@ -242,7 +242,7 @@ impl<'a> Container<'a> {
     }
 
     fn set(&self) -> &str {
-        self.view.set.metadata.name.as_deref().unwrap_or_default()
+        &self.view.set.name
     }
 
     fn look(&self) -> String {

@@ -71,7 +71,7 @@ impl Happening {
 
 /// Why the controller makes no pod, and whether that was said of this start, not of an earlier one.
 pub(super) fn refused(view: &View<'_>) -> Option<(Finding, bool)> {
-    let uid = view.set.metadata.uid.as_deref();
+    let uid = Some(view.set.uid.as_str());
     let of_set = || view.happenings.iter().filter(|happening| happening.is_about(uid));
     let refused =
         of_set().filter(|happening| happening.reason == "FailedCreate").max_by_key(|h| h.order())?;

@@ -4,13 +4,14 @@ mod interruptions;
 mod rows;
 
 use super::*;
+use crate::kubernetes::outline::Outline;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim};
 use serde_json::{Value, json};
 
 /// The objects of one workspace, and how they came.
 struct Cluster {
-    set: StatefulSet,
+    set: Outline,
     pod: Option<Pod>,
     claims: Vec<PersistentVolumeClaim>,
     happenings: Vec<Happening>,
@@ -49,7 +50,7 @@ impl Cluster {
             "status": {"replicas": 0}
         });
         Self {
-            set: typed(set),
+            set: Outline::from(&typed::<StatefulSet>(set)),
             pod: None,
             claims: Vec::new(),
             happenings: Vec::new(),
@@ -60,7 +61,7 @@ impl Cluster {
     }
 
     fn replicas(&mut self, replicas: i32) -> &mut Self {
-        self.set.spec.as_mut().unwrap().replicas = Some(replicas);
+        self.set.replicas = replicas;
         self
     }
 
@@ -212,7 +213,7 @@ fn what_is_not_to_run_is_stopping_until_its_pod_is_gone() {
     cluster.pod = None;
     assert_eq!(cluster.read(now), Stands::Stopped);
     cluster.replicas(1).workspace(running());
-    cluster.set.metadata.deletion_timestamp = Some(typed(json!("2026-11-21T12:00:00Z")));
+    cluster.set.ends = true;
     assert_eq!(cluster.read(now), Stands::Stopping { generation, trouble: None });
 }
 

@@ -1,7 +1,7 @@
 //! What is read: the objects of one workspace, as they were received.
 
 use super::happening::Happening;
-use k8s_openapi::api::apps::v1::StatefulSet;
+use crate::kubernetes::outline::Outline;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod, PodCondition};
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use std::time::Instant;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct View<'a> {
     /// The workspace.
-    pub(crate) set: &'a StatefulSet,
+    pub(crate) set: &'a Outline,
     /// The kind of object that `set` tells of, as `kubectl` takes it: what others made may be of another.
     pub(crate) kind: &'static str,
     /// Its pod.
@@ -43,14 +43,12 @@ pub(crate) enum Sight {
 impl<'a> View<'a> {
     /// Whether it is to run.
     pub(super) fn wanted(&self) -> bool {
-        self.set.metadata.deletion_timestamp.is_none()
-            && self.set.spec.as_ref().and_then(|spec| spec.replicas) != Some(0)
+        !self.set.ends && self.set.replicas != 0
     }
 
     /// Whether it keeps files on a volume.
     pub(super) fn has_volume(&self) -> bool {
-        let templates = self.set.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_ref());
-        !self.claims.is_empty() || templates.is_some_and(|templates| !templates.is_empty())
+        !self.claims.is_empty() || self.set.has_volume
     }
 
     /// The states of its containers, those that prepare it first.
@@ -97,11 +95,11 @@ impl<'a> View<'a> {
 
     /// The namespace of its objects.
     pub(super) fn namespace(&self) -> &'a str {
-        self.set.metadata.namespace.as_deref().unwrap_or("default")
+        &self.set.namespace
     }
 
     fn name(&self) -> &'a str {
-        self.set.metadata.name.as_deref().unwrap_or_default()
+        &self.set.name
     }
 
     fn describe(&self, kind: &str, name: &str) -> String {

@@ -5,6 +5,7 @@ use super::metrics::Took;
 use super::{hash_of, names, pod_name};
 use crate::kubernetes::driver::outdated;
 use crate::kubernetes::fold::{Fold, Known};
+use crate::kubernetes::outline::Outline;
 use crate::kubernetes::plan::{Plan, Wanted};
 use crate::kubernetes::{KubernetesDriver, pods};
 use crate::{Cause, StartSpec, clock};
@@ -176,17 +177,17 @@ impl KubernetesDriver {
 
     /// Has the controller of the warm set that a workspace runs in try again at once.
     pub(in crate::kubernetes) async fn nudge_body(&self, known: &Known, note: &str) {
-        let Some(meta) = known.body.as_ref().map(|body| &body.metadata) else { return };
-        let patch = json!({ "metadata": { "uid": meta.uid, "annotations": { names::NUDGE: note } } });
-        let name = meta.name.as_deref().unwrap_or_default();
+        let Some(body) = &known.body else { return };
+        let patch = json!({ "metadata": { "uid": body.uid, "annotations": { names::NUDGE: note } } });
+        let name = body.name.as_str();
         if let Err(error) = self.inner.client.patch::<StatefulSet>(self.namespace(), name, &patch).await {
             tracing::debug!(kubernetes.stateful_set = name, %error, "a warm workspace was not nudged");
         }
     }
 
     /// Removes the warm set that a workspace had, unless it still names it: nobody gets it after them.
-    pub(in crate::kubernetes) async fn let_go(&self, id: &WorkspaceId, body: Option<Arc<StatefulSet>>) {
-        let Some(name) = body.as_ref().and_then(|body| body.metadata.name.as_deref()) else { return };
+    pub(in crate::kubernetes) async fn let_go(&self, id: &WorkspaceId, body: Option<Arc<Outline>>) {
+        let Some(name) = body.as_ref().map(|body| body.name.as_str()) else { return };
         let left = {
             let fold = self.inner.fold();
             let is_named = fold.own(id).is_some_and(|(_, notes)| notes.claims.as_deref() == Some(name));

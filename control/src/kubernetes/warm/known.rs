@@ -4,6 +4,7 @@ use super::{PREFIX, names, pod_name};
 use crate::Identity;
 use crate::hash::digest;
 use crate::kubernetes::notes::{self, Notes};
+use crate::kubernetes::outline::{self, Outline};
 use config::{TemplateName, WorkspaceId};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -35,8 +36,9 @@ pub(super) struct WarmSet {
 
 #[derive(Debug)]
 pub(super) struct Set {
-    object: Arc<StatefulSet>,
-    version: u64,
+    outline: Arc<Outline>,
+    /// The annotations of its template: what its pod is to be told.
+    told: BTreeMap<String, String>,
     /// Whether it was the answer to a write, which the watch may not have come to yet.
     answered: bool,
     /// Since when it is known.
@@ -71,7 +73,7 @@ pub(in crate::kubernetes) struct Handle {
 /// Where a claimed workspace runs.
 #[derive(Debug, Clone)]
 pub(in crate::kubernetes) struct Body {
-    pub(in crate::kubernetes) set: Arc<StatefulSet>,
+    pub(in crate::kubernetes) set: Arc<Outline>,
     /// Its pod, of this set.
     pub(in crate::kubernetes) pod: Option<Arc<Pod>>,
 }
@@ -144,7 +146,10 @@ impl WarmSets {
         if pod.metadata.name.as_deref() != Some(&pod_name(&name)) {
             return None;
         }
-        pod.metadata.managed_fields = None;
+        let annotations = pod.metadata.annotations.take();
+        pod = outline::pod(pod);
+        // It has those that it was told.
+        pod.metadata.annotations = annotations;
         let warm = self.sets.entry(name).or_default();
         let is_other = warm.pod.as_ref().is_none_or(|known| known.metadata.uid != pod.metadata.uid);
         let ready = warm.ready.filter(|_| !is_other);
@@ -175,7 +180,7 @@ impl WarmSets {
     pub(in crate::kubernetes) fn body(&self, uid: &str, notes: &Notes) -> Option<Body> {
         let warm = self.sets.get(notes.claims.as_deref()?)?;
         let set = warm.set.as_ref().filter(|set| set.claim.is_of(uid, notes))?;
-        Some(Body { set: set.object.clone(), pod: warm.pod_of(set).cloned() })
+        Some(Body { set: set.outline.clone(), pod: warm.pod_of(set).cloned() })
     }
 
     /// The free ones that can take this workspace's user now, the best first: those that surely accept, and among
@@ -213,8 +218,7 @@ impl WarmSets {
     pub(super) fn untold(&self, name: &str) -> Option<(String, BTreeMap<String, String>)> {
         let warm = self.sets.get(name)?;
         let set = warm.set.as_ref().filter(|set| set.claim != Claim::Nobodys)?;
-        let template = &set.object.spec.as_ref()?.template;
-        let told = template.metadata.as_ref()?.annotations.as_ref()?;
+        let told = Some(&set.told).filter(|told| !told.is_empty())?;
         let pod = &warm.pod_of(set)?.metadata;
         let knows = pod
             .annotations
@@ -239,26 +243,26 @@ impl WarmSets {
 }
 
 impl WarmSet {
-    fn put_set(&mut self, mut set: StatefulSet, answered: bool, now: Instant) {
-        let version = notes::version(&set.metadata);
+    fn put_set(&mut self, set: StatefulSet, answered: bool, now: Instant) {
+        let outline = Outline::from(&set);
         if self.removed.is_some() && self.removed == set.metadata.uid {
             return;
         }
         let known = self.set.as_ref();
-        if known.is_some_and(|known| (known.answered || answered) && known.version > version) {
+        if known.is_some_and(|known| (known.answered || answered) && known.outline.version > outline.version)
+        {
             // The watch comes to the answer later, or came beyond it.
             return;
         }
-        let since =
-            known.filter(|known| known.object.metadata.uid == set.metadata.uid).map(|known| known.since);
-        set.metadata.managed_fields = None;
+        let since = known.filter(|known| known.outline.uid == outline.uid).map(|known| known.since);
+        let template = set.spec.and_then(|spec| spec.template.metadata);
         let label = set.metadata.labels.as_ref().and_then(|labels| labels.get(names::TEMPLATE));
         self.set = Some(Set {
             template: label.and_then(|name| TemplateName::parse(name).ok()),
             hash: annotation(&set.metadata, names::TEMPLATE_HASH).map(str::to_owned),
             claim: Claim::of(&set.metadata),
-            object: Arc::new(set),
-            version,
+            outline: Arc::new(outline),
+            told: template.and_then(|meta| meta.annotations).unwrap_or_default(),
             answered,
             since: since.unwrap_or(now),
         });
@@ -289,11 +293,11 @@ impl WarmSet {
 
 impl Set {
     fn uid(&self) -> &str {
-        self.object.metadata.uid.as_deref().unwrap_or_default()
+        &self.outline.uid
     }
 
     fn handle(&self, name: &str) -> Handle {
-        Handle { name: name.to_owned(), uid: self.uid().to_owned(), version: self.version }
+        Handle { name: name.to_owned(), uid: self.uid().to_owned(), version: self.outline.version }
     }
 
     /// Whether it is nobody's, and stays.
@@ -303,7 +307,7 @@ impl Set {
 
     /// Whether somebody has begun to delete it.
     pub(super) fn ends(&self) -> bool {
-        self.object.metadata.deletion_timestamp.is_some()
+        self.outline.ends
     }
 }
 

@@ -1,0 +1,180 @@
+//! What the API server told of StatefulSets and pods, by another client than Usher's, and what follows from it.
+//!
+//! Versions of objects are of one store that counts all writes: they put what happened to sets and to pods in one order.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tests::{Realm, wait_for};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// What is told of a set: name, version, replicas, and by whom and when it was wanted.
+const OF_SETS: &str = r#"{.metadata.name}|{.metadata.resourceVersion}|{.spec.replicas}|{.metadata.managedFields[?(@.manager=="usher-want")].time}|{.metadata.annotations.usher\.dev/wanted}{"\n"}"#;
+/// What is told of a pod: the label of its workspace, version, phase, and which it is.
+const OF_PODS: &str = r#"{.metadata.labels.usher\.dev/workspace}|{.metadata.resourceVersion}|{.status.phase}|{.metadata.uid}{"\n"}"#;
+/// A want that is so old is known to every Usher.
+const KNOWN: Duration = Duration::from_secs(1);
+/// How long it may take until all that happened is told here, too.
+const TOLD: Duration = Duration::from_secs(30);
+
+/// A place in the queue: by the API server's second, within it by the writer's milliseconds, and then by name.
+pub type Order = (String, u64, String);
+
+type Lines = Arc<Mutex<Vec<(Instant, String)>>>;
+
+/// A record that is being written.
+pub struct Record {
+    sets: (Child, Lines),
+    pods: (Child, Lines),
+}
+
+/// A record that is whole.
+pub struct Whole {
+    /// When each set was wanted and when it was started: versions, and when that was heard of.
+    sets: HashMap<String, Course>,
+    /// The version at which each workspace's pod ran, and which pods there were.
+    running: HashMap<String, u64>,
+    pods: BTreeMap<String, HashSet<String>>,
+}
+
+#[derive(Debug, Default)]
+struct Course {
+    wanted: Option<(Instant, Order)>,
+    started: Option<(u64, Instant)>,
+}
+
+impl Record {
+    /// Begins to listen to what happens in the realm's namespace of workspaces.
+    pub async fn begin(realm: &Realm) -> Self {
+        Self { sets: follow(realm, "statefulsets", OF_SETS), pods: follow(realm, "pods", OF_PODS) }
+    }
+
+    /// Ends when the pods of so many workspaces were seen to run.
+    pub async fn end(self, count: usize) -> Whole {
+        let whole = wait_for("the record to be whole", TOLD, async || {
+            let whole = Whole::of(&lines(&self.sets.1), &lines(&self.pods.1));
+            let started = whole.sets.values().filter(|course| course.started.is_some()).count();
+            (whole.running.len() >= count && started >= count).then_some(whole)
+        })
+        .await;
+        drop(self);
+        whole
+    }
+}
+
+fn lines(lines: &Lines) -> Vec<(Instant, String)> {
+    lines.lock().expect("nobody panics with it").clone()
+}
+
+fn follow(realm: &Realm, kind: &str, template: &str) -> (Child, Lines) {
+    let output = format!("--output=jsonpath={template}");
+    let arguments = ["get", kind, "--watch", "--namespace", &realm.workspaces, &output];
+    let mut command = Command::from(realm.cluster().kubectl_command());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().expect("kubectl can be started");
+    let mut told = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    let heard = Lines::default();
+    let into = heard.clone();
+    tokio::spawn(async move {
+        while let Ok(Some(line)) = told.next_line().await {
+            into.lock().expect("nobody panics with it").push((Instant::now(), line));
+        }
+    });
+    (child, heard)
+}
+
+impl Whole {
+    fn of(sets: &[(Instant, String)], pods: &[(Instant, String)]) -> Self {
+        let mut whole = Self { sets: HashMap::new(), running: HashMap::new(), pods: BTreeMap::new() };
+        for (at, line) in sets {
+            let [name, version, replicas, second, want] = fields(line);
+            let course = whole.sets.entry(name.to_owned()).or_default();
+            if course.wanted.is_none() && !want.is_empty() {
+                let want: serde_json::Value = serde_json::from_str(want).expect("a want is JSON");
+                let within = want["at_ms"].as_u64().expect("a want has a time");
+                course.wanted = Some((*at, (second.to_owned(), within, name.to_owned())));
+            }
+            if course.started.is_none() && replicas == "1" {
+                course.started = Some((version.parse().expect("a version is a number"), *at));
+            }
+        }
+        for (_, line) in pods {
+            let [name, version, phase, uid] = fields(line);
+            whole.pods.entry(name.to_owned()).or_default().insert(uid.to_owned());
+            if phase == "Running" {
+                let version = version.parse().expect("a version is a number");
+                whole.running.entry(name.to_owned()).or_insert(version);
+            }
+        }
+        whole
+    }
+
+    /// There is one StatefulSet for each of so many, and of each one pod.
+    pub fn nothing_twice(&self, count: usize) {
+        assert_eq!((self.sets.len(), self.pods.len()), (count, count));
+        let twice: Vec<_> = self.pods.iter().filter(|(_, uids)| uids.len() > 1).collect();
+        assert!(twice.is_empty(), "{twice:?}");
+    }
+
+    /// The most that had been started and whose pods did not run yet.
+    pub fn most_at_once(&self) -> usize {
+        let started = self.sets.values().filter_map(|course| Some((course.started?.0, 1)));
+        let ran = self.running.values().map(|version| (*version, -1));
+        let changes: BTreeSet<(u64, i32)> = started.chain(ran).collect();
+        let counts = changes.into_iter().scan(0, |count, (_, change)| {
+            *count += change;
+            Some(*count)
+        });
+        counts.max().unwrap_or_default().try_into().expect("what runs was started")
+    }
+
+    /// Who was started although more than so many came before them, had been known for long, and still waited.
+    pub fn out_of_turn(&self, others: usize) -> Vec<String> {
+        let courses = self
+            .sets
+            .iter()
+            .filter_map(|(name, course)| Some((name, course.wanted.as_ref()?, course.started?)));
+        let courses: Vec<_> = courses.collect();
+        let passed_over = |(_, (_, mine), (version, at)): &(&String, &(Instant, Order), (u64, Instant))| {
+            let waited = |heard: &Instant, started: &u64| *heard + KNOWN < *at && started > version;
+            let before = courses.iter().filter(|(_, (_, order), _)| order < mine);
+            before.filter(|(_, (heard, _), (started, _))| waited(heard, started)).count()
+        };
+        let early = courses.iter().map(|course| (course.0, passed_over(course)));
+        early
+            .filter(|(_, count)| *count > others)
+            .map(|(name, count)| format!("{name} before {count}"))
+            .collect()
+    }
+
+    /// The places that somebody had in the queue from one time to another; `None` = they were not in it.
+    pub fn places(&self, name: &str, from: Instant, to: Instant) -> Option<std::ops::RangeInclusive<usize>> {
+        let (wanted, mine) = self.sets.get(name)?.wanted.as_ref()?;
+        let from = from.max(*wanted);
+        if from > to {
+            return None;
+        }
+        // Who came before, and from when to when they were known to wait.
+        let before: Vec<(Instant, Instant)> = self
+            .sets
+            .values()
+            .filter_map(|course| {
+                let (heard, order) = course.wanted.as_ref()?;
+                (order < mine).then_some((*heard, course.started?.1))
+            })
+            .collect();
+        let changes = before.iter().flat_map(|(heard, started)| [*heard, *started]);
+        let moments = changes.filter(|at| (from..=to).contains(at)).chain([from, to]);
+        let place =
+            |at: Instant| 1 + before.iter().filter(|(heard, started)| *heard <= at && at < *started).count();
+        let places: Vec<usize> = moments.map(place).collect();
+        Some(*places.iter().min()?..=*places.iter().max()?)
+    }
+}
+
+fn fields<const COUNT: usize>(line: &str) -> [&str; COUNT] {
+    let fields: Vec<&str> = line.splitn(COUNT, '|').collect();
+    fields.try_into().unwrap_or_else(|_| panic!("kubectl was asked for {COUNT} fields: {line}"))
+}
