@@ -71,6 +71,13 @@ impl Keeper {
         match found {
             Found::Idle => None,
             Found::Running(running) => Some(running),
+            // It was gone before: that is no news.
+            Found::Unfinished { run: None, wanted: wanted @ Wanted::Deleted { volume: false } } => {
+                if let Err(cause) = self.delete(wanted, false).await {
+                    tracing::warn!(workspace.name = %self.id, cause = cause.code.as_str(), "a deletion is not finished");
+                }
+                None
+            }
             Found::Unfinished { run, wanted } => {
                 if let Some(run) = run {
                     self.end(&run, wanted).await;
