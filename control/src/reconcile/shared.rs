@@ -393,12 +393,8 @@ fn an_instance_that_comes_in_place_of_one_that_is_given_up_is_given_up_as_well()
 fn a_visit_to_one_that_was_stopped_elsewhere_while_it_came_up_again_starts_it_when_it_has_stopped() {
     let now = Instant::now();
     let mut state = with_ready("a", false, now);
-    let phase = |generation| ObservedPhase::Running {
-        generation,
-        address: None,
-        step: crate::Step::Asked,
-        trouble: None,
-    };
+    let phase =
+        |generation| ObservedPhase::Running { generation, address: None, step: Step::Asked, trouble: None };
     // Its pod was deleted, and before there is another it is stopped.
     state.fold(seen(&id("a"), phase(None)), now);
     state.fold(seen(&id("a"), ObservedPhase::stopping(generation(1))), now);

@@ -117,7 +117,7 @@ impl Site {
     /// Writes down what the cluster shows of workspaces.
     async fn look_on(&mut self) {
         let settings = ClientSettings { kubeconfig: Some(self.realm.cluster().admin()), context: None };
-        let metrics = ClientMetrics::new(&prometheus::Registry::new()).unwrap();
+        let metrics = ClientMetrics::new(&prometheus::Registry::new()).expect("a registry of its own");
         let client = Client::new(&settings, metrics).await.expect("the admin's kubeconfig");
         let (log, selection) = (self.log.clone(), Selection::all(&self.realm.workspaces));
         self.work.spawn(async move {
