@@ -2,8 +2,8 @@
 //!
 //! [`Usher`] starts the real binary on free ports, [`Ask`] is one HTTP request with every header in the test's
 //! hands, [`Person`] is somebody with a browser's cookie jar, [`Socket`] a WebSocket, [`Cluster`] a real Kubernetes,
-//! [`Rendered`] what the Helm chart makes of values. All
-//! of them panic with what they saw when the world is not as a test needs it.
+//! [`Cable`] an Usher's way to its API server, [`WallClock`] its clock, [`Rendered`] what the Helm chart makes of values.
+//! All of them panic with what they saw when the world is not as a test needs it.
 
 mod chance;
 mod chart;

@@ -182,11 +182,13 @@ async fn whatever_the_api_server_answers_what_runs_serves_on() {
     site.survive(&faults[..2], Duration::from_secs(5)).await;
 }
 
+/// With `USHER_FAULTS` so many seconds.
 #[tokio::test]
 #[ignore = "takes more than twenty minutes; `make soak` runs it"]
 async fn for_twenty_minutes_whatever_befalls_the_api_server_what_runs_serves_on() {
     let site = Site::new(&Cluster::alone()).await;
     let all = [&BY_CABLE[..], &FOR_ALL].concat();
-    let time = Duration::from_secs(20 * 60) / u32::try_from(all.len()).expect("there are a few");
+    let seconds = std::env::var("USHER_FAULTS").map_or(20 * 60, |seconds| seconds.parse().expect("a number"));
+    let time = Duration::from_secs(seconds) / u32::try_from(all.len()).expect("there are a few");
     site.survive(&all, time).await;
 }

@@ -58,7 +58,7 @@ promises!(
 /// So many want each of so many labels at once, and each of them twice, as if logged in at two replicas.
 async fn race_for_labels(records: &Store, labels: usize, racers: usize) {
     let config = "domain = 'lab.example.org'\nlisteners = [{ address = '127.0.0.1:8080' }]\n\
-                  access = { allow = 'true', template = \"'t'\" }\n[templates.t]\ncommand = ['t']\nconnect = 'port'\n";
+                  access = { allow = 'true', template = \"'t'\" }\n[templates.t]\ncommand = ['t', '{port}']\nconnect = 'port'\n";
     let config = Arc::new(config::Config::parse("f", config, &|_| None).unwrap());
     let (_config, config) = tokio::sync::watch::channel(config);
     for number in 0..labels {

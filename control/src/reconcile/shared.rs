@@ -388,3 +388,56 @@ fn an_instance_that_comes_in_place_of_one_that_is_given_up_is_given_up_as_well()
     assert_eq!(asked(&mut state, now), ["fail a crash_loop"]);
     assert_eq!(state.workspaces[&id("a")].stage.generation(), Some(&generation(2)));
 }
+
+#[test]
+fn a_visit_to_one_that_was_stopped_elsewhere_while_it_came_up_again_starts_it_when_it_has_stopped() {
+    let now = Instant::now();
+    let mut state = with_ready("a", false, now);
+    let phase =
+        |generation| ObservedPhase::Running { generation, address: None, step: Step::Asked, trouble: None };
+    // Its pod was deleted, and before there is another it is stopped.
+    state.fold(seen(&id("a"), phase(None)), now);
+    state.fold(seen(&id("a"), ObservedPhase::stopping(generation(1))), now);
+    assert_eq!(stage(&state, "a"), "stopping");
+    assert_eq!(asked(&mut state, now), [""; 0]);
+    state.wake(&wake(&id("a")), now).unwrap();
+    state.fold(seen(&id("a"), ObservedPhase::Stopped), now);
+    assert_eq!(asked(&mut state, now), ["want a"]);
+}
+
+#[test]
+fn what_is_told_of_a_workspace_before_it_is_seen_counts_when_it_is() {
+    let now = Instant::now();
+    let mut state = among_others(8, true, now);
+    let kept = Kept { kept_until: Some(now + secs(5000)), ..used(now) };
+    state.hear(told("b", 0, vec![(id("a"), kept)]), now);
+    state.fold(running(&id("a"), 1), now);
+    state.conclude(Outcome::Reached { id: id("a"), generation: generation(1) }, now);
+    let Stage::Ready(ready) = &state.workspaces[&id("a")].stage else { panic!() };
+    assert_eq!(ready.terms.kept_until, Some(now + secs(5000)));
+}
+
+#[test]
+fn the_record_of_one_that_is_gone_is_of_use_until_all_that_runs_was_seen_for_five_minutes() {
+    let start = Instant::now();
+    let at = |seconds: u64| start + secs(seconds);
+    let mut state = among_others(8, true, start);
+    let gone = |state: &mut State, seconds| {
+        state.among_others(true, at(seconds), at(seconds));
+        let mut heard = Heard::default();
+        state.tell_heard(&mut heard);
+        heard.gone.into_iter().collect::<Vec<_>>()
+    };
+    state.hear(told("killed", 0, vec![]), at(0));
+    let ended = Told { name: "ended".to_owned(), seen: 0.into(), last: true, uses: vec![] };
+    state.hear(PeerNews::Told(ended), at(10));
+    assert_eq!(gone(&mut state, 300), [""; 0]);
+    assert_eq!(gone(&mut state, 310), ["ended"]);
+    state.hear(PeerNews::Deleted("ended".to_owned()), at(311));
+    state.fold(Event::Sighted(false), at(400));
+    state.fold(Event::Sighted(true), at(500));
+    assert_eq!(gone(&mut state, 700), [""; 0], "what ran meanwhile is only known since 500");
+    assert_eq!(gone(&mut state, 800), ["killed"]);
+    state.hear(told("killed", 0, vec![]), at(801));
+    assert_eq!(gone(&mut state, 801), [""; 0], "it was only halted");
+}

@@ -47,6 +47,22 @@ fn what_was_recorded_of_another_instance_does_not_count() {
 }
 
 #[test]
+fn what_an_old_record_tells_of_an_instance_that_is_over_hides_nothing_of_the_one_that_runs() {
+    let start = Instant::now();
+    let document = recorded(&adopted(Restored::default(), start), start + secs(400));
+    let running: Vec<_> = document.workspaces(start).collect();
+    let over = |(id, kept): &(WorkspaceId, Kept)| {
+        let last = (start + secs(9), kept.last.1);
+        (id.clone(), Kept { generation: generation(6).fingerprint(), last, ..kept.clone() })
+    };
+    let over: Vec<_> = running.iter().map(over).collect();
+    for records in [[&running, &over], [&over, &running]] {
+        let mut restored: Restored = records.into_iter().flatten().cloned().collect();
+        assert_eq!(restored.take(&id("alice"), &generation(7)).as_ref(), Some(&running[0].1));
+    }
+}
+
+#[test]
 fn an_age_that_the_clock_cannot_hold_is_no_panic() {
     let text = format!(
         r#"{{"workspaces":{{"alice":["{}",{max},{max},"nonsense",{max},{max}]}},"sessions":{{}}}}"#,

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -28,7 +28,8 @@ async fn pod(listener: TcpListener, name: String) {
     }
 }
 
-async fn serve(mut socket: TcpStream, name: String) -> Option<()> {
+async fn serve(socket: TcpStream, name: String) -> Option<()> {
+    let mut socket = BufStream::new(socket);
     loop {
         let head = head(&mut socket).await?;
         if head.to_ascii_lowercase().contains("upgrade: websocket") {
@@ -41,25 +42,32 @@ async fn serve(mut socket: TcpStream, name: String) -> Option<()> {
             let switched = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
             );
-            socket.write_all(switched.as_bytes()).await.ok()?;
+            say(&mut socket, switched.as_bytes()).await?;
             let frame = [&[0x81, u8::try_from(name.len()).ok()?], name.as_bytes()].concat();
             loop {
-                socket.write_all(&frame).await.ok()?;
+                say(&mut socket, &frame).await?;
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
-        socket.write_all(answer.as_bytes()).await.ok()?;
+        say(&mut socket, answer.as_bytes()).await?;
     }
 }
 
 /// A head, up to its empty line.
-async fn head(socket: &mut TcpStream) -> Option<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(socket.read_u8().await.ok()?);
+async fn head(socket: &mut BufStream<TcpStream>) -> Option<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if socket.read_line(&mut head).await.ok()? == 0 {
+            return None;
+        }
     }
-    String::from_utf8(head).ok()
+    Some(head)
+}
+
+async fn say(socket: &mut BufStream<TcpStream>, bytes: &[u8]) -> Option<()> {
+    socket.write_all(bytes).await.ok()?;
+    socket.flush().await.ok()
 }
 
 /// What passed, and what should not have.
@@ -71,6 +79,18 @@ struct Tally {
 }
 
 impl Tally {
+    /// Waits until an answer has passed, and a frame as well if so asked.
+    async fn moves(&self, frames: bool) {
+        let passed = || (self.answers.load(Relaxed), self.frames.load(Relaxed));
+        let before = passed();
+        let moved = async {
+            while passed().0 == before.0 || (frames && passed().1 == before.1) {
+                tokio::time::sleep(Duration::from_micros(200)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), moved).await.expect("what is ready answers");
+    }
+
     fn takes(&self, owner: &str, what: &AtomicUsize, said: &str) {
         what.fetch_add(1, Relaxed);
         if said.split('.').next() != Some(owner) {
@@ -101,16 +121,16 @@ impl Person {
     async fn asks(self) {
         loop {
             if self.asks_on_one().await.is_none() {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
     }
 
     async fn asks_on_one(&self) -> Option<()> {
-        let mut socket = TcpStream::connect(self.edge).await.ok()?;
+        let mut socket = BufStream::new(TcpStream::connect(self.edge).await.ok()?);
         let request = self.request("Sec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\n");
         loop {
-            socket.write_all(request.as_bytes()).await.ok()?;
+            say(&mut socket, request.as_bytes()).await?;
             let head = head(&mut socket).await?.to_ascii_lowercase();
             let length =
                 head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok())?;
@@ -126,18 +146,18 @@ impl Person {
     async fn listens(self) {
         loop {
             if self.listens_on_one().await.is_none() {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
     }
 
     async fn listens_on_one(&self) -> Option<()> {
-        let mut socket = TcpStream::connect(self.edge).await.ok()?;
+        let mut socket = BufStream::new(TcpStream::connect(self.edge).await.ok()?);
         let origin = format!("http://{}.lab.localhost:{}", self.owner, self.edge.port());
         let upgrade = self.request(&format!(
             "Origin: {origin}\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n"
         ));
-        socket.write_all(upgrade.as_bytes()).await.ok()?;
+        say(&mut socket, upgrade.as_bytes()).await?;
         if !head(&mut socket).await?.starts_with("HTTP/1.1 101") {
             return None;
         }
@@ -210,7 +230,8 @@ async fn change_hands(mut chance: Rng, times: usize) -> Arc<Tally> {
         pods.spawn(pod(listener, generation.to_string()));
         tell(&lab, owner, Some(ObservedPhase::started(generation.clone(), Some(Address::Tcp(address)))));
         shows(&lab, owner, Some(&generation)).await;
-        tokio::time::sleep(Duration::from_micros(chance.u64(0..5_000))).await;
+        tally.moves(chance.bool()).await;
+        tokio::time::sleep(Duration::from_micros(chance.u64(0..3_000))).await;
         // It ends before that is told, or after, or at the very moment at which another gets its address.
         let ends_at = chance.u8(0..3);
         if ends_at == 0 {
@@ -236,7 +257,6 @@ async fn nobody_gets_anothers(times: usize) {
     assert!(wrong.is_empty(), "of {times} times: {wrong:?}");
     let (answers, frames) = (tally.answers.load(Relaxed), tally.frames.load(Relaxed));
     println!("{times} times an address changed hands under {answers} answers and {frames} frames");
-    assert!(answers > times && frames > times / 2, "{answers} answers and {frames} frames are no traffic");
 }
 
 #[tokio::test]

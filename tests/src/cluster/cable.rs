@@ -250,15 +250,15 @@ fn whole(asked: &[u8]) -> Option<usize> {
 
 /// An answer as the API server gives it.
 fn refusal(status: u16) -> Vec<u8> {
-    let reason = match status {
-        403 => "Forbidden",
-        429 => "TooManyRequests",
-        504 => "Timeout",
-        _ => "InternalError",
+    let (reason, message) = match status {
+        403 => ("Forbidden", "it is forbidden: User \"usher\" cannot do this: the test's cable says so"),
+        429 => ("TooManyRequests", "the test's cable says that there is too much to do"),
+        504 => ("Timeout", "the test's cable says that it took too long"),
+        _ => ("InternalError", "the test's cable says so"),
     };
     let body = serde_json::json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": status,
-        "reason": reason, "message": "the test's cable says so",
+        "reason": reason, "message": message,
     })
     .to_string();
     let length = body.len();

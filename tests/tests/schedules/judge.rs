@@ -1,6 +1,6 @@
 //! What was used and what the cluster did, and whether anything was stopped that was in use.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// What is unused for so long is stopped.
@@ -49,22 +49,26 @@ struct Book {
 pub struct Log(Arc<Mutex<Book>>);
 
 impl Log {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().expect("nobody panics with the lock held")
+    }
+
     pub fn used(&self, used: Use) {
-        self.0.lock().unwrap().uses.push(used);
+        self.book().uses.push(used);
     }
 
     pub fn seen(&self, seen: Seen) {
-        self.0.lock().unwrap().seen.push(seen);
+        self.book().seen.push(seen);
     }
 
     pub fn hindered(&self, replica: usize, time: Duration) {
         let from = Instant::now();
-        self.0.lock().unwrap().hindered.push(Hindered { replica, from, to: from + time + SLACK });
+        self.book().hindered.push(Hindered { replica, from, to: from + time + SLACK });
     }
 
     /// How many uses there were, and stops of what was unused.
     pub fn counts(&self) -> (usize, usize) {
-        let book = self.0.lock().unwrap();
+        let book = self.book();
         (book.uses.len(), stops(&book).count())
     }
 
@@ -72,7 +76,7 @@ impl Log {
     ///
     /// `lives` = how often each replica has begun.
     pub fn nothing_in_use_was_stopped(&self, lives: &[usize]) {
-        let book = self.0.lock().unwrap();
+        let book = self.book();
         for (stopped, marked) in stops(&book) {
             let counts = |used: &&Use| {
                 let mut hindered = book.hindered.iter().filter(|hindered| hindered.replica == used.replica);

@@ -39,13 +39,13 @@ async fn carry_out(cluster: &Cluster, own: bool, count: usize) {
     }
 }
 
-/// With `USHER_SCHEDULES` that many.
 #[tokio::test]
 async fn three_ushers_agree_whatever_befalls_them() {
     let cluster = Cluster::shared();
     carry_out(&cluster, false, 1).await;
 }
 
+/// With `USHER_SCHEDULES` that many.
 #[tokio::test]
 #[ignore = "takes half an hour; `make soak` runs it"]
 async fn three_ushers_agree_sixty_times_whatever_befalls_them_and_the_api_server() {

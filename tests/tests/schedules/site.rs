@@ -1,5 +1,7 @@
 //! Three Ushers, their people and their workspaces, and what befalls them.
 
+mod truth;
+
 use crate::SCALE;
 use crate::judge::{IDLE_AFTER, Log, Seen, Use};
 use control::kubernetes::{Client, ClientMetrics, ClientSettings, Selection, watch};
@@ -7,16 +9,14 @@ use futures_util::StreamExt;
 use http::Method;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use rustix::process::Signal;
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tests::{Cable, Cluster, Deed, Part, Person, Realm, Schedule, Setup, Usher, WallClock, Way, wait_for};
 use tokio::task::JoinSet;
+use truth::TRUE;
 
 /// For what controllers, kubelet and containers do on a busy machine, an API server that begins anew included.
 const SETTLED: Duration = Duration::from_secs(120);
-/// So soon after the truth came to rest every table shows it.
-const TRUE: Duration = Duration::from_secs(2);
 
 struct Replica {
     /// None = it was killed, and is to begin anew.
@@ -83,12 +83,11 @@ impl Site {
         let first = replicas[0].usher.as_ref().expect("it was started");
         let mut people = Vec::new();
         for name in ["alice", "bob", "carol"].iter().take(schedule.workspaces) {
-            people.push(Person::logged_in(first, name).await);
-        }
-        for person in &people {
-            ready(person).await;
+            let person = Person::logged_in(first, name).await;
+            ready(&person).await;
             let written = person.fetch(Method::PUT, "/note").body(person.name.clone()).send().await;
             assert!(written.status.is_success(), "{}", written.text());
+            people.push(person);
         }
         let mut site = Self {
             realm,
@@ -118,7 +117,7 @@ impl Site {
     /// Writes down what the cluster shows of workspaces.
     async fn look_on(&mut self) {
         let settings = ClientSettings { kubeconfig: Some(self.realm.cluster().admin()), context: None };
-        let metrics = ClientMetrics::new(&prometheus::Registry::new()).unwrap();
+        let metrics = ClientMetrics::new(&prometheus::Registry::new()).expect("a registry of its own");
         let client = Client::new(&settings, metrics).await.expect("the admin's kubeconfig");
         let (log, selection) = (self.log.clone(), Selection::all(&self.realm.workspaces));
         self.work.spawn(async move {
@@ -397,68 +396,6 @@ impl Site {
             shown.then_some(())
         })
         .await;
-    }
-
-    /// How each workspace is by the cluster, if nothing is on its way.
-    async fn truth(&self) -> Option<BTreeMap<String, &'static str>> {
-        let namespace = ["--namespace", self.realm.workspaces.as_str()];
-        let of = async |kind| self.realm.cluster().object(&[&[kind], &namespace[..]].concat()).await;
-        let (sets, pods) = (of("statefulsets").await, of("pods").await);
-        let items = |list: &Value| list["items"].as_array().cloned().unwrap_or_default();
-        let (sets, pods) = (items(&sets), items(&pods));
-        let names: BTreeSet<_> = self.people.iter().map(|person| person.name.as_str()).collect();
-        let mut truth = BTreeMap::new();
-        for set in &sets {
-            let name = set["metadata"]["name"].as_str().expect("objects have names");
-            assert!(names.contains(name), "nobody asked for {name}");
-            let pod = pods.iter().find(|pod| pod["metadata"]["name"] == format!("{name}-0"));
-            let ends = |object: &Value| object["metadata"]["deletionTimestamp"].is_string();
-            let wanted = set["metadata"]["annotations"]["usher.dev/wanted"].is_string();
-            let stands = match (set["spec"]["replicas"].as_u64(), pod) {
-                _ if ends(set) => return None,
-                (Some(1), Some(pod)) if !ends(pod) && pod["status"]["phase"] == "Running" => "ready",
-                (Some(0), None) if !wanted => "stopped",
-                _ => return None,
-            };
-            truth.insert(name.to_owned(), stands);
-        }
-        assert!(pods.len() <= sets.len(), "a pod is nobody's: {pods:#?}");
-        Some(truth)
-    }
-
-    /// What each replica shows of all workspaces.
-    async fn tables(&self) -> Vec<BTreeMap<String, String>> {
-        let mut tables = Vec::new();
-        for replica in &self.replicas {
-            let status = replica.usher.as_ref().expect("all live by now").status().await;
-            let all = status["workspaces"].as_array().cloned().unwrap_or_default();
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            tables.push(all.iter().map(|one| (text(&one["workspace"]), text(&one["phase"]))).collect());
-        }
-        tables
-    }
-
-    /// Whether all show this within so long.
-    async fn all_show(&self, truth: &BTreeMap<String, &'static str>) -> bool {
-        let end = Instant::now() + TRUE;
-        loop {
-            let tables = self.tables().await;
-            let shows = |table: &BTreeMap<String, String>| {
-                self.people.iter().all(|Person { name, .. }| {
-                    let truth = truth.get(name).copied().unwrap_or("stopped");
-                    let shown = table.get(name).map_or("stopped", String::as_str);
-                    // A want that could not be written down failed, and only where it was asked for.
-                    truth == shown || (truth == "stopped" && shown == "failed")
-                })
-            };
-            if tables.iter().all(shows) {
-                return true;
-            }
-            if Instant::now() > end {
-                return false;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
     }
 
     /// All is stopped and nothing is left but the files, which are there when their owners come back.
