@@ -13,6 +13,7 @@ use config::WorkspaceId;
 use futures_util::stream::BoxStream;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::core::Status;
+use kube::core::params::ListParams;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout_at;
 
@@ -177,11 +178,32 @@ impl KubernetesDriver {
             } else if !outdated(&error) && !error.may_be_done() {
                 return Err(cause);
             } else if !self.changes(id, known.as_ref(), until).await {
-                return Err(taken(id, verb, &error, self.namespace()).unwrap_or(cause));
+                if !is_taken(verb, &error) {
+                    return Err(cause);
+                }
+                self.meet(id).await?;
             }
             failed = Some(cause);
         }
         Err(failed.expect("a plan that is not the last has failed"))
+    }
+
+    /// Takes in the StatefulSet that has a workspace's name and that no watch has told of yet, as after a creation
+    /// whose answer was lost.
+    async fn meet(&self, id: &WorkspaceId) -> Result<(), Cause> {
+        let name = names::stateful_set(id);
+        let which =
+            ListParams { field_selector: Some(format!("metadata.name={name}")), ..ListParams::default() };
+        let page = self.inner.client.page::<StatefulSet>(self.namespace(), &which).await;
+        let page = page.map_err(|error| self.cause("list", "statefulsets.apps", &name, &error))?;
+        for set in page.items {
+            if notes::label(&set.metadata, names::MANAGED_BY) != Some(names::USHER) {
+                return Err(taken(id, self.namespace()));
+            }
+            self.inner.fold().answer(set, clock::now());
+            self.told();
+        }
+        Ok(())
     }
 
     async fn create(
@@ -279,16 +301,19 @@ pub(super) fn outdated(error: &CallError) -> bool {
     }
 }
 
-/// Whether a StatefulSet that no watch tells of has the workspace's name.
-fn taken(id: &WorkspaceId, verb: &str, error: &CallError, namespace: &str) -> Option<Cause> {
-    let exists = verb == "create" && error.code() == Some(409);
-    exists.then(|| Cause {
+/// Whether a StatefulSet has the workspace's name already.
+fn is_taken(verb: &str, error: &CallError) -> bool {
+    verb == "create" && error.code() == Some(409)
+}
+
+fn taken(id: &WorkspaceId, namespace: &str) -> Cause {
+    Cause {
         hint: format!(
             "a StatefulSet {} that usher did not make is in namespace {namespace}: remove it, or give it another name",
             names::stateful_set(id)
         ),
         ..Cause::not_the_owner(id)
-    })
+    }
 }
 
 /// By this machine's clock: it tells apart what is written within a second, and nothing more.
