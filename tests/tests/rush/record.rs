@@ -101,10 +101,14 @@ impl Whole {
         for (at, line) in sets {
             let [name, version, replicas, second, want] = fields(line);
             let course = whole.sets.entry(name.to_owned()).or_default();
-            if course.wanted.is_none() && !want.is_empty() {
+            if course.started.is_none() && !want.is_empty() {
                 let want: serde_json::Value = serde_json::from_str(want).expect("a want is JSON");
                 let within = want["at_ms"].as_u64().expect("a want has a time");
-                course.wanted = Some((*at, (second.to_owned(), within, name.to_owned())));
+                let order = (second.to_owned(), within, name.to_owned());
+                // Who had to try again is behind those who came meanwhile.
+                if course.wanted.as_ref().is_none_or(|(_, known)| *known != order) {
+                    course.wanted = Some((*at, order));
+                }
             }
             if course.started.is_none() && replicas == "1" {
                 course.started = Some((version.parse().expect("a version is a number"), *at));
