@@ -172,7 +172,10 @@ impl KubernetesDriver {
             } else if !outdated(&error) && !error.may_be_done() {
                 return Err(cause);
             } else if !self.changes(id, known.as_ref(), until).await {
-                return Err(taken(id, verb, &error, self.namespace()).unwrap_or(cause));
+                if !is_taken(verb, &error) {
+                    return Err(cause);
+                }
+                self.meet(id).await?;
             }
             failed = Some(cause);
         }
@@ -182,19 +185,38 @@ impl KubernetesDriver {
     /// Whether what stands at the server is what is known here; if not, it is known now.
     ///
     /// The watches may be late, or blind, and whoever believed them would take for done what another has undone, or
-    /// for gone what was made by a request whose answer was lost. A patch of nothing changes nothing and is answered
-    /// with what stands: it needs no right but that to patch.
+    /// for gone what was made by a request whose answer was lost.
     async fn is_as_known(&self, id: &WorkspaceId, known: Option<&Known>) -> Result<bool, Cause> {
-        match self.patch(id, None, &json!({})).await {
-            Ok(set) => self.inner.fold().answer(set, clock::now()),
-            Err(error) if error.code() == Some(404) => self.forget(id, known),
-            Err(error) => {
-                return Err(self.cause("patch", "statefulsets.apps", &names::stateful_set(id), &error));
-            }
+        match self.stands(id).await? {
+            Some(set) => self.inner.fold().answer(set, clock::now()),
+            None => self.forget(id, known),
         }
         self.inner.fold().tell_again(id);
         self.told();
         Ok(self.inner.fold().look(id).as_ref().map(which) == known.map(which))
+    }
+
+    /// Takes in the StatefulSet that has a workspace's name and that no watch has told of yet, as after a creation
+    /// whose answer was lost.
+    async fn meet(&self, id: &WorkspaceId) -> Result<(), Cause> {
+        if let Some(set) = self.stands(id).await? {
+            if notes::label(&set.metadata, names::MANAGED_BY) != Some(names::USHER) {
+                return Err(taken(id, self.namespace()));
+            }
+            self.inner.fold().answer(set, clock::now());
+            self.told();
+        }
+        Ok(())
+    }
+
+    /// The StatefulSet that stands at the server. A patch of nothing changes nothing and is answered with what stands:
+    /// it needs no right but that to patch.
+    async fn stands(&self, id: &WorkspaceId) -> Result<Option<StatefulSet>, Cause> {
+        match self.patch(id, None, &json!({})).await {
+            Ok(set) => Ok(Some(set)),
+            Err(error) if error.code() == Some(404) => Ok(None),
+            Err(error) => Err(self.cause("patch", "statefulsets.apps", &names::stateful_set(id), &error)),
+        }
     }
 
     async fn patch(
@@ -305,16 +327,19 @@ pub(super) fn outdated(error: &CallError) -> bool {
     }
 }
 
-/// Whether a StatefulSet that no watch tells of has the workspace's name.
-fn taken(id: &WorkspaceId, verb: &str, error: &CallError, namespace: &str) -> Option<Cause> {
-    let exists = verb == "create" && error.code() == Some(409);
-    exists.then(|| Cause {
+/// Whether a StatefulSet has the workspace's name already.
+fn is_taken(verb: &str, error: &CallError) -> bool {
+    verb == "create" && error.code() == Some(409)
+}
+
+fn taken(id: &WorkspaceId, namespace: &str) -> Cause {
+    Cause {
         hint: format!(
             "a StatefulSet {} that usher did not make is in namespace {namespace}: remove it, or give it another name",
             names::stateful_set(id)
         ),
         ..Cause::not_the_owner(id)
-    })
+    }
 }
 
 /// By this machine's clock: it tells apart what is written within a second, and nothing more.

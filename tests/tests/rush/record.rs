@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tests::{Realm, wait_for};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
+use tokio::task::JoinSet;
 
 /// What is told of a set: name, version, replicas, and by whom and when it was wanted.
 const OF_SETS: &str = r#"{.metadata.name}|{.metadata.resourceVersion}|{.spec.replicas}|{.metadata.managedFields[?(@.manager=="usher-want")].time}|{.metadata.annotations.usher\.dev/wanted}{"\n"}"#;
@@ -26,8 +27,10 @@ type Lines = Arc<Mutex<Vec<(Instant, String)>>>;
 
 /// A record that is being written.
 pub struct Record {
-    sets: (Child, Lines),
-    pods: (Child, Lines),
+    sets: Lines,
+    pods: Lines,
+    /// Who listens; they end with it.
+    _listeners: JoinSet<()>,
 }
 
 /// A record that is whole.
@@ -48,13 +51,16 @@ struct Course {
 impl Record {
     /// Begins to listen to what happens in the realm's namespace of workspaces.
     pub async fn begin(realm: &Realm) -> Self {
-        Self { sets: follow(realm, "statefulsets", OF_SETS), pods: follow(realm, "pods", OF_PODS) }
+        let mut listeners = JoinSet::new();
+        let sets = follow(realm, "statefulsets", OF_SETS, &mut listeners);
+        let pods = follow(realm, "pods", OF_PODS, &mut listeners);
+        Self { sets, pods, _listeners: listeners }
     }
 
     /// Ends when the pods of so many workspaces were seen to run.
     pub async fn end(self, count: usize) -> Whole {
         let whole = wait_for("the record to be whole", TOLD, async || {
-            let whole = Whole::of(&lines(&self.sets.1), &lines(&self.pods.1));
+            let whole = Whole::of(&lines(&self.sets), &lines(&self.pods));
             let started = whole.sets.values().filter(|course| course.started.is_some()).count();
             (whole.running.len() >= count && started >= count).then_some(whole)
         })
@@ -68,21 +74,25 @@ fn lines(lines: &Lines) -> Vec<(Instant, String)> {
     lines.lock().expect("nobody panics with it").clone()
 }
 
-fn follow(realm: &Realm, kind: &str, template: &str) -> (Child, Lines) {
+/// Listens; where kubectl gives up, anew, which tells again what there is.
+fn follow(realm: &Realm, kind: &str, template: &str, listeners: &mut JoinSet<()>) -> Lines {
     let output = format!("--output=jsonpath={template}");
-    let arguments = ["get", kind, "--watch", "--namespace", &realm.workspaces, &output];
-    let mut command = Command::from(realm.cluster().kubectl_command());
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
-    let mut child = command.spawn().expect("kubectl can be started");
-    let mut told = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    let arguments = ["get", kind, "--watch", "--namespace", &realm.workspaces, &output].map(str::to_owned);
+    let cluster = realm.cluster().clone();
     let heard = Lines::default();
     let into = heard.clone();
-    tokio::spawn(async move {
-        while let Ok(Some(line)) = told.next_line().await {
-            into.lock().expect("nobody panics with it").push((Instant::now(), line));
+    listeners.spawn(async move {
+        loop {
+            let mut command = Command::from(cluster.kubectl_command());
+            command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+            let mut child = command.spawn().expect("kubectl can be started");
+            let mut told = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+            while let Ok(Some(line)) = told.next_line().await {
+                into.lock().expect("nobody panics with it").push((Instant::now(), line));
+            }
         }
     });
-    (child, heard)
+    heard
 }
 
 impl Whole {
@@ -91,10 +101,14 @@ impl Whole {
         for (at, line) in sets {
             let [name, version, replicas, second, want] = fields(line);
             let course = whole.sets.entry(name.to_owned()).or_default();
-            if course.wanted.is_none() && !want.is_empty() {
+            if course.started.is_none() && !want.is_empty() {
                 let want: serde_json::Value = serde_json::from_str(want).expect("a want is JSON");
                 let within = want["at_ms"].as_u64().expect("a want has a time");
-                course.wanted = Some((*at, (second.to_owned(), within, name.to_owned())));
+                let order = (second.to_owned(), within, name.to_owned());
+                // Who had to try again is behind those who came meanwhile.
+                if course.wanted.as_ref().is_none_or(|(_, known)| *known != order) {
+                    course.wanted = Some((*at, order));
+                }
             }
             if course.started.is_none() && replicas == "1" {
                 course.started = Some((version.parse().expect("a version is a number"), *at));
@@ -149,11 +163,10 @@ impl Whole {
             .collect()
     }
 
-    /// The places that somebody had in the queue from one time to another; `None` = they were not in it.
+    /// The places that somebody had in the queue from one time to another; `None` = they were not in it all the time.
     pub fn places(&self, name: &str, from: Instant, to: Instant) -> Option<std::ops::RangeInclusive<usize>> {
         let (wanted, mine) = self.sets.get(name)?.wanted.as_ref()?;
-        let from = from.max(*wanted);
-        if from > to {
+        if from < *wanted {
             return None;
         }
         // Who came before, and from when to when they were known to wait.
