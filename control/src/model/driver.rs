@@ -95,7 +95,9 @@ impl Request {
                 let by_name = api.sets.get(id).filter(|_| plant != Plant::BelievesItsCache).cloned();
                 let Some(read) = self.read.as_ref().or(by_name.as_ref()) else { return Ok(None) };
                 if read.deleting {
-                    return Ok(None);
+                    // Of the one that has its name now the server knows another `uid`.
+                    let same = api.sets.get(id).is_none_or(|set| set.uid == read.uid);
+                    return if same { Ok(None) } else { Err(Refused::Conflict) };
                 }
                 api.patch(id, read, false, |set| set.deleting = true).map(Some)
             }

@@ -21,10 +21,30 @@ const OWNERS: [&str; 2] = ["alice", "bob"];
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 /// Answers each request, and fills each WebSocket, with the name of its instance.
-async fn pod(listener: TcpListener, name: String) {
-    let mut connections = JoinSet::new();
-    while let Ok((socket, _)) = listener.accept().await {
-        connections.spawn(serve(socket, name.clone()));
+#[derive(Default)]
+struct Pod {
+    accepts: JoinSet<()>,
+    connections: Arc<Mutex<JoinSet<Option<()>>>>,
+}
+
+impl Pod {
+    fn new(listener: TcpListener, name: String) -> Self {
+        let mut pod = Self::default();
+        let connections = pod.connections.clone();
+        pod.accepts.spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                connections.lock().unwrap().spawn(serve(socket, name.clone()));
+            }
+        });
+        pod
+    }
+
+    /// Its address is free for others. If it lingers, it goes on answering those that are connected.
+    async fn ends(&mut self, lingers: bool) {
+        self.accepts.shutdown().await;
+        if !lingers {
+            self.connections.lock().unwrap().abort_all();
+        }
     }
 }
 
@@ -222,27 +242,30 @@ async fn change_hands(mut chance: Rng, times: usize) -> Arc<Tally> {
         people.spawn(person.listens());
     }
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let mut pods = JoinSet::new();
+    let mut before = Pod::default();
     for number in 0..times {
         let owner = OWNERS[number % 2];
         let generation = Generation(format!("{owner}.{number}").into());
         let listener = TcpListener::bind(address).await.unwrap();
-        pods.spawn(pod(listener, generation.to_string()));
+        let mut pod = Pod::new(listener, generation.to_string());
         tell(&lab, owner, Some(ObservedPhase::started(generation.clone(), Some(Address::Tcp(address)))));
         shows(&lab, owner, Some(&generation)).await;
         tally.moves(chance.bool()).await;
         tokio::time::sleep(Duration::from_micros(chance.u64(0..3_000))).await;
+        before.ends(false).await;
+        let lingers = chance.bool();
         // It ends before that is told, or after, or at the very moment at which another gets its address.
         let ends_at = chance.u8(0..3);
         if ends_at == 0 {
-            pods.shutdown().await;
+            pod.ends(lingers).await;
         }
         tell(&lab, owner, chance.bool().then_some(ObservedPhase::Stopped));
         if ends_at == 1 {
-            pods.shutdown().await;
+            pod.ends(lingers).await;
         }
         shows(&lab, owner, None).await;
-        pods.shutdown().await;
+        pod.ends(lingers).await;
+        before = pod;
     }
     people.shutdown().await;
     lab.edge.drain.cut.cancel();
