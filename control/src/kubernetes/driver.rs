@@ -22,6 +22,9 @@ use tokio::time::timeout_at;
 pub(super) const PATIENCE: Duration = Duration::from_millis(850);
 /// How often a plan is made: each costs a call, and who loses three races in a row is told so.
 pub(super) const PLANS: usize = 3;
+/// For how long others let the Usher that wrote a want begin with it: many times what a write takes, and little for
+/// somebody whose Usher has just died.
+const AHEAD: Duration = Duration::from_millis(300);
 
 #[async_trait::async_trait]
 impl Driver for KubernetesDriver {
@@ -89,6 +92,7 @@ impl KubernetesDriver {
     async fn start(&self, spec: &StartSpec) -> Result<(), Cause> {
         let wanted = Wanted::of(spec, self.namespace())?;
         self.inner.fold().begin(&spec.id, clock::now());
+        self.let_its_wanter_begin(&spec.id).await;
         match self.claim(spec, &wanted).await {
             Ok(false) => {}
             claimed => {
@@ -106,6 +110,16 @@ impl KubernetesDriver {
             (Ok(()), None) => {}
         }
         done
+    }
+
+    /// Every Usher comes to the same turn at about the same time. Whoever wrote the want goes first, so that the others
+    /// find it done instead of being in each other's way.
+    async fn let_its_wanter_begin(&self, id: &WorkspaceId) {
+        let known = self.inner.fold().look(id);
+        let wanter = known.as_ref().and_then(|known| known.notes.wanter.as_ref());
+        if wanter.is_some_and(|wanter| *wanter != self.inner.replica) {
+            self.changes(id, known.as_ref(), clock::now() + AHEAD).await;
+        }
     }
 
     async fn stop(&self, id: &WorkspaceId, generation: Option<&Generation>, why: &Stop) -> Result<(), Cause> {

@@ -23,6 +23,8 @@ pub(crate) struct Notes {
     pub(crate) hash: Option<String>,
     /// Its place, while it waits for its turn.
     pub(crate) wanted: Option<Order>,
+    /// The Usher that wrote down that it is wanted.
+    pub(crate) wanter: Option<String>,
     /// The first half of a stop.
     pub(crate) mark: Option<StopReason>,
     /// Why it was last stopped.
@@ -115,6 +117,7 @@ impl Notes {
             grant: meta.annotations.as_ref().map(pods::granted).unwrap_or_default(),
             hash: text(meta, names::TEMPLATE_HASH).map(str::to_owned),
             wanted,
+            wanter: annotation::<Wanted>(meta, names::WANTED).map(|want| want.replica),
             mark,
             stopped,
             failed,

@@ -165,8 +165,9 @@ impl Realm {
 
     /// Shows what a failed test left: nobody can look later.
     fn show(&self) {
-        for (namespace, kind) in
-            [&self.records, &self.workspaces].into_iter().flat_map(|n| [(n, "pods"), (n, "events")])
+        for (namespace, kind) in [&self.records, &self.workspaces]
+            .into_iter()
+            .flat_map(|n| [(n, "pods,services,endpointslices"), (n, "events")])
         {
             let shown = self.run(&["get", kind, "--output=wide", "--namespace", namespace]);
             eprintln!("{kind} in {namespace}:\n{shown}");

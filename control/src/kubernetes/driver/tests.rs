@@ -186,6 +186,35 @@ async fn what_is_done_already_costs_one_question_and_no_write() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_did_not_write_a_want_lets_the_other_begin_with_it() {
+    let api = Api::default();
+    api.put(Is::Wanted, "u");
+    let (driver, server) = knowing(&api);
+    let others = async {
+        tokio::time::sleep(AHEAD / 2).await;
+        assert_eq!(server.asked().len(), 0, "it is in the way of the other");
+        api.put(Is::Running, "u");
+        let set = api.object().unwrap();
+        driver.inner.fold().take(News::Set(Seen::Put(set)), clock::now());
+        driver.told();
+    };
+    let (done, ()) = tokio::join!(driver.act(actions()[1].0.clone()), others);
+    done.unwrap();
+    assert_eq!((api.0.lock().unwrap().version, server.asked().len()), (2, 1), "{:?}", server.asked());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_wanted_by_an_usher_that_is_gone_is_begun_by_another() {
+    let api = Api::default();
+    api.put(Is::Wanted, "u");
+    let (driver, _) = knowing(&api);
+    let begun = clock::now();
+    driver.act(actions()[1].0.clone()).await.unwrap();
+    assert_eq!(api.is(), Is::Running);
+    assert!((AHEAD..AHEAD * 2).contains(&(clock::now() - begun)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_set_of_the_name_that_usher_did_not_make_is_left_alone() {
     let api = Api::default();
     let (driver, _) = knowing(&api);
