@@ -7,11 +7,15 @@ use crate::usher::DOMAIN;
 use crate::wait::{SOON, wait_for};
 use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// The name of the release, and so of its objects.
 const NAME: &str = "usher";
 /// The Service's port.
 const PORT: u16 = 8080;
+/// After so long without an answer a connection is begun anew.
+const ANEW: Duration = Duration::from_secs(1);
 
 /// Everybody is whoever they say they are, and works in the demo.
 const CONFIG: &str = r#"
@@ -64,10 +68,14 @@ impl<'r> Release<'r> {
         release
     }
 
-    /// Waits until the Service leads somewhere: nodes hear of a ready pod a little later.
+    /// Waits until the Service leads somewhere: nodes hear of a ready pod a little later. A connection that was begun
+    /// before that leads nowhere for ever, since the kernel keeps to the way that it took first.
     async fn is_reached(&self) {
         let client = self.client().await;
-        wait_for("the Service to be reached", SOON, async || client.connect(DOMAIN).await.ok()).await;
+        wait_for("the Service to be reached", SOON, async || {
+            timeout(ANEW, client.connect(DOMAIN)).await.ok()?.ok()
+        })
+        .await;
     }
 
     /// Upgrades it with another value; returns when the cluster has been told.
