@@ -144,21 +144,26 @@ impl Whole {
         counts.max().unwrap_or_default().try_into().expect("what runs was started")
     }
 
-    /// Who was started although more than so many came before them, had been known for long, and still waited.
-    pub fn out_of_turn(&self, others: usize) -> Vec<String> {
+    /// Who was started although those on their way, and those who came before them, had been known for long and still
+    /// waited, were more than may be on their way.
+    pub fn out_of_turn(&self, cap: usize) -> Vec<String> {
         let courses = self
             .sets
             .iter()
             .filter_map(|(name, course)| Some((name, course.wanted.as_ref()?, course.started?)));
         let courses: Vec<_> = courses.collect();
-        let passed_over = |(_, (_, mine), (version, at)): &(&String, &(Instant, Order), (u64, Instant))| {
+        let ahead = |(_, (_, mine), (version, at)): &(&String, &(Instant, Order), (u64, Instant))| {
             let waited = |heard: &Instant, started: &u64| *heard + KNOWN < *at && started > version;
             let before = courses.iter().filter(|(_, (_, order), _)| order < mine);
-            before.filter(|(_, (heard, _), (started, _))| waited(heard, started)).count()
+            let passed_over = before.filter(|(_, (heard, _), (started, _))| waited(heard, started)).count();
+            let runs_later = |name: &str| self.running.get(name).is_none_or(|running| running > version);
+            let on_their_way =
+                courses.iter().filter(|(name, _, (started, _))| started < version && runs_later(name));
+            passed_over + on_their_way.count()
         };
-        let early = courses.iter().map(|course| (course.0, passed_over(course)));
+        let early = courses.iter().map(|course| (course.0, ahead(course)));
         early
-            .filter(|(_, count)| *count > others)
+            .filter(|(_, count)| *count >= cap)
             .map(|(name, count)| format!("{name} before {count}"))
             .collect()
     }
