@@ -33,7 +33,7 @@ const ANSWER: usize = 64 << 20;
 /// How long a call may take, from being made to the last byte of its answer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadlines {
-    /// A call about one object, while the server answers no other call either and is not asked for many at once.
+    /// A call about one object, while the server answers no other call either.
     pub(super) call: Duration,
     /// A call about one object, in any case: a server with much to do is waited for while it gets things done.
     pub(super) at_most: Duration,
@@ -218,20 +218,16 @@ impl Limits {
         }
     }
 
-    /// Waits while the server answers at least others, or is asked for so much at once that even the first of it may
-    /// take longer than one call should; `None` = in vain.
+    /// Waits while the server answers at least others, but not for ever; `None` = in vain.
     async fn wait_for<T>(&mut self, what: impl Future<Output = T>, at_most: Duration) -> Option<T> {
         let mut what = pin!(what);
-        let (begun, end) = (Instant::now(), Instant::now() + at_most);
+        let end = Instant::now() + at_most;
         loop {
             if let Ok(done) = timeout_at(self.until, &mut what).await {
                 return Some(done);
             }
             let answered = *self.shared.answered();
-            let in_a_rush = self.shared.permits.available_permits() == 0;
-            let in_a_rush = in_a_rush.then(|| begun + self.at_most);
-            let until = answered.map(|at| at + self.within).max(in_a_rush);
-            let until = until.map_or(self.until, |until| until.min(end));
+            let until = answered.map_or(self.until, |at| (at + self.within).min(end));
             if until <= self.until {
                 return None;
             }
