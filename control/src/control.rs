@@ -70,7 +70,7 @@ impl Control {
         let (sessions, keeper) =
             Keeper::new(records.clone(), limits, loaded.sessions.clone(), metrics.clone()).await?;
         let (workspaces, publisher, requests) = table::table(driver.clone());
-        let (written, followed) = watch::channel(clock::now());
+        let (written, followed) = watch::channel(usage::Written::nothing(clock::now()));
         let (heard, taken_in) = watch::channel(Heard::default());
         let others = shared.as_ref().map(|shared| Others {
             news: usage::others(&*records, name.clone(), sessions.clone()),

@@ -4,6 +4,7 @@ use crate::metrics::Metrics;
 use crate::peers::{Heard, PeerNews};
 use crate::state::{Effect, Note, Outcome, Settings, State};
 use crate::table::{Publisher, Request, Table};
+use crate::usage::Written;
 use crate::work::{Probes, Work};
 use crate::{Driver, Event, WakeRefused, clock};
 use config::WorkspaceId;
@@ -61,7 +62,7 @@ pub(crate) struct Others {
     /// Whether this Usher stops what is idle.
     pub(crate) leads: watch::Receiver<bool>,
     /// When this Usher last told the others what it knows.
-    pub(crate) written: watch::Receiver<Instant>,
+    pub(crate) written: watch::Receiver<Written>,
     /// What is taken in of what they tell.
     pub(crate) heard: watch::Sender<Heard>,
 }
@@ -116,7 +117,7 @@ impl ControlLoop {
             self.take_what_is_there(&mut sources)?;
             let now = clock::now();
             if let Some(others) = &sources.others {
-                self.state.among_others(*others.leads.borrow(), *others.written.borrow(), now);
+                self.state.among_others(*others.leads.borrow(), &others.written.borrow(), now);
             }
             self.turn(now);
             if let Some(others) = &sources.others {

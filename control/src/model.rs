@@ -96,9 +96,8 @@ fn instant(at: Millis) -> Instant {
     *BEGINNING + Duration::from_millis(at)
 }
 
-fn settings() -> Settings {
-    let idle =
-        config::Idle { idle_after: Some(Duration::from_secs(world::IDLE_AFTER)), ..crate::testing::idle() };
+fn settings(idle_after: Duration) -> Settings {
+    let idle = config::Idle { idle_after: Some(idle_after), ..crate::testing::idle() };
     crate::testing::settings(CAP, 100, idle)
 }
 

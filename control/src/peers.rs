@@ -15,9 +15,14 @@ use std::time::{Duration, Instant};
 
 /// An Usher that was not heard for so long is gone, and nobody waits for it any more.
 pub(crate) const GONE: Duration = Duration::from_secs(300);
-/// An Usher that could not write for so long serves nobody until it can: the others are about to take it for gone,
-/// and will stop what is used through it alone.
+/// An Usher that could not write for so long starts and stops nothing, and asks for its traffic to go elsewhere: the
+/// others are about to take it for gone. It serves on whatever they know to be in use, until [`AHEAD`] of when they
+/// might stop that: if nobody can write, nothing is stopped either.
 pub(crate) const CUT_OFF: Duration = Duration::from_secs(240);
+/// How long before others may stop it without knowing of its use a workspace is not served any more.
+pub(crate) const AHEAD: Duration = Duration::from_secs(60);
+/// Who could not write for so long may not hear either: the silence of others tells nothing meanwhile.
+const DEAF: Duration = Duration::from_secs(90);
 
 /// Which marks an Usher has seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +86,7 @@ pub(crate) struct Peers {
     pub(crate) leads: bool,
     /// What was taken in.
     pub(crate) heard: Heard,
-    /// Whether this Usher could not tell the others for [`CUT_OFF`], and serves nobody.
+    /// Whether this Usher could not tell the others for [`CUT_OFF`].
     pub(crate) cut_off: bool,
     /// The marks that this Usher told to have seen, and heard itself tell.
     echo: SeenMarks,
@@ -178,6 +183,15 @@ impl Peers {
     /// This Usher heard what it wrote itself, and so everything that any other wrote before.
     pub(crate) fn echo(&mut self, seen: impl Into<SeenMarks>) {
         self.echo.merge(seen.into());
+    }
+
+    /// Takes in when this Usher last wrote. While it cannot, nobody's silence counts.
+    pub(crate) fn wrote(&mut self, at: Instant, now: Instant) {
+        let since = now.saturating_duration_since(at);
+        self.cut_off = since >= CUT_OFF;
+        if since >= DEAF {
+            self.others.values_mut().for_each(|peer| peer.heard = now);
+        }
     }
 
     /// Forgets those that were not heard for [`GONE`]; tells whether there were any.

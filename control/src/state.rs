@@ -18,11 +18,12 @@ pub(crate) use demands::Demands;
 pub(crate) use outcomes::Outcome;
 pub(crate) use stage::{Busy, How, Marked, Place, Ready, Stage, Starting, Stopping, Then, Unasked, Want};
 
-use crate::peers::Peers;
+use crate::peers::{CUT_OFF, Peers};
 use crate::reconcile::backoff;
 use crate::usage::Restored;
 use crate::{
-    Activity, Cause, CauseCode, Entry, Generation, Grant, Identity, ObservedPhase, Phase, Route, StopReason,
+    Activity, Cause, CauseCode, Entry, Generation, Grant, Identity, ObservedPhase, Phase, Route, Step,
+    StopReason,
 };
 use config::{Amount, Quota, QuotaName, Template, TemplateName, WorkspaceId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -194,6 +195,9 @@ impl Workspace {
                 step: starting.step,
                 trouble: starting.trouble.as_ref().map(|trouble| trouble.cause.clone()),
             },
+            Stage::Ready(ready) if ready.cut_off => {
+                Phase::Starting { step: Step::Started, trouble: Some(Cause::cut_off()) }
+            }
             Stage::Ready(ready) => Phase::Ready(Route {
                 generation: ready.instance.generation.clone(),
                 address: ready.address.clone(),
@@ -247,7 +251,7 @@ impl State {
         let entry = |id: &WorkspaceId| {
             let workspace = self.workspaces.get(id)?;
             let terms = match &workspace.stage {
-                Stage::Ready(ready) => Some(ready.terms.clone()),
+                Stage::Ready(ready) if !ready.cut_off => Some(ready.terms.clone()),
                 _ => None,
             };
             Some(Entry {
@@ -350,6 +354,18 @@ impl Cause {
             detail: "This workspace's template is not offered any more; its files are kept.".to_owned(),
             hint: format!("put [{}] back, or delete the workspace", template.table()),
         }
+    }
+
+    /// Others may stop it without knowing of its use by way of this Usher.
+    fn cut_off() -> Self {
+        let (code, detail) =
+            (CauseCode::ClusterUnreachable, CauseCode::ClusterUnreachable.words().detail.to_owned());
+        let hint = format!(
+            "this Usher could not write its record of use for {} minutes, so that others may stop what is used here: \
+             `usher_kubernetes_requests_total` tells how its calls end",
+            CUT_OFF.as_secs() / 60
+        );
+        Self { code, detail, hint }
     }
 
     /// A name that is somebody else's.

@@ -271,6 +271,7 @@ struct Published {
     table: ArcSwap<Table>,
     synced: AtomicBool,
     sighted: AtomicBool,
+    cut_off: AtomicBool,
 }
 
 /// How far the table may be believed.
@@ -280,6 +281,8 @@ pub(crate) struct Standing {
     pub(crate) synced: bool,
     /// [`Workspaces::sighted`].
     pub(crate) sighted: bool,
+    /// [`Workspaces::cut_off`].
+    pub(crate) cut_off: bool,
 }
 
 /// The writing end of the table: there is one, in the control loop.
@@ -291,15 +294,17 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// Whether readers see this already.
     pub(crate) fn shows(&self, standing: Standing) -> bool {
-        let Published { synced, sighted, .. } = &*self.published;
-        let (synced, sighted) = (synced.load(Ordering::Acquire), sighted.load(Ordering::Acquire));
-        standing == Standing { synced, sighted }
+        let Published { synced, sighted, cut_off, .. } = &*self.published;
+        let [synced, sighted, cut_off] = [synced, sighted, cut_off].map(|flag| flag.load(Ordering::Acquire));
+        standing == Standing { synced, sighted, cut_off }
     }
+
     /// Replaces the table and tells all who wait.
     pub(crate) fn publish(&self, table: Table, standing: Standing) {
         self.published.table.store(Arc::new(table));
         self.published.synced.store(standing.synced, Ordering::Release);
         self.published.sighted.store(standing.sighted, Ordering::Release);
+        self.published.cut_off.store(standing.cut_off, Ordering::Release);
         self.changes.send_modify(|version| *version += 1);
     }
 }
@@ -328,10 +333,14 @@ impl Workspaces {
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
     }
-    /// Whether the driver has told all that there is, and this Usher may serve: one that could not tell the others
-    /// for long what it knows of use may not, since they stop what it serves.
+    /// Whether the driver has told all that there is.
     pub fn synced(&self) -> bool {
         self.published.synced.load(Ordering::Acquire)
+    }
+    /// Whether this Usher could not tell the others for four minutes what it knows of use. Whoever can go by way of
+    /// another should: here nothing can be started, and what others may stop soon is not served any more.
+    pub fn cut_off(&self) -> bool {
+        self.published.cut_off.load(Ordering::Acquire)
     }
     /// Whether what the table says of addresses is known to be true now. While it is not, connections that are open
     /// may go on, and none is opened: another's workspace may stand at the address by now.

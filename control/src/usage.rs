@@ -168,8 +168,29 @@ pub(crate) struct Keeper {
     pub(crate) every: Duration,
     /// Where there are others.
     pub(crate) shared: Option<Shared>,
-    /// When it was last written.
-    pub(crate) written: watch::Sender<Instant>,
+    /// What was last written.
+    pub(crate) written: watch::Sender<Written>,
+}
+
+/// What this Usher last told the others.
+#[derive(Debug, Clone)]
+pub(crate) struct Written {
+    /// When it began to: all that was used before is told.
+    pub(crate) at: Instant,
+    /// Use as whoever reads it knows it.
+    pub(crate) uses: Arc<HashMap<WorkspaceId, Kept>>,
+}
+
+impl Written {
+    /// That there is nothing to tell.
+    pub(crate) fn nothing(at: Instant) -> Self {
+        Self { at, uses: Arc::default() }
+    }
+
+    /// A document that was begun now.
+    pub(crate) fn of(document: &Document, at: Instant) -> Self {
+        Self { at, uses: Arc::new(document.workspaces(at).collect()) }
+    }
 }
 
 /// What a keeper among others knows of them.
@@ -195,7 +216,7 @@ impl Keeper {
     /// Writes the record every so often, and once more when told to shut down.
     pub(crate) async fn keep(mut self, shutdown: CancellationToken) {
         let mut written = Document::default();
-        let mut pause = self.every;
+        let (mut pause, mut late) = (self.every, false);
         loop {
             let last = shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none();
             // Before the uses are looked at, so that what is told is at least as new as the marks, and has all that
@@ -206,14 +227,17 @@ impl Keeper {
             // Others wait to hear of it also when it tells nothing new.
             if self.shared.is_some() || document != written {
                 document.sequence += 1;
+                let soon = self.every.min(RETRY);
                 match self.write(&document).await {
                     Ok(()) => {
-                        (written, pause) = (document, self.every);
+                        // What was not served here while nothing could be told is told the next time.
+                        pause = if std::mem::take(&mut late) { soon } else { self.every };
+                        written = document;
                         self.clear_away(&heard.gone).await;
                     }
                     Err(error) => {
                         tracing::warn!(%error, "last use could not be recorded");
-                        pause = self.every.min(RETRY);
+                        (pause, late) = (soon, true);
                     }
                 }
             }
@@ -257,7 +281,7 @@ impl Keeper {
         match result {
             Ok(version) => {
                 self.version = Some(version);
-                self.written.send_replace(began);
+                self.written.send_replace(Written::of(document, began));
                 Ok(())
             }
             Err(error) => {

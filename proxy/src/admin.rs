@@ -117,6 +117,8 @@ fn unready(edge: &Edge) -> Option<&'static str> {
         Some("draining\n")
     } else if !edge.workspaces.synced() {
         Some("the driver has not told yet what is running\n")
+    } else if edge.workspaces.cut_off() {
+        Some("the records cannot be written: other replicas serve better\n")
     } else {
         None
     }

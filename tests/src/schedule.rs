@@ -88,7 +88,7 @@ const DRAWS: [Draw; 19] = [
     (3, |s| Deed::TurnAway { replica: s.replica(), count: s.chance.u32(1..4) }),
     (4, |s| Deed::Expire { replica: s.replica() }),
     (3, |s| Deed::Restart { time: s.seconds(1, 40) }),
-    (2, |s| Deed::Freeze { time: s.seconds(1, 40) }),
+    (2, |s| Deed::Freeze { time: s.seconds(1, 700) }),
     (3, |s| Deed::Replaced { workspace: s.workspace() }),
     (2, |s| Deed::Break { workspace: s.workspace(), broken: s.chance.bool() }),
     (2, |s| Deed::Scale { workspace: s.workspace(), up: s.chance.bool() }),

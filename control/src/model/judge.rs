@@ -2,9 +2,9 @@
 
 use super::api::Set;
 use super::replica::Replica;
-use super::world::{IDLE_AFTER, World};
+use super::world::World;
 use super::{CAP, Millis, is};
-use crate::peers::GONE;
+use crate::peers::CUT_OFF;
 use crate::state::Stage;
 use crate::{Action, Generation, Stop};
 use config::WorkspaceId;
@@ -91,16 +91,6 @@ pub(super) fn storm(world: &mut World, number: usize, id: &WorkspaceId) {
     }
 }
 
-/// One that could not write for so long that the others take it for gone serves nobody.
-pub(super) fn serving(world: &mut World, number: usize) {
-    let silent = world.now - world.replicas[number].written;
-    // Whoever was halted needs a moment to look at the time.
-    let awake = world.now >= world.replicas[number].halted_until + 1_000;
-    if awake && silent >= u64::try_from(GONE.as_millis()).unwrap() {
-        world.wrong(format!("replica {number} serves, and could not write for {silent} ms"));
-    }
-}
-
 /// An action was carried out.
 pub(super) fn done(world: &mut World, number: usize, action: &Action, before: Option<&Set>) {
     match action {
@@ -162,11 +152,12 @@ fn unused(world: &mut World, reaper: usize, id: &WorkspaceId, uid: u64) {
     let generation = crate::testing::generation(uid);
     let what = (id.clone(), generation.clone());
     let (now, marked) = (world.now, world.marked_at.get(id).copied().unwrap_or(0));
-    let recent = |at: &Millis| now - at < IDLE_AFTER * 1000 - ROUNDING;
+    let idle_after = u64::try_from(world.idle_after.as_millis()).unwrap();
+    let recent = |at: &Millis| now - at < idle_after - ROUNDING;
     for (number, replica) in world.replicas.iter().enumerate() {
         let Some(used) = replica.used.get(&what).copied().filter(recent) else { continue };
-        let halted = now < replica.halted_until && now - replica.written >= 240_000;
-        if !replica.serves() || halted {
+        let halted = now < replica.halted_until && replica.unwritten(now) >= CUT_OFF;
+        if !replica.serves() || replica.phase(id) != "ready" || halted {
             continue;
         }
         let in_time = used + SLACK <= now && replica.was_free(used, used + SLACK);
@@ -188,7 +179,7 @@ fn unused(world: &mut World, reaper: usize, id: &WorkspaceId, uid: u64) {
     }
     let kept = world.kept.iter().find(|kept| {
         let replica = &world.replicas[kept.replica];
-        let lives = replica.serves() && replica.life == kept.life && now - replica.written < 240_000;
+        let lives = replica.serves() && replica.life == kept.life && replica.unwritten(now) < CUT_OFF;
         kept.workspace == *id
             && kept.generation == generation
             && kept.since < marked

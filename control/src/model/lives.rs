@@ -6,17 +6,20 @@ use super::world::{PATIENCE, Thing, World};
 use super::{Millis, Plant, Uses, instant, judge};
 use crate::peers::Heard;
 use crate::state::{Effect, Outcome, Stage, State, Workspace};
-use crate::usage::{Document, Kept, Restored};
+use crate::usage::{Document, Kept, Restored, Written};
 use crate::work::Act;
 use crate::{Action, Generation, Phase};
 use config::WorkspaceId;
 use std::collections::BTreeSet;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// How often a record of use is written.
 const USE_EVERY: Millis = 60_000;
 /// How soon it is tried again.
 const USE_AGAIN: Millis = 5_000;
+/// What was written so long ago was not written the last time.
+const LATE: Duration = Duration::from_millis(USE_EVERY + USE_AGAIN);
 
 impl World {
     /// A life of a replica begins as a real one does: it reads all records, makes itself known, then looks.
@@ -43,14 +46,14 @@ impl World {
             life,
             alive: true,
             registered: true,
-            written: self.now,
+            written: Written::of(&document, now),
             lists: true,
             use_position: 0,
             clock_ms: replica.clock_ms,
             leads: replica.leads,
             hindered: std::mem::take(&mut replica.hindered),
-            state: State::new(super::settings(), restored, true),
-            ..Replica::new(number)
+            state: State::new(super::settings(self.idle_after), restored, true),
+            ..Replica::new(number, self.idle_after)
         };
         let registers =
             UseRecord { name, document, began: self.now, used: Uses::new(), gone: BTreeSet::new() };
@@ -80,8 +83,11 @@ impl World {
         let now = instant(self.now);
         let ready = judge::ready(&self.replicas[number]);
         let replica = &mut self.replicas[number];
-        let written = if self.plant == Plant::NoCutOff { self.now } else { replica.written };
-        replica.state.among_others(replica.leads, instant(written), now);
+        let mut written = replica.written.clone();
+        if self.plant == Plant::NoCutOff {
+            written.at = now;
+        }
+        replica.state.among_others(replica.leads, &written, now);
         let (effects, rests) = replica.state.settle(now);
         for ended in std::mem::take(&mut replica.state.news).ended {
             ended.cancel();
@@ -145,8 +151,9 @@ impl World {
 
     pub(super) fn write(&mut self, number: usize, life: u64) {
         let record = Box::new(self.document(number, false));
+        self.replicas[number].writes = Some(Written::of(&record.document, instant(self.now)));
         if !self.reaches(number) {
-            return self.after(PATIENCE * 3, Thing::Written(number, life, None));
+            return self.after(PATIENCE * 3, Thing::Written(number, life, false));
         }
         let lag = self.lag();
         self.after(lag, Thing::CommitUse(number, life, record));
@@ -155,7 +162,7 @@ impl World {
     pub(super) fn commit_use(&mut self, number: usize, life: u64, record: UseRecord) {
         let (began, gone) = (record.began, record.gone.clone());
         if self.now < self.down_until || self.now < self.frozen_until {
-            return self.after(PATIENCE * 3, Thing::Written(number, life, None));
+            return self.after(PATIENCE * 3, Thing::Written(number, life, false));
         }
         self.put_use(record);
         self.has_told(number, life, began);
@@ -163,7 +170,7 @@ impl World {
             self.clear_away(gone);
         }
         let lag = self.lag();
-        self.after(lag, Thing::Written(number, life, Some(began)));
+        self.after(lag, Thing::Written(number, life, true));
     }
 
     /// The records of those that are gone are deleted.
@@ -200,11 +207,13 @@ impl World {
         }
     }
 
-    pub(super) fn written(&mut self, number: usize, life: u64, began: Option<Millis>) {
-        if let Some(began) = began {
-            self.replicas[number].written = began;
-        }
-        self.after(if began.is_some() { USE_EVERY } else { USE_AGAIN }, Thing::Write(number, life));
+    pub(super) fn written(&mut self, number: usize, life: u64, done: bool) {
+        let (now, replica) = (self.now, &mut self.replicas[number]);
+        let written = replica.writes.take().filter(|_| done);
+        // What was not served while nothing could be told is told the next time.
+        let soon = written.is_none() || replica.unwritten(now) > LATE;
+        replica.written = written.unwrap_or_else(|| replica.written.clone());
+        self.after(if soon { USE_AGAIN } else { USE_EVERY }, Thing::Write(number, life));
         self.turn(number);
     }
 
@@ -220,7 +229,6 @@ impl World {
         if runs.is_some_and(|pod| super::is(&route.generation, pod.uid)) {
             replica.used.insert((id.clone(), route.generation.clone()), self.now);
         }
-        judge::serving(self, number);
         let pause = self.chance.u64(5_000..45_000);
         self.after(pause, Thing::Use { replica: number, life, workspace: id, until });
     }

@@ -3,10 +3,11 @@
 use super::api::Set;
 use super::{Millis, Uses};
 use crate::state::State;
-use crate::usage::Restored;
+use crate::usage::{Restored, Written};
 use crate::work::InTurn;
 use config::WorkspaceId;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 pub(super) struct Replica {
     /// The name of its record.
@@ -40,8 +41,10 @@ pub(super) struct Replica {
     pub(super) blind: bool,
     pub(super) clock_ms: i64,
     pub(super) leads: bool,
-    /// When the use was last looked at that is written down.
-    pub(super) written: Millis,
+    /// The use that is written down.
+    pub(super) written: Written,
+    /// What is being written down.
+    pub(super) writes: Option<Written>,
     pub(super) lose: u32,
     pub(super) turn_away: u32,
     /// When it was hindered from talking with the API server: from, to.
@@ -62,12 +65,12 @@ pub(super) struct Replica {
 
 impl Replica {
     /// One that was never there.
-    pub(super) fn new(number: usize) -> Self {
+    pub(super) fn new(number: usize, idle_after: Duration) -> Self {
         Self {
             name: format!("usher-{number}"),
             life: 0,
             alive: false,
-            state: State::new(super::settings(), Restored::default(), true),
+            state: State::new(super::settings(idle_after), Restored::default(), true),
             registered: false,
             in_turn: InTurn::default(),
             read: BTreeMap::new(),
@@ -84,7 +87,8 @@ impl Replica {
             blind: false,
             clock_ms: 0,
             leads: number == 0,
-            written: 0,
+            written: Written::nothing(super::instant(0)),
+            writes: None,
             lose: 0,
             turn_away: 0,
             hindered: Vec::new(),
@@ -100,6 +104,11 @@ impl Replica {
     /// Whether it serves people.
     pub(super) fn serves(&self) -> bool {
         self.alive && self.registered && self.state.standing().synced
+    }
+
+    /// How long ago it last wrote down what it knows.
+    pub(super) fn unwritten(&self, now: Millis) -> Duration {
+        super::instant(now).saturating_duration_since(self.written.at)
     }
 
     /// The queue as it is the same for all.

@@ -11,13 +11,11 @@ use ::tests::{Deed, Schedule};
 use config::WorkspaceId;
 use fastrand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// After so long a request is given up by who made it.
 pub(super) const PATIENCE: Millis = 900;
-/// What is unused for so many seconds is stopped.
-pub(super) const IDLE_AFTER: u64 = 120;
-
 /// Something that is to happen. What is meant for a replica names the life of it that it is meant for.
 #[derive(Debug)]
 pub(super) enum Thing {
@@ -32,7 +30,7 @@ pub(super) enum Thing {
     Reached(usize, u64, WorkspaceId, Generation, CancellationToken),
     Write(usize, u64),
     CommitUse(usize, u64, Box<UseRecord>),
-    Written(usize, u64, Option<Millis>),
+    Written(usize, u64, bool),
     Use { replica: usize, life: u64, workspace: WorkspaceId, until: Millis },
     Control(WorkspaceId),
     PodAccepts(WorkspaceId, u64),
@@ -66,6 +64,8 @@ pub(super) struct World {
     pub(super) replicas: Vec<Replica>,
     pub(super) ids: Vec<WorkspaceId>,
     pub(super) plant: Plant,
+    /// What is unused for so long is stopped.
+    pub(super) idle_after: Duration,
     pub(super) agenda: BTreeMap<(Millis, u64), Thing>,
     pub(super) count: u64,
     pub(super) chance: Rng,
@@ -85,15 +85,19 @@ const NAMES: [&str; 6] = ["a", "b", "x--a", "c", "d", "y--b"];
 
 impl World {
     pub(super) fn new(schedule: &Schedule, seed: u64, plant: Plant, traced: bool) -> Self {
+        let mut chance = Rng::with_seed(seed);
+        // Shorter than others wait for one that is silent, or longer.
+        let idle_after = Duration::from_secs(if chance.u8(0..3) == 0 { 600 } else { 120 });
         let mut world = Self {
             now: 0,
             api: Api::default(),
             replicas: Vec::new(),
             ids: NAMES[..schedule.workspaces].iter().map(|name| id(name)).collect(),
             plant,
+            idle_after,
             agenda: BTreeMap::new(),
             count: 0,
-            chance: Rng::with_seed(seed),
+            chance,
             down_until: 0,
             frozen_until: 0,
             broken: BTreeSet::new(),
@@ -105,7 +109,7 @@ impl World {
             trace: traced.then(Vec::new),
         };
         for number in 0..schedule.replicas {
-            world.replicas.push(Replica::new(number));
+            world.replicas.push(Replica::new(number, idle_after));
             world.at(0, Thing::Begin(number));
         }
         let mut at = 1000;
@@ -229,7 +233,7 @@ impl World {
             }
             Thing::Write(number, life) => self.write(number, life),
             Thing::CommitUse(number, life, record) => self.commit_use(number, life, *record),
-            Thing::Written(number, life, began) => self.written(number, life, began),
+            Thing::Written(number, life, done) => self.written(number, life, done),
             Thing::Use { replica, life, workspace, until } => self.use_it(replica, life, workspace, until),
             Thing::Control(id) => self.control(&id),
             Thing::PodAccepts(id, uid) => self.pod_accepts(&id, uid),

@@ -60,6 +60,11 @@ pub(crate) fn why_alive(seen: &Use, idle: &Idle, terms: &Terms, now: Instant) ->
     }
 }
 
+/// When a ready workspace is stopped by idleness alone; `None` = never.
+pub(crate) fn stops_at(seen: &Use, idle: &Idle, terms: &Terms, now: Instant) -> Option<Instant> {
+    idle_stop(seen, idle, terms, now).2
+}
+
 /// The stop by idleness alone: what puts it off the furthest, since when, and until when.
 fn idle_stop(
     seen: &Use,

@@ -4,15 +4,16 @@ use super::*;
 use crate::peers::{Heard, PeerNews, Told};
 use crate::state::{Effect, Outcome};
 use crate::testing::*;
-use crate::usage::{Kept, Restored};
+use crate::usage::{Kept, Restored, Written};
 use crate::{Action, CauseCode, Event, Mark, Observed, ObservedPhase, Order, Phase, Stop, Trouble, Weight};
 use config::TemplateName;
+use std::sync::Arc;
 
 /// What one Usher among others knows, which has told the others that it is there.
 fn among_others(concurrent: usize, leads: bool, now: Instant) -> State {
     let mut state = State::new(settings(concurrent, 100, idle()), Restored::default(), true);
     state.fold(Event::Synced, now);
-    state.among_others(leads, now, now);
+    state.among_others(leads, &wrote(now), now);
     state
 }
 
@@ -229,7 +230,7 @@ fn one_leads_and_marks_and_all_others_only_take_back() {
     let over = now + secs(600);
     for (leads, expected) in [(true, vec!["mark a"]), (false, vec![])] {
         let mut state = with_ready("a", leads, now);
-        state.among_others(leads, over, over);
+        state.among_others(leads, &wrote(over), over);
         assert_eq!(asked(&mut state, over), expected, "leads: {leads}");
     }
     let mut state = with_ready("a", false, now);
@@ -256,12 +257,12 @@ fn a_marked_workspace_is_stopped_when_all_have_seen_the_mark_and_nobody_knows_of
     let over = now + secs(600);
     let mut state = with_ready("a", true, now);
     state.hear(told("b", 0, vec![]), over);
-    state.among_others(true, over, over);
+    state.among_others(true, &wrote(over), over);
     assert_eq!(asked(&mut state, over), ["mark a"]);
     state.fold(marked("a", 1, Some(7)), over);
     let at = |seconds: u64| over + secs(seconds);
     let asked_at = |state: &mut State, seconds: u64| {
-        state.among_others(true, at(seconds), at(seconds));
+        state.among_others(true, &wrote(at(seconds)), at(seconds));
         asked(state, at(seconds))
     };
     assert_eq!(asked_at(&mut state, 5), Vec::<String>::new(), "b has not seen it");
@@ -295,13 +296,13 @@ fn a_use_that_another_tells_of_keeps_a_workspace_and_a_mark_that_was_taken_back_
     let mut state = with_ready("a", true, now);
     state.fold(marked("a", 1, Some(7)), over);
     state.hear(told("b", 0, vec![(id("a"), used(over - secs(10)))]), over);
-    state.among_others(true, over, over);
+    state.among_others(true, &wrote(over), over);
     assert_eq!(asked(&mut state, over), ["unmark a 7"]);
     let mut state = with_ready("a", true, now);
     state.fold(marked("a", 1, Some(7)), over);
     state.fold(marked("a", 1, None), over);
     let later = over + TAKEN_BACK - secs(1);
-    state.among_others(true, later, later);
+    state.among_others(true, &wrote(later), later);
     assert_eq!(asked(&mut state, later), Vec::<String>::new(), "whoever took it back tells why by then");
     assert_eq!(asked(&mut state, later + secs(1)), ["mark a"]);
 }
@@ -316,31 +317,14 @@ fn what_another_told_counts_but_is_not_told_on() {
     assert_eq!(entry.why_alive(later).unwrap().since, later);
     assert_eq!(Kept::of(&entry, later).unwrap().last.0, now);
     // It is from when the other is gone.
-    state.among_others(false, later + crate::peers::GONE, later + crate::peers::GONE);
+    state.among_others(false, &wrote(later + crate::peers::GONE), later + crate::peers::GONE);
     let entry = state.entry(&id("a")).unwrap();
     assert_eq!(Kept::of(&entry, later).unwrap().last.0, later);
 }
 
-#[test]
-fn one_that_cannot_tell_what_it_knows_cuts_its_sockets_serves_nobody_stops_nothing_and_comes_back() {
-    let now = Instant::now();
-    let mut state = with_ready("a", true, now);
-    let Phase::Ready(route) = state.entry(&id("a")).unwrap().phase else { panic!() };
-    let cut = |state: &mut State, written: Instant, now: Instant| {
-        state.among_others(true, written, now);
-        std::mem::take(&mut state.news).ended.iter().for_each(|ended| ended.cancel());
-        state.standing().synced
-    };
-    let late = now + crate::peers::CUT_OFF;
-    assert!(cut(&mut state, now, late - secs(1)) && !route.ended.is_cancelled());
-    assert!(!cut(&mut state, now, late) && route.ended.is_cancelled());
-    assert_eq!(stage(&state, "a"), "ready", "its workspaces run on");
-    assert_eq!(asked(&mut state, now + secs(900)), Vec::<String>::new());
-    let back = now + secs(901);
-    assert!(cut(&mut state, back, back));
-    let Phase::Ready(route) = state.entry(&id("a")).unwrap().phase else { panic!() };
-    assert!(!route.ended.is_cancelled());
-    assert_eq!(asked(&mut state, back), ["mark a"]);
+/// What was told at this time: of `a`, that it was used then.
+fn wrote(at: Instant) -> Written {
+    Written { at, uses: Arc::new([(id("a"), used(at))].into()) }
 }
 
 #[test]
@@ -352,7 +336,7 @@ fn one_that_is_blind_decides_nothing_on_what_may_be_outdated() {
     state.fold(Event::Sighted(false), now);
     state.fold(wanted("c", 2, 0), now);
     let late = now + secs(900);
-    state.among_others(true, late, late);
+    state.among_others(true, &wrote(late), late);
     assert_eq!(asked(&mut state, late), Vec::<String>::new(), "no start, no timeout, no mark");
     assert_eq!((stage(&state, "a"), stage(&state, "b")), ("ready", "starting"));
     state.fold(Event::Sighted(true), late);
@@ -423,7 +407,7 @@ fn the_record_of_one_that_is_gone_is_of_use_until_all_that_runs_was_seen_for_fiv
     let at = |seconds: u64| start + secs(seconds);
     let mut state = among_others(8, true, start);
     let gone = |state: &mut State, seconds| {
-        state.among_others(true, at(seconds), at(seconds));
+        state.among_others(true, &wrote(at(seconds)), at(seconds));
         let mut heard = Heard::default();
         state.tell_heard(&mut heard);
         heard.gone.into_iter().collect::<Vec<_>>()
@@ -441,3 +425,5 @@ fn the_record_of_one_that_is_gone_is_of_use_until_all_that_runs_was_seen_for_fiv
     state.hear(told("killed", 0, vec![]), at(801));
     assert_eq!(gone(&mut state, 801), [""; 0], "it was only halted");
 }
+
+mod cut_off;

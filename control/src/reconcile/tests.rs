@@ -405,7 +405,7 @@ proptest! {
                 state.fold(seen(&ids[which], ObservedPhase::Wanted { order }), now);
             }
             state.fold(Event::Sighted(number % 11 != 5), now);
-            state.among_others(leads, now, now);
+            state.among_others(leads, &crate::usage::Written::nothing(now), now);
             let (_, rests) = state.settle(now);
             prop_assert!(rests, "{:?}", reconcile(&state, now));
         }

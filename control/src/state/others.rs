@@ -1,11 +1,13 @@
 //! What Ushers with the same workspaces know of each other: uses, marks, and who may serve.
 
-use super::{Marked, Stage, State};
-use crate::peers::{CUT_OFF, Heard, PeerNews};
+use super::{Marked, Ready, Stage, State};
+use crate::activity::Use;
+use crate::peers::{AHEAD, Heard, PeerNews};
+use crate::reconcile::{self, idle};
 use crate::table::Elsewhere;
 use crate::table::Standing;
-use crate::usage::Kept;
-use crate::{Mark, StopReason, Terms, reconcile};
+use crate::usage::{Kept, Written};
+use crate::{Mark, StopReason, Terms};
 use config::WorkspaceId;
 use std::time::Instant;
 
@@ -30,11 +32,11 @@ impl State {
     }
 
     /// Takes in where this Usher stands among the others.
-    pub(crate) fn among_others(&mut self, leads: bool, written: Instant, now: Instant) {
+    pub(crate) fn among_others(&mut self, leads: bool, written: &Written, now: Instant) {
         let Some(peers) = &mut self.peers else { return };
-        let cut_off = now.saturating_duration_since(written) >= CUT_OFF;
-        let was_cut_off = std::mem::replace(&mut peers.cut_off, cut_off);
         peers.leads = leads;
+        peers.wrote(written.at, now);
+        let cut_off = peers.cut_off;
         let silent = peers.forget_silent(now);
         peers.look_at_gone(self.synced && self.sighted, now);
         for stranger in peers.forget_strangers(now) {
@@ -45,9 +47,7 @@ impl State {
         if silent {
             self.inherit();
         }
-        if cut_off && !was_cut_off {
-            self.cut_all();
-        }
+        self.cut_off(cut_off.then_some(written), now);
     }
 
     /// One that told what it knows does not tell it any more: from now on that is told here.
@@ -61,13 +61,21 @@ impl State {
         }
     }
 
-    /// Ends all traffic: what is used through this Usher alone is about to be stopped by the others.
-    fn cut_all(&mut self) {
+    /// Ends the traffic to what the others are about to stop, as far as they were told of its use when this Usher last
+    /// could; `None` = it still can, and serves all.
+    fn cut_off(&mut self, written: Option<&Written>, now: Instant) {
         for (id, workspace) in &mut self.workspaces {
-            if let Stage::Ready(ready) = &mut workspace.stage {
-                self.news.ended.push(ready.instance.renew());
-                self.news.changed.insert(id.clone());
+            let Stage::Ready(ready) = &mut workspace.stage else { continue };
+            let known = |written: &Written| ready.is_kept_by_others(written.uses.get(id), now + AHEAD);
+            let cut_off = written.is_some_and(|written| ready.cut_off || !known(written));
+            if cut_off == ready.cut_off {
+                continue;
             }
+            ready.cut_off = cut_off;
+            if cut_off {
+                self.news.ended.push(ready.instance.renew());
+            }
+            self.news.changed.insert(id.clone());
         }
     }
 
@@ -83,7 +91,7 @@ impl State {
     /// How far the table may be believed.
     pub(crate) fn standing(&self) -> Standing {
         let cut_off = self.peers.as_ref().is_some_and(|peers| peers.cut_off);
-        Standing { synced: self.synced && !cut_off, sighted: self.sighted }
+        Standing { synced: self.synced, sighted: self.sighted, cut_off }
     }
 
     /// Another Usher knows of a use: it counts here as well.
@@ -137,6 +145,22 @@ impl State {
             workspace.stopped = stopped;
             self.news.changed.insert(id.clone());
         }
+    }
+}
+
+impl Ready {
+    /// Whether the others, which know this of its use, will not stop it as unused by then.
+    fn is_kept_by_others(&self, told: Option<&Kept>, then: Instant) -> bool {
+        let Some(told) = told.filter(|told| self.instance.is(told.generation)) else { return false };
+        let terms = Terms {
+            started: told.started,
+            last: told.last,
+            busy: None,
+            extended_until: told.extended_until,
+            kept_until: told.kept_until,
+            elsewhere: self.terms.elsewhere.clone(),
+        };
+        idle::stops_at(&Use::default(), &self.template.idle, &terms, then).is_none_or(|at| at > then)
     }
 }
 

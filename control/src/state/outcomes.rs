@@ -221,6 +221,7 @@ impl Starting {
             terms,
             quiet_until: None,
             busy: Busy::NotAsked,
+            cut_off: false,
         })
     }
 }

@@ -87,6 +87,8 @@ pub(crate) struct Ready {
     /// Before this the driver is not asked about its mark, nor to stop it.
     pub(crate) quiet_until: Option<Instant>,
     pub(crate) busy: Busy,
+    /// Whether it gets no traffic, since the others may stop it without knowing of that.
+    pub(crate) cut_off: bool,
 }
 
 impl Ready {

@@ -1,0 +1,76 @@
+//! What one decides that could not tell the others what it knows.
+
+use super::*;
+use crate::peers::CUT_OFF;
+
+/// Lets it know what was written last; whether it serves nobody by way of this route any more.
+fn ends(state: &mut State, route: &crate::Route, written: &Written, now: Instant) -> bool {
+    state.among_others(true, written, now);
+    std::mem::take(&mut state.news).ended.iter().for_each(|ended| ended.cancel());
+    route.ended.is_cancelled()
+}
+
+#[test]
+fn one_that_cannot_tell_what_it_knows_ends_what_others_may_stop_and_stops_nothing_and_comes_back() {
+    let now = Instant::now();
+    let mut state = with_ready("a", true, now);
+    let Phase::Ready(route) = state.entry(&id("a")).unwrap().phase else { panic!() };
+    let told = wrote(now);
+    // Idle stops come after 10 minutes.
+    let late = now + CUT_OFF;
+    assert!(!ends(&mut state, &route, &told, late - secs(1)) && !state.standing().cut_off);
+    assert!(!ends(&mut state, &route, &told, late) && state.standing().cut_off);
+    state.workspaces[&id("a")].activity.used_at(late);
+    assert!(!ends(&mut state, &route, &told, now + secs(539)));
+    assert!(
+        ends(&mut state, &route, &told, now + secs(540)),
+        "others know of no use since, and stop it soon"
+    );
+    assert_eq!(stage(&state, "a"), "starting", "until it is known what became of it");
+    assert_eq!(asked(&mut state, now + secs(900)), Vec::<String>::new());
+    let back = now + secs(901);
+    assert!(ends(&mut state, &route, &wrote(back), back) && !state.standing().cut_off);
+    let Phase::Ready(route) = state.entry(&id("a")).unwrap().phase else { panic!() };
+    assert!(!route.ended.is_cancelled());
+    assert_eq!(asked(&mut state, back), ["mark a"]);
+}
+
+#[test]
+fn what_was_never_told_is_not_served_by_one_that_cannot_tell() {
+    let now = Instant::now();
+    let mut state = with_ready("a", true, now);
+    let Phase::Ready(route) = state.entry(&id("a")).unwrap().phase else { panic!() };
+    let untold = Written::nothing(now);
+    assert!(!ends(&mut state, &route, &untold, now + CUT_OFF - secs(1)));
+    assert!(ends(&mut state, &route, &untold, now + CUT_OFF));
+}
+
+#[test]
+fn what_others_know_to_be_kept_is_served_on_however_long_nothing_can_be_told() {
+    let now = Instant::now();
+    let kept = |until| Kept { kept_until: Some(until), ..used(now) };
+    let mut state = with_ready("a", true, now);
+    let Phase::Ready(route) = state.entry(&id("a")).unwrap().phase else { panic!() };
+    let told = Written { at: now, uses: Arc::new([(id("a"), kept(now + secs(5000)))].into()) };
+    assert!(!ends(&mut state, &route, &told, now + secs(4939)));
+    assert!(ends(&mut state, &route, &told, now + secs(4940)));
+}
+
+#[test]
+fn nobody_is_taken_for_gone_by_one_that_could_not_hear_and_all_are_waited_for_when_it_can() {
+    let now = Instant::now();
+    let mut state = with_ready("a", true, now);
+    state.hear(told("b", 0, vec![]), now);
+    let outage = now + secs(1200);
+    for second in 0..1200 {
+        state.among_others(true, &wrote(now), now + secs(second));
+    }
+    state.among_others(true, &wrote(outage), outage);
+    state.fold(marked("a", 1, Some(7)), outage);
+    state.hear(PeerNews::Echo(7.into()), outage);
+    let soon = outage + secs(2);
+    state.among_others(true, &wrote(outage), soon);
+    assert_eq!(asked(&mut state, soon), Vec::<String>::new(), "b may know of a use");
+    state.hear(told("b", 7, vec![]), soon);
+    assert_eq!(asked(&mut state, soon), ["stop a 7"]);
+}
