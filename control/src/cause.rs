@@ -154,6 +154,19 @@ impl CauseCode {
         matches!(self, Self::ObjectMissing | Self::NotOptedIn)
     }
 
+    /// Whether it is why an instance ended whose successor comes by itself.
+    pub fn is_interruption(self) -> bool {
+        matches!(
+            self,
+            Self::Evicted
+                | Self::Drained
+                | Self::Preempted
+                | Self::Removed
+                | Self::DeadlineExceeded
+                | Self::FailedOnNode
+        )
+    }
+
     /// Whether it is of the moment and of all: nothing that a workspace can help, and nothing to count against it.
     pub(crate) fn is_passing(self) -> bool {
         matches!(

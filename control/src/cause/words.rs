@@ -202,7 +202,7 @@ impl CauseCode {
             ),
             Self::Removed => (
                 "removed",
-                "This workspace was removed from its node from outside. It starts again by itself.",
+                "This workspace was ended in the cluster, past Usher. It starts again by itself.",
                 "its pod was deleted by hand or by a controller; usher stop is the way that users \
                  understand",
             ),

@@ -67,6 +67,9 @@ pub(super) struct Cause {
     pub(super) code: &'static str,
     pub(super) detail: String,
     pub(super) hint: String,
+    /// Set if nothing hinders it: it is only why it starts again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) notice: bool,
 }
 
 /// Why it was stopped: `idle`, `max_age`, `asked`, `by_hand` or `deleted`, and one sentence.
@@ -115,6 +118,7 @@ impl Status {
                     code: cause.code.as_str(),
                     detail: cause.detail.clone(),
                     hint: cause.hint.clone(),
+                    notice: matches!(phase, Some(Phase::Starting { .. })) && cause.code.is_interruption(),
                 }),
                 _ => None,
             },
@@ -132,7 +136,7 @@ impl Status {
             return self;
         }
         let CauseWords { name: code, detail, hint } = CauseCode::ClusterUnreachable.words();
-        let cause = Cause { code, detail: detail.to_owned(), hint: hint.to_owned() };
+        let cause = Cause { code, detail: detail.to_owned(), hint: hint.to_owned(), notice: false };
         Self { cause: Some(cause), ..self }
     }
 

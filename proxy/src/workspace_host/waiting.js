@@ -53,7 +53,7 @@ function show(status) {
   for (const place of root.querySelectorAll("[data-why]")) text(place, status.stopped?.detail ?? "");
   for (const form of root.querySelectorAll("form")) {
     const applies = form.dataset.views.split(" ").includes(view);
-    form.hidden = !applies || ("hindered" in form.dataset && !status.cause);
+    form.hidden = !applies || ("hindered" in form.dataset && (!status.cause || status.cause.notice));
   }
   showSteps(view);
   showCause(status.cause);
@@ -76,6 +76,7 @@ function showSteps(view) {
 
 function showCause(cause) {
   at("cause").hidden = at("advice").hidden = !cause;
+  at("cause").className = cause?.notice ? "note" : "alarm";
   text(at("cause"), cause?.detail ?? "");
   text(at("hint"), cause?.hint ?? "");
   text(at("code"), cause?.code ?? "");

@@ -78,7 +78,7 @@ const VIEWS: [View; 8] = [
     View {
         name: "restarting",
         heading: "Stopping, then starting again",
-        lead: "Your workspace was being stopped when you came. <span data-why></span> It starts again by itself. \
+        lead: "<span data-why></span> It was being stopped when you came, and starts again by itself. \
                Your files are kept.",
         step: Some(0),
     },
@@ -117,6 +117,11 @@ impl Shown<'_> {
     /// Whether the workspace moves on by itself, so that looking again helps.
     fn moves(&self) -> bool {
         self.view().step.is_some()
+    }
+
+    /// Whether something is in its way that somebody may have mended.
+    fn is_hindered(&self) -> bool {
+        self.status.cause.as_ref().is_some_and(|cause| !cause.notice)
     }
 
     /// The page.
@@ -209,11 +214,12 @@ impl Shown<'_> {
     }
 
     fn failure(&self, html: &mut String) {
-        let (hidden, detail) = match &self.status.cause {
-            Some(cause) => ("", cause.detail.as_str()),
-            None => (" hidden", ""),
+        let (hidden, detail, class) = match &self.status.cause {
+            Some(cause) if cause.notice => ("", cause.detail.as_str(), "note"),
+            Some(cause) => ("", cause.detail.as_str(), "alarm"),
+            None => (" hidden", "", "alarm"),
         };
-        let _ = writeln!(html, "<p class=\"alarm\" id=\"cause\"{hidden}>{}</p>", escape(detail));
+        let _ = writeln!(html, "<p class=\"{class}\" id=\"cause\"{hidden}>{}</p>", escape(detail));
     }
 
     fn advice(&self, html: &mut String) {
@@ -239,8 +245,7 @@ impl Shown<'_> {
         for (views, retry, words) in
             [("stopped stopping", false, "Start"), ("failed starting", true, "Try again")]
         {
-            let applies =
-                views.split(' ').any(|view| view == shown) && (!retry || self.status.cause.is_some());
+            let applies = views.split(' ').any(|view| view == shown) && (!retry || self.is_hindered());
             let hidden = if applies { "" } else { " hidden" };
             let hindered = if retry { " data-hindered" } else { "" };
             let _ = writeln!(
@@ -426,5 +431,19 @@ mod tests {
                 "{html}"
             );
         }
+    }
+
+    #[test]
+    fn why_it_starts_again_by_itself_is_a_note_and_asks_for_nothing() {
+        let starting = |code: control::CauseCode| {
+            let trouble = Some(control::Cause::from(code));
+            let phase = Phase::Starting { step: control::Step::Asked, trouble };
+            shown(&status(Some(phase), None), true, "/")
+        };
+        let again = "data-views=\"failed starting\" data-hindered";
+        let note = starting(control::CauseCode::Removed);
+        has(&note, &["<p class=\"note\" id=\"cause\">", "past Usher", &format!("{again} hidden>")]);
+        let hindered = starting(control::CauseCode::Unschedulable);
+        has(&hindered, &["<p class=\"alarm\" id=\"cause\">", &format!("{again}>")]);
     }
 }
