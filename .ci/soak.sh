@@ -8,7 +8,14 @@ cd "$(dirname "$0")/.."
 test=(cargo test --locked --workspace --profile "${PROFILE:-dev}" ${TEST_FEATURES:-} --no-fail-fast)
 
 suite sockets "${test[@]}" --test tunnel --test abandoned -- --ignored --skip some_hundred --show-output --test-threads=1
-suite agreement cargo test --locked --package usher-control --profile "${PROFILE:-dev}" --lib -- --ignored --show-output model::
 suite rights "${test[@]}" --test rights -- --ignored --test-threads=1
+# 200,000 schedules: optimised, and with the checks of a debug build all the same.
+suite agreement cargo test --locked --package usher-control --profile "${PROFILE:-dev}" \
+  --config "profile.${PROFILE:-dev}.package.usher-control.opt-level=2" --lib -- --ignored --show-output model::
+# 60 of them on a real cluster; then what else several replicas are promised there.
+suite schedules "${test[@]}" --test schedules -- --ignored --show-output
+suite addresses cargo test --locked --package usher-proxy --profile "${PROFILE:-dev}" --lib -- --ignored --show-output accept::reuse
+suite labels "${test[@]}" --test records -- --ignored --show-output of_two_thousand
+suite faults "${test[@]}" --test faults -- --ignored --show-output
 USHER_CRASH_ROUNDS=20 suite crash "${test[@]}" --test crash -- --show-output
 totals

@@ -145,7 +145,7 @@ const KEYS: &[KeyDoc] = &[
     doc("access.template", STRING_RULE, Required, "which template a user's first workspace has"),
     doc("access.running_max", INT_RULE, Value("\"2\""), "how many workspaces of one user may run at a time"),
 
-    doc("sessions.idle_after", DURATION, Value("\"30m\""), "a session unused this long ends"),
+    doc("sessions.idle_after", DURATION, Value("\"30m\""), "a session unused this long ends; on Kubernetes two periods of `kubernetes.use_every` later"),
     doc("sessions.max_age", DURATION, Value("\"24h\""), "a session ends this long after the login, used or not"),
 
     doc("spawn.concurrent", NUMBER, Value("8"), "how many workspaces start at the same time, over all users"),

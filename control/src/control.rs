@@ -2,7 +2,7 @@
 
 use crate::control_loop::{ControlLoop, Others, Sources};
 use crate::metrics::Metrics;
-use crate::peers::SeenMarks;
+use crate::peers::Heard;
 use crate::sessions::{Keeper, Limits};
 use crate::state::{Settings, State};
 use crate::work::Probes;
@@ -71,12 +71,12 @@ impl Control {
             Keeper::new(records.clone(), limits, loaded.sessions.clone(), metrics.clone()).await?;
         let (workspaces, publisher, requests) = table::table(driver.clone());
         let (written, followed) = watch::channel(clock::now());
-        let (seen, marks) = watch::channel(SeenMarks::default());
+        let (heard, taken_in) = watch::channel(Heard::default());
         let others = shared.as_ref().map(|shared| Others {
             news: usage::others(&*records, name.clone(), sessions.clone()),
             leads: shared.leads.clone(),
             written: followed,
-            seen,
+            heard,
         });
         let mut use_kept = usage::Keeper {
             records: records.clone(),
@@ -85,7 +85,9 @@ impl Control {
             name,
             version: loaded.version,
             every: shared.as_ref().map_or(usage::EVERY, |shared| shared.use_every),
-            seen: others.is_some().then_some(marks),
+            shared: shared
+                .as_ref()
+                .map(|shared| usage::Shared { heard: taken_in, leads: shared.leads.clone() }),
             written,
         };
         if shared.is_some() {
@@ -94,7 +96,7 @@ impl Control {
         }
         let mut state = State::new(Settings::of(&config.borrow()), loaded.workspaces, shared.is_some());
         if let (Some(peers), Some(shared)) = (&mut state.peers, &shared) {
-            peers.one_order = shared.one_order;
+            peers.apart = !shared.one_order;
         }
         let sources = Sources {
             events: driver.observe(),

@@ -1,7 +1,7 @@
 //! The control loop: takes in what happens, decides, publishes, and has it done. The only writer of the table.
 
 use crate::metrics::Metrics;
-use crate::peers::{PeerNews, SeenMarks};
+use crate::peers::{Heard, PeerNews};
 use crate::state::{Effect, Note, Outcome, Settings, State};
 use crate::table::{Publisher, Request, Table};
 use crate::work::{Probes, Work};
@@ -62,8 +62,8 @@ pub(crate) struct Others {
     pub(crate) leads: watch::Receiver<bool>,
     /// When this Usher last told the others what it knows.
     pub(crate) written: watch::Receiver<Instant>,
-    /// The number of the newest mark that is taken in.
-    pub(crate) seen: watch::Sender<SeenMarks>,
+    /// What is taken in of what they tell.
+    pub(crate) heard: watch::Sender<Heard>,
 }
 
 impl Others {
@@ -120,7 +120,7 @@ impl ControlLoop {
             }
             self.turn(now);
             if let Some(others) = &sources.others {
-                others.seen.send_if_modified(|seen| self.state.tell_marks(seen));
+                others.heard.send_if_modified(|heard| self.state.tell_heard(heard));
             }
         }
     }

@@ -66,10 +66,12 @@ enum Plant {
     BeginsWithoutRecords,
     /// A start is carried out although nothing wants it any more.
     StartsUnwanted,
+    /// The record of one that was killed is deleted before the others have taken over what it knew.
+    ClearsAwayAtOnce,
 }
 
 #[cfg(test)]
-const PLANTS: [Plant; 13] = [
+const PLANTS: [Plant; 14] = [
     Plant::MarkPrecondition,
     Plant::PeerUse,
     Plant::StartTwice,
@@ -83,6 +85,7 @@ const PLANTS: [Plant; 13] = [
     Plant::ForgetsKept,
     Plant::BeginsWithoutRecords,
     Plant::StartsUnwanted,
+    Plant::ClearsAwayAtOnce,
 ];
 
 fn instant(at: Millis) -> Instant {

@@ -11,7 +11,7 @@
 use crate::usage::Kept;
 use config::WorkspaceId;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// An Usher that was not heard for so long is gone, and nobody waits for it any more.
@@ -59,20 +59,34 @@ impl From<u64> for SeenMarks {
     }
 }
 
-/// What is known of the others.
-#[derive(Debug)]
-pub(crate) struct Peers {
-    /// Whether the marks of users' workspaces are told in one order.
-    pub(crate) one_order: bool,
-    /// Whether this Usher is the one that stops what is idle.
-    pub(crate) leads: bool,
+/// What was taken in of what the others tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Heard {
     /// The marks that were seen here.
     pub(crate) seen: SeenMarks,
+    /// The names of those that have been gone for [`GONE`], while all that runs was seen: what they told is told here
+    /// by now, and their records are of no use any more.
+    pub(crate) gone: BTreeSet<String>,
+}
+
+/// What is known of the others.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    /// Whether the marks of users' workspaces have no order, and each is told for itself.
+    pub(crate) apart: bool,
+    /// Whether this Usher is the one that stops what is idle.
+    pub(crate) leads: bool,
+    /// What was taken in.
+    pub(crate) heard: Heard,
     /// Whether this Usher could not tell the others for [`CUT_OFF`], and serves nobody.
     pub(crate) cut_off: bool,
     /// The marks that this Usher told to have seen, and heard itself tell.
     echo: SeenMarks,
     others: BTreeMap<String, Peer>,
+    /// Those that ended or fell silent, and since when, as far as all that runs was seen.
+    gone: BTreeMap<String, Instant>,
+    /// Workspaces that somebody told of and that are not known here, and since when.
+    strangers: BTreeMap<WorkspaceId, Instant>,
 }
 
 #[derive(Debug)]
@@ -88,6 +102,8 @@ pub(crate) enum PeerNews {
     Told(Told),
     /// What this Usher wrote itself, with the marks that it had seen.
     Echo(SeenMarks),
+    /// The record of one was deleted.
+    Deleted(String),
 }
 
 /// What one of the others wrote down.
@@ -103,23 +119,10 @@ pub(crate) struct Told {
     pub(crate) uses: Vec<(WorkspaceId, Kept)>,
 }
 
-impl Default for Peers {
-    fn default() -> Self {
-        Self {
-            one_order: true,
-            leads: false,
-            seen: SeenMarks::default(),
-            cut_off: false,
-            echo: SeenMarks::default(),
-            others: BTreeMap::new(),
-        }
-    }
-}
-
 impl Peers {
     /// Whether this one's marks are told in order with all others.
     fn in_order(&self, id: &WorkspaceId) -> bool {
-        self.one_order && id.route().is_none()
+        !self.apart && id.route().is_none()
     }
 
     /// How a workspace is marked, as it was told now. What is told for itself is forgotten with its mark: whoever still
@@ -127,8 +130,10 @@ impl Peers {
     pub(crate) fn note(&mut self, id: &WorkspaceId, mark: Option<u64>) {
         let in_order = self.in_order(id);
         match mark {
-            Some(mark) => self.seen.note(id, mark, in_order),
-            None if !in_order && !self.seen.by_id.is_empty() => drop(self.seen.by_id.remove(&id.to_string())),
+            Some(mark) => self.heard.seen.note(id, mark, in_order),
+            None if !in_order && !self.heard.seen.by_id.is_empty() => {
+                self.heard.seen.by_id.remove(&id.to_string());
+            }
             None => {}
         }
     }
@@ -140,12 +145,49 @@ impl Peers {
 
     /// One of the others wrote.
     pub(crate) fn heard(&mut self, name: &str, seen: impl Into<SeenMarks>, now: Instant) {
+        self.deleted(name);
         self.others.insert(name.to_owned(), Peer { heard: now, seen: seen.into() });
     }
 
     /// One of the others ended.
-    pub(crate) fn left(&mut self, name: &str) {
+    pub(crate) fn left(&mut self, name: &str, now: Instant) {
         self.others.remove(name);
+        self.gone.entry(name.to_owned()).or_insert(now);
+    }
+
+    /// The record of one was deleted. Whether it ended that does not say: whoever wrote it may live.
+    pub(crate) fn deleted(&mut self, name: &str) {
+        self.gone.remove(name);
+        self.heard.gone.remove(name);
+    }
+
+    /// What runs is seen again: what those told that are gone is taken over from now on.
+    pub(crate) fn sighted(&mut self, now: Instant) {
+        self.gone.values_mut().for_each(|since| *since = now);
+        self.heard.gone.clear();
+    }
+
+    /// Looks at the time: takes note of whose records are of no use any more, if all that runs is `seen`.
+    pub(crate) fn look_at_gone(&mut self, seen: bool, now: Instant) {
+        let Self { gone, heard, .. } = self;
+        if seen {
+            let long = gone.iter().filter(|(_, since)| now.saturating_duration_since(**since) >= GONE);
+            heard.gone.extend(long.map(|(name, _)| name.clone()));
+        }
+    }
+
+    /// Somebody told of a workspace that is not known here, or not yet.
+    pub(crate) fn met(&mut self, stranger: WorkspaceId, now: Instant) {
+        self.strangers.entry(stranger).or_insert(now);
+    }
+
+    /// Those of the strangers that nobody will get to know any more.
+    pub(crate) fn forget_strangers(&mut self, now: Instant) -> Vec<WorkspaceId> {
+        let old = |since: &Instant| now.saturating_duration_since(*since) >= GONE;
+        let forgotten: Vec<_> =
+            self.strangers.iter().filter(|(_, since)| old(since)).map(|(id, _)| id.clone()).collect();
+        self.strangers.retain(|_, since| !old(since));
+        forgotten
     }
 
     /// This Usher heard what it wrote itself, and so everything that any other wrote before.
@@ -155,8 +197,11 @@ impl Peers {
 
     /// Forgets those that were not heard for [`GONE`]; tells whether there were any.
     pub(crate) fn forget_silent(&mut self, now: Instant) -> bool {
+        let silent = |peer: &Peer| now.saturating_duration_since(peer.heard) >= GONE;
         let before = self.others.len();
-        self.others.retain(|_, peer| now.saturating_duration_since(peer.heard) < GONE);
+        let fell_silent = self.others.iter().filter(|(_, peer)| silent(peer));
+        self.gone.extend(fell_silent.map(|(name, _)| (name.clone(), now)));
+        self.others.retain(|_, peer| !silent(peer));
         self.others.len() < before
     }
 
@@ -196,7 +241,7 @@ mod tests {
         assert!(peers.have_seen(&alice, 8, at(330)), "c is gone");
         peers.heard("c", 0, at(400));
         assert!(!peers.have_seen(&alice, 8, at(400)), "c is back");
-        peers.left("c");
+        peers.left("c", at(400));
         assert!(peers.have_seen(&alice, 8, at(400)));
         assert!(peers.forget_silent(at(400)) && !peers.forget_silent(at(400)), "b is gone");
     }
@@ -224,16 +269,16 @@ mod tests {
         let now = Instant::now();
         let id = |text| WorkspaceId::parse(text).unwrap();
         let (alice, bob) = (id("alice"), id("bob"));
-        let mut peers = Peers { one_order: false, ..Peers::default() };
+        let mut peers = Peers { apart: true, ..Peers::default() };
         peers.note(&alice, Some(100));
-        peers.echo(peers.seen.clone());
+        peers.echo(peers.heard.seen.clone());
         peers.heard("b", SeenMarks::from(1000), now);
         assert!(!peers.have_seen(&alice, 100, now), "b tells of an order that there is not");
-        peers.heard("b", peers.seen.clone(), now);
+        peers.heard("b", peers.heard.seen.clone(), now);
         assert!(peers.have_seen(&alice, 100, now) && !peers.have_seen(&bob, 50, now));
         peers.note(&bob, Some(50));
         peers.note(&alice, None);
-        let json = serde_json::to_value(&peers.seen).unwrap();
+        let json = serde_json::to_value(&peers.heard.seen).unwrap();
         assert_eq!(json, serde_json::json!({ "seen": 0, "seen_of_routes": { "bob": 50 } }));
     }
 }

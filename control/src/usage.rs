@@ -10,7 +10,7 @@ mod document;
 
 pub(crate) use document::Document;
 
-use crate::peers::{PeerNews, SeenMarks, Told};
+use crate::peers::{Heard, PeerNews, Told};
 use crate::reconcile::idle;
 use crate::sessions::{SessionAge, ShortName};
 use crate::table::Elsewhere;
@@ -21,7 +21,8 @@ use crate::{
 use config::WorkspaceId;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -69,46 +70,55 @@ impl Kept {
     }
 }
 
+/// Of so many instances of a workspace something is remembered: which of them runs nobody knows before it is seen, and
+/// the record of an Usher that is long gone may tell of one that is, too.
+const INSTANCES: usize = 8;
+
 /// What was recorded of workspaces, until each is seen again.
 #[derive(Debug, Default)]
-pub(crate) struct Restored(HashMap<WorkspaceId, Kept>);
+pub(crate) struct Restored(HashMap<WorkspaceId, Vec<Kept>>);
 
 impl FromIterator<(WorkspaceId, Kept)> for Restored {
     fn from_iter<T: IntoIterator<Item = (WorkspaceId, Kept)>>(kept: T) -> Self {
-        Self(kept.into_iter().collect())
+        let mut restored = Self::default();
+        kept.into_iter().for_each(|(id, kept)| restored.learn(id, kept));
+        restored
     }
 }
 
 impl Restored {
     /// What is known of this very instance.
     pub(crate) fn get(&self, id: &WorkspaceId, generation: &Generation) -> Option<&Kept> {
-        self.0.get(id).filter(|kept| kept.generation == generation.fingerprint())
+        self.0.get(id)?.iter().find(|kept| kept.generation == generation.fingerprint())
     }
-    /// Takes in what somebody else knows of an instance; of another instance than the one known it is newer.
+
+    /// Takes in what somebody else knows of an instance.
     pub(crate) fn learn(&mut self, id: WorkspaceId, kept: Kept) {
-        let merged = match self.0.remove(&id) {
-            Some(known) if known.generation == kept.generation => known.merged(kept),
-            _ => kept,
-        };
-        self.0.insert(id, merged);
+        let instances = self.0.entry(id).or_default();
+        match instances.iter_mut().find(|known| known.generation == kept.generation) {
+            Some(known) => *known = known.clone().merged(kept),
+            None => instances.push(kept),
+        }
+        instances.sort_by_key(|kept| Reverse(kept.last.0));
+        instances.truncate(INSTANCES);
     }
 
     pub(crate) fn forget(&mut self, id: &WorkspaceId) {
         self.0.remove(id);
     }
 
-    /// All that is known.
+    /// What is known of the instance of each that was used last.
     pub(crate) fn all(&self) -> impl Iterator<Item = (WorkspaceId, Kept)> {
-        self.0.iter().map(|(id, kept)| (id.clone(), kept.clone()))
+        self.0.iter().filter_map(|(id, kept)| Some((id.clone(), kept.first()?.clone())))
     }
 
     pub(crate) fn retain(&mut self, keep: impl Fn(&WorkspaceId) -> bool) {
         self.0.retain(|id, _| keep(id));
     }
 
-    /// As [`Restored::get`], once; what is known of another instance is forgotten.
+    /// As [`Restored::get`], once; what is known of other instances is forgotten.
     pub(crate) fn take(&mut self, id: &WorkspaceId, generation: &Generation) -> Option<Kept> {
-        self.0.remove(id).filter(|kept| kept.generation == generation.fingerprint())
+        self.0.remove(id)?.into_iter().find(|kept| kept.generation == generation.fingerprint())
     }
 }
 
@@ -118,8 +128,6 @@ pub(crate) struct Loaded {
     pub(crate) sessions: HashMap<ShortName, SessionAge>,
     /// The version of this Usher's own record, to be replaced.
     pub(crate) version: Option<Version>,
-    /// The records of others that ended.
-    ended: Vec<String>,
 }
 
 /// Reads what was recorded before this start, by this Usher and by all others.
@@ -130,12 +138,7 @@ pub(crate) struct Loaded {
 pub(crate) async fn load(records: &dyn Records, name: &str) -> Result<Loaded, RecordError> {
     let found = records.list(Kind::Use).await?;
     let now = clock::now();
-    let mut loaded = Loaded {
-        workspaces: Restored::default(),
-        sessions: HashMap::new(),
-        version: None,
-        ended: Vec::new(),
-    };
+    let mut loaded = Loaded { workspaces: Restored::default(), sessions: HashMap::new(), version: None };
     for record in found {
         let document = Document::read(&record);
         for (id, kept) in document.workspaces(now) {
@@ -148,8 +151,6 @@ pub(crate) async fn load(records: &dyn Records, name: &str) -> Result<Loaded, Re
         }
         if record.name == name {
             loaded.version = Some(record.version);
-        } else if document.last {
-            loaded.ended.push(record.name);
         }
     }
     Ok(loaded)
@@ -165,10 +166,18 @@ pub(crate) struct Keeper {
     /// The version to replace.
     pub(crate) version: Option<Version>,
     pub(crate) every: Duration,
-    /// Where there are others: the marks that the control loop has seen.
-    pub(crate) seen: Option<watch::Receiver<SeenMarks>>,
+    /// Where there are others.
+    pub(crate) shared: Option<Shared>,
     /// When it was last written.
     pub(crate) written: watch::Sender<Instant>,
+}
+
+/// What a keeper among others knows of them.
+pub(crate) struct Shared {
+    /// What the control loop has taken in of what they tell.
+    pub(crate) heard: watch::Receiver<Heard>,
+    /// Whether this Usher clears away what those left that are gone.
+    pub(crate) leads: watch::Receiver<bool>,
 }
 
 impl Keeper {
@@ -180,13 +189,7 @@ impl Keeper {
     pub(crate) async fn register(&mut self, loaded: &Loaded) -> Result<(), RecordError> {
         let now = clock::now();
         let document = Document::of(loaded.workspaces.all(), loaded.sessions.clone(), now);
-        self.write(&document).await?;
-        for ended in &loaded.ended {
-            if let Err(error) = self.records.delete(Kind::Use, ended).await {
-                tracing::warn!(%error, record = ended, "the record of an Usher that ended could not be deleted");
-            }
-        }
-        Ok(())
+        self.write(&document).await
     }
 
     /// Writes the record every so often, and once more when told to shut down.
@@ -195,13 +198,19 @@ impl Keeper {
         let mut pause = self.every;
         loop {
             let last = shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none();
+            // Before the uses are looked at, so that what is told is at least as new as the marks, and has all that
+            // those knew that are gone.
+            let heard = self.shared.as_ref().map(|shared| shared.heard.borrow().clone()).unwrap_or_default();
             let mut document = self.document(last);
-            document.sequence = written.sequence;
+            (document.sequence, document.seen) = (written.sequence, heard.seen);
             // Others wait to hear of it also when it tells nothing new.
-            if self.seen.is_some() || document != written {
+            if self.shared.is_some() || document != written {
                 document.sequence += 1;
                 match self.write(&document).await {
-                    Ok(()) => (written, pause) = (document, self.every),
+                    Ok(()) => {
+                        (written, pause) = (document, self.every);
+                        self.clear_away(&heard.gone).await;
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "last use could not be recorded");
                         pause = self.every.min(RETRY);
@@ -214,15 +223,27 @@ impl Keeper {
         }
     }
 
+    /// Deletes the records of those that are gone: what they knew is told by this Usher, which leads.
+    ///
+    /// One that was only halted writes again, and then is heard again.
+    async fn clear_away(&self, gone: &BTreeSet<String>) {
+        if !self.shared.as_ref().is_some_and(|shared| *shared.leads.borrow()) {
+            return;
+        }
+        for name in gone {
+            if let Err(error) = self.records.delete(Kind::Use, name).await {
+                tracing::warn!(%error, record = name, "the record of an Usher that is gone could not be deleted");
+            }
+        }
+    }
+
     fn document(&self, last: bool) -> Document {
-        // Before the uses are looked at, so that what is told is at least as new as the mark.
-        let seen = self.seen.as_ref().map(|seen| seen.borrow().clone()).unwrap_or_default();
         let now = clock::now();
         let workspaces = self.workspaces.all();
         let kept = workspaces.iter().filter_map(|entry| Some((entry.id.clone(), Kept::of(entry, now)?)));
         let sessions = self.sessions.ages();
         let mut document = Document::of(kept, sessions, now);
-        (document.seen, document.last) = (seen, last);
+        document.last = last;
         document
     }
 
@@ -264,16 +285,13 @@ impl Kept {
     }
 }
 
-/// What is written by the others, and by this Usher itself, as long as the store tells. That a record was deleted is
-/// no news: whoever wrote it may live. What others know of sessions is handed on at once.
+/// What is written by the others, and by this Usher itself, as long as the store tells. What others know of sessions is
+/// handed on at once.
 pub(crate) fn others(records: &dyn Records, own: String, sessions: Sessions) -> BoxStream<'static, PeerNews> {
-    let news = records.watch(Kind::Use).filter_map(move |change| {
-        let news = match change {
-            Change::Put(record) if record.name == own => Some(PeerNews::Echo(Document::read(&record).seen)),
-            Change::Put(record) => Some(PeerNews::Told(told(&record, &sessions, clock::now()))),
-            Change::Deleted(_) => None,
-        };
-        std::future::ready(news)
+    let news = records.watch(Kind::Use).map(move |change| match change {
+        Change::Put(record) if record.name == own => PeerNews::Echo(Document::read(&record).seen),
+        Change::Put(record) => PeerNews::Told(told(&record, &sessions, clock::now())),
+        Change::Deleted(name) => PeerNews::Deleted(name),
     });
     news.boxed()
 }

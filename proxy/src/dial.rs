@@ -110,6 +110,10 @@ impl Dial {
         let connected = timeout(CONNECT_TIMEOUT, connect(address)).await;
         let stream =
             connected.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "nobody accepted in time"))??;
+        // The instance may have ended meanwhile, and whoever accepted be the next that has its address.
+        if !self.is_told_by(workspaces.lookup(&self.id).as_deref()) {
+            return Err(DialError::Ended);
+        }
         Ok(self.dialled(stream, is_seen))
     }
 

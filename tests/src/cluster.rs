@@ -4,14 +4,17 @@
 //! What the thread starts and connects from then on, an [`Usher`] included, reaches pods by their addresses. So such
 //! a test needs a runtime of one thread, which is what `#[tokio::test]` makes.
 
+mod cable;
 mod realm;
 
 use crate::usher::Usher;
 use crate::wait::{SOON, wait_for};
+pub use cable::{Cable, Way};
 pub use realm::Realm;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -152,6 +155,18 @@ impl Cluster {
     /// The kubeconfig of one who may do everything.
     pub fn admin(&self) -> PathBuf {
         self.inner.run.join("admin.kubeconfig")
+    }
+
+    /// The API server's address and the file of the certificate that it is known by.
+    fn server(&self) -> (SocketAddr, PathBuf) {
+        let admin = std::fs::read_to_string(self.admin()).expect("the cluster wrote it");
+        let after = |what: &str| {
+            let (_, rest) = admin.split_once(what)?;
+            rest.split(['"', '}', ',', '\n']).next().map(|text| text.trim().to_owned())
+        };
+        let address = after("https://").and_then(|address| address.parse().ok());
+        let authority = after("certificate-authority: ").expect("a kubeconfig names it");
+        (address.expect("a kubeconfig names the server"), authority.into())
     }
 
     /// Runs kubectl as the admin; what it printed. Panics when it fails.

@@ -20,10 +20,11 @@ mod socket;
 mod tls;
 mod usher;
 mod wait;
+mod wall_clock;
 
 pub use chance::chance;
 pub use chart::{CHART, Rendered, helm, helm_command};
-pub use cluster::{Cluster, Image, Part, Realm, SIMULATED};
+pub use cluster::{Cable, Cluster, Image, Part, Realm, SIMULATED, Way};
 pub use http_client::{Answer, Ask, Client, Kept, h2_answer};
 pub use logs::Logs;
 pub use namespace::Namespace;
@@ -34,3 +35,4 @@ pub use socket::{Closed, Socket, handshake};
 pub use tls::{Certificate, Stream};
 pub use usher::{DOMAIN, Setup, Usher};
 pub use wait::{SOON, wait_for};
+pub use wall_clock::WallClock;

@@ -39,8 +39,8 @@ pub enum Deed {
     Delete { replica: usize, workspace: usize, volume: bool },
     /// Its owner keeps a workspace for so long.
     Keep { replica: usize, workspace: usize, time: Duration },
-    /// A replica is killed without a warning, and begins anew so much later, perhaps under a new name.
-    Kill { replica: usize, time: Duration, renamed: bool },
+    /// A replica is killed without a warning, and begins anew so much later under a new name.
+    Kill { replica: usize, time: Duration },
     /// A replica is ended in order, and begins anew so much later under a new name.
     Replace { replica: usize, time: Duration },
     /// A replica is halted for so long, and then goes on as if nothing had been.
@@ -78,7 +78,7 @@ const DRAWS: [Draw; 19] = [
     (4, |s| Deed::Stop { replica: s.replica(), workspace: s.workspace() }),
     (2, |s| Deed::Delete { replica: s.replica(), workspace: s.workspace(), volume: s.chance.bool() }),
     (2, |s| Deed::Keep { replica: s.replica(), workspace: s.workspace(), time: s.seconds(60, 900) }),
-    (4, |s| Deed::Kill { replica: s.replica(), time: s.seconds(1, 30), renamed: s.chance.bool() }),
+    (4, |s| Deed::Kill { replica: s.replica(), time: s.seconds(1, 30) }),
     (2, |s| Deed::Replace { replica: s.replica(), time: s.seconds(1, 30) }),
     (3, |s| Deed::Halt { replica: s.replica(), time: s.seconds(1, 400) }),
     (6, |s| Deed::CutOff { replica: s.replica(), time: s.seconds(1, 500) }),
@@ -104,6 +104,11 @@ impl Schedule {
     /// Draws one: some minutes of rush and calm.
     pub fn draw(chance: &mut Rng) -> Self {
         let (replicas, workspaces) = (chance.usize(1..=3), chance.usize(1..=6));
+        Self::draw_of(chance, replicas, workspaces)
+    }
+
+    /// As [`Schedule::draw`], with so many replicas and workspaces.
+    pub fn draw_of(chance: &mut Rng, replicas: usize, workspaces: usize) -> Self {
         let length = chance.usize(5..40);
         let mut scene = Scene { chance, replicas, workspaces };
         let mut steps = Vec::new();
@@ -115,6 +120,17 @@ impl Schedule {
             }
         }
         Self { replicas, workspaces, steps }
+    }
+
+    /// Only what happens within so long.
+    #[must_use]
+    pub fn within(mut self, time: Duration) -> Self {
+        let mut at = Duration::ZERO;
+        self.steps.retain(|step| {
+            at += step.after;
+            at <= time
+        });
+        self
     }
 }
 
@@ -176,7 +192,7 @@ impl Scene<'_> {
                 0..4 => Deed::Work { replica, workspace, time: short },
                 4..6 => Deed::Halt { replica, time: short },
                 6..8 => Deed::Replace { replica, time: short },
-                8 => Deed::Kill { replica, time: short, renamed: self.chance.bool() },
+                8 => Deed::Kill { replica, time: short },
                 9 => Deed::LoseAnswers { replica, count: 1 },
                 10 => Deed::CutOff { replica, time: short },
                 _ => Deed::Visit { replica, workspace },

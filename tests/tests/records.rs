@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "all of it is tests: the macro makes two of each promise")]
 
 use control::kubernetes::{Client, ClientMetrics, ClientSettings};
-use control::{Change, Kind, Record, RecordError, Records, RedbRecords, SecretRecords, Version};
+use control::{
+    Change, Identity, Kind, Record, RecordError, Records, RedbRecords, SecretRecords, Users, Version,
+};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::BoxStream;
@@ -50,7 +52,51 @@ promises!(
     records_of_any_name_and_of_any_kind_are_told_apart,
     a_value_may_be_any_bytes_and_large,
     what_one_replica_seals_opens_on_all_whoever_came_first,
+    of_twenty_who_want_one_label_one_has_it_and_each_other_gets_a_suffix,
 );
+
+/// So many want each of so many labels at once, and each of them twice, as if logged in at two replicas.
+async fn race_for_labels(records: &Store, labels: usize, racers: usize) {
+    let config = "domain = 'lab.example.org'\nlisteners = [{ address = '127.0.0.1:8080' }]\n\
+                  access = { allow = 'true', template = \"'t'\" }\n[templates.t]\ncommand = ['t']\nconnect = 'port'\n";
+    let config = Arc::new(config::Config::parse("f", config, &|_| None).unwrap());
+    let (_config, config) = tokio::sync::watch::channel(config);
+    for number in 0..labels {
+        let (wanted, issuer) = (format!("label{number}"), "https://id.example.org".to_owned());
+        let mut race = JoinSet::new();
+        for (racer, _) in (0..racers).flat_map(|racer| [(racer, 1), (racer, 2)]) {
+            // Each has a replica's own way to the records.
+            let users = Users::new(records.clone(), config.clone());
+            let identity = Identity { issuer: issuer.clone(), subject: format!("{number}-{racer}") };
+            let wanted = wanted.clone();
+            race.spawn(async move { (racer, users.enter(&identity, &wanted).await.unwrap().1.to_string()) });
+        }
+        let mut got: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
+        for (racer, label) in race.join_all().await {
+            got.entry(racer).or_default().insert(label);
+        }
+        assert!(got.values().all(|labels| labels.len() == 1), "one identity has two labels: {got:?}");
+        let all: BTreeSet<_> = got.values().flatten().collect();
+        assert_eq!(all.len(), racers, "two identities have one label: {got:?}");
+        assert!(all.contains(&wanted), "nobody has it: {got:?}");
+        let suffixed = all.iter().filter(|label| label.starts_with(&format!("{wanted}-"))).count();
+        assert_eq!(suffixed, racers - 1, "{got:?}");
+    }
+}
+
+async fn of_twenty_who_want_one_label_one_has_it_and_each_other_gets_a_suffix(records: Store) {
+    race_for_labels(&records, 1, 20).await;
+}
+
+#[tokio::test]
+#[ignore = "takes more than a minute; `make soak` runs it"]
+async fn of_two_thousand_who_want_a_hundred_labels_a_hundred_have_them() {
+    let realm = Realm::new(&Cluster::shared()).await;
+    let records: Store = Arc::new(secrets(&realm).await);
+    let began = Instant::now();
+    race_for_labels(&records, 100, 20).await;
+    println!("2000 users made, each twice at once, in {:.1} s", began.elapsed().as_secs_f64());
+}
 
 /// As one who has the rights of the chart's Role and no more.
 async fn secrets(realm: &Realm) -> SecretRecords {

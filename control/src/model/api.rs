@@ -62,6 +62,8 @@ pub(super) struct UseRecord {
     pub(super) began: Millis,
     /// Which they truly were.
     pub(super) used: Uses,
+    /// Whom its writer took for gone then.
+    pub(super) gone: BTreeSet<String>,
 }
 
 /// A request was refused.

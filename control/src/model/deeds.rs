@@ -1,6 +1,5 @@
 //! What befalls Ushers, workspaces and the API server, and what people do.
 
-use super::replica::Replica;
 use super::world::{Kept, Thing, World};
 use super::{Millis, instant};
 use crate::state::State;
@@ -31,7 +30,7 @@ impl World {
                 });
             }
             Deed::Keep { replica, workspace, time } => self.keep(replica, workspace, millis(time)),
-            Deed::Kill { replica, time, renamed } => self.kill(replica, millis(time), renamed),
+            Deed::Kill { replica, time } => self.kill(replica, millis(time)),
             Deed::Replace { replica, time } => self.replace(replica, millis(time)),
             Deed::Halt { replica, time } => {
                 let until = self.now + millis(time);
@@ -119,7 +118,6 @@ impl World {
 
     /// Whether a workspace was ended, or is about to be, and this replica has not heard of it yet.
     fn ended_unheard(&self, number: usize, id: &WorkspaceId) -> bool {
-        let ends = |replica: &Replica| matches!(replica.phase(id), "stopping" | "stopped" | "none");
         let replica = &self.replicas[number];
         let mut unheard = self.api.log[replica.position..].iter().filter(|change| change.id == *id);
         let ended = unheard.any(|change| {
@@ -127,7 +125,13 @@ impl World {
             set.is_none_or(|set| set.deleting || (!set.runs && set.wanted.is_none()))
         });
         let asked = self.replicas.iter().any(|other| other.alive && other.phase(id) == "stopping");
-        !ends(replica) && (ended || asked)
+        match replica.phase(id) {
+            // It goes on when the stop is done.
+            "stopping" => false,
+            // It is wanted anew, which comes before the end that is under way or after it.
+            "stopped" | "none" | "failed" => asked,
+            _ => ended || asked,
+        }
     }
 
     pub(super) fn keep(&mut self, number: usize, workspace: usize, time: Millis) {
@@ -148,15 +152,14 @@ impl World {
         self.turn(number);
     }
 
-    pub(super) fn kill(&mut self, number: usize, time: Millis, renamed: bool) {
+    pub(super) fn kill(&mut self, number: usize, time: Millis) {
         let replica = &mut self.replicas[number];
         if !replica.alive {
             return;
         }
         replica.alive = false;
-        if renamed {
-            replica.name = format!("usher-{number}-{}", replica.life);
-        }
+        // Each life has a name of its own.
+        replica.name = format!("usher-{number}-{}", replica.life);
         self.after(time, Thing::Begin(number));
     }
 
@@ -169,7 +172,7 @@ impl World {
             self.put_use(last);
             self.has_told(number, self.replicas[number].life, self.now);
         }
-        self.kill(number, time, true);
+        self.kill(number, time);
     }
 
     pub(super) fn replaced(&mut self, workspace: usize) {

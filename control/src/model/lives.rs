@@ -4,6 +4,7 @@ use super::api::UseRecord;
 use super::replica::Replica;
 use super::world::{PATIENCE, Thing, World};
 use super::{Millis, Plant, Uses, instant, judge};
+use crate::peers::Heard;
 use crate::state::{Effect, Outcome, Stage, State, Workspace};
 use crate::usage::{Document, Kept, Restored};
 use crate::work::Act;
@@ -24,16 +25,13 @@ impl World {
             return self.after(5_000, Thing::Begin(number));
         }
         let now = instant(self.now);
-        let (mut restored, mut ended) = (Restored::default(), Vec::new());
+        let mut restored = Restored::default();
         for index in self.api.standing_uses() {
             let record = &self.api.uses[index];
             for (id, kept) in record.document.workspaces(now) {
                 if self.plant != Plant::BeginsWithoutRecords {
                     restored.learn(id, kept);
                 }
-            }
-            if record.document.last {
-                ended.push(record.name.clone());
             }
         }
         let document = Document::of(restored.all(), [], now);
@@ -54,9 +52,9 @@ impl World {
             state: State::new(super::settings(), restored, true),
             ..Replica::new(number)
         };
-        let registers = UseRecord { name, document, began: self.now, used: Uses::new() };
+        let registers =
+            UseRecord { name, document, began: self.now, used: Uses::new(), gone: BTreeSet::new() };
         self.put_use(registers);
-        self.api.deleted_uses.extend(ended);
         self.note(|| format!("replica {number} begins its life {life}"));
         self.deliver_soon(number, 0);
         self.deliver_soon(number, 1);
@@ -138,10 +136,11 @@ impl World {
         let entries = replica.state.entries(&all).into_iter();
         let kept = entries.filter_map(|(id, entry)| Some((id, Kept::of(&entry?, now)?)));
         let mut document = Document::of(kept, [], now);
-        replica.state.tell_marks(&mut document.seen);
-        document.last = last;
+        let mut heard = Heard::default();
+        replica.state.tell_heard(&mut heard);
+        (document.seen, document.last) = (heard.seen, last);
         let (name, used) = (replica.name.clone(), replica.used.clone());
-        UseRecord { name, document, began: self.now, used }
+        UseRecord { name, document, began: self.now, used, gone: heard.gone }
     }
 
     pub(super) fn write(&mut self, number: usize, life: u64) {
@@ -154,14 +153,36 @@ impl World {
     }
 
     pub(super) fn commit_use(&mut self, number: usize, life: u64, record: UseRecord) {
-        let began = record.began;
+        let (began, gone) = (record.began, record.gone.clone());
         if self.now < self.down_until || self.now < self.frozen_until {
             return self.after(PATIENCE * 3, Thing::Written(number, life, None));
         }
         self.put_use(record);
         self.has_told(number, life, began);
+        if self.replicas[number].leads {
+            self.clear_away(gone);
+        }
         let lag = self.lag();
         self.after(lag, Thing::Written(number, life, Some(began)));
+    }
+
+    /// The records of those that are gone are deleted.
+    fn clear_away(&mut self, mut gone: BTreeSet<String>) {
+        if self.plant == Plant::ClearsAwayAtOnce {
+            gone.extend(self.api.uses.iter().map(|record| record.name.clone()));
+            for replica in self.replicas.iter().filter(|replica| replica.alive) {
+                gone.remove(&replica.name);
+            }
+        }
+        for name in gone {
+            for replica in &mut self.replicas {
+                replica.unheard_ends.push(name.clone());
+            }
+            self.api.deleted_uses.insert(name);
+        }
+        for number in 0..self.replicas.len() {
+            self.deliver_soon(number, 1);
+        }
     }
 
     /// A replica has written down what it knew at this moment: from now on that holds whatever becomes of it.

@@ -31,6 +31,8 @@ pub(super) struct Replica {
     /// Set if its watch has to list.
     pub(super) lists: bool,
     pub(super) use_position: usize,
+    /// Records that were deleted, of which its watch has not told.
+    pub(super) unheard_ends: Vec<String>,
     pub(super) halted_until: Millis,
     pub(super) cut_until: Millis,
     /// Since when its watches hear nothing.
@@ -75,6 +77,7 @@ impl Replica {
             position: 0,
             lists: true,
             use_position: 0,
+            unheard_ends: Vec::new(),
             halted_until: 0,
             cut_until: 0,
             deaf_since: None,

@@ -122,6 +122,11 @@ impl World {
             return;
         }
         let now = instant(self.now);
+        for name in std::mem::take(&mut self.replicas[number].unheard_ends) {
+            if self.api.deleted_uses.contains(&name) {
+                self.replicas[number].state.hear(PeerNews::Deleted(name), now);
+            }
+        }
         // Of a record that was written twice meanwhile only the second is told.
         let standing = self.api.standing_uses();
         let from = std::mem::replace(&mut self.replicas[number].use_position, self.api.uses.len());

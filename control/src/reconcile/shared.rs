@@ -1,7 +1,7 @@
 //! What several Ushers before one truth decide.
 
 use super::*;
-use crate::peers::{PeerNews, SeenMarks, Told};
+use crate::peers::{Heard, PeerNews, Told};
 use crate::state::{Effect, Outcome};
 use crate::testing::*;
 use crate::usage::{Kept, Restored};
@@ -236,9 +236,9 @@ fn one_leads_and_marks_and_all_others_only_take_back() {
     state.workspaces[&id("a")].activity.used_at(over);
     state.fold(marked("a", 1, Some(5)), over + secs(1));
     assert_eq!(asked(&mut state, over + secs(1)), ["unmark a 5"]);
-    let mut seen = SeenMarks::default();
-    assert!(state.tell_marks(&mut seen));
-    assert_eq!(seen, 5.into());
+    let mut heard = Heard::default();
+    assert!(state.tell_heard(&mut heard));
+    assert_eq!(heard.seen, 5.into());
 }
 
 #[test]

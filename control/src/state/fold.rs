@@ -27,6 +27,9 @@ impl State {
     /// which nothing could be seen is not counted against a start.
     fn sight(&mut self, sighted: bool, now: Instant) {
         let before = std::mem::replace(&mut self.sighted, sighted);
+        if let Some(peers) = self.peers.as_mut().filter(|_| sighted && !before) {
+            peers.sighted(now);
+        }
         for workspace in self.workspaces.values_mut() {
             match &mut workspace.stage {
                 Stage::Starting(starting) if !sighted => self.news.ended.extend(starting.renew()),

@@ -1,7 +1,7 @@
 //! What Ushers with the same workspaces know of each other: uses, marks, and who may serve.
 
 use super::{Marked, Stage, State};
-use crate::peers::{CUT_OFF, PeerNews, SeenMarks};
+use crate::peers::{CUT_OFF, Heard, PeerNews};
 use crate::table::Elsewhere;
 use crate::table::Standing;
 use crate::usage::Kept;
@@ -15,14 +15,15 @@ impl State {
         let Some(peers) = &mut self.peers else { return };
         match news {
             PeerNews::Echo(seen) => peers.echo(seen),
+            PeerNews::Deleted(name) => peers.deleted(&name),
             PeerNews::Told(told) => {
                 if told.last {
-                    peers.left(&told.name);
+                    peers.left(&told.name, now);
                 } else {
                     peers.heard(&told.name, told.seen, now);
                 }
                 for (id, kept) in told.uses {
-                    self.learn(id, kept, told.last);
+                    self.learn(id, kept, told.last, now);
                 }
             }
         }
@@ -34,7 +35,14 @@ impl State {
         let cut_off = now.saturating_duration_since(written) >= CUT_OFF;
         let was_cut_off = std::mem::replace(&mut peers.cut_off, cut_off);
         peers.leads = leads;
-        if peers.forget_silent(now) {
+        let silent = peers.forget_silent(now);
+        peers.look_at_gone(self.synced && self.sighted, now);
+        for stranger in peers.forget_strangers(now) {
+            if !self.workspaces.contains_key(&stranger) {
+                self.restored.forget(&stranger);
+            }
+        }
+        if silent {
             self.inherit();
         }
         if cut_off && !was_cut_off {
@@ -63,13 +71,13 @@ impl State {
         }
     }
 
-    /// Tells which marks are taken in; whether that is news.
-    pub(crate) fn tell_marks(&self, told: &mut SeenMarks) -> bool {
-        let seen = self.peers.as_ref().map(|peers| &peers.seen).filter(|seen| *seen != told);
-        if let Some(seen) = seen {
-            told.clone_from(seen);
+    /// Tells what is taken in of what others tell; whether that is news.
+    pub(crate) fn tell_heard(&self, told: &mut Heard) -> bool {
+        let heard = self.peers.as_ref().map(|peers| &peers.heard).filter(|heard| *heard != told);
+        if let Some(heard) = heard {
+            told.clone_from(heard);
         }
-        seen.is_some()
+        heard.is_some()
     }
 
     /// How far the table may be believed.
@@ -79,14 +87,13 @@ impl State {
     }
 
     /// Another Usher knows of a use: it counts here as well.
-    fn learn(&mut self, id: WorkspaceId, kept: Kept, last: bool) {
-        // Before all is told, nobody knows what is there; afterwards only what is there is remembered.
-        let known = !self.synced || self.workspaces.contains_key(&id);
+    fn learn(&mut self, id: WorkspaceId, kept: Kept, last: bool, now: Instant) {
         let Some(ready) = self.ready_mut(&id).filter(|ready| ready.instance.is(kept.generation)) else {
-            if known {
-                self.restored.learn(id, kept);
+            // Records and workspaces are told in no order: what is not known may be a moment later.
+            if let Some(peers) = self.peers.as_mut().filter(|_| !self.workspaces.contains_key(&id)) {
+                peers.met(id.clone(), now);
             }
-            return;
+            return self.restored.learn(id, kept);
         };
         let mut news = ready.terms.learn(&kept);
         news |= last && ready.terms.inherit();

@@ -1,13 +1,13 @@
 //! A test's own part of a cluster.
 
-use super::{Cluster, Image};
+use super::{Cable, Cluster, Image};
 use crate::chart::Rendered;
 use crate::usher::{DOMAIN, Setup};
 use crate::wait::{SOON, wait_for};
 use k8s_openapi::api::rbac::v1::Role;
 use serde_json::{Value, json};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tempfile::TempDir;
 
@@ -74,6 +74,25 @@ impl Realm {
 
     async fn setup_in(&self, roles: &[(&str, Value)], more: &str, rest: &str) -> Setup {
         let account = self.account("usher", roles).await;
+        self.setup_as(&account, rest)
+    }
+
+    /// As [`Realm::setup`], of one for each cable: it reaches the API server by that way alone.
+    pub async fn setups_over(&self, cables: &[Cable], rest: &str) -> Vec<Setup> {
+        let account = self.account("usher", &self.roles()).await;
+        let text = std::fs::read_to_string(account).expect("it was written just now");
+        let (start, end) = (text.find("https://"), text.find(", certificate-authority"));
+        let (start, end) = start.zip(end).expect("a kubeconfig names the server");
+        let setup = |(number, cable): (usize, &Cable)| {
+            let file = self.folder.path().join(format!("usher-{number}.kubeconfig"));
+            let text = format!("{}{}\"{}", &text[..start], cable.server(), &text[end..]);
+            std::fs::write(&file, text).expect("the folder is ours");
+            self.setup_as(&file, rest)
+        };
+        cables.iter().enumerate().map(setup).collect()
+    }
+
+    fn setup_as(&self, account: &Path, rest: &str) -> Setup {
         let demo = if rest.contains("[templates.demo]") { String::new() } else { self.demo("") };
         let Self { records, workspaces, .. } = self;
         let kubernetes = format!(

@@ -1,0 +1,192 @@
+//! The API server is cut off, silent, busy, refuses, or does what it says it did not: what runs serves on, a start
+//! fails at once with its cause, and all is true again soon.
+
+use http::Method;
+use std::time::{Duration, Instant};
+use tests::{Cable, Cluster, Part, Person, Realm, Usher, Way, chance, wait_for};
+
+/// For what a controller, a kubelet and a container do one after the other on a busy machine.
+const STARTED: Duration = Duration::from_secs(60);
+/// So soon a start that cannot be says why: within a second, and what a busy machine takes to show it.
+const TOLD: Duration = Duration::from_secs(2);
+/// So soon after its return the table is true.
+const TRUE_AGAIN: Duration = Duration::from_secs(5);
+/// By so much an Usher may have grown after all of it, in KiB.
+const GROWN: usize = 24 << 10;
+
+/// What befalls the server.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    /// To one Usher it is so.
+    Way(Way),
+    /// It is ended, and begins anew.
+    Killed,
+    /// It is halted.
+    Paused,
+}
+
+/// A fault, and the code of the cause for which a start fails; none = it does not.
+type Befalls = (Fault, Option<&'static str>);
+
+const BY_CABLE: [Befalls; 5] = [
+    (Fault::Way(Way::Cut), Some("cluster_unreachable")),
+    (Fault::Way(Way::Silent), Some("cluster_unreachable")),
+    (Fault::Way(Way::Refused(429)), Some("cluster_busy")),
+    (Fault::Way(Way::Refused(403)), Some("not_permitted")),
+    (Fault::Way(Way::DoneBut504), None),
+];
+const FOR_ALL: [Befalls; 2] =
+    [(Fault::Killed, Some("cluster_unreachable")), (Fault::Paused, Some("cluster_unreachable"))];
+
+struct Site {
+    realm: Realm,
+    cable: Cable,
+    usher: Usher,
+    /// Whose workspace is in use all the time.
+    alice: Person,
+    /// Who starts and stops theirs.
+    bob: Person,
+    /// Whose workspace others scale by hand.
+    carol: Person,
+}
+
+impl Site {
+    async fn new(cluster: &Cluster) -> Self {
+        let realm = Realm::new(cluster).await;
+        let cable = Cable::lay(cluster).await;
+        let setup = realm.setups_over(std::slice::from_ref(&cable), "").await.remove(0);
+        let usher = setup.start().await;
+        let [alice, bob, carol] = ["alice", "bob", "carol"];
+        let alice = at_work(&usher, alice).await;
+        let (bob, carol) = (at_work(&usher, bob).await, at_work(&usher, carol).await);
+        Self { realm, cable, usher, alice, bob, carol }
+    }
+
+    fn cluster(&self) -> &Cluster {
+        self.realm.cluster()
+    }
+
+    fn begin(&self, fault: Fault) {
+        match fault {
+            Fault::Way(way) => self.cable.is(way),
+            Fault::Killed => self.cluster().kill(Part::ApiServer),
+            Fault::Paused => self.cluster().pause(Part::ApiServer),
+        }
+    }
+
+    async fn end(&self, fault: Fault) {
+        match fault {
+            Fault::Way(_) => self.cable.heals(),
+            Fault::Killed => self.cluster().start_again(Part::ApiServer),
+            Fault::Paused => self.cluster().resume(Part::ApiServer),
+        }
+        self.cluster().api_is_ready().await;
+    }
+
+    /// One fault for so long.
+    async fn survives(&self, (fault, code): Befalls, time: Duration) {
+        assert!(self.bob.press("stop").await.status.is_success());
+        await_phase(&self.bob, "stopped").await;
+        let mut socket = self.alice.socket("/ws").await.expect("alice's workspace runs");
+        self.begin(fault);
+        let began = Instant::now();
+        self.starts_or_says_why(code).await;
+        let mut asked = 0;
+        while began.elapsed() < time {
+            socket.echoes("still here").await;
+            let note = self.alice.fetch(Method::PUT, "/note").body("written meanwhile").send().await;
+            assert!(note.status.is_success(), "{fault:?}, after {:?}: {}", began.elapsed(), note.text());
+            asked += 1;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        self.end(fault).await;
+        let late = self.true_again().await;
+        // Whatever became of bob's wish meanwhile, now it is fulfilled.
+        wait_for("bob's workspace", STARTED, async || {
+            self.bob.press("start").await;
+            (self.bob.status().await["phase"] == "ready").then_some(())
+        })
+        .await;
+        socket.echoes("still here").await;
+        println!(
+            "{fault:?} for {time:?}: {asked} requests and messages passed, the table was true after {late:?}"
+        );
+    }
+
+    async fn starts_or_says_why(&self, code: Option<&str>) {
+        let pressed = Instant::now();
+        assert!(self.bob.press("start").await.status.is_success());
+        let Some(code) = code else { return drop(await_phase(&self.bob, "ready").await) };
+        let (said, status) = wait_for("the cause on bob's page", STARTED, async || {
+            let status = self.bob.status().await;
+            status["cause"]["code"].is_string().then(|| (pressed.elapsed(), status))
+        })
+        .await;
+        assert_eq!(status["cause"]["code"], code, "{status}");
+        assert!(said < TOLD, "it was said after {said:?}: {status}");
+    }
+
+    /// How long the table takes to show what is done by hand now.
+    async fn true_again(&self) -> Duration {
+        let namespace = ["--namespace", &self.realm.workspaces];
+        let back = Instant::now();
+        let scale = async |replicas: &str| {
+            let scale = ["scale", "statefulset/carol", "--replicas", replicas];
+            self.cluster().kubectl(&[&scale, &namespace[..]].concat()).await;
+        };
+        scale("0").await;
+        let late = wait_for("the table to show what kubectl did", STARTED, async || {
+            let phase = self.carol.status().await["phase"].clone();
+            (phase == "stopping" || phase == "stopped").then(|| back.elapsed())
+        })
+        .await;
+        assert!(late < TRUE_AGAIN, "the table was true {late:?} after the API's return");
+        await_phase(&self.carol, "stopped").await;
+        scale("1").await;
+        await_phase(&self.carol, "ready").await;
+        late
+    }
+
+    /// All of these, each for so long; memory stays as it is.
+    async fn survive(&self, faults: &[Befalls], time: Duration) {
+        let before = self.usher.memory("Anonymous");
+        for fault in faults {
+            self.survives(*fault, time).await;
+        }
+        let after = self.usher.memory("Anonymous");
+        println!("memory: {before} KiB before, {after} KiB after");
+        assert!(after < before + GROWN, "{before} KiB became {after} KiB");
+    }
+}
+
+async fn await_phase(person: &Person, phase: &str) -> serde_json::Value {
+    wait_for(&format!("{} to be {phase}", person.name), STARTED, async || {
+        let status = person.status().await;
+        (status["phase"] == phase).then_some(status)
+    })
+    .await
+}
+
+async fn at_work(usher: &Usher, name: &str) -> Person {
+    let person = Person::logged_in(usher, name).await;
+    await_phase(&person, "ready").await;
+    person
+}
+
+/// A sample: two faults for some seconds each.
+#[tokio::test]
+async fn whatever_the_api_server_answers_what_runs_serves_on() {
+    let site = Site::new(&Cluster::shared()).await;
+    let mut faults = BY_CABLE;
+    chance().shuffle(&mut faults);
+    site.survive(&faults[..2], Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+#[ignore = "takes more than twenty minutes; `make soak` runs it"]
+async fn for_twenty_minutes_whatever_befalls_the_api_server_what_runs_serves_on() {
+    let site = Site::new(&Cluster::alone()).await;
+    let all = [&BY_CABLE[..], &FOR_ALL].concat();
+    let time = Duration::from_secs(20 * 60) / u32::try_from(all.len()).expect("there are a few");
+    site.survive(&all, time).await;
+}
