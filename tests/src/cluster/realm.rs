@@ -74,7 +74,7 @@ impl Realm {
 
     async fn setup_in(&self, roles: &[(&str, Value)], more: &str, rest: &str) -> Setup {
         let account = self.account("usher", roles).await;
-        self.setup_as(&account, rest)
+        self.setup_as(&account, more, rest)
     }
 
     /// As [`Realm::setup`], of one for each cable: it reaches the API server by that way alone.
@@ -87,12 +87,12 @@ impl Realm {
             let file = self.folder.path().join(format!("usher-{number}.kubeconfig"));
             let text = format!("{}{}\"{}", &text[..start], cable.server(), &text[end..]);
             std::fs::write(&file, text).expect("the folder is ours");
-            self.setup_as(&file, rest)
+            self.setup_as(&file, "", rest)
         };
         cables.iter().enumerate().map(setup).collect()
     }
 
-    fn setup_as(&self, account: &Path, rest: &str) -> Setup {
+    fn setup_as(&self, account: &Path, more: &str, rest: &str) -> Setup {
         let demo = if rest.contains("[templates.demo]") { String::new() } else { self.demo("") };
         let Self { records, workspaces, .. } = self;
         let kubernetes = format!(
