@@ -165,6 +165,7 @@ const KEYS: &[KeyDoc] = &[
     of_process("workspaces.log_size", "size", Value("\"1MiB\""), "how much of a workspace's output is kept"),
 
     of_pods("kubernetes.namespace", NAME, Required, "the namespace of the workspaces"),
+    of_pods("kubernetes.more_namespaces", "list of names", Value("[]"), "where else templates may have their workspaces"),
     of_pods("kubernetes.records_namespace", NAME, Otherwise("the one of usher's own pod"), "the namespace of users, sessions and keys; never the workspaces', where whoever starts a pod reads every Secret"),
     of_pods("kubernetes.kubeconfig", PATH, Otherwise("from within the cluster"), "the file that says how the cluster is reached"),
     of_pods("kubernetes.context", STRING, Otherwise("the current one"), "which context of the kubeconfig"),
@@ -183,6 +184,7 @@ const KEYS: &[KeyDoc] = &[
 
     of_process("templates.NAME.command", "list of strings", Required, "program and arguments; {socket} {port} {host} {home} {label} {name} {usher} are replaced"),
     of_process("templates.NAME.connect", "\"socket\" or \"port\"", Required, "how the workspace is reached: a Unix socket {socket}, or a TCP port {port} on 127.0.0.1"),
+    of_pods("templates.NAME.namespace", TEXT, Otherwise("kubernetes.namespace"), "where its workspaces are made: kubernetes.namespace or one of more_namespaces; one that exists stays where it is"),
     of_pods("templates.NAME.image", TEXT, Required, "the container image"),
     of_pods("templates.NAME.image_pull_policy", "\"Always\", \"IfNotPresent\" or \"Never\"", Otherwise("as Kubernetes decides"), "when the image is pulled"),
     of_pods("templates.NAME.command", "list of strings", Otherwise("the image's own"), "program and arguments; {port} {host} {home} {label} {name} are replaced"),

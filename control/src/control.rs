@@ -94,7 +94,10 @@ impl Control {
             // Before the driver is asked what there is, so that no mark is missed that does not wait for this Usher.
             use_kept.register(&loaded).await?;
         }
-        let state = State::new(Settings::of(&config.borrow()), loaded.workspaces, shared.is_some());
+        let mut state = State::new(Settings::of(&config.borrow()), loaded.workspaces, shared.is_some());
+        if let (Some(peers), Some(shared)) = (&mut state.peers, &shared) {
+            peers.apart = !shared.one_order;
+        }
         let sources = Sources {
             events: driver.observe(),
             requests,

@@ -57,6 +57,9 @@ pub struct Shared {
     pub name: String,
     /// How often it writes that record.
     pub use_every: Duration,
+    /// Whether marks are told in the growing order of their numbers over all workspaces: then the number of the newest
+    /// says which were seen. Else each is told for itself.
+    pub one_order: bool,
     /// Whether this Usher is the one that stops what is idle. Two may believe so for a while: that costs work and
     /// nothing else.
     pub leads: watch::Receiver<bool>,

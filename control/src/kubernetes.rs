@@ -8,6 +8,9 @@
 //! store that counts all writes, and a watch tells them in order: who has seen one has seen every mark before it, and
 //! a write that carries it is refused as soon as anything else was written, the mark taken back above all. Should the
 //! object be written while it is marked, the mark counts as a newer one, for all who see it alike.
+//!
+//! Workspaces may be in several namespaces: each is heard of and acted in as if it were the only one (`spaces`), and the
+//! marks of all together have no order.
 
 mod board;
 mod client;
@@ -29,6 +32,7 @@ mod pods;
 mod profile;
 mod reading;
 mod rights;
+mod spaces;
 #[cfg(test)]
 pub(crate) mod testing;
 mod warm;
@@ -41,11 +45,14 @@ pub use rights::{RightsError, check};
 pub use warm::WarmMetrics;
 pub use watch::{Seen, Selection, watch};
 
+use crate::Records;
 use config::{Config, Kubernetes};
 use existing::Existing;
 use fold::Fold;
+use futures_util::future::join_all;
 use listen::Watches;
 use ring::rand::{SecureRandom, SystemRandom};
+use spaces::Places;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::sync::watch::{Receiver, Sender};
@@ -55,12 +62,14 @@ use tokio_util::sync::CancellationToken;
 /// The name of the lease of the Usher that stops what is idle.
 const REAPER: &str = "usher-reaper";
 /// What the driver is told.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct KubernetesSettings {
     /// `[kubernetes]`.
     pub kubernetes: Kubernetes,
     /// The namespace of Usher's records, where its lease is.
     pub records_namespace: String,
+    /// Where it is written down in which namespace a workspace is.
+    pub records: Arc<dyn Records>,
     /// The name of this Usher: see [`replica_name`].
     pub replica: String,
     /// Its templates say which warm workspaces are kept; its routes, as they are now, which objects of others are woken.
@@ -71,6 +80,14 @@ pub struct KubernetesSettings {
 
 /// Runs workspaces as pods of a cluster. Dropping it leaves them running.
 pub struct KubernetesDriver {
+    /// By namespace; the first is that of workspaces whose template names no other.
+    spaces: Vec<Space>,
+    places: Places,
+}
+
+/// One namespace of workspaces.
+#[derive(Clone)]
+struct Space {
     inner: Arc<Inner>,
 }
 
@@ -106,35 +123,50 @@ impl KubernetesDriver {
         settings: KubernetesSettings,
         shutdown: CancellationToken,
     ) -> (Arc<Self>, JoinHandle<()>) {
-        let KubernetesSettings { kubernetes, records_namespace, replica, config, warm } = settings;
-        let namespace = records_namespace;
-        let lease = LeaseSettings { namespace, name: REAPER.to_owned(), replica: replica.clone() };
+        let KubernetesSettings { kubernetes, records_namespace, records, replica, config, warm } = settings;
+        let lease =
+            LeaseSettings { namespace: records_namespace, name: REAPER.to_owned(), replica: replica.clone() };
         let (lease, leads) = Lease::new(client, lease);
-        let watches = Watches::new(client, &kubernetes.namespace);
         let broken = CancellationToken::new();
-        let inner = Arc::new(Inner {
-            client: client.clone(),
-            fold: Mutex::new(Fold::new(kubernetes.clone())),
-            existing: Existing::new(&config.borrow()),
-            kubernetes,
-            replica,
-            woken: Notify::new(),
-            told: Sender::new(0),
-            leads,
-            warm,
-            broken: broken.clone(),
+        let first = Existing::new(&config.borrow());
+        let others = std::iter::repeat_with(Existing::default);
+        let spaces = kubernetes.namespaces().zip(std::iter::once(first).chain(others));
+        let spaces = spaces.map(|(namespace, existing)| {
+            let kubernetes = Kubernetes { namespace: namespace.to_owned(), ..kubernetes.clone() };
+            let inner = Inner {
+                client: client.clone(),
+                fold: Mutex::new(Fold::new(kubernetes.clone())),
+                existing,
+                kubernetes,
+                replica: replica.clone(),
+                woken: Notify::new(),
+                told: Sender::new(0),
+                leads: leads.clone(),
+                warm: warm.clone(),
+                broken: broken.clone(),
+            };
+            Space { inner: Arc::new(inner) }
         });
-        let (listening, breaks) = (inner.clone(), broken.drop_guard());
-        let keeper = Self { inner: inner.clone() };
+        let spaces: Vec<Space> = spaces.collect();
+        let (heard, breaks) = (spaces.clone(), broken.drop_guard());
         let running = tokio::spawn(async move {
             let _breaks = breaks;
-            let existing = listening.clone();
-            let listen = shutdown.run_until_cancelled(listen::listen(listening, watches));
-            let listen_aside = shutdown.run_until_cancelled(existing::listen(&existing));
-            let keep = shutdown.run_until_cancelled(warm::keep(keeper, config));
-            tokio::join!(lease.run(shutdown.clone()), listen, listen_aside, keep);
+            let of_all = join_all(heard.into_iter().map(|space| space.run(config.clone(), &shutdown)));
+            tokio::join!(lease.run(shutdown.clone()), of_all);
         });
-        (Arc::new(Self { inner }), running)
+        (Arc::new(Self { spaces, places: Places::new(records) }), running)
+    }
+}
+
+impl Space {
+    /// Hears of all that is in it and keeps its warm workspaces, until the shutdown.
+    async fn run(self, config: Receiver<Arc<Config>>, shutdown: &CancellationToken) {
+        let inner = self.inner.clone();
+        let watches = Watches::new(&inner.client, &inner.kubernetes.namespace);
+        let listen = shutdown.run_until_cancelled(listen::listen(inner.clone(), watches));
+        let listen_aside = shutdown.run_until_cancelled(existing::listen(&inner));
+        let keep = shutdown.run_until_cancelled(warm::keep(self, config));
+        tokio::join!(listen, listen_aside, keep);
     }
 }
 

@@ -4,8 +4,9 @@
 //! mark that it has seen. A marked workspace is stopped only when all have written since they saw the mark: whoever
 //! knows of a newer use takes the mark back before.
 //!
-//! The marks of users' workspaces are told in one order, so one number says which of them were seen. What routes lead to
-//! is watched apart, object by object: of each the newest mark is told.
+//! Where the marks of users' workspaces are told in one order, one number says which of them were seen. Where they are
+//! told in several, and of what routes lead to, which is watched object by object, each mark is told for itself, as long
+//! as it stands.
 
 use crate::usage::Kept;
 use config::WorkspaceId;
@@ -27,36 +28,30 @@ const DEAF: Duration = Duration::from_secs(90);
 /// Which marks an Usher has seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SeenMarks {
-    /// The number of the newest one of a user's workspace: all before it were seen.
+    /// The number of the newest one of a user's workspace: all before it were seen, where they have one order.
     #[serde(default, rename = "seen")]
     newest: u64,
-    /// The number of the newest one of what each route leads to, by the route's id.
+    /// The number of the newest one of each workspace whose marks are told for themselves, by its id.
     #[serde(default, rename = "seen_of_routes", skip_serializing_if = "BTreeMap::is_empty")]
-    of_routes: BTreeMap<String, u64>,
+    by_id: BTreeMap<String, u64>,
 }
 
 impl SeenMarks {
-    /// One was seen.
-    pub(crate) fn note(&mut self, id: &WorkspaceId, mark: u64) {
-        let newest = match id {
-            WorkspaceId::Own { .. } => &mut self.newest,
-            WorkspaceId::Route(_) => self.of_routes.entry(id.to_string()).or_default(),
-        };
+    /// One was seen; `in_order` = so were all before it.
+    fn note(&mut self, id: &WorkspaceId, mark: u64, in_order: bool) {
+        let newest = if in_order { &mut self.newest } else { self.by_id.entry(id.to_string()).or_default() };
         *newest = (*newest).max(mark);
     }
 
-    fn has(&self, id: &WorkspaceId, mark: u64) -> bool {
-        let newest = match id {
-            WorkspaceId::Own { .. } => Some(&self.newest),
-            WorkspaceId::Route(_) => self.of_routes.get(&id.to_string()),
-        };
+    fn has(&self, id: &WorkspaceId, mark: u64, in_order: bool) -> bool {
+        let newest = if in_order { Some(&self.newest) } else { self.by_id.get(&id.to_string()) };
         newest.is_some_and(|newest| *newest >= mark)
     }
 
     fn merge(&mut self, other: Self) {
         self.newest = self.newest.max(other.newest);
-        for (id, mark) in other.of_routes {
-            let newest = self.of_routes.entry(id).or_default();
+        for (id, mark) in other.by_id {
+            let newest = self.by_id.entry(id).or_default();
             *newest = (*newest).max(mark);
         }
     }
@@ -82,6 +77,8 @@ pub(crate) struct Heard {
 /// What is known of the others.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
+    /// Whether the marks of users' workspaces have no order, and each is told for itself.
+    pub(crate) apart: bool,
     /// Whether this Usher is the one that stops what is idle.
     pub(crate) leads: bool,
     /// What was taken in.
@@ -128,6 +125,24 @@ pub(crate) struct Told {
 }
 
 impl Peers {
+    /// Whether this one's marks are told in order with all others.
+    fn in_order(&self, id: &WorkspaceId) -> bool {
+        !self.apart && id.route().is_none()
+    }
+
+    /// How a workspace is marked, as it was told now. What is told for itself is forgotten with its mark: whoever still
+    /// sees that waits until they see its end.
+    pub(crate) fn note(&mut self, id: &WorkspaceId, mark: Option<u64>) {
+        let in_order = self.in_order(id);
+        match mark {
+            Some(mark) => self.heard.seen.note(id, mark, in_order),
+            None if !in_order && !self.heard.seen.by_id.is_empty() => {
+                self.heard.seen.by_id.remove(&id.to_string());
+            }
+            None => {}
+        }
+    }
+
     /// Whether this Usher may stop what is unused: one that is cut off does not know what the others do.
     pub(crate) fn leads(&self) -> bool {
         self.leads && !self.cut_off
@@ -208,7 +223,9 @@ impl Peers {
     /// itself, or one that began to serve a moment ago might not have been heard of yet.
     pub(crate) fn have_seen(&self, id: &WorkspaceId, mark: u64, now: Instant) -> bool {
         let lives = |peer: &&Peer| now.saturating_duration_since(peer.heard) < GONE;
-        self.echo.has(id, mark) && self.others.values().filter(lives).all(|peer| peer.seen.has(id, mark))
+        let in_order = self.in_order(id);
+        self.echo.has(id, mark, in_order)
+            && self.others.values().filter(lives).all(|peer| peer.seen.has(id, mark, in_order))
     }
 }
 
@@ -248,7 +265,7 @@ mod tests {
         let id = |text| WorkspaceId::parse(text).unwrap();
         let (alice, docs, wiki) = (id("alice"), id("route:docs"), id("route:wiki"));
         let mut own = SeenMarks::from(100);
-        own.note(&docs, 50);
+        own.note(&docs, 50, false);
         let mut peers = Peers::default();
         peers.echo(own.clone());
         peers.heard("b", 100, now);
@@ -259,5 +276,23 @@ mod tests {
         peers.heard("b", serde_json::from_value::<SeenMarks>(json).unwrap(), now);
         assert!(peers.have_seen(&docs, 50, now) && !peers.have_seen(&docs, 51, now));
         assert!(!peers.have_seen(&wiki, 1, now) && !peers.have_seen(&alice, 101, now));
+    }
+
+    #[test]
+    fn where_marks_have_several_orders_no_newer_one_tells_of_an_older_and_none_is_kept_that_is_gone() {
+        let now = Instant::now();
+        let id = |text| WorkspaceId::parse(text).unwrap();
+        let (alice, bob) = (id("alice"), id("bob"));
+        let mut peers = Peers { apart: true, ..Peers::default() };
+        peers.note(&alice, Some(100));
+        peers.echo(peers.heard.seen.clone());
+        peers.heard("b", SeenMarks::from(1000), now);
+        assert!(!peers.have_seen(&alice, 100, now), "b tells of an order that there is not");
+        peers.heard("b", peers.heard.seen.clone(), now);
+        assert!(peers.have_seen(&alice, 100, now) && !peers.have_seen(&bob, 50, now));
+        peers.note(&bob, Some(50));
+        peers.note(&alice, None);
+        let json = serde_json::to_value(&peers.heard.seen).unwrap();
+        assert_eq!(json, serde_json::json!({ "seen": 0, "seen_of_routes": { "bob": 50 } }));
     }
 }

@@ -22,13 +22,15 @@ pub enum Kind {
     Use,
     /// The key ring.
     Key,
+    /// In which namespace a workspace is, named by its id: its creation is the choice. Only where there are several.
+    Place,
     /// Until when the times of scheduled starts were carried out: one for all.
     Prestart,
 }
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::User,
         Self::Label,
         Self::Session,
@@ -36,6 +38,7 @@ impl Kind {
         Self::Workspace,
         Self::Use,
         Self::Key,
+        Self::Place,
         Self::Prestart,
     ];
 
@@ -49,6 +52,7 @@ impl Kind {
             Self::Workspace => "workspace",
             Self::Use => "use",
             Self::Key => "key",
+            Self::Place => "place",
             Self::Prestart => "prestart",
         }
     }

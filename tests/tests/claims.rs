@@ -2,7 +2,9 @@
 
 use config::{Config, WorkspaceId};
 use control::kubernetes::{Client, ClientMetrics, ClientSettings, WarmMetrics};
-use control::{Action, Driver, Grant, Identity, KubernetesDriver, KubernetesSettings, StartSpec};
+use control::{
+    Action, Driver, Grant, Identity, KubernetesDriver, KubernetesSettings, SecretRecords, StartSpec,
+};
 use futures_util::future::join_all;
 use prometheus::Registry;
 use serde_json::Value;
@@ -50,6 +52,7 @@ async fn replica(realm: &Realm, name: &str, ready: usize) -> Replica {
     let settings = KubernetesSettings {
         kubernetes,
         records_namespace: realm.records.clone(),
+        records: Arc::new(SecretRecords::new(&client, &realm.records)),
         replica: name.to_owned(),
         config: followed,
         warm: WarmMetrics::new(&registry).expect("and of nobody else"),

@@ -5,6 +5,7 @@ use crate::model::{Kubeconfig, Kubernetes};
 use crate::network::Network;
 use crate::reader::{Table, value};
 use crate::values::Kind;
+use std::collections::BTreeSet;
 
 /// Where a pod never is: the machine itself and its links, with the cloud's metadata.
 const NEVER: [&str; 4] = ["127.0.0.0/8", "169.254.0.0/16", "::1/128", "fe80::/10"];
@@ -12,6 +13,8 @@ const NEVER: [&str; 4] = ["127.0.0.0/8", "169.254.0.0/16", "::1/128", "fe80::/10
 /// Reads `[kubernetes]`.
 pub(super) fn kubernetes(table: &mut Table<'_>) -> Option<Kubernetes> {
     let namespace = table.value("namespace", |value| value::of_kind(value, Kind::Namespace));
+    let more_namespaces =
+        table.value("more_namespaces", value::list(|value| value::of_kind(value, Kind::Namespace)));
     let records_namespace = table.maybe("records_namespace", |value| value::of_kind(value, Kind::Namespace));
     let file = table.maybe("kubeconfig", value::path);
     let context = table.maybe("context", value::string);
@@ -21,18 +24,30 @@ pub(super) fn kubernetes(table: &mut Table<'_>) -> Option<Kubernetes> {
     let is_outside = file.is_some() || context.is_some();
     let kubernetes = Kubernetes {
         namespace: namespace?,
+        more_namespaces: more_namespaces?,
         records_namespace: records_namespace?,
         cluster: is_outside.then_some(Kubeconfig { file, context }),
         pod_networks: pod_networks?,
         use_every: use_every?,
     };
-    records_are_apart(table, &kubernetes).then_some(kubernetes)
+    let apart = records_are_apart(table, &kubernetes);
+    let once = are_named_once(table, &kubernetes);
+    (apart && once).then_some(kubernetes)
+}
+
+fn are_named_once(table: &Table<'_>, kubernetes: &Kubernetes) -> bool {
+    let mut seen = BTreeSet::new();
+    let twice = kubernetes.namespaces().find(|namespace| !seen.insert(*namespace));
+    if let Some(twice) = twice {
+        table.fault("more_namespaces", format!("`{twice}` is named twice"), "each namespace once");
+    }
+    twice.is_none()
 }
 
 /// Whoever may start a pod in a namespace can read every Secret of it.
 fn records_are_apart(table: &Table<'_>, kubernetes: &Kubernetes) -> bool {
     match &kubernetes.records_namespace {
-        Some(records) if *records == kubernetes.namespace => {
+        Some(records) if kubernetes.namespaces().any(|namespace| namespace == records) => {
             let problem = "is the workspaces' namespace, in which whoever starts a pod can read every Secret";
             table.fault("records_namespace", problem, "another namespace");
             false

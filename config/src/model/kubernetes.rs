@@ -12,10 +12,12 @@ use std::time::Duration;
 /// `[kubernetes]`.
 #[derive(Debug, Clone)]
 pub struct Kubernetes {
-    /// `namespace`: where the workspaces are.
+    /// `namespace`: where the workspaces are, those whose template names no other.
     pub namespace: String,
+    /// `more_namespaces`: where else workspaces may be.
+    pub more_namespaces: Vec<String>,
     /// `records_namespace`: where users, sessions and keys are; none = the namespace of usher's own pod.
-    /// Never [`Kubernetes::namespace`].
+    /// None of [`Kubernetes::namespaces`].
     pub records_namespace: Option<String>,
     /// `kubeconfig` and `context`: how the cluster is reached; none = from within it.
     pub cluster: Option<Kubeconfig>,
@@ -35,6 +37,11 @@ pub struct Kubeconfig {
 }
 
 impl Kubernetes {
+    /// All that workspaces may be in, `namespace` first.
+    pub fn namespaces(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.namespace).chain(&self.more_namespaces).map(String::as_str)
+    }
+
     /// Whether an address may be a pod's: within [`Kubernetes::pod_networks`], and never loopback or link-local,
     /// where the node and the cloud's metadata are.
     pub fn may_dial(&self, address: IpAddr) -> bool {
@@ -54,6 +61,8 @@ impl Kubernetes {
 /// How a template's workspaces run as pods.
 #[derive(Debug)]
 pub struct PodTemplate {
+    /// `namespace`: one of [`Kubernetes::namespaces`]; none = the first.
+    pub namespace: Option<Text>,
     /// `image`.
     pub image: Text,
     /// `image_pull_policy`; none = as Kubernetes decides.
@@ -243,7 +252,7 @@ impl PodTemplate {
         });
         let amounts = both.values().chain(requests.values()).chain(limits.values());
         let size = self.volume.iter().map(|volume| &volume.size);
-        let named = std::iter::once(&self.image).chain(&self.service_account);
+        let named = std::iter::once(&self.image).chain(&self.service_account).chain(&self.namespace);
         named.chain(variables).chain(amounts).chain(size).chain(self.node_selector.values())
     }
 }

@@ -7,7 +7,7 @@ pub(super) use remove::force;
 use super::fold::Known;
 use super::plan::{self, Plan, Wanted};
 use super::reading::answer::{self, Call};
-use super::{CallError, KubernetesDriver, existing, names, notes};
+use super::{CallError, Space, existing, names, notes};
 use crate::{Action, Cause, CauseCode, Driver, Event, Generation, Identity, Shared, StartSpec, Stop, clock};
 use config::WorkspaceId;
 use futures_util::stream::BoxStream;
@@ -27,7 +27,7 @@ pub(super) const PLANS: usize = 3;
 const AHEAD: Duration = Duration::from_millis(300);
 
 #[async_trait::async_trait]
-impl Driver for KubernetesDriver {
+impl Driver for Space {
     fn observe(&self) -> BoxStream<'static, Event> {
         self.inner.fold().observe(self.inner.broken.clone())
     }
@@ -79,12 +79,13 @@ impl Driver for KubernetesDriver {
         Some(Shared {
             name: inner.replica.clone(),
             use_every: inner.kubernetes.use_every,
+            one_order: true,
             leads: inner.leads.clone(),
         })
     }
 }
 
-impl KubernetesDriver {
+impl Space {
     pub(super) fn namespace(&self) -> &str {
         &self.inner.kubernetes.namespace
     }

@@ -8,7 +8,7 @@ use super::overlay::{PATCH, merge_key};
 use super::pods::{finished, of_template};
 use super::profile::{Part, containers, sources, violations};
 use crate::{Identity, StartSpec};
-use config::{Config, KeyFinding, KeyPath, PodTemplate, Runs, Template, WorkspaceId};
+use config::{Config, KeyFinding, KeyPath, PodTemplate, Runs, Template, Text, WorkspaceId};
 use k8s_openapi::api::core::v1::{Container, PodSpec, Toleration};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -21,7 +21,25 @@ use std::sync::Arc;
 /// A template that fits is tried with values of a user who does not exist: the finished pod must keep the restricted
 /// Pod Security Standard, unless the template says `allow_privileged = true`.
 pub fn judge(config: &Config) -> Vec<KeyFinding> {
-    config.templates.values().flat_map(judge_template).collect()
+    let namespaces = config.templates.values().filter_map(|template| judge_namespace(config, template));
+    namespaces.chain(config.templates.values().flat_map(judge_template)).collect()
+}
+
+/// A namespace that is written down has to be one that Usher listens to; one that is made for each user is looked at when
+/// it is known.
+fn judge_namespace(config: &Config, template: &Template) -> Option<KeyFinding> {
+    let (Runs::Kubernetes(pods), config::Driver::Kubernetes(kubernetes)) = (&template.runs, &config.driver)
+    else {
+        return None;
+    };
+    let Some(Text::Plain(named)) = &pods.namespace else { return None };
+    let listed = kubernetes.namespaces().any(|namespace| namespace == named);
+    (!listed).then(|| KeyFinding {
+        key: KeyPath::default().key("templates").key(template.name.as_str()).key("namespace"),
+        problem: format!("`{named}` is neither kubernetes.namespace nor one of kubernetes.more_namespaces"),
+        accepted: kubernetes.namespaces().collect::<Vec<_>>().join(", "),
+        of_name: false,
+    })
 }
 
 fn judge_template(template: &Arc<Template>) -> Vec<KeyFinding> {

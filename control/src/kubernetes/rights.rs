@@ -128,20 +128,20 @@ fn of_route(object: &ExistingObject) -> [Right<'_>; 3] {
     ]
 }
 
-/// Looks whether both namespaces are there and what may be done in them, and with what the routes lead to; says in the
+/// Looks whether the namespaces are there and what may be done in them, and with what the routes lead to; says in the
 /// log what will not work.
 ///
 /// # Errors
 /// What lacks without which Usher can do nothing.
 pub async fn check(
     client: &Client,
-    workspaces: &str,
+    workspaces: impl IntoIterator<Item = &str>,
     records: &str,
     routes: impl IntoIterator<Item = &ExistingObject>,
 ) -> Result<(), RightsError> {
-    for (namespace, key, rights) in
-        [(workspaces, "namespace", WORKSPACES), (records, "records_namespace", RECORDS)]
-    {
+    let keys = std::iter::once("namespace").chain(std::iter::repeat("more_namespaces"));
+    let workspaces = workspaces.into_iter().zip(keys).map(|(namespace, key)| (namespace, key, WORKSPACES));
+    for (namespace, key, rights) in workspaces.chain([(records, "records_namespace", RECORDS)]) {
         is_there(client, namespace, key).await?;
         let needed = lacking(client, namespace, rights).await?;
         let missing: Vec<String> =
@@ -176,7 +176,7 @@ async fn lacking<'a>(
 /// made without being made, which is refused with 404 where there is no namespace.
 async fn is_there(client: &Client, namespace: &str, key: &'static str) -> Result<(), RightsError> {
     let metadata = ObjectMeta { name: Some("usher-looks".to_owned()), ..ObjectMeta::default() };
-    let answered = if key == "namespace" {
+    let answered = if key != "records_namespace" {
         client.try_out(namespace, &StatefulSet { metadata, ..StatefulSet::default() }).await
     } else {
         client.try_out(namespace, &Secret { metadata, ..Secret::default() }).await
@@ -293,7 +293,7 @@ mod tests {
                 Reply::refusal(422, "Invalid")
             }
         });
-        check(&server.in_memory(), "ws", "usher", []).await
+        check(&server.in_memory(), ["ws"], "usher", []).await
     }
 
     #[tokio::test]
@@ -309,7 +309,7 @@ mod tests {
     #[tokio::test]
     async fn a_namespace_that_is_not_there_is_named_with_its_key() {
         let server = Server::new(|_| Reply::refusal(404, "NotFound"));
-        let error = check(&server.in_memory(), "ws", "usher", []).await.unwrap_err().to_string();
+        let error = check(&server.in_memory(), ["ws"], "usher", []).await.unwrap_err().to_string();
         assert_eq!(
             error,
             "there is no namespace ws in the cluster: make it, or correct `kubernetes.namespace`"

@@ -120,9 +120,7 @@ impl State {
 
     pub(super) fn note_mark(&mut self, id: &WorkspaceId, mark: Option<Mark>, now: Instant) {
         let Some(peers) = &mut self.peers else { return };
-        if let Some(mark) = mark {
-            peers.heard.seen.note(id, mark.number);
-        }
+        peers.note(id, mark.map(|mark| mark.number));
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
         let before = workspace.marked;
         if before.map(|marked| marked.mark) == mark {

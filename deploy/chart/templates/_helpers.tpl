@@ -141,6 +141,9 @@ address = "{{ ternary (printf "[%s]" .Values.adminIp) .Values.adminIp (contains 
 
 [kubernetes]
 namespace = {{ first .Values.workspaces.namespaces | quote }}
+{{- with rest .Values.workspaces.namespaces }}
+more_namespaces = {{ toJson . }}
+{{- end }}
 {{- with .Values.workspaces.podNetworks }}
 pod_networks = {{ toJson . }}
 {{- end }}

@@ -63,7 +63,7 @@ impl Ground {
             _ => None,
         });
         // Nobody waits for a page yet: a server that is slow is no reason not to begin.
-        check(&client.patient(), &kubernetes.namespace, &records_namespace, routes).await?;
+        check(&client.patient(), kubernetes.namespaces(), &records_namespace, routes).await?;
         let records = Arc::new(SecretRecords::new(&client, &records_namespace));
         let warm = WarmMetrics::new(registry)?;
         Ok(Self::Cluster { client, kubernetes, records_namespace, records, warm })
@@ -92,9 +92,10 @@ impl Ground {
                 let driver = Arc::new(ProcessDriver::open(settings, records).await?);
                 Ok((driver, tokio::spawn(std::future::ready(()))))
             }
-            Self::Cluster { client, kubernetes, records_namespace, records: _, warm } => {
+            Self::Cluster { client, kubernetes, records_namespace, records, warm } => {
                 let replica = replica_name();
-                let settings = KubernetesSettings { kubernetes, records_namespace, replica, config, warm };
+                let settings =
+                    KubernetesSettings { kubernetes, records_namespace, records, replica, config, warm };
                 let (driver, driving) = KubernetesDriver::begin(&client, settings, shutdown);
                 Ok((driver, driving))
             }

@@ -61,8 +61,20 @@ impl Realm {
 
     /// As [`Realm::setup`], with other rights.
     pub async fn setup_with(&self, roles: &[(&str, Value)], rest: &str) -> Setup {
+        self.setup_in(roles, "", rest).await
+    }
+
+    /// As [`Realm::setup`], where workspaces may be in this namespace as well, with the same rights.
+    pub async fn setup_among(&self, more: &str, rest: &str) -> Setup {
+        let mut roles = self.roles();
+        let rules = roles[0].1.clone();
+        roles.push((more, rules));
+        self.setup_in(&roles, &format!("more_namespaces = [\"{more}\"]\n"), rest).await
+    }
+
+    async fn setup_in(&self, roles: &[(&str, Value)], more: &str, rest: &str) -> Setup {
         let account = self.account("usher", roles).await;
-        self.setup_as(&account, rest)
+        self.setup_as(&account, more, rest)
     }
 
     /// As [`Realm::setup`], of one for each cable: it reaches the API server by that way alone.
@@ -75,16 +87,16 @@ impl Realm {
             let file = self.folder.path().join(format!("usher-{number}.kubeconfig"));
             let text = format!("{}{}\"{}", &text[..start], cable.server(), &text[end..]);
             std::fs::write(&file, text).expect("the folder is ours");
-            self.setup_as(&file, rest)
+            self.setup_as(&file, "", rest)
         };
         cables.iter().enumerate().map(setup).collect()
     }
 
-    fn setup_as(&self, account: &Path, rest: &str) -> Setup {
+    fn setup_as(&self, account: &Path, more: &str, rest: &str) -> Setup {
         let demo = if rest.contains("[templates.demo]") { String::new() } else { self.demo("") };
         let Self { records, workspaces, .. } = self;
         let kubernetes = format!(
-            "[kubernetes]\nnamespace = \"{workspaces}\"\nrecords_namespace = \"{records}\"\nkubeconfig = \"{}\"\nuse_every = \"1s\"\n",
+            "[kubernetes]\nnamespace = \"{workspaces}\"\nrecords_namespace = \"{records}\"\nkubeconfig = \"{}\"\nuse_every = \"1s\"\n{more}",
             account.display()
         );
         Setup::new(&format!("{kubernetes}\n{demo}\n{rest}")).root("driver = \"kubernetes\"\n")

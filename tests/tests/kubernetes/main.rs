@@ -5,6 +5,7 @@ mod endings;
 mod journeys;
 mod outages;
 mod replicas;
+mod spaces;
 
 use std::time::Duration;
 use tests::{Person, Realm, Usher, wait_for};

@@ -17,6 +17,10 @@ use std::collections::BTreeMap;
 
 /// Reads them.
 pub(super) fn pod(table: &mut Table<'_>, name: Option<&TemplateName>) -> Option<PodTemplate> {
+    let namespace = match table.field("namespace") {
+        Some(field) => field.text(Kind::Namespace).map(Some),
+        None => Some(None),
+    };
     let image = required_text(table, "image", Kind::Image);
     let image_pull_policy = table.maybe("image_pull_policy", value::word(PULL_POLICIES, "a pull policy"));
     let command = if table.has("command") { command(table, Used::Pod) } else { absent_command(table) };
@@ -39,6 +43,7 @@ pub(super) fn pod(table: &mut Table<'_>, name: Option<&TemplateName>) -> Option<
     let verbatim = verbatim(table);
     can_be_a_label(table, name?)?;
     let pods = PodTemplate {
+        namespace: namespace?,
         image: image?,
         image_pull_policy: image_pull_policy?,
         command: command?,

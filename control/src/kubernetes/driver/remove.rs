@@ -1,6 +1,6 @@
 //! What is taken away: pods that are stuck, and workspaces with or without their files.
 
-use crate::kubernetes::{CallError, Inner, KubernetesDriver, names, notes};
+use crate::kubernetes::{CallError, Inner, Space, names, notes};
 use crate::{Cause, Generation, Identity};
 use config::WorkspaceId;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -10,7 +10,7 @@ use kube::core::params::{DeleteParams, ListParams, Preconditions};
 /// How many claims are looked at: a workspace has one.
 const CLAIMS: u32 = 16;
 
-impl KubernetesDriver {
+impl Space {
     /// Removes a pod, this one only; its controller makes the next.
     pub(super) async fn remove_pod(&self, id: &WorkspaceId, pod: &Generation) -> Result<(), Cause> {
         let deleted = remove_pod(&self.inner, id, &only(pod.0.to_string())).await;

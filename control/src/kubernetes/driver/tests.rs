@@ -107,7 +107,7 @@ impl Api {
 }
 
 /// A driver that was told what the server has now, and is told nothing any more.
-fn knowing(api: &Api) -> (KubernetesDriver, Server) {
+fn knowing(api: &Api) -> (Space, Server) {
     let answers = api.clone();
     let server = Server::new(move |asked| answers.answer(asked));
     let config = config_of("i");
@@ -131,7 +131,7 @@ fn knowing(api: &Api) -> (KubernetesDriver, Server) {
         warm: WarmMetrics::new(&Registry::new()).unwrap(),
         broken: CancellationToken::new(),
     };
-    (KubernetesDriver { inner: Arc::new(inner) }, server)
+    (Space { inner: Arc::new(inner) }, server)
 }
 
 fn actions() -> [(Action, &'static [Is]); 5] {

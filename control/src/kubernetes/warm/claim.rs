@@ -7,7 +7,7 @@ use crate::kubernetes::driver::outdated;
 use crate::kubernetes::fold::{Fold, Known};
 use crate::kubernetes::outline::Outline;
 use crate::kubernetes::plan::{Plan, Wanted};
-use crate::kubernetes::{KubernetesDriver, pods};
+use crate::kubernetes::{Space, pods};
 use crate::{Cause, StartSpec, clock};
 use config::WorkspaceId;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -66,7 +66,7 @@ fn next(fold: &Fold, spec: &StartSpec, hash: &str, lost: &BTreeSet<String>, now:
     first.map_or(Next::Ordinary(Some(took)), |handle| Next::Name(handle, seen))
 }
 
-impl KubernetesDriver {
+impl Space {
     /// Has a workspace run in a warm set, if its template has one that is ready; `false` = it is to start as usual.
     ///
     /// # Errors

@@ -5,8 +5,8 @@ use super::known::{Claim, Handle};
 use super::{hash_of, new_name};
 use crate::clock;
 use crate::kubernetes::fold::Fold;
-use crate::kubernetes::{KubernetesDriver, plan, pods};
-use config::{Config, Runs, Template, TemplateName};
+use crate::kubernetes::{Space, plan, pods, spaces};
+use config::{Config, Runs, Template, TemplateName, Values};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 const TICK: Duration = Duration::from_secs(1);
 
 /// Looks, and does what is due, for ever.
-pub(in crate::kubernetes) async fn keep(driver: KubernetesDriver, mut config: Receiver<Arc<Config>>) {
+pub(in crate::kubernetes) async fn keep(driver: Space, mut config: Receiver<Arc<Config>>) {
     let mut memory = Memory::default();
     let mut told = driver.inner.told.subscribe();
     let mut templates = templates(&config.borrow_and_update(), driver.namespace());
@@ -31,7 +31,11 @@ pub(in crate::kubernetes) async fn keep(driver: KubernetesDriver, mut config: Re
         tokio::select! {
             _ = told.changed() => {}
             Ok(()) = config.changed() => {
+                let before = templates;
                 templates = self::templates(&config.borrow_and_update(), driver.namespace());
+                for left in before.keys().filter(|template| !templates.contains_key(*template)) {
+                    driver.inner.warm.forget(left.as_str());
+                }
             }
             () = sleep(TICK) => {}
         }
@@ -44,6 +48,11 @@ type Templates = BTreeMap<TemplateName, (Arc<Template>, Asked)>;
 fn templates(config: &Config, namespace: &str) -> Templates {
     let asked = config.templates.values().filter_map(|template| {
         let Runs::Kubernetes(pods) = &template.runs else { return None };
+        // One that is made for each user has none here.
+        let nobodys = Values::default();
+        if spaces::home_of(config, pods, &nobodys).ok()? != namespace {
+            return None;
+        }
         let asked = Asked {
             template: template.name.clone(),
             hash: hash_of(template, namespace)?,
@@ -56,7 +65,7 @@ fn templates(config: &Config, namespace: &str) -> Templates {
 }
 
 /// What is due now; nothing, where another has the lease or what is known may be over.
-fn round(driver: &KubernetesDriver, templates: &Templates, memory: &mut Memory, now: Instant) -> Vec<Step> {
+fn round(driver: &Space, templates: &Templates, memory: &mut Memory, now: Instant) -> Vec<Step> {
     let fold = driver.inner.fold();
     let sets = seen(&fold);
     let asked: Vec<Asked> = templates.values().map(|(_, asked)| asked.clone()).collect();
@@ -98,7 +107,7 @@ fn is_named(fold: &Fold, handle: &Handle, claim: &Claim) -> bool {
         .is_some_and(|(uid, notes)| claim.is_of(uid, notes) && notes.claims.as_ref() == Some(&handle.name))
 }
 
-impl KubernetesDriver {
+impl Space {
     async fn carry_out(&self, step: Step, templates: &Templates, memory: &mut Memory) {
         match step {
             Step::Make(template) => {

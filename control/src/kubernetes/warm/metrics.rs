@@ -63,8 +63,14 @@ impl WarmMetrics {
     }
 
     /// Tells how many there are of each template; of one that is not named there are none.
+    pub(super) fn forget(&self, template: &str) {
+        for state in ["starting", "ready"] {
+            // One that was never counted is forgotten already.
+            let _ = self.workspaces.remove_label_values(&[template, state]);
+        }
+    }
+
     pub(super) fn count<'a>(&self, counts: impl Iterator<Item = (&'a str, usize, usize)>) {
-        self.workspaces.reset();
         for (template, starting, ready) in counts {
             for (state, count) in [("starting", starting), ("ready", ready)] {
                 let count = i64::try_from(count).unwrap_or(i64::MAX);

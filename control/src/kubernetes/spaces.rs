@@ -1,0 +1,178 @@
+//! Several namespaces of workspaces as one.
+//!
+//! A workspace is in one of them: where its object is, if there is one, whatever its template says by now; else where it
+//! was written down to be when it was first made, since its files may still be there; else where its template says. The
+//! choice is made by creating a record, so that two Ushers who know different things of a user choose alike. With one
+//! namespace there is nothing to choose and nothing is written down.
+//!
+//! Should two namespaces hold an object for one id, which is some hand's doing, the first of them in the configuration
+//! has it, for all Ushers alike, and the other is let alone.
+
+mod merge;
+
+use super::{KubernetesDriver, Space};
+use crate::{
+    Action, Cause, CauseCode, Driver, Event, Identity, Kind, RecordError, Records, Shared, StartSpec,
+};
+use config::{BadValue, Config, PodTemplate, Runs, Values, WorkspaceId};
+use futures_util::stream::{self, BoxStream, StreamExt};
+use merge::{Merge, Told};
+use std::sync::Arc;
+
+/// In which namespace a template's workspaces are made.
+///
+/// # Errors
+/// The values are not of this template.
+pub(super) fn home_of<'a>(
+    config: &'a Config,
+    pods: &'a PodTemplate,
+    values: &'a Values,
+) -> Result<&'a str, BadValue> {
+    match (&pods.namespace, &config.driver) {
+        (Some(namespace), _) => namespace.given(values),
+        (None, config::Driver::Kubernetes(kubernetes)) => Ok(&kubernetes.namespace),
+        (None, config::Driver::Process) => Ok(""),
+    }
+}
+
+/// What is written down of where workspaces are.
+pub(super) struct Places(Arc<dyn Records>);
+
+impl Places {
+    pub(super) fn new(records: Arc<dyn Records>) -> Self {
+        Self(records)
+    }
+
+    /// Where a workspace is from now on: in this namespace, unless it was another's before.
+    async fn choose(&self, id: &WorkspaceId, namespace: &str) -> Result<String, RecordError> {
+        let name = id.to_string();
+        match self.0.create(Kind::Place, &name, namespace.as_bytes().to_vec()).await {
+            Ok(_) => Ok(namespace.to_owned()),
+            Err(RecordError::Exists(_)) => {
+                let record = self.0.get(Kind::Place, &name).await?.ok_or(RecordError::Conflict(name))?;
+                Ok(String::from_utf8_lossy(&record.value).into_owned())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Nothing of a workspace is left anywhere.
+    async fn forget(&self, id: &WorkspaceId) {
+        if let Err(error) = self.0.delete(Kind::Place, &id.to_string()).await {
+            // Its next one is made where this one was.
+            tracing::warn!(workspace.name = %id, %error, "where a deleted workspace was stays written down");
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Driver for KubernetesDriver {
+    fn observe(&self) -> BoxStream<'static, Event> {
+        if let [only] = &*self.spaces {
+            return only.observe();
+        }
+        let all = self.spaces.iter().enumerate();
+        // A space that ends ends all.
+        let told = stream::select_all(all.map(|(from, space)| {
+            space.observe().map(move |event| Some((from, event))).chain(stream::iter([None])).boxed()
+        }));
+        let (spaces, merge) = (self.spaces.clone(), Merge::new(self.spaces.len()));
+        stream::unfold((told, merge, spaces), async |(mut told, mut merge, spaces)| {
+            loop {
+                let (from, event) = told.next().await??;
+                match merge.take(from, event) {
+                    Told::On(event) => return Some((event, (told, merge, spaces))),
+                    Told::Ask(space, id) => spaces[space].inner.fold().tell_again(&id),
+                    Told::Nothing => {}
+                }
+            }
+        })
+        .boxed()
+    }
+
+    async fn act(&self, action: Action) -> Result<(), Cause> {
+        let space = match &action {
+            Action::Want(spec) | Action::Start(spec) | Action::Nudge(spec) => self.place(spec).await?,
+            _ => self.space_of(action.id()),
+        };
+        let deleted = match &action {
+            Action::Delete { id, volume: true } if self.spaces.len() > 1 => Some(id.clone()),
+            _ => None,
+        };
+        space.act(action).await?;
+        if let Some(id) = deleted {
+            self.places.forget(&id).await;
+        }
+        Ok(())
+    }
+
+    async fn remove_kept_files(&self, id: &WorkspaceId, owner: Option<&Identity>) -> Result<bool, Cause> {
+        let mut found = false;
+        for space in &self.spaces {
+            found |= space.remove_kept_files(id, owner).await?;
+        }
+        if found && self.spaces.len() > 1 {
+            self.places.forget(id).await;
+        }
+        Ok(found)
+    }
+
+    async fn log_tail(&self, id: &WorkspaceId) -> String {
+        self.space_of(id).log_tail(id).await
+    }
+
+    fn shared(&self) -> Option<Shared> {
+        let shared = self.spaces[0].shared()?;
+        Some(Shared { one_order: self.spaces.len() == 1, ..shared })
+    }
+}
+
+impl KubernetesDriver {
+    /// The first space that knows a workspace.
+    fn known(&self, id: &WorkspaceId) -> Option<&Space> {
+        self.spaces.iter().find(|space| space.inner.fold().look(id).is_some())
+    }
+
+    /// The space of a workspace; what is known nowhere is nothing to any.
+    fn space_of(&self, id: &WorkspaceId) -> &Space {
+        self.known(id).unwrap_or(&self.spaces[0])
+    }
+
+    /// The space in which a workspace is to be started.
+    async fn place(&self, spec: &StartSpec) -> Result<&Space, Cause> {
+        let first = &self.spaces[0];
+        let Runs::Kubernetes(pods) = &spec.template.runs else { return Ok(first) };
+        if self.spaces.len() == 1 {
+            return Ok(first);
+        }
+        if let Some(known) = self.known(&spec.id) {
+            return Ok(known);
+        }
+        let home = match &pods.namespace {
+            Some(namespace) => namespace.given(&spec.grant.values).map_err(|error| {
+                let code = CauseCode::SpecInvalid;
+                Cause { code, detail: code.words().detail.to_owned(), hint: error.to_string() }
+            })?,
+            None => first.namespace(),
+        };
+        // What is not listed is not written down either: it would stay so.
+        self.listed(home)?;
+        let chosen = self.places.choose(&spec.id, home).await.map_err(|error| {
+            let code = CauseCode::ClusterUnreachable;
+            let hint = format!("where the workspace is to be could not be written down: {error}");
+            Cause { code, detail: code.words().detail.to_owned(), hint }
+        })?;
+        self.listed(&chosen)
+    }
+
+    fn listed(&self, namespace: &str) -> Result<&Space, Cause> {
+        self.spaces.iter().find(|space| space.namespace() == namespace).ok_or_else(|| {
+            let code = CauseCode::NamespaceMissing;
+            let hint = format!("put {namespace:?} into kubernetes.more_namespaces, or correct the template");
+            Cause { code, detail: code.words().detail.to_owned(), hint }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! Workspaces in several namespaces, by template and by user.
+
+use crate::{STARTED, at_work, await_phase};
+use http::Method;
+use serde_json::json;
+use tests::{Cluster, Person, Realm, Usher, wait_for};
+
+/// Another namespace beside a realm's own two, deleted with them.
+async fn another(realm: &Realm) -> String {
+    let name = format!("{}-more", realm.workspaces);
+    let labels = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
+    let metadata = json!({ "name": name, "labels": labels });
+    let cluster = realm.cluster();
+    cluster.apply(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata })).await;
+    wait_for("the namespace's service account", STARTED, async || {
+        cluster.try_kubectl(&["get", "serviceaccount", "default", "--namespace", &name]).await.ok()
+    })
+    .await;
+    name
+}
+
+/// How many replicas somebody's set has in a namespace; none = there is none.
+async fn replicas(realm: &Realm, namespace: &str, name: &str) -> Option<String> {
+    let set = format!("statefulset/{name}");
+    let arguments = ["get", &set, "--namespace", namespace, "--output=jsonpath={.spec.replicas}"];
+    realm.cluster().try_kubectl(&arguments).await.ok()
+}
+
+/// Alice's are in the second namespace, or in the first when the rule has changed.
+fn by_user(realm: &Realm, second: &str, who: &str) -> String {
+    let (first, rule) = (&realm.workspaces, format!("user.name == '{who}'"));
+    realm.demo(&format!("namespace = {{ expression = \"{rule} ? '{second}' : '{first}'\" }}"))
+}
+
+#[tokio::test]
+async fn a_user_is_where_the_template_says_and_stays_there_whatever_it_says_later() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    let second = another(&realm).await;
+    let first = realm.workspaces.clone();
+    let usher = realm.setup_among(&second, &by_user(&realm, &second, "alice")).await.start().await;
+    let mut alice = at_work(&usher, "alice").await;
+    let mut bob = at_work(&usher, "bob").await;
+    for (name, theirs, other) in [("alice", &second, &first), ("bob", &first, &second)] {
+        assert_eq!(replicas(&realm, theirs, name).await.as_deref(), Some("1"), "{name}");
+        assert_eq!(replicas(&realm, other, name).await, None, "{name}");
+    }
+    alice.fetch(Method::PUT, "/note").body("kept").send().await;
+    let (deleted, said) = usher.command(&["delete", "alice"]);
+    assert!(deleted, "{said}");
+    wait_for("alice's set to be gone", STARTED, async || {
+        replicas(&realm, &second, "alice").await.is_none().then_some(())
+    })
+    .await;
+
+    // By the rule as it is now both belong elsewhere: bob's runs where it is, and alice's files are where they were.
+    let usher = usher.replaced_by(realm.setup_among(&second, &by_user(&realm, &second, "bob")).await).await;
+    alice.moved_to(&usher);
+    bob.moved_to(&usher);
+    await_phase(&bob, "ready").await;
+    alice.visit("/").await;
+    await_phase(&alice, "ready").await;
+    assert_eq!(alice.fetch(Method::GET, "/note").send().await.text(), "kept");
+    for (name, theirs, other) in [("alice", &second, &first), ("bob", &first, &second)] {
+        assert_eq!(replicas(&realm, theirs, name).await.as_deref(), Some("1"), "{name}");
+        assert_eq!(replicas(&realm, other, name).await, None, "{name}");
+    }
+    // Without its files nothing of it is left, and the rule is asked again.
+    let (deleted, said) = usher.command(&["delete", "alice", "--with-volume"]);
+    assert!(deleted, "{said}");
+    wait_for("alice's set to be gone", STARTED, async || {
+        replicas(&realm, &second, "alice").await.is_none().then_some(())
+    })
+    .await;
+    alice.visit("/").await;
+    await_phase(&alice, "ready").await;
+    assert_eq!(replicas(&realm, &first, "alice").await.as_deref(), Some("1"));
+    drop_namespace(&realm, &second).await;
+}
+
+#[tokio::test]
+async fn what_two_ushers_know_to_be_unused_is_stopped_in_every_namespace() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    let second = another(&realm).await;
+    let idle = "[workspaces]\nidle_after = \"5s\"\nwarn_before = \"1s\"\n";
+    let rest = format!("{}{idle}", by_user(&realm, &second, "alice"));
+    let setup = realm.setup_among(&second, &rest).await;
+    let ushers: [Usher; 2] = [setup.clone().start().await, setup.start().await];
+    let (alice, bob) = tokio::join!(at_work(&ushers[0], "alice"), at_work(&ushers[1], "bob"));
+    for person in [&alice, &bob] as [&Person; 2] {
+        let status = await_phase(person, "stopped").await;
+        assert_eq!(status["stopped"]["code"], "idle", "{status}");
+    }
+    assert_eq!(replicas(&realm, &second, "alice").await.as_deref(), Some("0"));
+    drop_namespace(&realm, &second).await;
+}
+
+async fn drop_namespace(realm: &Realm, name: &str) {
+    realm.cluster().kubectl(&["delete", "namespace", "--wait=false", name]).await;
+}
