@@ -19,6 +19,7 @@ mod driver;
 mod existing;
 mod fit;
 mod fold;
+mod happenings;
 mod judge;
 mod lease;
 mod listen;

@@ -138,6 +138,39 @@ async fn one_whose_maker_has_not_agreed_is_left_alone_and_the_page_says_why() {
     await_phase(&alice, "ready").await;
 }
 
+/// Waits until the status names this cause.
+async fn await_cause(person: &Person, code: &str) -> Value {
+    wait_for(&format!("{} to be told of {code}", person.name), STARTED, async || {
+        let status = person.status().await;
+        (status["cause"]["code"] == code).then_some(status)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn whoever_waits_is_told_what_only_events_tell() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    make(&realm, "Deployment", json!({ "usher.dev/route": "wiki" })).await;
+    let volume = json!({ "name": "more", "secret": { "secretName": "later" } });
+    let patch = json!({ "spec": { "template": { "spec": { "volumes": [volume] } } } }).to_string();
+    kubectl(&realm, &["patch", "deployment", "wiki", "--patch", &patch]).await;
+    let usher = setup(&realm, "Deployment", "").await.start().await;
+    let alice = Person::new(&usher, "alice").at("wiki").log_in().await;
+    let status = await_cause(&alice, "secret_missing").await;
+    assert!(status["cause"]["hint"].as_str().unwrap().contains("later"), "{status}");
+    kubectl(&realm, &["create", "secret", "generic", "later"]).await;
+
+    // The controller of a StatefulSet writes no condition when it may make no pod.
+    let realm = Realm::new(&cluster).await;
+    make(&realm, "StatefulSet", json!({ "usher.dev/route": "wiki" })).await;
+    kubectl(&realm, &["create", "quota", "none", "--hard=pods=0"]).await;
+    let usher = setup(&realm, "StatefulSet", "").await.start().await;
+    let carol = Person::new(&usher, "carol").at("wiki").log_in().await;
+    await_cause(&carol, "quota_exceeded").await;
+    await_phase(&alice, "ready").await;
+}
+
 #[tokio::test]
 async fn what_is_scaled_by_hand_stays_so_and_is_remembered_and_only_an_operator_stops_it() {
     let cluster = Cluster::shared();

@@ -20,7 +20,7 @@ use config::{Config, DeclaredRoute, ExistingObject, ObjectKind, Runs, WorkspaceI
 use futures_util::future::{OptionFuture, join_all};
 use futures_util::stream::{BoxStream, StreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use known::Known;
 use object::Object;
 use plan::Plan;
@@ -133,13 +133,17 @@ impl One {
     async fn listen(&self, inner: &Inner) {
         let mut objects = objects(&inner.client, &self.existing);
         let mut pods: Option<(String, BoxStream<'static, Seen<Pod>>)> = None;
+        // They only tell causes, and are heard while there may be one.
+        let mut events: Option<BoxStream<'static, Seen<Event>>> = None;
         let mut due = None;
         loop {
             let heard_of_pods = OptionFuture::from(pods.as_mut().map(|(_, pods)| pods.next()));
+            let heard_of_events = OptionFuture::from(events.as_mut().map(|events| events.next()));
             tokio::select! {
                 biased;
                 Some(seen) = objects.next() => self.known().take_object(seen, clock::now()),
                 Some(Some(seen)) = heard_of_pods => self.known().take_pod(seen, clock::now()),
+                Some(Some(seen)) = heard_of_events => self.known().take_event(seen, clock::now()),
                 () = at(due) => {}
                 // A write was answered, which may have set another time.
                 () = self.woken.notified() => {}
@@ -150,7 +154,15 @@ impl One {
                 pods = selector.map(|selector| (selector.clone(), self.pods(inner, selector)));
             }
             due = self.tell(inner);
+            let is_hindered = self.known().is_hindered();
+            events = is_hindered.then(|| events.unwrap_or_else(|| self.events(inner)));
         }
+    }
+
+    /// What went wrong in its namespace: an event cannot be asked for by the pods that it may be about.
+    fn events(&self, inner: &Inner) -> BoxStream<'static, Seen<Event>> {
+        let all = Selection::all(&self.existing.namespace);
+        watch(&inner.client, Selection { fields: Some("type=Warning".to_owned()), ..all })
     }
 
     fn pods(&self, inner: &Inner, selector: String) -> BoxStream<'static, Seen<Pod>> {

@@ -4,7 +4,6 @@
 //! Usher's own writes are taken in like what the watches tell, so that nothing that is told after a write shows what
 //! was before it.
 
-mod happenings;
 mod known;
 mod warm;
 mod workspace;
@@ -12,9 +11,10 @@ mod workspace;
 pub(super) use known::Known;
 
 use super::board::Board;
+use super::happenings::{self, Heard};
 use super::notes::{self, Notes};
 use super::outline::Outline;
-use super::reading::{Happening, Sight};
+use super::reading::Sight;
 use super::warm::{Body, WarmSets};
 use super::watch::Seen;
 use crate::{Event as Told, Generation, Observed};
@@ -48,8 +48,7 @@ pub(super) struct Fold {
     known_to: u64,
     /// The highest version of a StatefulSet that was heard of.
     heard_of: u64,
-    /// When the list of events began that is being told.
-    listed: Option<Instant>,
+    events: Heard,
     /// What has to be read anew.
     touched: BTreeSet<WorkspaceId>,
     /// When to read what anew although nothing was heard.
@@ -80,7 +79,7 @@ impl Fold {
             back: None,
             known_to: 0,
             heard_of: 0,
-            listed: None,
+            events: Heard::default(),
             touched: BTreeSet::new(),
             due: BTreeSet::new(),
             stranded: Vec::new(),
@@ -323,21 +322,11 @@ impl Fold {
     }
 
     fn event(&mut self, seen: Seen<Event>, now: Instant) {
-        let (event, listed) = match seen {
-            Seen::Put(event) => (event, None),
-            Seen::Listed(event) => (event, Some(*self.listed.get_or_insert(now))),
-            Seen::Synced => {
-                self.listed = None;
-                return;
-            }
-            // What was told stays as true as it was.
-            Seen::Deleted(_) | Seen::Blind => return,
-        };
+        let Some((event, happening)) = self.events.take(seen, now) else { return };
         let about = happenings::workspace(&event).or_else(|| self.warm.claimant_of(&event));
         let Some(id) = about else { return };
         let Some(workspace) = self.workspaces.get_mut(&id) else { return };
-        let name = event.metadata.name.clone().unwrap_or_default();
-        workspace.happened(name, Happening::of(&event, listed.unwrap_or(now), listed.is_some()));
+        workspace.happened(event.metadata.name.unwrap_or_default(), happening);
         self.touched.insert(id);
     }
 

@@ -51,6 +51,7 @@ const RETRY: &str =
     "a broken start is not made anew, and a workspace without a volume stays on a node that is lost";
 
 const TELL: &str = "a warm workspace is not told whose it is";
+const CAUSES_OF_ROUTE: &str = "less is told of why what a route leads to does not start";
 const ROUTE: &str = "a route does not wake what it leads to";
 
 /// In the namespace of the workspaces. What is watched need not be listed where lists can be streamed.
@@ -115,16 +116,18 @@ impl fmt::Display for Listed<'_> {
 }
 
 /// In the namespace of an object that a route leads to. None of it is needed for anything else.
-fn of_route(object: &ExistingObject) -> [Right<'_>; 3] {
+fn of_route(object: &ExistingObject) -> [Right<'_>; 4] {
     let resource = match object.kind {
         ObjectKind::Deployment => "deployments",
         ObjectKind::StatefulSet => "statefulsets",
     };
     let right = |group, resource, verb, object| Right { group, resource, verb, object, lost: Some(ROUTE) };
+    let aside = may("", "events", "watch", CAUSES_OF_ROUTE);
     [
         right("apps", resource, "watch", object.name.as_str()),
         right("apps", resource, "patch", object.name.as_str()),
         right("", "pods", "watch", ""),
+        aside,
     ]
 }
 
@@ -280,7 +283,7 @@ mod tests {
         let rules = [serde_json::from_value(rule(json!(["list", "watch"]))).unwrap()];
         let lacking: Vec<String> =
             of_route(&wiki).iter().filter(|right| !granted(&rules, right)).map(ToString::to_string).collect();
-        assert_eq!(lacking, ["patch deployments.apps wiki", "watch pods"]);
+        assert_eq!(lacking, ["patch deployments.apps wiki", "watch pods", "watch events"]);
     }
 
     /// What a check comes to where every namespace is there and has these rules.

@@ -15,6 +15,7 @@ use crate::{
     Action, Cause, CauseCode, Driver, Event, Identity, Kind, RecordError, Records, Shared, StartSpec,
 };
 use config::{BadValue, Config, PodTemplate, Runs, Values, WorkspaceId};
+use futures_util::future::join_all;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use merge::{Merge, Told};
 use std::sync::Arc;
@@ -43,15 +44,18 @@ impl Places {
         Self(records)
     }
 
-    /// Where a workspace is from now on: in this namespace, unless it was another's before.
+    /// Where a workspace is, as it was written down; `None` = it was never chosen.
+    async fn of(&self, id: &WorkspaceId) -> Result<Option<String>, RecordError> {
+        let record = self.0.get(Kind::Place, &id.to_string()).await?;
+        Ok(record.map(|record| String::from_utf8_lossy(&record.value).into_owned()))
+    }
+
+    /// Where a workspace is from now on: in this namespace, unless another has chosen one a moment ago.
     async fn choose(&self, id: &WorkspaceId, namespace: &str) -> Result<String, RecordError> {
         let name = id.to_string();
         match self.0.create(Kind::Place, &name, namespace.as_bytes().to_vec()).await {
             Ok(_) => Ok(namespace.to_owned()),
-            Err(RecordError::Exists(_)) => {
-                let record = self.0.get(Kind::Place, &name).await?.ok_or(RecordError::Conflict(name))?;
-                Ok(String::from_utf8_lossy(&record.value).into_owned())
-            }
+            Err(RecordError::Exists(_)) => self.of(id).await?.ok_or(RecordError::Conflict(name)),
             Err(error) => Err(error),
         }
     }
@@ -156,13 +160,25 @@ impl KubernetesDriver {
             None => first.namespace(),
         };
         // What is not listed is not written down either: it would stay so.
-        self.listed(home)?;
-        let chosen = self.places.choose(&spec.id, home).await.map_err(|error| {
-            let code = CauseCode::ClusterUnreachable;
-            let hint = format!("where the workspace is to be could not be written down: {error}");
-            Cause { code, detail: code.words().detail.to_owned(), hint }
-        })?;
-        self.listed(&chosen)
+        let home = self.listed(home)?;
+        if let Some(chosen) = self.places.of(&spec.id).await.map_err(|error| unplaced(&error))? {
+            return self.listed(&chosen);
+        }
+        // Its files may be from a time in which nothing was written down.
+        let home = self.with_files_of(spec).await?.unwrap_or(home);
+        let chosen = self.places.choose(&spec.id, home.namespace()).await;
+        self.listed(&chosen.map_err(|error| unplaced(&error))?)
+    }
+
+    /// The first space in which files of a workspace are kept.
+    async fn with_files_of(&self, spec: &StartSpec) -> Result<Option<&Space>, Cause> {
+        let kept = self.spaces.iter().map(|space| space.keeps_files(&spec.id, &spec.owner));
+        for (space, kept) in self.spaces.iter().zip(join_all(kept).await) {
+            if kept? {
+                return Ok(Some(space));
+            }
+        }
+        Ok(None)
     }
 
     fn listed(&self, namespace: &str) -> Result<&Space, Cause> {
@@ -172,6 +188,13 @@ impl KubernetesDriver {
             Cause { code, detail: code.words().detail.to_owned(), hint }
         })
     }
+}
+
+fn unplaced(error: &RecordError) -> Cause {
+    let code = CauseCode::ClusterUnreachable;
+    let hint =
+        format!("in which namespace the workspace is to be could not be written down or read: {error}");
+    Cause { code, detail: code.words().detail.to_owned(), hint }
 }
 
 #[cfg(test)]

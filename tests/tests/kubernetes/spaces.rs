@@ -79,6 +79,29 @@ async fn a_user_is_where_the_template_says_and_stays_there_whatever_it_says_late
 }
 
 #[tokio::test]
+async fn files_from_before_there_were_several_namespaces_are_found() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    let second = another(&realm).await;
+    let usher = realm.setup("").await.start().await;
+    let mut alice = at_work(&usher, "alice").await;
+    alice.fetch(Method::PUT, "/note").body("kept").send().await;
+    let (deleted, said) = usher.command(&["delete", "alice"]);
+    assert!(deleted, "{said}");
+    wait_for("alice's set to be gone", STARTED, async || {
+        replicas(&realm, &realm.workspaces, "alice").await.is_none().then_some(())
+    })
+    .await;
+    let usher = usher.replaced_by(realm.setup_among(&second, &by_user(&realm, &second, "alice")).await).await;
+    alice.moved_to(&usher);
+    alice.visit("/").await;
+    await_phase(&alice, "ready").await;
+    assert_eq!(alice.fetch(Method::GET, "/note").send().await.text(), "kept");
+    assert_eq!(replicas(&realm, &second, "alice").await, None);
+    drop_namespace(&realm, &second).await;
+}
+
+#[tokio::test]
 async fn what_two_ushers_know_to_be_unused_is_stopped_in_every_namespace() {
     let cluster = Cluster::shared();
     let realm = Realm::new(&cluster).await;

@@ -9,6 +9,7 @@ use kube::core::params::{DeleteParams, ListParams, Preconditions};
 
 /// How many claims are looked at: a workspace has one.
 const CLAIMS: u32 = 16;
+const CLAIM: &str = "persistentvolumeclaims";
 
 impl Space {
     /// Removes a pod, this one only; its controller makes the next.
@@ -42,14 +43,8 @@ impl Space {
         id: &WorkspaceId,
         owner: Option<&Identity>,
     ) -> Result<bool, Cause> {
-        let labels = format!("{}={id},{}={}", names::WORKSPACE, names::MANAGED_BY, names::USHER);
-        let which = ListParams { label_selector: Some(labels), limit: Some(CLAIMS), ..ListParams::default() };
-        let cause =
-            |verb, name: &str, error: &CallError| self.cause(verb, "persistentvolumeclaims", name, error);
-        let page = self.inner.client.page::<PersistentVolumeClaim>(self.namespace(), &which).await;
-        let claims = page.map_err(|error| cause("list", "", &error))?.items;
-        let is_theirs = |claim: &PersistentVolumeClaim| notes::owner(&claim.metadata).as_ref() == owner;
-        if owner.is_some() && !claims.iter().all(is_theirs) {
+        let claims = self.claims(id).await?;
+        if owner.is_some() && !claims.iter().all(|claim| notes::owner(&claim.metadata).as_ref() == owner) {
             return Err(Cause::not_the_owner(id));
         }
         let found = !claims.is_empty();
@@ -58,9 +53,26 @@ impl Space {
             let how = only(claim.metadata.uid.unwrap_or_default());
             let deleted =
                 self.inner.client.delete::<PersistentVolumeClaim>(self.namespace(), &name, &how).await;
-            deleted.map_err(|error| cause("delete", &name, &error))?;
+            deleted.map_err(|error| self.cause("delete", CLAIM, &name, &error))?;
         }
         Ok(found)
+    }
+
+    /// Whether files of this owner are kept under this name.
+    pub(in crate::kubernetes) async fn keeps_files(
+        &self,
+        id: &WorkspaceId,
+        owner: &Identity,
+    ) -> Result<bool, Cause> {
+        let claims = self.claims(id).await?;
+        Ok(claims.iter().any(|claim| notes::owner(&claim.metadata).as_ref() == Some(owner)))
+    }
+
+    async fn claims(&self, id: &WorkspaceId) -> Result<Vec<PersistentVolumeClaim>, Cause> {
+        let labels = format!("{}={id},{}={}", names::WORKSPACE, names::MANAGED_BY, names::USHER);
+        let which = ListParams { label_selector: Some(labels), limit: Some(CLAIMS), ..ListParams::default() };
+        let page = self.inner.client.page::<PersistentVolumeClaim>(self.namespace(), &which).await;
+        Ok(page.map_err(|error| self.cause("list", CLAIM, "", &error))?.items)
     }
 }
 

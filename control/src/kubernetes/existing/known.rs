@@ -7,6 +7,7 @@
 
 use super::object::Object;
 use super::plan::{generation, ours};
+use crate::kubernetes::happenings::{Happenings, Heard};
 use crate::kubernetes::outline::Outline;
 use crate::kubernetes::reading::{self, Happening, Reading, Sight, Stands, View};
 use crate::kubernetes::watch::Seen;
@@ -35,6 +36,9 @@ pub(super) struct Known {
     back: Option<Instant>,
     /// When its start was asked for.
     asked: Option<Instant>,
+    heard: Heard,
+    /// What was told of it and of its pods since its start was asked for.
+    happenings: Happenings,
     reading: Option<Reading>,
 }
 
@@ -60,6 +64,8 @@ impl Known {
             pods_seen: Sense::Listing,
             back: None,
             asked: None,
+            heard: Heard::default(),
+            happenings: Happenings::default(),
             reading: None,
         }
     }
@@ -100,6 +106,7 @@ impl Known {
         let had = self.object.as_ref().map_or(0, |object| object.replicas);
         if object.replicas == 0 {
             self.asked = None;
+            self.happenings.clear();
         } else if had == 0 {
             self.asked.get_or_insert(now);
         }
@@ -126,6 +133,22 @@ impl Known {
         }
     }
 
+    /// Whether events may tell why none of its pods serves.
+    pub(super) fn is_hindered(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    /// Takes in what a watch of events told. Those of its pods and ReplicaSets are known by the beginning of their names;
+    /// whose they are is looked at when they are read.
+    pub(super) fn take_event(&mut self, seen: Seen<Event>, now: Instant) {
+        let Some((event, happening)) = self.heard.take(seen, now) else { return };
+        let about = event.involved_object.name.as_deref().unwrap_or_default();
+        let rest = about.strip_prefix(self.existing.name.as_str());
+        if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-')) {
+            self.happenings.keep(event.metadata.name.unwrap_or_default(), happening);
+        }
+    }
+
     /// A start is asked for, or asked for again.
     pub(super) fn begin(&mut self, now: Instant) {
         self.asked = Some(now);
@@ -140,7 +163,7 @@ impl Known {
     /// The last words of a program of it that does not run.
     pub(super) fn last_output(&self, now: Instant) -> String {
         let Some(object) = &self.object else { return String::new() };
-        let (set, happenings) = (as_set(object), refusals(object, self.asked(now)));
+        let (set, happenings) = (as_set(object), self.happenings(object, now));
         reading::last_output(&self.view(object, &set, &happenings, now))
     }
 
@@ -228,7 +251,7 @@ impl Known {
         if self.pods_seen == Sense::Listing {
             return (None, Step::Asked, None);
         }
-        let (set, happenings) = (as_set(object), refusals(object, self.asked(now)));
+        let (set, happenings) = (as_set(object), self.happenings(object, now));
         let mut reading =
             reading::read(&self.view(object, &set, &happenings, now), self.reading.as_ref(), now);
         let hindered = match &mut reading.stands {
@@ -241,6 +264,13 @@ impl Known {
         };
         self.reading = Some(reading);
         hindered
+    }
+
+    /// All that was told of it.
+    fn happenings(&self, object: &Object, now: Instant) -> Vec<Happening> {
+        let mut all = self.happenings.all().to_vec();
+        all.extend(refusal(object, self.asked(now)));
+        all
     }
 
     fn view<'a>(
@@ -301,8 +331,8 @@ fn as_set(object: &Object) -> Outline {
 }
 
 /// That its controller can make no pod, as it would be told of a StatefulSet.
-fn refusals(object: &Object, asked: Instant) -> Vec<Happening> {
-    let Some(refusal) = &object.refusal else { return Vec::new() };
+fn refusal(object: &Object, asked: Instant) -> Option<Happening> {
+    let refusal = object.refusal.as_ref()?;
     let about = ObjectReference { uid: object.meta.uid.clone(), ..ObjectReference::default() };
     let event = Event {
         involved_object: about,
@@ -310,7 +340,7 @@ fn refusals(object: &Object, asked: Instant) -> Vec<Happening> {
         message: Some(refusal.clone()),
         ..Event::default()
     };
-    vec![Happening::of(&event, asked, false)]
+    Some(Happening::of(&event, asked, false))
 }
 
 /// Whether nothing of it runs, or ever will.

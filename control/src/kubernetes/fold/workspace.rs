@@ -1,7 +1,7 @@
 //! What is known of one workspace.
 
 use super::Known;
-use super::happenings::Happenings;
+use crate::kubernetes::happenings::Happenings;
 use crate::kubernetes::names;
 use crate::kubernetes::notes::Notes;
 use crate::kubernetes::outline::{self, Outline};

@@ -62,7 +62,7 @@ impl WarmMetrics {
         self.claims.with_label_values(&[took.as_str()]).inc();
     }
 
-    /// Tells how many there are of each template; of one that is not named there are none.
+    /// A template has none any more.
     pub(super) fn forget(&self, template: &str) {
         for state in ["starting", "ready"] {
             // One that was never counted is forgotten already.
@@ -70,6 +70,7 @@ impl WarmMetrics {
         }
     }
 
+    /// Tells how many there are of each template.
     pub(super) fn count<'a>(&self, counts: impl Iterator<Item = (&'a str, usize, usize)>) {
         for (template, starting, ready) in counts {
             for (state, count) in [("starting", starting), ("ready", ready)] {

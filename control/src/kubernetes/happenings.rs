@@ -1,14 +1,41 @@
-//! The events that are kept of one workspace: few, and of its own objects.
+//! The events that are kept of one workspace, or of what a route leads to: few, and of its own objects.
 
-use crate::kubernetes::names;
-use crate::kubernetes::reading::Happening;
+use super::names;
+use super::reading::Happening;
+use super::watch::Seen;
 use config::WorkspaceId;
 use k8s_openapi::api::core::v1::Event;
+use std::time::Instant;
 
 /// How many are kept of one reason: one for each container of a pod, of the last pods.
 const OF_A_REASON: usize = 4;
 /// How many are kept in all.
 const IN_ALL: usize = 32;
+
+/// What a watch of events tells.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// When the list began that it tells now.
+    listed: Option<Instant>,
+}
+
+impl Heard {
+    /// Takes in what it told; `None` = that is nothing new of anything.
+    pub(super) fn take(&mut self, seen: Seen<Event>, now: Instant) -> Option<(Event, Happening)> {
+        let (event, listed) = match seen {
+            Seen::Put(event) => (event, None),
+            Seen::Listed(event) => (event, Some(*self.listed.get_or_insert(now))),
+            Seen::Synced => {
+                self.listed = None;
+                return None;
+            }
+            // What was told stays as true as it was.
+            Seen::Deleted(_) | Seen::Blind => return None,
+        };
+        let happening = Happening::of(&event, listed.unwrap_or(now), listed.is_some());
+        Some((event, happening))
+    }
+}
 
 /// The events of one workspace.
 #[derive(Debug, Default)]
