@@ -34,5 +34,5 @@ pub use schedule::{Deed, Schedule, Step};
 pub use socket::{Closed, Socket, handshake};
 pub use tls::{Certificate, Stream};
 pub use usher::{DOMAIN, Setup, Usher};
-pub use wait::{SOON, wait_for};
+pub use wait::{SOON, STARTED, wait_for, wait_instead_of};
 pub use wall_clock::WallClock;

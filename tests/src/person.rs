@@ -4,7 +4,7 @@ use crate::html;
 use crate::http_client::{Answer, Ask, Client};
 use crate::socket::Socket;
 use crate::usher::{DOMAIN, Usher};
-use crate::wait::{SOON, wait_for};
+use crate::wait::{SOON, STARTED, wait_for, wait_instead_of};
 use http::{HeaderMap, Method};
 use std::collections::BTreeMap;
 use url::Url;
@@ -157,6 +157,22 @@ impl Person {
             (status["phase"] == phase).then_some(status)
         })
         .await
+    }
+
+    /// As [`Person::await_phase`], where the cluster may do much, and fail at times, before.
+    pub async fn reaches(&self, phase: &str) -> serde_json::Value {
+        wait_instead_of(&format!("{} to be {phase}", self.name), STARTED, async || {
+            let status = self.status().await;
+            if status["phase"] == phase { Ok(status) } else { Err(status) }
+        })
+        .await
+    }
+
+    /// Somebody whose workspace has come up in a cluster.
+    pub async fn at_work_in_cluster(usher: &Usher, name: &str) -> Self {
+        let person = Self::logged_in(usher, name).await;
+        person.reaches("ready").await;
+        person
     }
 
     /// Asks for their own workspace to be started, stopped or extended, as a button on its pages does.

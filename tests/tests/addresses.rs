@@ -4,13 +4,11 @@
 use http::Method;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
-use tests::{Cluster, Kept, Person, Realm, Usher, chance, wait_for};
+use tests::{Cluster, Kept, Person, Realm, STARTED, Usher, chance, wait_for};
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// For what controllers, a kubelet and a container do one after the other on a busy machine.
-const SETTLED: Duration = Duration::from_secs(60);
 /// An answer that takes longer is none.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many of each kind ask at a time, by way of each Usher.
@@ -70,7 +68,7 @@ impl Site {
     async fn is_gone(&self, person: &Person) {
         let pod = format!("pod/{}-0", person.name);
         let arguments = ["get", &pod, "--namespace", &self.realm.workspaces, "--ignore-not-found"];
-        wait_for(&format!("{pod} to be gone"), SETTLED, async || {
+        wait_for(&format!("{pod} to be gone"), STARTED, async || {
             self.realm.cluster().kubectl(&arguments).await.is_empty().then_some(())
         })
         .await;
@@ -167,7 +165,7 @@ async fn carry_out(cluster: &Cluster, rounds: usize) {
         site.end(how).await;
         site.hand_on(address);
         second.press("start").await;
-        let handed_on = wait_for("the other to have an address", SETTLED, async || {
+        let handed_on = wait_for("the other to have an address", STARTED, async || {
             let next = site.address(second).await?;
             assert_eq!(next, address, "round {round}: the address is not handed on");
             Some(Instant::now())

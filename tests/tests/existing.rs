@@ -3,10 +3,7 @@
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
-use tests::{Closed, Cluster, Image, Person, Realm, Setup, Usher, wait_for};
-
-/// For what a controller, a kubelet and a container do one after the other on a busy machine.
-const STARTED: Duration = Duration::from_secs(60);
+use tests::{Closed, Cluster, Image, Person, Realm, STARTED, Setup, Usher, wait_for};
 
 /// The demo as others would run it, at 0, with these annotations; ready when its port answers.
 async fn make(realm: &Realm, kind: &str, annotations: Value) {
@@ -59,18 +56,10 @@ async fn kubectl(realm: &Realm, arguments: &[&str]) {
     realm.cluster().kubectl(&arguments).await;
 }
 
-async fn await_phase(person: &Person, phase: &str) -> Value {
-    wait_for(&format!("{} to see it {phase}", person.name), STARTED, async || {
-        let status = person.status().await;
-        (status["phase"] == phase).then_some(status)
-    })
-    .await
-}
-
 /// Somebody who has come to the route and waited until it serves.
 async fn at(usher: &Usher, name: &str) -> Person {
     let person = Person::new(usher, name).at("wiki").log_in().await;
-    await_phase(&person, "ready").await;
+    person.reaches("ready").await;
     person
 }
 
@@ -98,7 +87,7 @@ async fn the_first_who_may_enter_wakes_it_nobody_else_does_and_unused_it_rests_a
     let status = usher.status().await;
     assert_eq!(status["workspaces"][0]["workspace"], "route:wiki", "{status}");
 
-    let status = await_phase(&alice, "stopped").await;
+    let status = alice.reaches("stopped").await;
     assert_eq!(status["stopped"]["code"], "idle", "{status}");
     let notes = "{.spec.replicas} {.metadata.annotations.usher\\.dev/replicas} {.metadata.annotations.usher\\.dev/mark}";
     assert_eq!(shown(&realm, "deployment/wiki", notes).await.trim_end(), "0 2");
@@ -127,15 +116,15 @@ async fn one_whose_maker_has_not_agreed_is_left_alone_and_the_page_says_why() {
     let mut alice = Person::new(&usher, "alice").at("wiki");
     let (_, page) = alice.visit("/").await;
     assert!(page.text().contains("may not be started from here"), "{} {}", page.status, page.text());
-    let status = await_phase(&alice, "failed").await;
+    let status = alice.reaches("failed").await;
     assert_eq!(status["cause"]["code"], "not_opted_in", "{status}");
     assert!(status["cause"]["hint"].as_str().unwrap().contains("usher.dev/route=wiki"), "{status}");
     assert_eq!(shown(&realm, "deployment/wiki", "{.metadata.resourceVersion}").await, before);
 
     kubectl(&realm, &["annotate", "deployment", "wiki", "--overwrite", "usher.dev/route=wiki"]).await;
-    await_phase(&alice, "stopped").await;
+    alice.reaches("stopped").await;
     alice.visit("/").await;
-    await_phase(&alice, "ready").await;
+    alice.reaches("ready").await;
 }
 
 /// Waits until the status names this cause.
@@ -168,7 +157,7 @@ async fn whoever_waits_is_told_what_only_events_tell() {
     let usher = setup(&realm, "StatefulSet", "").await.start().await;
     let carol = Person::new(&usher, "carol").at("wiki").log_in().await;
     await_cause(&carol, "quota_exceeded").await;
-    await_phase(&alice, "ready").await;
+    alice.reaches("ready").await;
 }
 
 #[tokio::test]
@@ -180,7 +169,7 @@ async fn what_is_scaled_by_hand_stays_so_and_is_remembered_and_only_an_operator_
     let mut alice = at(&usher, "alice").await;
     for (replicas, phase) in [("--replicas=0", "stopped"), ("--replicas=2", "ready")] {
         kubectl(&realm, &["scale", "deployment/wiki", replicas]).await;
-        await_phase(&alice, phase).await;
+        alice.reaches(phase).await;
     }
     let refused = alice.press("stop").await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.text());
@@ -190,11 +179,11 @@ async fn what_is_scaled_by_hand_stays_so_and_is_remembered_and_only_an_operator_
 
     let (stopped, said) = usher.command(&["stop", "route:wiki"]);
     assert!(stopped, "{said}");
-    await_phase(&alice, "stopped").await;
+    alice.reaches("stopped").await;
     let notes = "{.spec.replicas} {.metadata.annotations.usher\\.dev/replicas}";
     assert_eq!(shown(&realm, "deployment/wiki", notes).await, "0 2");
     alice.visit("/").await;
-    await_phase(&alice, "ready").await;
+    alice.reaches("ready").await;
     assert_eq!(shown(&realm, "deployment/wiki", "{.spec.replicas}").await, "2");
 }
 
@@ -272,7 +261,7 @@ async fn two_ushers_wake_it_once_and_let_it_rest_when_neither_knows_of_a_use() {
     }
     drop(socket);
     for person in [&first, &second] {
-        let status = await_phase(person, "stopped").await;
+        let status = person.reaches("stopped").await;
         assert_eq!(status["stopped"]["code"], "idle", "{status}");
     }
 }

@@ -3,10 +3,8 @@
 
 use http::Method;
 use std::time::{Duration, Instant};
-use tests::{Cable, Cluster, Part, Person, Realm, Usher, Way, chance, wait_for};
+use tests::{Cable, Cluster, Part, Person, Realm, STARTED, Usher, Way, chance, wait_for};
 
-/// For what a controller, a kubelet and a container do one after the other on a busy machine.
-const STARTED: Duration = Duration::from_secs(60);
 /// So soon a start that cannot be says why: within a second, and what a busy machine takes to show it.
 const TOLD: Duration = Duration::from_secs(2);
 /// So soon after its return the table is true.
@@ -57,8 +55,9 @@ impl Site {
         let setup = realm.setups_over(std::slice::from_ref(&cable), "").await.remove(0);
         let usher = setup.start().await;
         let [alice, bob, carol] = ["alice", "bob", "carol"];
-        let alice = at_work(&usher, alice).await;
-        let (bob, carol) = (at_work(&usher, bob).await, at_work(&usher, carol).await);
+        let alice = Person::at_work_in_cluster(&usher, alice).await;
+        let (bob, carol) =
+            (Person::at_work_in_cluster(&usher, bob).await, Person::at_work_in_cluster(&usher, carol).await);
         Self { realm, cable, usher, alice, bob, carol }
     }
 
@@ -86,7 +85,7 @@ impl Site {
     /// One fault for so long.
     async fn survives(&self, (fault, code): Befalls, time: Duration) {
         assert!(self.bob.press("stop").await.status.is_success());
-        await_phase(&self.bob, "stopped").await;
+        self.bob.reaches("stopped").await;
         let mut socket = self.alice.socket("/ws").await.expect("alice's workspace runs");
         self.begin(fault);
         let began = Instant::now();
@@ -116,7 +115,7 @@ impl Site {
     async fn starts_or_says_why(&self, code: Option<&str>) {
         let pressed = Instant::now();
         assert!(self.bob.press("start").await.status.is_success());
-        let Some(code) = code else { return drop(await_phase(&self.bob, "ready").await) };
+        let Some(code) = code else { return drop(self.bob.reaches("ready").await) };
         let (said, status) = wait_for("the cause on bob's page", STARTED, async || {
             let status = self.bob.status().await;
             status["cause"]["code"].is_string().then(|| (pressed.elapsed(), status))
@@ -141,9 +140,9 @@ impl Site {
         })
         .await;
         assert!(late < TRUE_AGAIN, "the table was true {late:?} after the API's return");
-        await_phase(&self.carol, "stopped").await;
+        self.carol.reaches("stopped").await;
         scale("1").await;
-        await_phase(&self.carol, "ready").await;
+        self.carol.reaches("ready").await;
         late
     }
 
@@ -157,20 +156,6 @@ impl Site {
         println!("memory: {before} KiB before, {after} KiB after");
         assert!(after < before + GROWN, "{before} KiB became {after} KiB");
     }
-}
-
-async fn await_phase(person: &Person, phase: &str) -> serde_json::Value {
-    wait_for(&format!("{} to be {phase}", person.name), STARTED, async || {
-        let status = person.status().await;
-        (status["phase"] == phase).then_some(status)
-    })
-    .await
-}
-
-async fn at_work(usher: &Usher, name: &str) -> Person {
-    let person = Person::logged_in(usher, name).await;
-    await_phase(&person, "ready").await;
-    person
 }
 
 /// A sample: two faults for some seconds each.

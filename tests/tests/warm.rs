@@ -5,10 +5,8 @@ use http::Method;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
-use tests::{Cluster, Image, Person, Realm, Setup, Usher, wait_for};
+use tests::{Cluster, Image, Person, Realm, STARTED, Setup, Usher, wait_for};
 
-/// For what a controller, a kubelet and a container do one after the other on a busy machine.
-const STARTED: Duration = Duration::from_secs(60);
 const CLAIMED_BY: &str = "usher.dev/claimed-by";
 const CLAIMS: &str = "usher.dev/claims";
 
@@ -64,14 +62,6 @@ async fn await_free(realm: &Realm, count: usize) -> BTreeMap<String, Value> {
     .await
 }
 
-async fn await_phase(person: &Person, phase: &str) -> Value {
-    wait_for(&format!("{} to be {phase}", person.name), STARTED, async || {
-        let status = person.status().await;
-        (status["phase"] == phase).then_some(status)
-    })
-    .await
-}
-
 /// What a person's workspace was told of whose it is, once it was.
 async fn told(person: &Person) -> String {
     wait_for(&format!("{}'s pod to be told", person.name), STARTED, async || {
@@ -100,7 +90,7 @@ async fn a_user_gets_a_pod_that_runs_already_and_nobody_gets_it_after_them() {
     }
 
     let alice = Person::logged_in(&usher, "alice").await;
-    await_phase(&alice, "ready").await;
+    alice.reaches("ready").await;
     let ready = Instant::now();
     assert_eq!(told(&alice).await, "alice");
     assert!(ready.elapsed() < Duration::from_secs(1), "told after {:?}", ready.elapsed());
@@ -119,7 +109,7 @@ async fn a_user_gets_a_pod_that_runs_already_and_nobody_gets_it_after_them() {
     // Another is made in its place, and alice's goes with her.
     await_free(&realm, 2).await;
     assert!(alice.press("stop").await.status.is_success());
-    let status = await_phase(&alice, "stopped").await;
+    let status = alice.reaches("stopped").await;
     assert_eq!(status["stopped"]["code"], "asked", "{status}");
     wait_for("alice's pod to go", STARTED, async || {
         objects(&realm, "pods").await.iter().all(|object| name(object) != pod).then_some(())
@@ -131,7 +121,7 @@ async fn a_user_gets_a_pod_that_runs_already_and_nobody_gets_it_after_them() {
     // Who comes back gets another.
     let mut alice = alice;
     alice.visit("/").await;
-    await_phase(&alice, "ready").await;
+    alice.reaches("ready").await;
     assert_eq!(told(&alice).await, "alice");
     assert_ne!(claims(&realm, "alice").await.expect("another was claimed"), theirs);
     // A replaced pod knows whose it is from the start.
@@ -196,7 +186,7 @@ async fn ten_users_at_once_over_three_ushers_share_no_pod_and_none_has_two() {
         let (usher, name) = (&ushers[n % 3], name.clone());
         async move {
             let person = Person::logged_in(usher, &name).await;
-            await_phase(&person, "ready").await;
+            person.reaches("ready").await;
             // Wherever it runs, it is told the same.
             assert_eq!(told(&person).await, name);
             person
@@ -265,7 +255,7 @@ async fn a_claim_that_was_left_half_made_becomes_an_ordinary_start_and_takes_not
         let warm = free.into_keys().next().unwrap();
         let bob = if what == "bobs" {
             let bob = Person::logged_in(&usher, "bob").await;
-            await_phase(&bob, "ready").await;
+            bob.reaches("ready").await;
             Some(bob)
         } else {
             None
@@ -278,7 +268,7 @@ async fn a_claim_that_was_left_half_made_becomes_an_ordinary_start_and_takes_not
         })
         .await;
         let alice = Person::logged_in(&usher, "alice").await;
-        await_phase(&alice, "ready").await;
+        alice.reaches("ready").await;
         if let Some(bob) = bob {
             assert_eq!(claims(&realm, "bob").await.as_ref(), Some(&warm));
             assert_eq!(told(&bob).await, "bob");
@@ -293,7 +283,7 @@ async fn a_template_that_changes_replaces_the_free_ones_and_leaves_users_alone()
     let usher: Usher = setup(&realm, 2).await.start().await;
     await_free(&realm, 2).await;
     let mut alice = Person::logged_in(&usher, "alice").await;
-    await_phase(&alice, "ready").await;
+    alice.reaches("ready").await;
     let theirs = claims(&realm, "alice").await.expect("a warm one was claimed");
     let old = await_free(&realm, 2).await;
 
@@ -310,7 +300,7 @@ async fn a_template_that_changes_replaces_the_free_ones_and_leaves_users_alone()
     })
     .await;
     alice.moved_to(&usher);
-    await_phase(&alice, "ready").await;
+    alice.reaches("ready").await;
     assert_eq!(claims(&realm, "alice").await, Some(theirs));
     assert_eq!(told(&alice).await, "alice");
 }

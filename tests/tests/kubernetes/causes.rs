@@ -1,9 +1,9 @@
 //! Why a workspace does not run, caused for real: each is named on the page within seconds of its first sign.
 
-use crate::{STARTED, await_phase, shown};
+use crate::shown;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use tests::{Cluster, Image, Person, Realm, Usher, wait_for};
+use tests::{Cluster, Image, Person, Realm, STARTED, Usher, wait_for};
 
 /// So soon after its first sign a cause is shown.
 const OWED: Duration = Duration::from_secs(5);
@@ -174,7 +174,7 @@ async fn a_step_before_the_program_that_fails_is_told_with_its_last_words() {
     let usher = realm.setup(&format!("{BY_NAME}{}", template(&realm, "init", &keys))).await.start().await;
     told(&realm, &usher, &cause).await;
     let init = Person::logged_in(&usher, "init").await;
-    await_phase(&init, "failed").await;
+    init.reaches("failed").await;
     wait_for("the broken workspace to go back to 0", STARTED, async || {
         shown(&realm, "statefulset/init", "{.spec.replicas}").await.filter(|replicas| replicas == "0")
     })
@@ -214,7 +214,7 @@ async fn a_program_that_ends_again_and_again_is_told_with_its_exit_code_and_last
     let usher = realm.setup(&format!("{BY_NAME}{templates}")).await.start().await;
     tokio::join!(told(&realm, &usher, &cause), told(&realm, &usher, &eater));
     let crash = Person::logged_in(&usher, "crash").await;
-    let failed = await_phase(&crash, "failed").await;
+    let failed = crash.reaches("failed").await;
     assert_eq!(failed["cause"]["code"], "crash_loop", "{failed}");
     wait_for("the broken workspace to go back to 0", STARTED, async || {
         shown(&realm, "statefulset/crash", "{.spec.replicas}").await.filter(|replicas| replicas == "0")
@@ -249,7 +249,7 @@ async fn a_quota_and_a_policy_that_say_no_are_told_in_their_words() {
     // Somebody makes room: a person who presses the button does not wait for the controller's back-off.
     cluster.kubectl(&["delete", "resourcequota", "few", "--namespace", namespace]).await;
     assert!(alice.press("start").await.status.is_success());
-    await_phase(&alice, "ready").await;
+    alice.reaches("ready").await;
 
     let policy = format!("no-{namespace}");
     cluster

@@ -1,10 +1,10 @@
 //! Pods that end by another hand than Usher's: whoever looks is told why, and the workspace comes back as it should.
 
-use crate::{STARTED, at_work, await_phase, pod_uid, shown};
+use crate::{pod_uid, shown};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use tests::{Closed, Cluster, Person, Realm, Usher, wait_for};
+use tests::{Closed, Cluster, Person, Realm, STARTED, Usher, wait_for};
 
 /// So soon after its first sign a cause is shown.
 const OWED: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ async fn comes_back(realm: &Realm, alice: &Person, before: &str) {
 }
 
 async fn with_a_note(usher: &Usher) -> Person {
-    let alice = at_work(usher, "alice").await;
+    let alice = Person::at_work_in_cluster(usher, "alice").await;
     let saved = alice.fetch(Method::PUT, "/note").body("kept").send().await;
     assert!(saved.status.is_success(), "{}", saved.text());
     alice
@@ -133,12 +133,12 @@ async fn who_comes_while_an_operator_scales_to_0_is_told_and_gets_it_started_aga
     comes_back(&realm, &alice, &before).await;
 
     cluster.kubectl(&["scale", "statefulset/alice", "--replicas=0", "--namespace", namespace]).await;
-    let status = await_phase(&alice, "stopped").await;
+    let status = alice.reaches("stopped").await;
     assert_eq!(status["stopped"]["code"], "by_hand", "it stays known: {status}");
     alice.visit("/").await;
-    let status = await_phase(&alice, "ready").await;
+    let status = alice.reaches("ready").await;
     assert_eq!(status["stopped"], Value::Null);
     assert!(alice.press("stop").await.status.is_success());
-    let status = await_phase(&alice, "stopped").await;
+    let status = alice.reaches("stopped").await;
     assert_eq!(status["stopped"]["code"], "asked", "{status}");
 }

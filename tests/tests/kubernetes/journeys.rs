@@ -1,9 +1,9 @@
 //! The life of a workspace, and what others do to it.
 
-use crate::{STARTED, at_work, await_phase, pod_uid, shown};
+use crate::{pod_uid, shown};
 use http::{Method, StatusCode};
 use serde_json::json;
-use tests::{Closed, Cluster, Person, Realm, Usher, wait_for};
+use tests::{Closed, Cluster, Person, Realm, STARTED, Usher, wait_for};
 
 /// How many writes of workspaces' objects an Usher has made, but for those that the server refused because a
 /// controller had just written the object: they are made anew, and how many there are is chance.
@@ -28,13 +28,13 @@ async fn a_spawn_takes_two_calls_of_the_api() {
     let usher = realm.setup("").await.start().await;
     // At its start it looks whether the namespace is there.
     let before = writes(&usher).await;
-    let mut alice = at_work(&usher, "alice").await;
+    let mut alice = Person::at_work_in_cluster(&usher, "alice").await;
     assert_eq!(writes(&usher).await - before, 2, "the first start: created with its want, then started");
     assert!(alice.press("stop").await.status.is_success());
-    await_phase(&alice, "stopped").await;
+    alice.reaches("stopped").await;
     assert_eq!(writes(&usher).await - before, 3, "a stop");
     alice.visit("/").await;
-    await_phase(&alice, "ready").await;
+    alice.reaches("ready").await;
     assert_eq!(writes(&usher).await - before, 5, "a start of what is there: its want, then its start");
 }
 
@@ -53,10 +53,10 @@ async fn a_start_that_a_broken_template_holds_up_goes_on_with_the_mended_one_whe
 
     let usher = usher.replaced_by(realm.setup("").await).await;
     alice.moved_to(&usher);
-    await_phase(&alice, "starting").await;
+    alice.reaches("starting").await;
     assert_eq!(pod_uid(&realm, "alice").await, before, "what is on its way is taken over as it is");
     assert!(alice.try_again().await.status.is_success());
-    await_phase(&alice, "ready").await;
+    alice.reaches("ready").await;
     assert_ne!(pod_uid(&realm, "alice").await, before);
 }
 
@@ -65,7 +65,7 @@ async fn a_workspace_that_is_deleted_takes_its_files_along_only_if_so_asked() {
     let cluster = Cluster::shared();
     let realm = Realm::new(&cluster).await;
     let usher = realm.setup("").await.start().await;
-    let mut alice = at_work(&usher, "alice").await;
+    let mut alice = Person::at_work_in_cluster(&usher, "alice").await;
     alice.fetch(Method::PUT, "/note").body("kept").send().await;
     let gone = async |object: &str| {
         wait_for(&format!("{object} to be gone"), STARTED, async || {
@@ -80,7 +80,7 @@ async fn a_workspace_that_is_deleted_takes_its_files_along_only_if_so_asked() {
     assert!(shown(&realm, "persistentvolumeclaim/home-alice-0", "{.metadata.name}").await.is_some());
 
     alice.visit("/").await;
-    await_phase(&alice, "ready").await;
+    alice.reaches("ready").await;
     assert_eq!(alice.fetch(Method::GET, "/note").send().await.text(), "kept");
     let (deleted, said) = usher.command(&["delete", "alice", "--with-volume"]);
     assert!(deleted, "{said}");
@@ -96,7 +96,7 @@ async fn files_that_a_deletion_kept_can_be_deleted_later_and_only_by_who_may() {
     let usher = realm.setup("").await.start().await;
     let claim = "persistentvolumeclaim/home-alice-0";
     for by_owner in [false, true] {
-        let alice = at_work(&usher, "alice").await;
+        let alice = Person::at_work_in_cluster(&usher, "alice").await;
         let (deleted, said) = usher.command(&["delete", "alice"]);
         assert!(deleted, "{said}");
         wait_for("the workspace to be unknown", STARTED, async || {
@@ -149,16 +149,16 @@ async fn a_visit_starts_a_pod_that_serves_and_keeps_its_files_over_a_stop() {
     let cluster = Cluster::shared();
     let realm = Realm::new(&cluster).await;
     let usher = realm.setup("").await.start().await;
-    let mut alice = at_work(&usher, "alice").await;
+    let mut alice = Person::at_work_in_cluster(&usher, "alice").await;
     let saved = alice.fetch(Method::PUT, "/note").body("kept").send().await;
     assert!(saved.status.is_success(), "{} {}", saved.status, saved.text());
     alice.socket("/ws").await.unwrap().echoes("hello").await;
 
     assert!(alice.press("stop").await.status.is_success());
-    let status = await_phase(&alice, "stopped").await;
+    let status = alice.reaches("stopped").await;
     assert_eq!(status["stopped"]["code"], "asked", "{status}");
     alice.visit("/").await;
-    await_phase(&alice, "ready").await;
+    alice.reaches("ready").await;
     let note = alice.fetch(Method::GET, "/note").send().await;
     assert_eq!((note.status, note.text().as_str()), (StatusCode::OK, "kept"));
 }
@@ -168,7 +168,7 @@ async fn a_workspace_that_nobody_uses_is_marked_and_then_stopped() {
     let cluster = Cluster::shared();
     let realm = Realm::new(&cluster).await;
     let usher = realm.setup("[workspaces]\nidle_after = \"4s\"\nwarn_before = \"1s\"\n").await.start().await;
-    let alice = at_work(&usher, "alice").await;
+    let alice = Person::at_work_in_cluster(&usher, "alice").await;
     let mut socket = alice.socket("/ws").await.unwrap();
     let mark = "{.metadata.annotations.usher\\.dev/mark}";
     wait_for("the mark", STARTED, async || {
@@ -177,7 +177,7 @@ async fn a_workspace_that_nobody_uses_is_marked_and_then_stopped() {
     .await;
     let closed = tokio::time::timeout(STARTED, socket.closed()).await.expect("stopped in time");
     assert!(matches!(closed, Closed::Frame(4503, _)), "{closed:?}");
-    let status = await_phase(&alice, "stopped").await;
+    let status = alice.reaches("stopped").await;
     assert_eq!(status["stopped"]["code"], "idle", "{status}");
     assert_eq!(shown(&realm, "statefulset/alice", "{.spec.replicas}").await.unwrap(), "0");
     assert_eq!(shown(&realm, "statefulset/alice", mark).await.unwrap(), "", "the mark is still there");
@@ -188,7 +188,7 @@ async fn a_pod_that_somebody_deletes_is_followed_to_its_successor() {
     let cluster = Cluster::shared();
     let realm = Realm::new(&cluster).await;
     let usher = realm.setup("").await.start().await;
-    let alice = at_work(&usher, "alice").await;
+    let alice = Person::at_work_in_cluster(&usher, "alice").await;
     let first = pod_uid(&realm, "alice").await;
     alice.fetch(Method::PUT, "/note").body("kept").send().await;
     let mut socket = alice.socket("/ws").await.unwrap();
@@ -211,10 +211,10 @@ async fn kubectl_scale_is_a_way_to_stop_and_to_start() {
     let cluster = Cluster::shared();
     let realm = Realm::new(&cluster).await;
     let usher = realm.setup("").await.start().await;
-    let alice = at_work(&usher, "alice").await;
+    let alice = Person::at_work_in_cluster(&usher, "alice").await;
     for (replicas, phase) in [("--replicas=0", "stopped"), ("--replicas=1", "ready")] {
         cluster.kubectl(&["scale", "statefulset/alice", replicas, "--namespace", &realm.workspaces]).await;
-        await_phase(&alice, phase).await;
+        alice.reaches(phase).await;
     }
 }
 
@@ -223,11 +223,11 @@ async fn a_killed_usher_finds_running_workspaces_and_starts_nothing_anew() {
     let cluster = Cluster::shared();
     let realm = Realm::new(&cluster).await;
     let usher = realm.setup("").await.start().await;
-    let mut alice = at_work(&usher, "alice").await;
+    let mut alice = Person::at_work_in_cluster(&usher, "alice").await;
     let before = pod_uid(&realm, "alice").await;
     let usher = usher.kill_and_restart().await;
     alice.moved_to(&usher);
-    await_phase(&alice, "ready").await;
+    alice.reaches("ready").await;
     alice.socket("/ws").await.unwrap().echoes("and on it goes").await;
     assert_eq!(pod_uid(&realm, "alice").await, before);
 }
@@ -287,7 +287,7 @@ async fn a_stateful_set_that_usher_did_not_make_is_not_adopted() {
     let version = shown(&realm, "statefulset/alice", "{.metadata.resourceVersion}").await;
     let usher = realm.setup("").await.start().await;
     let alice = Person::logged_in(&usher, "alice").await;
-    let status = await_phase(&alice, "failed").await;
+    let status = alice.reaches("failed").await;
     assert_eq!(status["cause"]["code"], "not_the_owner", "{status}");
     assert!(status["cause"]["hint"].as_str().unwrap().contains("that usher did not make"), "{status}");
     assert_eq!(shown(&realm, "statefulset/alice", "{.metadata.resourceVersion}").await, version);

@@ -7,27 +7,7 @@ mod outages;
 mod replicas;
 mod spaces;
 
-use std::time::Duration;
-use tests::{Person, Realm, Usher, wait_for};
-
-/// For what a controller, a kubelet and a container do one after the other on a busy machine.
-const STARTED: Duration = Duration::from_secs(60);
-
-/// Waits for a phase as long as pods take.
-async fn await_phase(person: &Person, phase: &str) -> serde_json::Value {
-    wait_for(&format!("{} to be {phase}", person.name), STARTED, async || {
-        let status = person.status().await;
-        (status["phase"] == phase).then_some(status)
-    })
-    .await
-}
-
-/// Somebody whose workspace is ready.
-async fn at_work(usher: &Usher, name: &str) -> Person {
-    let person = Person::logged_in(usher, name).await;
-    await_phase(&person, "ready").await;
-    person
-}
+use tests::Realm;
 
 /// What kubectl prints of a workspace's object: `statefulset/alice`, `pod/alice-0`.
 async fn shown(realm: &Realm, object: &str, jsonpath: &str) -> Option<String> {

@@ -1,10 +1,10 @@
 //! The API server is away: what runs serves on, what is to start says why it does not, and all is true again soon.
 
-use crate::{STARTED, at_work, await_phase, shown};
+use crate::shown;
 use http::Method;
 use serde_json::Value;
 use std::time::{Duration, Instant};
-use tests::{Cluster, Part, Person, Realm, wait_for};
+use tests::{Cluster, Part, Person, Realm, STARTED, wait_for};
 
 /// So soon a start that cannot be says so: within a second, and what a busy machine takes to show it.
 const TOLD: Duration = Duration::from_secs(2);
@@ -21,11 +21,11 @@ async fn while_the_api_server_is_silent_what_runs_serves_on_and_the_table_is_tru
     let cluster = Cluster::alone();
     let realm = Realm::new(&cluster).await;
     let usher = realm.setup("").await.start().await;
-    let alice = at_work(&usher, "alice").await;
-    let bob = at_work(&usher, "bob").await;
+    let alice = Person::at_work_in_cluster(&usher, "alice").await;
+    let bob = Person::at_work_in_cluster(&usher, "bob").await;
     let mut socket = alice.socket("/ws").await.unwrap();
     assert!(bob.press("stop").await.status.is_success());
-    await_phase(&bob, "stopped").await;
+    bob.reaches("stopped").await;
 
     cluster.pause(Part::ApiServer);
     let pressed = Instant::now();
@@ -73,7 +73,7 @@ async fn while_the_api_server_is_silent_what_runs_serves_on_and_the_table_is_tru
     .await;
     assert!(late < TRUE_AGAIN, "the table was true {late:?} after the API's return");
     assert!(bob.press("start").await.status.is_success());
-    await_phase(&bob, "ready").await;
+    bob.reaches("ready").await;
     assert_eq!(replicas(&realm, "bob").await.unwrap(), "1");
 }
 
@@ -82,7 +82,7 @@ async fn an_api_server_that_is_killed_and_comes_back_costs_nothing_that_runs() {
     let cluster = Cluster::alone();
     let realm = Realm::new(&cluster).await;
     let usher = realm.setup("").await.start().await;
-    let alice = at_work(&usher, "alice").await;
+    let alice = Person::at_work_in_cluster(&usher, "alice").await;
     let mut socket = alice.socket("/ws").await.unwrap();
     for _ in 0..2 {
         cluster.kill(Part::ApiServer);
@@ -93,10 +93,10 @@ async fn an_api_server_that_is_killed_and_comes_back_costs_nothing_that_runs() {
     }
     // After a restart every watch begins with a list anew, and the table follows on.
     cluster.kubectl(&["scale", "statefulset/alice", "--replicas=0", "--namespace", &realm.workspaces]).await;
-    await_phase(&alice, "stopped").await;
+    alice.reaches("stopped").await;
     let mut carol = Person::new(&usher, "carol");
     carol.visit("/").await;
-    await_phase(&carol, "ready").await;
+    carol.reaches("ready").await;
 }
 
 #[tokio::test]
@@ -109,8 +109,8 @@ async fn a_lost_node_keeps_the_files_and_is_told_and_what_keeps_none_moves_on() 
         .replace("[templates.demo]", "[templates.bob]");
     let alice = realm.demo("").replace("[templates.demo]", "[templates.alice]");
     let usher = realm.setup(&format!("{access}{alice}{bob}")).await.start().await;
-    let alice = at_work(&usher, "alice").await;
-    let bob = at_work(&usher, "bob").await;
+    let alice = Person::at_work_in_cluster(&usher, "alice").await;
+    let bob = Person::at_work_in_cluster(&usher, "bob").await;
     cluster.kill(Part::Kubelet);
     // The node's containers serve on, and nobody cuts their users off.
     let ready = "{.status.conditions[?(@.type=='Ready')].status}";
@@ -124,11 +124,11 @@ async fn a_lost_node_keeps_the_files_and_is_told_and_what_keeps_none_moves_on() 
     for person in [&alice, &bob] {
         assert!(person.press("stop").await.status.is_success());
     }
-    await_phase(&bob, "stopped").await;
+    bob.reaches("stopped").await;
     let status = alice.status().await;
     assert_eq!(status["phase"], "stopping", "{status}");
     assert_eq!(status["cause"]["code"], "node_lost", "{status}");
     assert!(status["cause"]["detail"].as_str().unwrap().contains("files are safe"), "{status}");
     cluster.start_again(Part::Kubelet);
-    await_phase(&alice, "stopped").await;
+    alice.reaches("stopped").await;
 }

@@ -1,9 +1,9 @@
 //! Three Ushers before one cluster: any serves anyone, and they agree without talking to each other.
 
-use crate::{STARTED, at_work, await_phase, pod_uid, shown};
+use crate::{pod_uid, shown};
 use http::{Method, StatusCode};
 use std::time::Duration;
-use tests::{Cluster, Person, Realm, Usher, wait_for};
+use tests::{Cluster, Person, Realm, STARTED, Usher, wait_for};
 
 const IDLE: &str = "[workspaces]\nidle_after = \"5s\"\nwarn_before = \"1s\"\n";
 
@@ -34,7 +34,7 @@ async fn any_of_three_serves_anyone_and_one_start_is_made_of_three_wishes() {
         .await;
     }
     for alice in &everywhere {
-        await_phase(alice, "ready").await;
+        alice.reaches("ready").await;
         alice.socket("/ws").await.unwrap().echoes("hello").await;
     }
     let made = "{.items[?(@.reason=='SuccessfulCreate')].message}";
@@ -48,7 +48,7 @@ async fn any_of_three_serves_anyone_and_one_start_is_made_of_three_wishes() {
     let first = first.kill_and_restart().await;
     kept.echoes("none of my business").await;
     let alice = at(&alice, &first);
-    await_phase(&alice, "ready").await;
+    alice.reaches("ready").await;
     assert_eq!(alice.fetch(Method::GET, "/note").send().await.status, StatusCode::OK);
     assert_eq!(pod_uid(&realm, "alice").await, before);
     drop((second, third));
@@ -59,9 +59,9 @@ async fn a_workspace_is_idle_only_when_none_of_three_knows_of_a_use() {
     let cluster = Cluster::shared();
     let realm = Realm::new(&cluster).await;
     let ushers = three(&realm, IDLE).await;
-    let alice = at_work(&ushers[0], "alice").await;
+    let alice = Person::at_work_in_cluster(&ushers[0], "alice").await;
     let used = at(&alice, &ushers[2]);
-    await_phase(&used, "ready").await;
+    used.reaches("ready").await;
     let mut socket = used.socket("/ws").await.unwrap();
     let before = pod_uid(&realm, "alice").await;
     // Four times as long as one that is not used may run: whichever leads, it hears of the use by another.
@@ -74,10 +74,10 @@ async fn a_workspace_is_idle_only_when_none_of_three_knows_of_a_use() {
     for usher in &ushers {
         assert_eq!(at(&alice, usher).status().await["phase"], "ready");
     }
-    await_phase(&alice, "stopped").await;
+    alice.reaches("stopped").await;
     assert_eq!(shown(&realm, "statefulset/alice", "{.spec.replicas}").await.unwrap(), "0");
     for usher in &ushers {
-        let status = await_phase(&at(&alice, usher), "stopped").await;
+        let status = at(&alice, usher).reaches("stopped").await;
         assert_eq!(status["stopped"]["code"], "idle", "{status}");
     }
 }

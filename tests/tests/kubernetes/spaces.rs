@@ -1,9 +1,8 @@
 //! Workspaces in several namespaces, by template and by user.
 
-use crate::{STARTED, at_work, await_phase};
 use http::Method;
 use serde_json::json;
-use tests::{Cluster, Person, Realm, Usher, wait_for};
+use tests::{Cluster, Person, Realm, STARTED, Usher, wait_for};
 
 /// Another namespace beside a realm's own two, deleted with them.
 async fn another(realm: &Realm) -> String {
@@ -39,8 +38,8 @@ async fn a_user_is_where_the_template_says_and_stays_there_whatever_it_says_late
     let second = another(&realm).await;
     let first = realm.workspaces.clone();
     let usher = realm.setup_among(&second, &by_user(&realm, &second, "alice")).await.start().await;
-    let mut alice = at_work(&usher, "alice").await;
-    let mut bob = at_work(&usher, "bob").await;
+    let mut alice = Person::at_work_in_cluster(&usher, "alice").await;
+    let mut bob = Person::at_work_in_cluster(&usher, "bob").await;
     for (name, theirs, other) in [("alice", &second, &first), ("bob", &first, &second)] {
         assert_eq!(replicas(&realm, theirs, name).await.as_deref(), Some("1"), "{name}");
         assert_eq!(replicas(&realm, other, name).await, None, "{name}");
@@ -57,9 +56,9 @@ async fn a_user_is_where_the_template_says_and_stays_there_whatever_it_says_late
     let usher = usher.replaced_by(realm.setup_among(&second, &by_user(&realm, &second, "bob")).await).await;
     alice.moved_to(&usher);
     bob.moved_to(&usher);
-    await_phase(&bob, "ready").await;
+    bob.reaches("ready").await;
     alice.visit("/").await;
-    await_phase(&alice, "ready").await;
+    alice.reaches("ready").await;
     assert_eq!(alice.fetch(Method::GET, "/note").send().await.text(), "kept");
     for (name, theirs, other) in [("alice", &second, &first), ("bob", &first, &second)] {
         assert_eq!(replicas(&realm, theirs, name).await.as_deref(), Some("1"), "{name}");
@@ -73,7 +72,7 @@ async fn a_user_is_where_the_template_says_and_stays_there_whatever_it_says_late
     })
     .await;
     alice.visit("/").await;
-    await_phase(&alice, "ready").await;
+    alice.reaches("ready").await;
     assert_eq!(replicas(&realm, &first, "alice").await.as_deref(), Some("1"));
     drop_namespace(&realm, &second).await;
 }
@@ -84,7 +83,7 @@ async fn files_from_before_there_were_several_namespaces_are_found() {
     let realm = Realm::new(&cluster).await;
     let second = another(&realm).await;
     let usher = realm.setup("").await.start().await;
-    let mut alice = at_work(&usher, "alice").await;
+    let mut alice = Person::at_work_in_cluster(&usher, "alice").await;
     alice.fetch(Method::PUT, "/note").body("kept").send().await;
     let (deleted, said) = usher.command(&["delete", "alice"]);
     assert!(deleted, "{said}");
@@ -95,7 +94,7 @@ async fn files_from_before_there_were_several_namespaces_are_found() {
     let usher = usher.replaced_by(realm.setup_among(&second, &by_user(&realm, &second, "alice")).await).await;
     alice.moved_to(&usher);
     alice.visit("/").await;
-    await_phase(&alice, "ready").await;
+    alice.reaches("ready").await;
     assert_eq!(alice.fetch(Method::GET, "/note").send().await.text(), "kept");
     assert_eq!(replicas(&realm, &second, "alice").await, None);
     drop_namespace(&realm, &second).await;
@@ -110,9 +109,12 @@ async fn what_two_ushers_know_to_be_unused_is_stopped_in_every_namespace() {
     let rest = format!("{}{idle}", by_user(&realm, &second, "alice"));
     let setup = realm.setup_among(&second, &rest).await;
     let ushers: [Usher; 2] = [setup.clone().start().await, setup.start().await];
-    let (alice, bob) = tokio::join!(at_work(&ushers[0], "alice"), at_work(&ushers[1], "bob"));
+    let (alice, bob) = tokio::join!(
+        Person::at_work_in_cluster(&ushers[0], "alice"),
+        Person::at_work_in_cluster(&ushers[1], "bob")
+    );
     for person in [&alice, &bob] as [&Person; 2] {
-        let status = await_phase(person, "stopped").await;
+        let status = person.reaches("stopped").await;
         assert_eq!(status["stopped"]["code"], "idle", "{status}");
     }
     assert_eq!(replicas(&realm, &second, "alice").await.as_deref(), Some("0"));
