@@ -10,13 +10,10 @@ use prometheus::Registry;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
-use tests::{Cluster, Realm, SIMULATED, wait_for};
+use tests::{Cluster, Realm, SIMULATED, STARTED, wait_for};
 use tokio::sync::watch::Sender;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
-
-const STARTED: Duration = Duration::from_secs(60);
 
 /// One Usher's driver, which ends with it.
 struct Replica {

@@ -4,11 +4,8 @@ use http::Method;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
-use tests::{Client, Cluster, Image, Part, Realm, SIMULATED, wait_for};
+use tests::{Client, Cluster, Image, Part, Realm, SIMULATED, STARTED, wait_for};
 use tokio::net::TcpStream;
-
-/// For what a controller, a kubelet and a container do one after the other on a busy machine.
-const STARTED: Duration = Duration::from_secs(60);
 
 /// A StatefulSet of none, as the restricted profile wants it, of a container and its volume.
 fn stateful_set(name: &str, container: &Value) -> Value {

@@ -1,11 +1,7 @@
 //! What a template makes for each user, in pods of a real cluster.
 
 use serde_json::{Value, json};
-use std::time::Duration;
-use tests::{Cluster, Person, Realm, wait_for};
-
-/// For what a controller, a kubelet and a container do one after the other on a busy machine.
-const STARTED: Duration = Duration::from_secs(60);
+use tests::{Cluster, Person, Realm, STARTED, wait_for};
 
 const KEYS: &str = r#"resources.limits = { memory = { expression = "user.name == 'alice' ? '192Mi' : '128Mi'" } }
 environment = { TEAM = { expression = "'team of ' + user.name" } }"#;
