@@ -6,7 +6,7 @@ use crate::state::{Effect, Note, Outcome, Settings, State};
 use crate::table::{Publisher, Request, Table};
 use crate::usage::Written;
 use crate::work::{Probes, Work};
-use crate::{Driver, Event, WakeRefused, clock};
+use crate::{BELIEVED, Driver, Event, WakeRefused, clock};
 use config::WorkspaceId;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
@@ -44,6 +44,9 @@ pub(crate) struct ControlLoop {
     /// What to tell whom, once the table shows it.
     answers: Vec<Box<dyn FnOnce() + Send>>,
     effects: Vec<Effect>,
+    /// When it last made a turn, and since when it has made them as often as it should.
+    turned: Instant,
+    awake_since: Instant,
 }
 
 /// Where news come from.
@@ -93,6 +96,8 @@ impl ControlLoop {
             metrics,
             answers: Vec::new(),
             effects: Vec::new(),
+            turned: clock::now(),
+            awake_since: clock::now(),
         }
     }
 
@@ -204,6 +209,7 @@ impl ControlLoop {
         }
         let news = std::mem::take(&mut self.state.news);
         self.publish(&news.changed);
+        self.look_back(now);
         for ended in news.ended {
             ended.cancel();
         }
@@ -216,6 +222,19 @@ impl ControlLoop {
         }
         for effect in self.effects.drain(..) {
             self.work.begin(effect);
+        }
+    }
+
+    /// Silence is noticed when it has lasted for [`BELIEVED`]: so what is believed now was true so long ago, unless this
+    /// process was not awake to notice.
+    fn look_back(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.turned) > TICK * 2 {
+            self.awake_since = now;
+        }
+        self.turned = now;
+        let then = now.checked_sub(BELIEVED + TICK).filter(|then| *then >= self.awake_since);
+        if let Some(then) = then.filter(|_| self.state.synced && self.state.sighted) {
+            self.publisher.was_true_at(then);
         }
     }
 

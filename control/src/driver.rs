@@ -133,6 +133,8 @@ pub enum Stop {
     Marked(Mark),
     /// It failed: all who observe it are told the cause as [`ObservedPhase::Failed`].
     Failed(Cause),
+    /// It was not begun: the same, unless another began it.
+    Refused(Cause),
 }
 
 /// The first half of a stop, as it is written down.
@@ -188,6 +190,16 @@ pub enum Address {
     Tcp(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
+}
+
+impl Address {
+    /// Whether both are the same host's, whatever the ports.
+    pub(crate) fn is_on_host_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(one), Self::Tcp(other)) => one.ip() == other.ip(),
+            (one, other) => one == other,
+        }
+    }
 }
 
 /// What a driver saw.

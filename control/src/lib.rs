@@ -47,7 +47,7 @@ pub use kubernetes::judge as judge_templates;
 pub use kubernetes::{KubernetesDriver, KubernetesSettings};
 pub use prestart::{CAUGHT_UP, is_due, judge as judge_prestarts};
 pub use process::{OpenError, ProcessDriver, ProcessSettings};
-pub use proof::{BELIEVED, Proof, Vouched};
+pub use proof::{BELIEVED, Proof, Sight};
 pub use quota::{OverQuota, QuotaScope};
 pub use records::redb::{RedbRecords, StoreOpenError};
 pub use records::secrets::SecretRecords;

@@ -8,11 +8,14 @@
 //! driver says it. It is believed for as long as the driver's word is: [`BELIEVED`]. A connection that is merely
 //! open says nothing: its end may be lost with the pod.
 //!
-//! A connection that was opened on the strength of such a proof may have gone to somebody else, in the few seconds
-//! between. It bears no witness itself until an older one has spoken after it was opened: an instance that has its
-//! address then had it all the time. Without that, one mistake would vouch for itself until the driver sees again.
+//! A connection may itself have gone to somebody else: what the table tells is believed for some seconds after the
+//! cluster fell silent, and while it is silent a proof is. So a connection bears no witness until it is known that the
+//! instance had its address after it was opened: by the table, once that was surely true at a later moment
+//! ([`Sight`]), or by an older connection that has spoken since. Without that, one mistake would vouch for itself until the
+//! driver sees again.
 
 use crate::activity::{at, ms_of, now_ms};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -27,25 +30,30 @@ pub const BELIEVED: Duration = Duration::from_secs(10);
 pub struct Proof {
     /// The latest moment at which it surely had its address.
     at: AtomicU64,
-    /// When it was last dialled with nothing but this to say that it may be.
-    relied_on: AtomicU64,
     news: Notify,
 }
 
-/// What said, when a connection was opened, that its address is its instance's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Vouched {
-    /// The table, which was believed.
-    Table,
-    /// Only a [`Proof`], and the connection was there at this time.
-    Proof(Instant),
+/// Until when all that the table tells was surely true. Cheap to clone; written by the control loop, read by all.
+#[derive(Debug, Clone, Default)]
+pub struct Sight(Arc<AtomicU64>);
+
+impl Sight {
+    /// It was true at this moment.
+    pub fn reaches(&self, time: Instant) {
+        self.0.fetch_max(ms_of(time), Relaxed);
+    }
+
+    /// Whether it was true at this moment, or later.
+    fn covers(&self, time: Instant) -> bool {
+        self.0.load(Relaxed) > ms_of(time)
+    }
 }
 
 impl Default for Proof {
     fn default() -> Self {
         // Times before the first reading of the clock would all be 0.
         let _ = now_ms();
-        Self { at: AtomicU64::default(), relied_on: AtomicU64::default(), news: Notify::default() }
+        Self { at: AtomicU64::default(), news: Notify::default() }
     }
 }
 
@@ -60,25 +68,9 @@ impl Proof {
         self.at.load(Relaxed) > ms_of(time)
     }
 
-    /// Notes a connection for which nothing else vouched. To be told before anything can be read from it.
-    pub fn relied_on(&self, opened: Instant) {
-        self.relied_on.fetch_max(ms_of(opened), Relaxed);
-    }
-
-    /// Something came at this time, or later, on this connection.
-    pub fn heard(&self, time: Instant, vouched: Vouched) {
-        if let Vouched::Proof(opened) = vouched
-            && self.at.load(Relaxed) <= ms_of(opened)
-        {
-            return;
-        }
-        self.advance(time);
-    }
-
-    /// The same on a connection of which it is not known when it was opened: it counts if any would.
-    pub fn heard_somewhere(&self, time: Instant) {
-        let relied_on = self.relied_on.load(Relaxed);
-        if relied_on == 0 || self.at.load(Relaxed) > relied_on {
+    /// Something came at this time, or later, on a connection that was opened then, by the table that is seen so.
+    pub fn heard(&self, time: Instant, opened: Instant, sight: &Sight) {
+        if sight.covers(opened) || self.is_newer_than(opened) {
             self.advance(time);
         }
     }
@@ -110,56 +102,47 @@ mod tests {
         clock::now() + ms(1000)
     }
 
+    /// A table that was true at this moment.
+    fn seen_at(time: Instant) -> Sight {
+        let sight = Sight::default();
+        sight.reaches(time);
+        sight
+    }
+
     #[test]
     fn a_proof_holds_for_as_long_as_the_word_of_a_watch() {
         let (proof, now) = (Proof::default(), begun());
+        let (opened, sight) = (now - ms(500), seen_at(now - ms(400)));
         assert!(!proof.holds(now), "nothing was heard yet");
-        proof.heard(now, Vouched::Table);
+        proof.heard(now, opened, &sight);
         assert!(proof.holds(now) && proof.holds(now + BELIEVED - ms(2)));
         assert!(!proof.holds(now + BELIEVED + ms(2)));
-        proof.heard(now - ms(500), Vouched::Table);
+        proof.heard(now - ms(300), opened, &sight);
         assert!(proof.holds(now + BELIEVED - ms(2)), "what came earlier takes nothing back");
     }
 
     #[test]
-    fn a_connection_bears_witness_only_once_an_older_one_has_spoken_after_it_was_opened() {
+    fn what_was_opened_after_the_table_was_last_true_bears_no_witness_until_an_older_one_has_spoken_since() {
         let (proof, now) = (Proof::default(), begun());
-        proof.heard(now, Vouched::Table);
-        let opened = now + ms(3000);
-        proof.relied_on(opened);
-        let later = Vouched::Proof(opened);
+        let (older, sight, younger) = (now, seen_at(now + ms(100)), now + ms(3000));
         for after in [4000, 9000] {
-            proof.heard(now + ms(after), later);
-            proof.heard_somewhere(now + ms(after));
+            proof.heard(now + ms(after), younger, &sight);
+            assert!(!proof.is_newer_than(now), "it vouched for itself");
         }
-        assert!(!proof.holds(now + BELIEVED + ms(2)), "it vouched for itself");
         // The older one speaks of a time before it, and then of one after it.
-        proof.heard(now + ms(2000), Vouched::Table);
-        proof.heard(now + ms(9000), later);
+        proof.heard(now + ms(2000), older, &sight);
+        proof.heard(now + ms(9000), younger, &sight);
         assert!(!proof.is_newer_than(now + ms(2000)));
-        proof.heard(now + ms(3002), Vouched::Table);
-        proof.heard(now + ms(9000), later);
+        proof.heard(now + ms(3002), older, &sight);
+        proof.heard(now + ms(9000), younger, &sight);
         assert!(proof.is_newer_than(now + ms(8998)));
-    }
-
-    #[test]
-    fn what_comes_on_an_unknown_connection_counts_only_if_all_are_sure() {
-        let (proof, now) = (Proof::default(), begun());
-        proof.heard_somewhere(now);
-        assert!(proof.holds(now), "all were opened while the table was believed");
-        proof.relied_on(now + ms(10));
-        proof.heard_somewhere(now + ms(20));
-        assert!(!proof.is_newer_than(now));
-        proof.heard(now + ms(30), Vouched::Table);
-        proof.heard_somewhere(now + ms(40));
-        assert!(proof.is_newer_than(now + ms(38)));
     }
 
     #[tokio::test]
     async fn who_waits_for_news_gets_them_also_if_they_come_before_the_first_look() {
         let (proof, now) = (Proof::default(), begun());
         let news = proof.news();
-        proof.heard(now, Vouched::Table);
+        proof.heard(now, now - ms(20), &seen_at(now - ms(10)));
         tokio::time::timeout(ms(5000), news).await.expect("it was told");
     }
 }

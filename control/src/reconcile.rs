@@ -5,8 +5,8 @@ pub(crate) mod idle;
 mod quota;
 
 use crate::peers::Peers;
-use crate::state::{Busy, How, Place, Ready, Stage, Starting, State, Stopping, Want, Workspace};
-use crate::{CauseCode, Identity, Step, StopReason, Trouble};
+use crate::state::{Busy, How, Instance, Place, Ready, Stage, Starting, State, Stopping, Want, Workspace};
+use crate::{CauseCode, Identity, ObservedPhase, OverQuota, Step, StopReason, Trouble};
 use config::{Runs, Template, WorkspaceId};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -36,6 +36,10 @@ pub(crate) enum Decision {
     Unmark(WorkspaceId),
     /// It was unused at both looks, by all that is known anywhere: stop it.
     Reap(WorkspaceId),
+    /// It runs, and nobody knows how to serve it: end it.
+    Abandon(WorkspaceId),
+    /// Its turn has come, and a quota is used up since it was admitted.
+    OverQuota(WorkspaceId, OverQuota),
     /// Tell the driver to end it.
     End(WorkspaceId),
     /// A start was called off that the driver never showed anything of: there is nothing to wait for.
@@ -55,6 +59,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// After so long the driver is asked again for what it refused: longer than an API server needs that begins anew.
 pub(crate) const RETRY: Duration = Duration::from_secs(2);
+/// So long one runs on of whose template nothing is known: longer than an Usher that knows it needs to tell of it, and to
+/// be replaced by one that knows others.
+pub(crate) const UNKNOWN: Duration = Duration::from_secs(600);
 /// So long after a mark was taken back no new one is written: whoever took it back tells of the use by then, once a
 /// minute as it does.
 pub(crate) const TAKEN_BACK: Duration = Duration::from_secs(60);
@@ -74,10 +81,11 @@ pub(crate) fn reconcile(state: &State, now: Instant) -> Vec<Decision> {
         Stage::Queued(want) => unwritten(id, want, now),
         // Nothing is decided on what may be outdated.
         Stage::Starting(_) if !state.sighted => None,
-        Stage::Starting(starting) => on_the_way(id, starting, now),
+        Stage::Starting(starting) => on_the_way(id, workspace, starting, now),
         Stage::Ready(ready) => in_use(id, state, workspace, ready, now),
         Stage::Stopping(stopping) => to_end(id, state, stopping, workspace.since, now),
-        Stage::Stopped | Stage::Failed { .. } => None,
+        Stage::Failed { .. } => nobodys(id, state, workspace, now),
+        Stage::Stopped => None,
     }));
     decisions
 }
@@ -110,7 +118,11 @@ fn turns(state: &State, now: Instant) -> Vec<Decision> {
         if is_of_another(workspace, template) {
             decisions.push(Decision::TemplateChanged(id.clone()));
         } else if free.min(at_once) > 0 && is_due(workspace, place, now) && owners.insert(&workspace.owner) {
-            decisions.push(Decision::Start(id.clone()));
+            let over = state.peers.as_ref().and_then(|_| quota::exceeded_meanwhile(state, id, workspace));
+            decisions.push(match over {
+                Some(over) => Decision::OverQuota(id.clone(), over),
+                None => Decision::Start(id.clone()),
+            });
             (free, at_once) = (free - 1, at_once - 1);
         }
     }
@@ -135,12 +147,20 @@ fn unwritten(id: &WorkspaceId, want: &Want, now: Instant) -> Option<Decision> {
     (matches!(want.place, Place::Asked(_)) && due).then(|| Decision::Want(id.clone()))
 }
 
-fn on_the_way(id: &WorkspaceId, starting: &Starting, now: Instant) -> Option<Decision> {
+fn on_the_way(
+    id: &WorkspaceId,
+    workspace: &Workspace,
+    starting: &Starting,
+    now: Instant,
+) -> Option<Decision> {
     let (patience, _) = patience(&starting.template, starting.step);
     // What a route leads to may be out of sight by itself: nothing is known of it then.
     let unseen = |trouble: &Trouble| trouble.cause.code == CauseCode::ClusterUnreachable;
     let seen = !starting.trouble.as_ref().is_some_and(unseen);
-    if seen && now >= starting.progress + patience {
+    // Whoever cannot reach what others serve is at fault itself.
+    let served = |instance: &Instance| workspace.is_served_elsewhere(&instance.generation, now);
+    let is_own = !starting.instance.as_ref().is_some_and(served);
+    if seen && is_own && now >= starting.progress + patience {
         Some(Decision::TimeOut(id.clone()))
     } else if !starting.taken && starting.again_at.is_some_and(|at| now >= at) {
         Some(Decision::StartAgain(id.clone()))
@@ -197,6 +217,17 @@ fn in_use(
             Ask::Needless => over.then(|| Decision::Mark(id.clone(), StopReason::Idle)),
         },
     }
+}
+
+/// One that runs, and of whose template nothing is known here, ends when for long nobody has told that they serve it.
+fn nobodys(id: &WorkspaceId, state: &State, workspace: &Workspace, now: Instant) -> Option<Decision> {
+    let leads = state.sighted && state.peers.as_ref().is_some_and(Peers::leads);
+    let Some(ObservedPhase::Running { generation: Some(generation), .. }) = &workspace.told else {
+        return None;
+    };
+    let is_unknown = !state.settings.templates.contains_key(&workspace.template);
+    let long = now >= workspace.since + UNKNOWN && !workspace.is_served_elsewhere(generation, now);
+    (leads && is_unknown && long).then(|| Decision::Abandon(id.clone()))
 }
 
 enum Ask {

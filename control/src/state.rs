@@ -15,15 +15,16 @@ mod stage;
 
 pub(crate) use apply::Effect;
 pub(crate) use demands::Demands;
+pub(crate) use instance::Instance;
 pub(crate) use outcomes::Outcome;
 pub(crate) use stage::{Busy, How, Marked, Place, Ready, Stage, Starting, Stopping, Then, Unasked, Want};
 
-use crate::peers::{CUT_OFF, Peers};
+use crate::peers::{CUT_OFF, GONE, Peers};
 use crate::reconcile::backoff;
-use crate::usage::Restored;
+use crate::usage::{Fingerprint, Restored};
 use crate::{
-    Activity, Cause, CauseCode, Entry, Generation, Grant, Identity, ObservedPhase, Phase, Route, Step,
-    StopReason,
+    Activity, Cause, CauseCode, Entry, Generation, Grant, Identity, ObservedPhase, OverQuota, Phase, Route,
+    Step, StopReason,
 };
 use config::{Amount, Quota, QuotaName, Template, TemplateName, WorkspaceId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -128,6 +129,8 @@ pub(crate) struct Workspace {
     pub(crate) failures: u32,
     /// What was asked for here and is not known to be written down: what is told meanwhile may be older.
     pub(crate) wish: Option<Want>,
+    /// Which instance of it another Usher last told of, since it serves that, and when.
+    pub(crate) elsewhere: Option<(Fingerprint, Instant)>,
     /// Why it was last stopped; until it is wanted again.
     pub(crate) stopped: Option<StopReason>,
     /// Counts starts, so that what comes late of an earlier one is known as such.
@@ -141,6 +144,12 @@ impl Workspace {
             Stage::Queued(want) | Stage::Stopping(Stopping { then: Then::Start(want), .. }) => &want.grant,
             _ => &self.grant,
         }
+    }
+
+    /// Whether another Usher serves this instance, as far as is known: then it runs, whatever is seen of it from here.
+    pub(crate) fn is_served_elsewhere(&self, generation: &Generation, now: Instant) -> bool {
+        let told = self.elsewhere.filter(|(instance, _)| *instance == generation.fingerprint());
+        told.is_some_and(|(_, at)| now.saturating_duration_since(at) < GONE)
     }
 
     /// One of which nothing is known but this.
@@ -157,6 +166,7 @@ impl Workspace {
             activity: Arc::default(),
             failures: 0,
             wish: None,
+            elsewhere: None,
             stopped: None,
             attempt: 0,
         }
@@ -354,6 +364,12 @@ impl Cause {
             detail: "This workspace's template is not offered any more; its files are kept.".to_owned(),
             hint: format!("put [{}] back, or delete the workspace", template.table()),
         }
+    }
+
+    /// Others were admitted at the same moment by other Ushers, and came first.
+    pub(crate) fn over_quota(over: &OverQuota) -> Self {
+        let hint = format!("[quotas.{}] was reached while it waited for its turn", over.quota);
+        Self { code: CauseCode::QuotaExceeded, detail: over.to_string(), hint }
     }
 
     /// Others may stop it without knowing of its use by way of this Usher.

@@ -5,7 +5,7 @@ mod route;
 pub use route::{Part, Route};
 
 use crate::reconcile::idle;
-use crate::{Activity, Cause, CauseCode, Driver, Grant, Identity, OverQuota, Step};
+use crate::{Activity, Cause, CauseCode, Driver, Grant, Identity, OverQuota, Sight, Step};
 use arc_swap::ArcSwap;
 use config::{TemplateName, WorkspaceId};
 use std::collections::HashMap;
@@ -272,6 +272,7 @@ struct Published {
     synced: AtomicBool,
     sighted: AtomicBool,
     cut_off: AtomicBool,
+    sight: Sight,
 }
 
 /// How far the table may be believed.
@@ -297,6 +298,11 @@ impl Publisher {
         let Published { synced, sighted, cut_off, .. } = &*self.published;
         let [synced, sighted, cut_off] = [synced, sighted, cut_off].map(|flag| flag.load(Ordering::Acquire));
         standing == Standing { synced, sighted, cut_off }
+    }
+
+    /// All that is published was true at this moment.
+    pub(crate) fn was_true_at(&self, time: Instant) {
+        self.published.sight.reaches(time);
     }
 
     /// Replaces the table and tells all who wait.
@@ -346,6 +352,10 @@ impl Workspaces {
     /// may go on, and none is opened: another's workspace may stand at the address by now.
     pub fn sighted(&self) -> bool {
         self.published.sighted.load(Ordering::Acquire)
+    }
+    /// Until when all that the table tells was surely true.
+    pub fn sight(&self) -> &Sight {
+        &self.published.sight
     }
     /// Asks for a start. Idempotent: one that is wanted already stays where it is in the queue.
     ///

@@ -13,7 +13,7 @@ use crate::refusal::{Code, Refusal};
 use crate::witness::Witness;
 use async_trait::async_trait;
 use config::{Config, Driver, WorkspaceId};
-use control::{Address, Entry, Generation, Phase, Proof, Vouched};
+use control::{Address, Entry, Generation, Phase, Proof};
 use pingora::connectors::l4;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::l4::stream::Stream as PooledStream;
@@ -102,32 +102,29 @@ impl Dial {
             return Err(DialError::NotAPod);
         }
         let workspaces = &self.edge.workspaces;
-        let is_seen = timeout(self.patience, self.is_seen()).await.map_err(|_| DialError::Unseen)??;
+        timeout(self.patience, self.is_seen()).await.map_err(|_| DialError::Unseen)??;
         // Looked up after the table was found to be true: who was admitted before may know an older one.
-        if !self.is_told_by(workspaces.lookup(&self.id).as_deref()) {
+        if !self.is_told_by(workspaces.lookup(&self.id).as_deref(), address) {
             return Err(DialError::Ended);
         }
         let connected = timeout(CONNECT_TIMEOUT, connect(address)).await;
         let stream =
             connected.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "nobody accepted in time"))??;
         // The instance may have ended meanwhile, and whoever accepted be the next that has its address.
-        if !self.is_told_by(workspaces.lookup(&self.id).as_deref()) {
+        if !self.is_told_by(workspaces.lookup(&self.id).as_deref(), address) {
             return Err(DialError::Ended);
         }
-        Ok(self.dialled(stream, is_seen))
+        Ok(self.dialled(stream))
     }
 
-    /// Waits until it is known whose the address is: `true` = by the table, `false` = by the instance alone.
-    async fn is_seen(&self) -> Result<bool, DialError> {
+    /// Waits until it is known whose the address is, be it by the table or by the instance alone.
+    async fn is_seen(&self) -> Result<(), DialError> {
         let workspaces = &self.edge.workspaces;
         let mut changes = workspaces.changes();
         loop {
             let news = self.proof.news();
-            if workspaces.sighted() {
-                return Ok(true);
-            }
-            if self.proof.holds(now()) {
-                return Ok(false);
+            if workspaces.sighted() || self.proof.holds(now()) {
+                return Ok(());
             }
             tokio::select! {
                 changed = changes.changed() => changed.map_err(|_| DialError::Unseen)?,
@@ -137,23 +134,17 @@ impl Dial {
     }
 
     /// A connection as it is from now on.
-    fn dialled(&self, stream: Stream, is_seen: bool) -> Dialled {
-        let vouched = if is_seen {
-            Vouched::Table
-        } else {
-            let opened = now();
-            self.proof.relied_on(opened);
-            Vouched::Proof(opened)
-        };
+    fn dialled(&self, stream: Stream) -> Dialled {
+        let sight = self.edge.workspaces.sight().clone();
         let witness = match &stream {
-            Either::Left(stream) => Some(Witness::new(self.proof.clone(), vouched, stream)),
+            Either::Left(stream) => Some(Witness::new(self.proof.clone(), sight, stream)),
             Either::Right(_) => None,
         };
         Dialled { stream, witness }
     }
 
-    fn is_told_by(&self, entry: Option<&Entry>) -> bool {
-        matches!(entry, Some(Entry { phase: Phase::Ready(route), .. }) if route.leads_to(&self.generation))
+    fn is_told_by(&self, entry: Option<&Entry>, address: &Address) -> bool {
+        matches!(entry, Some(Entry { phase: Phase::Ready(route), .. }) if route.leads_to(&self.generation, address))
     }
 }
 
@@ -244,7 +235,7 @@ mod tests {
     use super::*;
     use crate::edge::ListenerFacts;
     use crate::lab::{CONFIG, Lab, PODS};
-    use control::{Event, Grant, Identity, Observed, ObservedPhase, Workspaces};
+    use control::{Event, Grant, Identity, Observed, ObservedPhase, Sight, Workspaces};
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpListener;
 
@@ -268,6 +259,13 @@ mod tests {
 
     fn generation(number: u32) -> Generation {
         Generation(number.to_string().into())
+    }
+
+    /// The instance says something on a connection that is surely its own.
+    fn speaks(proof: &Proof, at: Instant) {
+        let (opened, sight) = (at - Duration::from_millis(20), Sight::default());
+        sight.reaches(at - Duration::from_millis(10));
+        proof.heard(at, opened, &sight);
     }
 
     async fn until(lab: &Lab, is_so: impl Fn(&Workspaces) -> bool) {
@@ -364,7 +362,7 @@ mod tests {
         let waiting = dial(&lab, 1, Duration::from_secs(60));
         let (opened, ()) = tokio::join!(waiting.open(&address), async {
             tokio::task::yield_now().await;
-            waiting.proof.heard(now(), Vouched::Table);
+            speaks(&waiting.proof, now());
         });
         assert!(opened.is_ok(), "{opened:?}");
         listener.accept().await.unwrap();
@@ -381,6 +379,7 @@ mod tests {
         let (lab, listener, address) = lab(CONFIG).await;
         let sure = dial(&lab, 1, Duration::ZERO).open(&address).await.unwrap();
         listener.accept().await.unwrap();
+        lab.edge.workspaces.sight().reaches(now() + Duration::from_millis(1));
         lab.tell(Event::Sighted(false));
         until(&lab, |table| !table.sighted()).await;
         let dial = dial(&lab, 1, Duration::ZERO);
@@ -394,9 +393,25 @@ mod tests {
         let (later, opened) = (Duration::from_secs(5), now());
         blind.witness.as_ref().unwrap().carried(now() + later);
         assert!(!dial.proof.is_newer_than(opened), "it vouched for itself");
-        dial.proof.heard(opened + later, Vouched::Table);
+        speaks(&dial.proof, opened + later);
         blind.witness.unwrap().carried(opened + later * 2);
         assert!(dial.proof.is_newer_than(opened + later), "it was the pod's own all the time");
+    }
+
+    #[tokio::test]
+    async fn what_was_dialled_by_a_table_that_was_not_surely_true_any_more_bears_no_witness() {
+        let (lab, listener, address) = lab(CONFIG).await;
+        let dial = dial(&lab, 1, Duration::ZERO);
+        // It is believed, and nothing was heard of the cluster since.
+        let opened = dial.open(&address).await.unwrap();
+        let (mut pod, _) = listener.accept().await.unwrap();
+        lab.tell(Event::Sighted(false));
+        until(&lab, |table| !table.sighted()).await;
+        pod.write_all(b"hello").await.unwrap();
+        let Either::Left(stream) = &opened.stream else { panic!("it is TCP") };
+        stream.readable().await.unwrap();
+        opened.witness.unwrap().carried(now());
+        assert!(!dial.proof.holds(now()), "it vouched for itself");
     }
 
     #[tokio::test]

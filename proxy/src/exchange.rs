@@ -40,6 +40,8 @@ pub struct Exchange {
     pub forward: Option<Forward>,
     /// How often its workspace was dialled in vain.
     pub tries: u32,
+    /// When the connection to the workspace was opened that it goes by.
+    pub opened: Option<Instant>,
     /// When its head began its way to the workspace: nothing of the answer can be older.
     pub sent: Option<Instant>,
     /// How many interim answers (1xx) came.
@@ -91,6 +93,7 @@ impl Exchange {
             fault: None,
             forward: None,
             tries: 0,
+            opened: None,
             sent: None,
             interim: 0,
             notice: None,

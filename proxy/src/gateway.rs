@@ -14,17 +14,19 @@ use crate::notice::Injector;
 use crate::own::{self, Asked};
 use crate::refusal::{Code, Refusal};
 use crate::request::Request;
-use crate::{dial, head, hold, portal, upstream, workspace_host};
+use crate::{dial, head, hold, portal, upstream, witness, workspace_host};
 use async_trait::async_trait;
 use axum::Router;
 use bytes::Bytes;
 use http::Response;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use std::any::Any;
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -170,6 +172,19 @@ impl ProxyHttp for Gateway {
         error
     }
 
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _fd: RawFd,
+        digest: Option<&Digest>,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        exchange.opened = Some(witness::opened(reused, digest));
+        Ok(())
+    }
+
     async fn upstream_request_filter(
         &self,
         session: &mut Session,
@@ -215,8 +230,9 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
     ) -> Result<()> {
         exchange.interim += u32::from(response.status.is_informational());
-        if let (Some(forward), Some(sent)) = (&exchange.forward, exchange.sent) {
-            forward.route.proof.heard_somewhere(sent);
+        if let (Some(forward), Some(opened), Some(sent)) = (&exchange.forward, exchange.opened, exchange.sent)
+        {
+            forward.route.proof.heard(sent, opened, self.edge.workspaces.sight());
         }
         let checked = if exchange.interim > INTERIM_MAX {
             Err(Refusal::with(Code::BadUpstream, "The workspace sent too many interim answers."))

@@ -1,6 +1,7 @@
 //! An open connection to an instance as a witness that its address is still its own.
 
-use control::{Proof, Vouched};
+use control::{Proof, Sight};
+use pingora::protocols::Digest;
 use pingora::protocols::l4::ext::get_tcp_info;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -10,18 +11,27 @@ use tokio::net::TcpStream;
 /// How fresh the proof is kept: a small part of the time for which it is believed.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// When a connection of Pingora's was opened; one of which that is not known counts as new.
+pub(crate) fn opened(reused: bool, digest: Option<&Digest>) -> Instant {
+    let now = Instant::now();
+    let timing = digest.and_then(|digest| digest.timing_digest.first()?.as_ref());
+    let age = timing.filter(|_| reused).and_then(|timing| timing.established_ts.elapsed().ok());
+    age.and_then(|age| now.checked_sub(age)).unwrap_or(now)
+}
+
 /// A TCP connection. Lives beside it and no longer.
 #[derive(Debug)]
 pub(crate) struct Witness {
     proof: Arc<Proof>,
-    vouched: Vouched,
+    sight: Sight,
+    opened: Instant,
     socket: RawFd,
 }
 
 impl Witness {
     /// For a connection that was just opened.
-    pub(crate) fn new(proof: Arc<Proof>, vouched: Vouched, stream: &TcpStream) -> Self {
-        Self { proof, vouched, socket: stream.as_raw_fd() }
+    pub(crate) fn new(proof: Arc<Proof>, sight: Sight, stream: &TcpStream) -> Self {
+        Self { proof, sight, opened: Instant::now(), socket: stream.as_raw_fd() }
     }
 
     /// Bytes went over it, in whichever direction. Once a second the kernel is asked when it last heard of the other
@@ -34,7 +44,7 @@ impl Witness {
         let Ok(info) = get_tcp_info(self.socket) else { return };
         let silent = Duration::from_millis(info.tcpi_last_data_recv.min(info.tcpi_last_ack_recv).into());
         if let Some(heard) = now.checked_sub(silent) {
-            self.proof.heard(heard, self.vouched);
+            self.proof.heard(heard, self.opened, &self.sight);
         }
     }
 }
@@ -50,7 +60,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (theirs, _) = listener.accept().await.unwrap();
-        let witness = Witness::new(proof.clone(), Vouched::Table, &ours);
+        let sight = Sight::default();
+        let witness = Witness::new(proof.clone(), sight.clone(), &ours);
+        sight.reaches(witness.opened + Duration::from_millis(1));
         (ours, theirs, witness)
     }
 

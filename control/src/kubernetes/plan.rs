@@ -212,9 +212,10 @@ pub(super) fn stop(known: Option<&Known>, generation: Option<&Generation>, why: 
             annotations[names::STOPPED] = json!(mark.reason.as_str());
         }
         _ if newer => return Plan::Nothing,
+        Stop::Refused(_) if known.is_wanted() && !known.claims_in_vain() => return Plan::Nothing,
         _ if !known.is_wanted() && known.notes.wanted.is_none() => return Plan::Nothing,
         Stop::Asked => annotations[names::STOPPED] = json!(StopReason::Asked.as_str()),
-        Stop::Failed(cause) => {
+        Stop::Failed(cause) | Stop::Refused(cause) => {
             annotations[names::STOPPED] = Value::Null;
             annotations[names::FAILED] = json!(notes::failure(cause));
         }

@@ -175,7 +175,8 @@ impl Request {
                 api.patch(id, read, checks, |set| end(set, mark.reason))
             }
             Stop::Marked(_) => return Err(Refused::Conflict),
-            Stop::Failed(cause) => api.patch(id, read, checks, |set| {
+            Stop::Refused(_) if read.runs => return unchanged(api, id, read, plant),
+            Stop::Failed(cause) | Stop::Refused(cause) => api.patch(id, read, checks, |set| {
                 end(set, StopReason::Asked);
                 (set.stopped, set.failed) = (None, Some(cause.clone()));
             }),

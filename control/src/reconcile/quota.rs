@@ -1,6 +1,6 @@
 //! Whether a wake stays within the quotas that it counts against.
 
-use crate::state::{Settings, State, Workspace};
+use crate::state::{Settings, Stage, State, Workspace};
 use crate::{Grant, Identity, OverQuota, QuotaScope, Wake};
 use config::{Amount, Quota, QuotaLimits, QuotaName, TemplateName, WorkspaceId};
 
@@ -14,30 +14,44 @@ struct Running<'a> {
 
 /// The first quota that a start of this template would go beyond.
 pub(super) fn exceeded(state: &State, wake: &Wake, template: &TemplateName) -> Option<OverQuota> {
-    let quotas = wake.grant.quotas.iter().filter_map(|name| state.settings.quotas.get_key_value(name));
+    let Wake { id, owner, grant, .. } = wake;
+    first(state, &Running { id, owner, template, grant }, Stage::is_wanted)
+}
+
+/// The first quota that one whose turn has come would go beyond by now: another Usher may have admitted others at the
+/// moment at which it was admitted. Who waits does not count: what stands before it has had its turn.
+pub(super) fn exceeded_meanwhile(
+    state: &State,
+    id: &WorkspaceId,
+    workspace: &Workspace,
+) -> Option<OverQuota> {
+    let runs = |stage: &Stage| stage.is_wanted() && !matches!(stage, Stage::Queued(_));
+    first(state, &Running::of(id, workspace), runs)
+}
+
+fn first(state: &State, one: &Running<'_>, counts: impl Fn(&Stage) -> bool) -> Option<OverQuota> {
+    let quotas = one.grant.quotas.iter().filter_map(|name| state.settings.quotas.get_key_value(name));
     let mut quotas = quotas.peekable();
     quotas.peek()?;
     // Its own place counts as what it asks for, not as what it has.
-    let others =
-        state.workspaces.iter().filter(|(id, workspace)| **id != wake.id && workspace.stage.is_wanted());
+    let others = state.workspaces.iter().filter(|(id, workspace)| *id != one.id && counts(&workspace.stage));
     let others: Vec<Running<'_>> = others.map(|(id, workspace)| Running::of(id, workspace)).collect();
-    quotas.find_map(|(name, quota)| of_one(state, wake, template, &others, name, quota))
+    quotas.find_map(|(name, quota)| of_one(state, one, &others, name, quota))
 }
 
 fn of_one(
     state: &State,
-    wake: &Wake,
-    template: &TemplateName,
+    one: &Running<'_>,
     others: &[Running<'_>],
     name: &QuotaName,
     quota: &Quota,
 ) -> Option<OverQuota> {
-    let is_theirs = |other: &&Running<'_>| *other.owner == wake.owner;
+    let is_theirs = |other: &&Running<'_>| other.owner == one.owner;
     let theirs: Vec<&Running<'_>> = others.iter().filter(is_theirs).collect();
     // What the user has counts for all, also what was started before there was this quota.
     let counts = |other: &&Running<'_>| is_theirs(other) || other.grant.quotas.contains(name);
     let all: Vec<&Running<'_>> = others.iter().filter(counts).collect();
-    let asked = Asked { settings: &state.settings, template, grant: &wake.grant };
+    let asked = Asked { settings: &state.settings, template: one.template, grant: one.grant };
     let over = |scope, limits: &QuotaLimits, running: &[&Running<'_>]| {
         let (what, used, needed, limit) = asked.beyond(limits, running)?;
         let by =

@@ -65,6 +65,7 @@ fn asked(state: &mut State, now: Instant) -> Vec<String> {
         Action::Unmark { id, mark } => format!("unmark {id} {}", mark.number),
         Action::Stop { id, why: Stop::Marked(mark), .. } => format!("stop {id} {}", mark.number),
         Action::Stop { id, why: Stop::Failed(cause), .. } => format!("fail {id} {}", cause.code.as_str()),
+        Action::Stop { id, why: Stop::Refused(cause), .. } => format!("refuse {id} {}", cause.code.as_str()),
         Action::Stop { id, .. } => format!("stop {id}"),
         Action::Delete { id, .. } => format!("delete {id}"),
         Action::Nudge(spec) => format!("nudge {}", spec.id),
@@ -182,7 +183,7 @@ fn a_start_that_is_refused_gives_its_place_up_for_all_to_see_and_one_that_came_l
     asked(&mut state, now);
     answered(&mut state, Action::Start(spec("a")), Err(CauseCode::QuotaExceeded), now);
     assert_eq!(stage(&state, "a"), "failed");
-    assert_eq!(asked(&mut state, now), ["fail a quota_exceeded"]);
+    assert_eq!(asked(&mut state, now), ["refuse a quota_exceeded"]);
 
     let mut state = among_others(8, false, now);
     state.fold(wanted("a", 1, 0), now);
@@ -341,7 +342,7 @@ fn one_that_is_blind_decides_nothing_on_what_may_be_outdated() {
     assert_eq!((stage(&state, "a"), stage(&state, "b")), ("ready", "starting"));
     state.fold(Event::Sighted(true), late);
     assert_eq!(asked(&mut state, late), ["mark a"], "the start has all its time again");
-    assert_eq!(asked(&mut state, late + secs(30)), ["mark a", "start c", "fail b start_timeout"]);
+    assert_eq!(asked(&mut state, late + secs(30)), ["mark a", "start c", "refuse b start_timeout"]);
 }
 
 #[test]
@@ -427,3 +428,4 @@ fn the_record_of_one_that_is_gone_is_of_use_until_all_that_runs_was_seen_for_fiv
 }
 
 mod cut_off;
+mod elsewhere;

@@ -3,7 +3,9 @@
 use super::{Busy, How, Marked, Note, Stage, Starting, State, Then};
 use crate::StopReason;
 use crate::reconcile::{ASK_AGAIN, Decision, patience, reconcile};
-use crate::{Action, Address, Cause, CauseCode, Generation, Mark, StartSpec, Step, Stop, Weight};
+use crate::{
+    Action, Address, Cause, CauseCode, Generation, Mark, ObservedPhase, StartSpec, Step, Stop, Weight,
+};
 use config::{Connect, ProcessTemplate, ReadyProbe, Runs, Template, WorkspaceId};
 use std::sync::Arc;
 use std::time::Instant;
@@ -71,6 +73,19 @@ impl State {
                 self.fail(&id, cause, now);
                 None
             }
+            Decision::Abandon(id) => {
+                let workspace = self.workspaces.get(&id)?;
+                let Some(ObservedPhase::Running { generation, .. }) = workspace.told.clone() else {
+                    return None;
+                };
+                let cause = Cause::template_gone(&workspace.template);
+                self.end(&id, How::Stop, generation, Then::Fail(cause), now);
+                None
+            }
+            Decision::OverQuota(id, over) => {
+                self.end(&id, How::Stop, None, Then::Fail(Cause::over_quota(&over)), now);
+                None
+            }
             Decision::Probe(id) => self.probe(&id),
             Decision::TimeOut(id) => self.time_out(&id, now),
             Decision::AskBusy(id) => self.ask_busy(&id),
@@ -120,6 +135,7 @@ impl State {
             instance: None,
             address: None,
             probing: false,
+            nudged: None,
         };
         workspace.attempt += 1;
         workspace.grant = spec.grant.clone();
@@ -232,9 +248,12 @@ impl State {
 
     fn tell_driver_to_end(&mut self, id: &WorkspaceId, now: Instant) -> Option<Effect> {
         let attempt = self.attempt(id);
-        let Stage::Stopping(stopping) = &mut self.workspaces.get_mut(id)?.stage else { return None };
+        let workspace = self.workspaces.get_mut(id)?;
+        let waits = matches!(workspace.told, Some(ObservedPhase::Wanted { .. }));
+        let Stage::Stopping(stopping) = &mut workspace.stage else { return None };
         stopping.again_at = Some(now + ASK_AGAIN);
         let why = match &stopping.then {
+            Then::Fail(cause) if waits => Stop::Refused(cause.clone()),
             Then::Fail(cause) => Stop::Failed(cause.clone()),
             Then::Rest | Then::Start(_) => Stop::Asked,
         };

@@ -169,10 +169,11 @@ impl State {
                 }
             }
             Stage::Ready(ready) if Some(&ready.instance.generation) == seen.generation.as_ref() => {
+                // One whose program does not run, or runs elsewhere, may have lost its address to another.
                 let stays = if ready.instance.has_members() {
                     seen.address.is_some()
                 } else {
-                    seen.address.as_ref().is_none_or(|address| *address == ready.address)
+                    seen.address.as_ref() == Some(&ready.address)
                 };
                 if !stays {
                     return self.adopt(id, seen, now);
@@ -220,9 +221,7 @@ impl State {
             _ => None,
         };
         let Some(template) = self.settings.templates.get(&workspace.template).cloned() else {
-            // Nothing is known of how to reach it or of when it is idle: it would run for ever.
-            let then = Then::Fail(Cause::template_gone(&workspace.template));
-            return self.end(id, How::Stop, seen.generation, then, now);
+            return self.abandon(id, seen.generation, now);
         };
         // One that has moved to another address is no younger for it.
         if let Stage::Ready(ready) = &workspace.stage
@@ -230,12 +229,16 @@ impl State {
         {
             self.restored.learn(id.clone(), ready.kept());
         }
-        let before = workspace.stage.instance().filter(|instance| instance.has_members());
+        let before = workspace.stage.instance();
         let mut instance = match (before, seen.generation) {
-            // None of its members serves at the moment: those that are left keep their traffic.
             (Some(before), Some(generation)) if before.generation == generation => {
                 let mut instance = before.clone();
-                self.news.ended.extend(instance.see(seen.members));
+                if instance.has_members() {
+                    // None of them serves at the moment: those that are left keep their traffic.
+                    self.news.ended.extend(instance.see(seen.members));
+                } else {
+                    self.news.ended.push(instance.renew());
+                }
                 Some(instance)
             }
             (_, generation) => generation.map(|generation| Instance::new(generation, seen.members, now)),
@@ -258,8 +261,21 @@ impl State {
             instance,
             address: seen.address,
             probing: false,
+            nudged: None,
         };
         self.enter(id, Stage::Starting(starting), now);
+    }
+
+    /// Nothing is known of how to reach it or of when it is idle: it would run for ever. Where there are others, they may
+    /// know: one of them ends it when nobody has for long.
+    fn abandon(&mut self, id: &WorkspaceId, generation: Option<Generation>, now: Instant) {
+        let Some(workspace) = self.workspaces.get(id) else { return };
+        let cause = Cause::template_gone(&workspace.template);
+        match &workspace.stage {
+            _ if self.peers.is_none() => self.end(id, How::Stop, generation, Then::Fail(cause), now),
+            Stage::Failed { cause: known, .. } if *known == cause => {}
+            _ => self.fail(id, cause, now),
+        }
     }
 
     fn seen_stopping(&mut self, id: &WorkspaceId, generation: Generation, now: Instant) {

@@ -96,6 +96,9 @@ impl State {
 
     /// Another Usher knows of a use: it counts here as well.
     fn learn(&mut self, id: WorkspaceId, kept: Kept, last: bool, now: Instant) {
+        if let Some(workspace) = self.workspaces.get_mut(&id) {
+            workspace.elsewhere = (!last).then_some((kept.generation, now));
+        }
         let Some(ready) = self.ready_mut(&id).filter(|ready| ready.instance.is(kept.generation)) else {
             // Records and workspaces are told in no order: what is not known may be a moment later.
             if let Some(peers) = self.peers.as_mut().filter(|_| !self.workspaces.contains_key(&id)) {

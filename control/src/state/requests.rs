@@ -7,12 +7,15 @@ use crate::{Action, Order, StartSpec, StopReason, Wake, WakeRefused};
 use config::WorkspaceId;
 use std::time::{Duration, Instant};
 
+/// So long after a start was asked for once more, asking again changes nothing: each costs calls, or a pod its life.
+pub(crate) const NUDGE: Duration = Duration::from_secs(5);
+
 impl State {
     /// A start is asked for.
     pub(crate) fn wake(&mut self, wake: &Wake, now: Instant) -> Result<Option<Effect>, WakeRefused> {
         match admit(self, wake, now)? {
             Admission::Already => Ok(None),
-            Admission::Nudge => Ok(self.nudge(wake)),
+            Admission::Nudge => Ok(self.nudge(wake, now)),
             Admission::Enqueue => {
                 self.enqueue(wake, now);
                 Ok(None)
@@ -25,10 +28,15 @@ impl State {
         }
     }
 
-    /// One that is on its way is asked for again.
-    fn nudge(&self, wake: &Wake) -> Option<Effect> {
+    /// One that is on its way is asked for again, however often somebody asks only every so often.
+    fn nudge(&mut self, wake: &Wake, now: Instant) -> Option<Effect> {
         let id = wake.id.clone();
-        let workspace = self.workspaces.get(&id)?;
+        let workspace = self.workspaces.get_mut(&id)?;
+        let Stage::Starting(starting) = &mut workspace.stage else { return None };
+        if starting.nudged.is_some_and(|at| now < at + NUDGE) {
+            return None;
+        }
+        starting.nudged = Some(now);
         let template = self.settings.templates.get(&workspace.template)?.clone();
         let (owner, host, grant) = (wake.owner.clone(), wake.host.clone(), wake.grant.clone());
         let spec = StartSpec { id: id.clone(), owner, template, host, grant };

@@ -74,6 +74,8 @@ pub(crate) struct Starting {
     pub(crate) address: Option<Address>,
     /// Whether its prober runs.
     pub(crate) probing: bool,
+    /// When somebody last asked for it once more.
+    pub(crate) nudged: Option<Instant>,
 }
 
 #[derive(Debug)]

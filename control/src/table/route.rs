@@ -38,12 +38,14 @@ pub struct Part {
 }
 
 impl Route {
-    /// Whether it leads to this instance, or to a part of that name that takes new traffic.
-    pub fn leads_to(&self, generation: &Generation) -> bool {
+    /// Whether it leads to this instance, or to a part of that name that takes new traffic, at this address, whatever
+    /// the port. One that has moved has left its address to others.
+    pub fn leads_to(&self, generation: &Generation, address: &Address) -> bool {
+        let leads = |there: &Generation, at: &Address| there == generation && at.is_on_host_of(address);
         if self.parts.is_empty() {
-            return self.generation == *generation;
+            return leads(&self.generation, &self.address);
         }
-        self.parts.iter().any(|part| part.generation == *generation)
+        self.parts.iter().any(|part| leads(&part.generation, &part.address))
     }
 
     /// Whether all that it leads to has proved lately that it has its address still.
@@ -106,14 +108,23 @@ mod tests {
     fn a_route_without_parts_is_the_same_for_all() {
         let route = route([]);
         assert_eq!(route.towards(&person(1)).generation, generation(99));
-        assert!(route.leads_to(&generation(99)) && !route.leads_to(&generation(1)));
+        assert!(
+            route.leads_to(&generation(99), &address(99)) && !route.leads_to(&generation(1), &address(99))
+        );
+        let other_port = Address::Tcp(([10, 0, 0, 99], 9).into());
+        assert!(
+            route.leads_to(&generation(99), &other_port) && !route.leads_to(&generation(99), &address(1))
+        );
     }
 
     #[test]
     fn a_person_stays_with_a_part_while_it_is_there_and_persons_are_spread() {
         let all = route(0..4);
         assert!(
-            all.leads_to(&generation(3)) && !all.leads_to(&generation(4)) && !all.leads_to(&generation(99))
+            all.leads_to(&generation(3), &address(3))
+                && !all.leads_to(&generation(3), &address(2))
+                && !all.leads_to(&generation(4), &address(4))
+                && !all.leads_to(&generation(99), &address(99))
         );
         let chosen: BTreeMap<u64, Generation> =
             (0..400).map(|n| (n, all.towards(&person(n)).generation)).collect();

@@ -98,9 +98,10 @@ pub(super) fn stop(
             course[names::STOPPED] = json!(mark.reason.as_str());
         }
         _ if newer => return Plan::Nothing,
+        Stop::Refused(_) if object.replicas > 0 => return Plan::Nothing,
         _ if object.replicas == 0 && object.course.wanted.is_none() => return Plan::Nothing,
         Stop::Asked => course[names::STOPPED] = json!(StopReason::Asked.as_str()),
-        Stop::Failed(cause) => {
+        Stop::Failed(cause) | Stop::Refused(cause) => {
             course[names::STOPPED] = Value::Null;
             course[names::FAILED] = json!(notes::failure(cause));
         }

@@ -282,7 +282,11 @@ fn a_stop_leaves_a_newer_instance_alone_and_writes_down_why() {
     let failed = patch(stop(Some(&waits), None, &Stop::Failed(cause.clone())));
     apply(&mut set, failed);
     let then = Notes::of(&serde_json::from_value(set).unwrap()).unwrap();
-    assert_eq!((then.wanted, then.failed), (None, Some(cause)));
+    assert_eq!((then.wanted, then.failed), (None, Some(cause.clone())));
+    // What this one could not begin another may have begun.
+    assert_eq!(stop(Some(&runs), None, &Stop::Refused(cause.clone())), Plan::Nothing);
+    assert!(matches!(stop(Some(&runs), None, &Stop::Failed(cause.clone())), Plan::Patch(_)));
+    assert!(matches!(stop(Some(&waits), None, &Stop::Refused(cause)), Plan::Patch(_)));
 }
 
 /// A warm set that runs.

@@ -1,7 +1,11 @@
 use super::super::admit::{Admission, admit};
-use crate::state::State;
+use crate::reconcile::{Decision, reconcile};
+use crate::state::{Stage, State, Then};
 use crate::testing::*;
-use crate::{Event, Grant, OverQuota, QuotaScope, Wake, WakeRefused};
+use crate::usage::{Restored, Written};
+use crate::{
+    CauseCode, Event, Grant, Observed, ObservedPhase, Order, OverQuota, QuotaScope, Wake, WakeRefused,
+};
 use config::{Amount, QuotaName, TemplateName, Values, WorkspaceId};
 use std::time::Instant;
 
@@ -159,4 +163,29 @@ fn a_quota_says_what_it_is_and_what_helps() {
         "The quota `astro` allows all who share it together 8Gi of memory; 6Gi are used, and this needs 4Gi more. \
          None of it by you: try again when others have stopped."
     );
+}
+
+#[test]
+fn of_two_that_were_admitted_at_once_the_second_finds_the_quota_used_up_at_its_turn() {
+    let now = Instant::now();
+    let tables = format!("{TABLES}[quotas.one]\napplies_to = \"true\"\nall = {{ workspaces = 1 }}\n");
+    let mut state = State::new(pods(&tables), Restored::default(), true);
+    state.fold(Event::Synced, now);
+    state.among_others(false, &Written::nothing(now), now);
+    let seen = |name: &str, phase| {
+        let Event::Seen(observed) = seen(&id(name), phase) else { unreachable!() };
+        Event::Seen(Observed { grant: grant("1Gi", &["one"]), ..observed })
+    };
+    for (within, name) in ["a", "b"].into_iter().enumerate() {
+        let order = Order { second: 1, within: within as u64 };
+        state.fold(seen(name, ObservedPhase::Wanted { order }), now);
+    }
+    assert_eq!(reconcile(&state, now), [Decision::Start(id("a"))], "who waits does not count");
+    let _effects = state.settle(now);
+    state.fold(seen("a", ObservedPhase::started(generation(1), Some(address()))), now);
+    let _effects = state.settle(now);
+    let Stage::Stopping(stopping) = &state.workspaces[&id("b")].stage else { panic!() };
+    let Then::Fail(cause) = &stopping.then else { panic!() };
+    assert_eq!(cause.code, CauseCode::QuotaExceeded);
+    assert!(cause.detail.starts_with("The quota `one` allows all"), "{}", cause.detail);
 }
