@@ -202,6 +202,7 @@ mod tests {
         for plant in PLANTS {
             let found = first_wrong(&mut Rng::with_seed(1), 20_000, plant);
             let (number, seed) = found.unwrap_or_else(|| panic!("{plant:?} is not found"));
+            assert_eq!(wrong(seed, Plant::Nothing, false), None, "it is no mistake that was planted");
             let wrong = wrong(seed, plant, false).unwrap_or_default();
             let what = wrong.lines().find(|line| line.starts_with("after")).unwrap_or_default();
             println!("{plant:?} is found by schedule {}: {what:.150}", number + 1);

@@ -160,8 +160,9 @@ fn unused(world: &mut World, reaper: usize, id: &WorkspaceId, uid: u64) {
         if !replica.serves() || replica.phase(id) != "ready" || halted {
             continue;
         }
-        let in_time = used + SLACK <= now && replica.was_free(used, used + SLACK);
-        if used < marked || in_time {
+        // One that is cut off has to know what the others are about to stop.
+        let knows = replica.was_free(used, used + SLACK) || replica.unwritten(now) >= CUT_OFF;
+        if used < marked || (used + SLACK <= now && knows) {
             let what = format!(
                 "{id} {generation} is stopped by replica {reaper}, marked at {marked}, and was used at {used} by way \
                  of replica {number}"

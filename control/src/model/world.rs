@@ -147,9 +147,8 @@ impl World {
         deeds.map(|((at, _), _)| *at).max().unwrap_or(0)
     }
 
-    /// Ends all that hinders anybody; tells when the last that is halted goes on.
+    /// Ends all that hinders anybody, or tells when the last of it ends.
     pub(super) fn heal(&mut self) -> Millis {
-        (self.down_until, self.frozen_until) = (self.now, self.now);
         self.broken.clear();
         for number in 0..self.replicas.len() {
             let replica = &mut self.replicas[number];
@@ -158,7 +157,7 @@ impl World {
         }
         self.listen_again();
         let halted = self.replicas.iter().map(|replica| replica.halted_until);
-        halted.max().unwrap_or(0).max(self.now)
+        halted.chain([self.down_until, self.frozen_until]).max().unwrap_or(0).max(self.now)
     }
 
     pub(super) fn at(&mut self, at: Millis, thing: Thing) {
