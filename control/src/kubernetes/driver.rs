@@ -1,5 +1,6 @@
 //! What is done in the cluster: plans carried out, with few calls and within a second.
 
+mod adopt;
 mod remove;
 
 pub(super) use remove::force;
@@ -168,7 +169,10 @@ impl Space {
                 Plan::Nothing if self.is_as_known(id, known.as_ref()).await? => return Ok(()),
                 Plan::Nothing => continue,
                 Plan::Refuse(cause) => return Err(cause),
-                Plan::Create(set) => ("create", self.create(id, manager, &set).await),
+                Plan::Create(set) => {
+                    self.may_take_files(id, &set, until).await?;
+                    ("create", self.create(id, manager, &set).await)
+                }
                 Plan::Patch(patch) => ("patch", self.patch(id, manager, &patch).await),
             };
             let error = match answered {

@@ -9,7 +9,7 @@ use kube::core::params::{DeleteParams, ListParams, Preconditions};
 
 /// How many claims are looked at: a workspace has one.
 const CLAIMS: u32 = 16;
-const CLAIM: &str = "persistentvolumeclaims";
+pub(super) const CLAIM: &str = "persistentvolumeclaims";
 
 impl Space {
     /// Removes a pod, this one only; its controller makes the next.
