@@ -105,6 +105,8 @@ pub enum Action {
         id: WorkspaceId,
         /// Whether the files go too.
         volume: bool,
+        /// Who asks: only what is theirs goes. `None` = an operator, and whoever's it is it goes.
+        owner: Option<Identity>,
     },
     /// Look again at once at one that waits out a back-off. What never ran so far is made anew, from its template as
     /// that is now.

@@ -51,7 +51,7 @@ impl Driver for Space {
             }
             Action::Unmark { id, mark } => self.pursue(&id, None, |known| plan::unmark(known, mark)).await,
             Action::Stop { id, generation, why } => self.stop(&id, generation.as_ref(), &why).await,
-            Action::Delete { id, volume } => self.delete(&id, volume).await,
+            Action::Delete { id, volume, owner } => self.delete(&id, volume, owner.as_ref()).await,
             Action::Nudge(spec) => self.nudge(&spec).await,
         }
     }

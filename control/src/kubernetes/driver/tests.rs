@@ -167,8 +167,8 @@ fn actions() -> [(Action, &'static [Is]); 5] {
         (Action::Want(spec.clone()), &[Is::Wanted, Is::Running]),
         (Action::Start(spec), &[Is::Running]),
         (Action::Stop { id: id.clone(), generation: None, why: Stop::Asked }, &[Is::Stopped, Is::Absent]),
-        (Action::Delete { id: id.clone(), volume: false }, &[Is::Absent]),
-        (Action::Delete { id, volume: true }, &[Is::Absent]),
+        (Action::Delete { id: id.clone(), volume: false, owner: None }, &[Is::Absent]),
+        (Action::Delete { id, volume: true, owner: None }, &[Is::Absent]),
     ]
 }
 
@@ -310,5 +310,34 @@ async fn a_workspace_that_stands_or_keeps_no_files_starts_without_a_look_at_clai
         let (driver, server) = knowing(&api);
         driver.act(Action::Want(spec)).await.unwrap();
         assert!(server.asked().iter().all(|line| !line.contains("claims")), "{:?}", server.asked());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_who_deletes_with_all_files_deletes_none_of_somebody_else() {
+    use Is::{Absent, Stopped};
+    // What stands there is of subject 7, if anything; whose the claim is, who deletes, and what is left of both.
+    let table = [
+        (Absent, "7", Some("7"), None),
+        (Absent, "8", None, None),
+        (Absent, "8", Some("7"), Some(Absent)),
+        (Stopped, "7", Some("7"), None),
+        (Stopped, "8", None, None),
+        (Stopped, "8", Some("7"), Some(Stopped)),
+        (Stopped, "7", Some("8"), Some(Stopped)),
+        (Stopped, "8", Some("8"), Some(Stopped)),
+    ];
+    for (stands, files_of, asks, left) in table {
+        let api = Api::default();
+        api.put(stands, "u");
+        api.0.lock().unwrap().claims = vec![claim(Some(files_of))];
+        let (driver, _) = knowing(&api);
+        let spec = start_spec("i");
+        let owner = asks.map(|asks| Identity { subject: asks.to_owned(), ..spec.owner });
+        let done = driver.act(Action::Delete { id: spec.id, volume: true, owner }).await;
+        let case = format!("{stands:?}, files of {files_of}, {asks:?} deletes: {done:?}");
+        assert_eq!(done.err().map(|cause| cause.code), left.map(|_| CauseCode::NotTheOwner), "{case}");
+        assert_eq!(api.is(), left.unwrap_or(Absent), "{case}");
+        assert_eq!(api.0.lock().unwrap().claims.len(), usize::from(left.is_some()), "{case}");
     }
 }
