@@ -1,7 +1,7 @@
 //! What is read: the objects of one workspace, as they were received.
 
 use super::happening::Happening;
-use crate::kubernetes::outline::Outline;
+use crate::kubernetes::outline::{self, Outline};
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod, PodCondition};
 use std::time::Instant;
 
@@ -46,9 +46,10 @@ impl<'a> View<'a> {
         !self.set.ends && self.set.replicas != 0
     }
 
-    /// Whether it keeps files on a volume.
+    /// Whether it keeps files on a volume, its own or one that its pod mounts. The template may have changed since the
+    /// pod was made.
     pub(super) fn has_volume(&self) -> bool {
-        !self.claims.is_empty() || self.set.has_volume
+        !self.claims.is_empty() || self.set.has_volume || self.pod.is_some_and(outline::has_volume)
     }
 
     /// The states of its containers, those that prepare it first.
