@@ -2,7 +2,7 @@
 
 use super::happening::missing_object;
 use super::quote::{between, lines, name, words};
-use super::sign::{Finding, Sign};
+use super::sign::{Finding, Follows, Sign};
 use super::view::View;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStateWaiting, ContainerStatus};
 use k8s_openapi::jiff::SignedDuration;
@@ -10,6 +10,8 @@ use k8s_openapi::jiff::SignedDuration;
 /// After how many restarts a container that fails again is given up. The node tries at once, after 10 s and after
 /// 20 s more: this is some 14 s after the first failure.
 const RESTARTS: i32 = 2;
+/// Why a container waits that ended and will be started again.
+const BACK_OFF: &str = "CrashLoopBackOff";
 /// What ran for longer had started, and its end is not given up on: nobody waits a minute for a broken program.
 const BRIEFLY: SignedDuration = SignedDuration::from_secs(60);
 
@@ -22,13 +24,26 @@ enum Role {
     Beside,
 }
 
-/// What hinders a container, the worst first: of several, what ends it, then what comes first.
+/// What hinders a container, the worst first: of several, what ends the workspace, then what comes first.
 pub(super) fn hindrance(view: &View<'_>) -> Option<Finding> {
-    use super::sign::Follows;
-    let found: Vec<Finding> =
-        view.containers().filter_map(|status| Container::of(view, status).hindrance()).collect();
-    let ends = found.iter().position(|finding| finding.sign.follows() == Follows::End);
+    let got_going = got_going(view);
+    let found = view.containers().filter_map(|status| {
+        let container = Container::of(view, status);
+        let finding = container.hindrance()?;
+        let spares = got_going && container.role == Role::Beside;
+        Some(if spares { finding.sparing() } else { finding })
+    });
+    let found: Vec<Finding> = found.collect();
+    let ends = found.iter().position(|finding| finding.follows() == Follows::End);
     found.into_iter().nth(ends.unwrap_or(0))
+}
+
+/// Whether the workspace's own program runs, or ended and is started again by itself: then nothing beside it keeps it
+/// from that, and only its own end is the workspace's.
+fn got_going(view: &View<'_>) -> bool {
+    let Some(state) = view.main().and_then(|status| status.state.as_ref()) else { return false };
+    let waiting = state.waiting.as_ref().and_then(|waiting| waiting.reason.as_deref());
+    state.running.is_some() || state.terminated.is_some() || waiting == Some(BACK_OFF)
 }
 
 /// Whether the workspace's own program was ever started in this pod: a restart takes nothing of that back.
@@ -123,7 +138,7 @@ impl<'a> Container<'a> {
             "CreateContainerError" | "RunContainerError" | "PostStartHookError" => {
                 Some(self.not_started(message, self.again(last_end(self.status))))
             }
-            "CrashLoopBackOff" => {
+            BACK_OFF => {
                 let end = last_end(self.status)?;
                 self.ended(end, self.again(Some(end)))
             }
