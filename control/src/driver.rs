@@ -28,7 +28,7 @@ pub trait Driver: Send + Sync + 'static {
     async fn act(&self, action: Action) -> Result<(), Cause>;
 
     /// The last lines of a workspace's output, at most 64 lines and 16 KiB, lossily decoded; empty when there
-    /// is none or it cannot be read.
+    /// is none or it cannot be read, and of a route, whose output is about all who use it.
     async fn log_tail(&self, id: &WorkspaceId) -> String;
 
     /// Removes the files that a deleted workspace has left. `false` = there are none.

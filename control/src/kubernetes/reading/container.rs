@@ -120,6 +120,10 @@ impl<'a> Container<'a> {
             }
             "ImagePullBackOff" => Some(self.not_pulled(message, true)),
             "CreateContainerConfigError" => Some(self.not_configured(message)),
+            // The node quotes what the hook printed.
+            "PostStartHookError" if self.view.is_shared => {
+                Some(Finding::plain(cannot_start(self.again(last_end(self.status))), self.look()))
+            }
             "CreateContainerError" | "RunContainerError" | "PostStartHookError" => {
                 Some(self.not_started(message, self.again(last_end(self.status))))
             }
@@ -177,8 +181,8 @@ impl<'a> Container<'a> {
                 format!("is it in the image, and the template's command right? {}", self.look()),
             ),
             _ => {
-                let sign = if again { Sign::CannotStartAgain } else { Sign::CannotStart };
-                Finding::plain(sign, format!("the node says: {}; {}", words(message), self.look()))
+                let hint = format!("the node says: {}; {}", words(message), self.look());
+                Finding::plain(cannot_start(again), hint)
             }
         }
     }
@@ -208,7 +212,7 @@ impl<'a> Container<'a> {
         };
         let mut detail = format!("{} {}.", self.subject(), how(end.exit_code, again));
         let output = lines(message);
-        if !output.is_empty() {
+        if !output.is_empty() && !self.view.is_shared {
             detail = format!("{detail} Its last output: {output}");
         }
         Some(Finding::new(sign, detail, self.hint(end.exit_code)))
@@ -235,14 +239,10 @@ impl<'a> Container<'a> {
         };
         let container = name(&self.status.name);
         format!(
-            "{advice}; kubectl -n {} logs {}-0 -c {container} --previous",
+            "{advice}; kubectl -n {} logs {} -c {container} --previous",
             self.view.namespace(),
-            self.set()
+            self.view.pod_name()
         )
-    }
-
-    fn set(&self) -> &str {
-        &self.view.set.name
     }
 
     fn look(&self) -> String {
@@ -259,6 +259,10 @@ impl<'a> Container<'a> {
         let image = named.filter_map(|container| container.image.as_deref()).next();
         format!("\"{}\"", name(image.unwrap_or(&self.status.image)))
     }
+}
+
+fn cannot_start(again: bool) -> Sign {
+    if again { Sign::CannotStartAgain } else { Sign::CannotStart }
 }
 
 /// How a program ended (128 + a signal is how a runtime tells that it was killed by one).

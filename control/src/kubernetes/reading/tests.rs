@@ -142,6 +142,7 @@ impl Cluster {
             port: 8888,
             sight: self.sight,
             asked: self.asked,
+            is_shared: false,
         }
     }
 

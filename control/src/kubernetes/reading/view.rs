@@ -26,6 +26,8 @@ pub(crate) struct View<'a> {
     pub(crate) sight: Sight,
     /// When this process first knew that it is to run, or began anew to start it.
     pub(crate) asked: Instant,
+    /// Whether it is many people's: what its programs print is not quoted to any of them.
+    pub(crate) is_shared: bool,
 }
 
 /// How well the cluster is seen.
@@ -78,8 +80,13 @@ impl<'a> View<'a> {
 
     /// The command that shows its pod.
     pub(super) fn describe_pod(&self) -> String {
+        self.describe("pod", &self.pod_name())
+    }
+
+    /// Its pod's name, also before there is one.
+    pub(super) fn pod_name(&self) -> String {
         let pod = self.pod.and_then(|pod| pod.metadata.name.clone());
-        self.describe("pod", &pod.unwrap_or_else(|| format!("{}-0", self.name())))
+        pod.unwrap_or_else(|| format!("{}-0", self.name()))
     }
 
     /// The command that shows the workspace's own object.
