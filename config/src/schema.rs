@@ -166,7 +166,7 @@ const KEYS: &[KeyDoc] = &[
 
     of_pods("kubernetes.namespace", NAME, Required, "the namespace of the workspaces"),
     of_pods("kubernetes.more_namespaces", "list of names", Value("[]"), "where else templates may have their workspaces"),
-    of_pods("kubernetes.records_namespace", NAME, Otherwise("the one of usher's own pod"), "the namespace of users, sessions and keys; never the workspaces', where whoever starts a pod reads every Secret"),
+    of_pods("kubernetes.records_namespace", NAME, Otherwise("the one of usher's own pod"), "the namespace of users, sessions and keys; never the workspaces' or a route's, where whoever starts a pod reads every Secret"),
     of_pods("kubernetes.kubeconfig", PATH, Otherwise("from within the cluster"), "the file that says how the cluster is reached"),
     of_pods("kubernetes.context", STRING, Otherwise("the current one"), "which context of the kubeconfig"),
     of_pods("kubernetes.pod_networks", "list of networks", Value("[\"10.0.0.0/8\", \"172.16.0.0/12\", \"192.168.0.0/16\", \"fc00::/7\"]"), "where pods have their addresses; nothing else is dialled, and loopback and link-local never"),
