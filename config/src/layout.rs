@@ -62,6 +62,7 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
         Some(Driver::Kubernetes(kubernetes)) => {
             let under = routes::Under {
                 namespace: Some(&kubernetes.namespace),
+                records: kubernetes.records_namespace.as_ref(),
                 domain: domain.as_ref(),
                 portal: portal.as_ref(),
             };

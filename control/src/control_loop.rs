@@ -186,8 +186,8 @@ impl ControlLoop {
                 let until = self.state.keep(&id, time, now);
                 self.answer(answer, until);
             }
-            Request::Delete(id, volume, answer) => {
-                let deleted = self.state.delete(&id, volume, now);
+            Request::Delete { id, volume, owner, answer } => {
+                let deleted = self.state.delete(&id, volume, owner.as_ref(), now);
                 self.answer(answer, deleted);
             }
         }

@@ -28,7 +28,7 @@ pub trait Driver: Send + Sync + 'static {
     async fn act(&self, action: Action) -> Result<(), Cause>;
 
     /// The last lines of a workspace's output, at most 64 lines and 16 KiB, lossily decoded; empty when there
-    /// is none or it cannot be read.
+    /// is none or it cannot be read, and of a route, whose output is about all who use it.
     async fn log_tail(&self, id: &WorkspaceId) -> String;
 
     /// Removes the files that a deleted workspace has left. `false` = there are none.
@@ -105,6 +105,8 @@ pub enum Action {
         id: WorkspaceId,
         /// Whether the files go too.
         volume: bool,
+        /// Who asks: only what is theirs goes. `None` = an operator, and whoever's it is it goes.
+        owner: Option<Identity>,
     },
     /// Look again at once at one that waits out a back-off. What never ran so far is made anew, from its template as
     /// that is now.

@@ -36,6 +36,7 @@ mod rights;
 mod spaces;
 #[cfg(test)]
 pub(crate) mod testing;
+mod token;
 mod warm;
 mod watch;
 

@@ -221,6 +221,11 @@ impl Driver for ProcessDriver {
                 }
                 spec.id.clone()
             }
+            Action::Delete { id, owner: Some(owner), .. }
+                if self.shared.board.owner(id).is_some_and(|known| known != *owner) =>
+            {
+                return Err(Cause::not_the_owner(id));
+            }
             Action::Delete { id, .. } => id.clone(),
             Action::Stop { id, .. } if self.shared.board.look(id).is_some() => id.clone(),
             // Nothing of it runs; nothing waits here for a nudge; and there is nobody to write anything down for.
@@ -238,7 +243,7 @@ impl Driver for ProcessDriver {
         if owner.is_some_and(|owner| *owner != kept) {
             return Err(Cause::not_the_owner(id));
         }
-        self.order(id, Action::Delete { id: id.clone(), volume: true }).map(|()| true)
+        self.order(id, Action::Delete { id: id.clone(), volume: true, owner: owner.cloned() }).map(|()| true)
     }
 
     async fn log_tail(&self, id: &WorkspaceId) -> String {

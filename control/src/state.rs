@@ -389,7 +389,10 @@ impl Cause {
         Self {
             code: CauseCode::NotTheOwner,
             detail: "A workspace of this name belongs to somebody else.".to_owned(),
-            hint: format!("see who owns it in `usher status`; `usher delete {id}` makes the name free"),
+            hint: format!(
+                "see who owns it in `usher status`; `usher delete {id} --with-volume` makes the name free: files that are \
+                 kept keep it taken"
+            ),
         }
     }
 }

@@ -251,7 +251,7 @@ pub(crate) enum Request {
     /// [`Workspaces::keep`].
     Keep(WorkspaceId, Duration, oneshot::Sender<Option<Instant>>),
     /// [`Workspaces::delete`].
-    Delete(WorkspaceId, bool, oneshot::Sender<bool>),
+    Delete { id: WorkspaceId, volume: bool, owner: Option<Identity>, answer: oneshot::Sender<bool> },
 }
 
 /// How many requests may wait for the control loop; more wait in their callers.
@@ -393,7 +393,8 @@ impl Workspaces {
         volume: bool,
         owner: Option<&Identity>,
     ) -> Result<bool, Cause> {
-        let known = self.ask(|answer| Request::Delete(id.clone(), volume, answer)).await.unwrap_or(false);
+        let request = |answer| Request::Delete { id: id.clone(), volume, owner: owner.cloned(), answer };
+        let known = self.ask(request).await.unwrap_or(false);
         if known || !volume || id.route().is_some() {
             return Ok(known);
         }

@@ -214,7 +214,10 @@ impl Driver for FakeDriver {
             Action::Want(spec) => format!("want {}", spec.id),
             Action::Mark { id, .. } => format!("mark {id}"),
             Action::Unmark { id, .. } => format!("unmark {id}"),
-            Action::Delete { id, volume } => format!("delete {id} {volume}"),
+            Action::Delete { id, volume, owner: None } => format!("delete {id} {volume}"),
+            Action::Delete { id, volume, owner: Some(owner) } => {
+                format!("delete {id} {volume} of {}", owner.subject)
+            }
             Action::Nudge(spec) => format!("nudge {}", spec.id),
         });
         if let Some(cause) = &inner.refuse {

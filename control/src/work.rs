@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn what_is_decided_later_about_a_workspace_is_done_later() {
         let act = |name: &str, attempt| {
-            let action = Action::Delete { id: id(name), volume: false };
+            let action = Action::Delete { id: id(name), volume: false, owner: None };
             Act { id: id(name), attempt, action }
         };
         let mut in_turn = InTurn::default();

@@ -83,7 +83,7 @@ async fn victim() {
     }
     driver.act(stop(generation)).await.unwrap();
     while phase(&mut events).await != Some(ObservedPhase::Stopped) {}
-    driver.act(Action::Delete { id: alice(), volume: false }).await.unwrap();
+    driver.act(Action::Delete { id: alice(), volume: false, owner: None }).await.unwrap();
     while phase(&mut events).await.is_some() {}
 }
 

@@ -74,6 +74,7 @@ ports = [8888]
 
 pub(crate) struct Lab {
     pub(crate) edge: Arc<Edge>,
+    pub(crate) records: Arc<RedbRecords>,
     listener: Arc<ListenerFacts>,
     driver: Arc<Nothing>,
     pages: bool,
@@ -142,7 +143,7 @@ impl Lab {
         let registry = prometheus::Registry::new();
         let driver = Arc::new(Nothing::new());
         let control =
-            Control::start(told, driver.clone(), records, &registry, shutdown.clone()).await.unwrap();
+            Control::start(told, driver.clone(), records.clone(), &registry, shutdown.clone()).await.unwrap();
         let keys = Keys::open_dir(state.path()).unwrap();
         let edge = Edge {
             config: ArcSwap::new(config),
@@ -160,6 +161,7 @@ impl Lab {
         };
         Self {
             edge: Arc::new(edge),
+            records,
             listener: Arc::new(listener),
             driver,
             pages: false,

@@ -15,7 +15,7 @@ use axum::serve::Listener;
 use config::{Admin, Config};
 use control::kubernetes::{ConnectError, RightsError};
 use control::{Control, LoopError, OpenError, StartError, StoreOpenError};
-use ground::Ground;
+use ground::{BesideRecords, Ground};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::{DirBuilder, Permissions};
 use std::io::{self, Write};
@@ -49,6 +49,9 @@ pub enum ServeError {
     /// There is no way to the cluster.
     #[error(transparent)]
     Cluster(#[from] ConnectError),
+    /// Workspaces or routes are beside the records.
+    #[error(transparent)]
+    Beside(#[from] BesideRecords),
     /// The cluster lacks what Usher needs.
     #[error(transparent)]
     Rights(#[from] RightsError),

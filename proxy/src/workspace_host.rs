@@ -93,7 +93,7 @@ pub async fn waiting_page(
 async fn read_status(workspaces: &Workspaces, id: &WorkspaceId) -> Status {
     let entry = workspaces.lookup(id);
     let log = match &entry {
-        Some(entry) if shows_log(&entry.phase) => Some(workspaces.log_tail(id).await),
+        Some(entry) if shows_log(id, &entry.phase) => Some(workspaces.log_tail(id).await),
         _ => None,
     };
     let is_seen = is_seen(workspaces, entry.as_deref());

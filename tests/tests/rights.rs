@@ -79,7 +79,7 @@ const RIGHTS: [Right; 23] = [
     ("pods", "watch", Some(Does::Know), Some(Does::Know)),
     ("pods", "patch", Some(Does::Claim), Some(Does::Claim)),
     ("pods", "delete", Some(Does::TryAgain), Some(Does::TryAgain)),
-    ("persistentvolumeclaims", "list", Some(Does::Delete), Some(Does::Know)),
+    ("persistentvolumeclaims", "list", Some(Does::Start), Some(Does::Know)),
     ("persistentvolumeclaims", "watch", Some(Does::Know), Some(Does::Know)),
     ("persistentvolumeclaims", "delete", Some(Does::Delete), Some(Does::Delete)),
     ("events", "list", None, Some(Does::Know)),

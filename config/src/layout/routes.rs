@@ -18,6 +18,7 @@ const REPLICAS_MAX: u32 = 1_000;
 #[derive(Default)]
 pub(super) struct Under<'a> {
     pub(super) namespace: Option<&'a String>,
+    pub(super) records: Option<&'a String>,
     pub(super) domain: Option<&'a HostName>,
     pub(super) portal: Option<&'a HostName>,
 }
@@ -35,6 +36,7 @@ pub(super) fn routes(
         field.table()?.read(|table| {
             let route = route(table, name, under, defaults)?;
             is_alone(table, &route, &mut taken);
+            is_apart(table, &route, under);
             Some(route)
         })
     })
@@ -93,6 +95,15 @@ fn is_not_the_portal(name: Option<&RouteName>, field: &Field<'_>, under: &Under<
         == Some(name.as_str())
     {
         field.fault(format!("`{portal}` is the portal"), "another name, or another `portal`");
+    }
+}
+
+/// Whoever may patch an object can let its pods read every Secret beside it.
+fn is_apart(table: &Table<'_>, route: &DeclaredRoute, under: &Under<'_>) {
+    let Runs::Existing(existing) = &route.template.runs else { return };
+    if under.records == Some(&existing.namespace) {
+        let problem = "is where the records are, and whoever changes a pod there can read every Secret";
+        table.fault("namespace", problem, "another namespace");
     }
 }
 

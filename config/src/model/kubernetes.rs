@@ -85,7 +85,7 @@ pub struct PodTemplate {
     pub mounts: Vec<Mount>,
     /// `node_selector`: labels that the node must have.
     pub node_selector: BTreeMap<String, Text>,
-    /// `service_account`; none = the namespace's default, and in any case without a token.
+    /// `service_account`; none = the namespace's default, and in any case without a token, unless `pod` gives one.
     pub service_account: Option<Text>,
     /// `schedule_timeout`: how long a pod may wait for a node.
     pub schedule_timeout: Duration,
@@ -93,7 +93,7 @@ pub struct PodTemplate {
     pub pull_timeout: Duration,
     /// `warm`: pods that run before their users come.
     pub warm: Warm,
-    /// `allow_privileged`: let the template leave the restricted Pod Security Standard.
+    /// `allow_privileged`: let the template leave the restricted Pod Security Standard, or give its pods a token.
     pub allow_privileged: bool,
     /// What is given in Kubernetes' own words.
     pub verbatim: Verbatim,

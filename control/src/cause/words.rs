@@ -38,7 +38,8 @@ impl CauseCode {
             Self::NotTheOwner => (
                 "not_the_owner",
                 "This name belongs to somebody else.",
-                "an object of that name was made for another identity; nothing of it was touched",
+                "an object of that name, or the volume claim that it would get, was made for another identity; nothing of \
+                 it was touched",
             ),
             Self::SecretMissing => (
                 "secret_missing",

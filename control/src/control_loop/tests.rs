@@ -344,6 +344,23 @@ async fn a_deleted_workspace_leaves_the_table() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_user_deletes_what_is_theirs_only() {
+    let lab = lab(settings(8, 100, idle()));
+    let alice = id("alice");
+    lab.ready(&alice).await;
+    assert_eq!(lab.workspaces.delete(&alice, true, Some(&owner(&id("mallory")))).await, Ok(false));
+    assert!(matches!(lab.workspaces.lookup(&alice).unwrap().phase, Phase::Ready(_)));
+    assert_eq!(lab.driver.log(), ["start alice"]);
+    assert_eq!(lab.workspaces.delete(&alice, true, Some(&owner(&alice))).await, Ok(true));
+    let mut changes = lab.workspaces.changes();
+    while lab.workspaces.lookup(&alice).is_some() {
+        changes.changed().await.unwrap();
+    }
+    let of_alice = format!("delete alice true of {}", owner(&alice).subject);
+    assert_eq!(lab.driver.log(), ["start alice", of_alice.as_str()]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_gets_a_workspace_of_somebody_else() {
     let lab = lab(settings(8, 100, idle()));
     let alice = id("alice");

@@ -1,5 +1,6 @@
 //! What is done in the cluster: plans carried out, with few calls and within a second.
 
+mod adopt;
 mod remove;
 
 pub(super) use remove::force;
@@ -50,7 +51,7 @@ impl Driver for Space {
             }
             Action::Unmark { id, mark } => self.pursue(&id, None, |known| plan::unmark(known, mark)).await,
             Action::Stop { id, generation, why } => self.stop(&id, generation.as_ref(), &why).await,
-            Action::Delete { id, volume } => self.delete(&id, volume).await,
+            Action::Delete { id, volume, owner } => self.delete(&id, volume, owner.as_ref()).await,
             Action::Nudge(spec) => self.nudge(&spec).await,
         }
     }
@@ -68,9 +69,7 @@ impl Driver for Space {
     }
 
     async fn log_tail(&self, id: &WorkspaceId) -> String {
-        if id.route().is_some() {
-            return self.inner.existing.last_output(id);
-        }
+        // Routes are not among these: whoever may enter one would read what was printed while it served others.
         self.inner.fold().last_output(id, clock::now())
     }
 
@@ -168,7 +167,10 @@ impl Space {
                 Plan::Nothing if self.is_as_known(id, known.as_ref()).await? => return Ok(()),
                 Plan::Nothing => continue,
                 Plan::Refuse(cause) => return Err(cause),
-                Plan::Create(set) => ("create", self.create(id, manager, &set).await),
+                Plan::Create(set) => {
+                    self.may_take_files(id, &set, until).await?;
+                    ("create", self.create(id, manager, &set).await)
+                }
                 Plan::Patch(patch) => ("patch", self.patch(id, manager, &patch).await),
             };
             let error = match answered {

@@ -61,11 +61,6 @@ impl Existing {
         };
         Self(config.routes.values().filter_map(one).collect())
     }
-
-    /// The last words of a program of it that does not run; empty for what is none of these.
-    pub(super) fn last_output(&self, id: &WorkspaceId) -> String {
-        self.0.get(id).map(|one| one.known().last_output(clock::now())).unwrap_or_default()
-    }
 }
 
 /// Hears of all and tells, for ever.

@@ -6,7 +6,8 @@ use super::fit::{Step, misfits};
 use super::names;
 use super::overlay::{PATCH, merge_key};
 use super::pods::{finished, of_template};
-use super::profile::{Part, containers, sources, violations};
+use super::profile::{Part, Violation, containers, sources, violations};
+use super::token::tokens;
 use crate::{Identity, StartSpec};
 use config::{Config, KeyFinding, KeyPath, PodTemplate, Runs, Template, Text, WorkspaceId};
 use k8s_openapi::api::core::v1::{Container, PodSpec, Toleration};
@@ -19,7 +20,7 @@ use std::sync::Arc;
 /// What is wrong with the templates of pods; empty for another driver.
 ///
 /// A template that fits is tried with values of a user who does not exist: the finished pod must keep the restricted
-/// Pod Security Standard, unless the template says `allow_privileged = true`.
+/// Pod Security Standard and have no token of a service account, unless the template says `allow_privileged = true`.
 pub fn judge(config: &Config) -> Vec<KeyFinding> {
     let namespaces = config.templates.values().filter_map(|template| judge_namespace(config, template));
     namespaces.chain(config.templates.values().flat_map(judge_template)).collect()
@@ -192,10 +193,19 @@ impl Judged<'_> {
         if self.pods.allow_privileged {
             return;
         }
-        for violation in violations(&pod) {
-            let key = self.place(&violation.part, violation.field);
-            let hint = "or allow_privileged = true, if its users may have power over the node";
-            self.tell(key, violation.problem, format!("{}; {hint}", violation.allowed));
+        self.not_allowed(violations(&pod), "have power over the node");
+        self.not_allowed(tokens(&pod), "do what the service account may");
+    }
+
+    /// What only `allow_privileged` allows, and what its users could do then.
+    fn not_allowed(&mut self, violations: Vec<Violation>, power: &str) {
+        for Violation { part, field, problem, allowed } in violations {
+            let key = self.place(&part, field);
+            self.tell(
+                key,
+                problem,
+                format!("{allowed}; or allow_privileged = true, if its users may {power}"),
+            );
         }
     }
 

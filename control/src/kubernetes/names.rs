@@ -76,6 +76,11 @@ pub(crate) fn pod(id: &WorkspaceId) -> String {
     format!("{}-0", stateful_set(id))
 }
 
+/// The name of the claim that a workspace's StatefulSet makes, or takes if it is there.
+pub(crate) fn claim(id: &WorkspaceId) -> String {
+    format!("{HOME}-{}", pod(id))
+}
+
 /// A text of at most [`NAME_MAX`] bytes; a longer one is cut and told from its like by a hash.
 fn bounded(text: &str) -> String {
     if text.len() <= NAME_MAX {

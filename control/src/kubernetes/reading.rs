@@ -169,7 +169,7 @@ impl Start<'_> {
         let address = container::runs(self.view).then(|| address(self.view)).flatten();
         let found = lost.map(|finding| (finding, true)).or_else(|| hindrance(self.view, step));
         if let Some((finding, true)) = &found
-            && finding.sign.follows() == Follows::End
+            && finding.follows() == Follows::End
             && self.view.sight != Sight::Blind
         {
             let (finding, _) = found.expect("it was matched");
@@ -191,7 +191,7 @@ impl Start<'_> {
     /// never the end, and has to stand in any case.
     fn shown(&mut self, finding: Finding, of_now: bool) -> Option<Trouble> {
         let code = finding.sign.code();
-        let (passing, weight) = match finding.sign.follows() {
+        let (passing, weight) = match finding.follows() {
             Follows::Notice => (false, Weight::Notice),
             Follows::End | Follows::Hindrance => (!of_now, Weight::Hindrance),
             Follows::Passing => (true, Weight::Hindrance),

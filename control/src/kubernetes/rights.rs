@@ -61,10 +61,11 @@ const WORKSPACES: &[Right<'_>] = &[
     must("apps", "statefulsets", "patch"),
     may("apps", "statefulsets", "delete", DELETE),
     must("", "pods", "watch"),
+    // Whose the files are that a workspace would get.
+    must("", "persistentvolumeclaims", "list"),
     may("", "pods", "patch", TELL),
     may("", "pods", "delete", RETRY),
     may("", "persistentvolumeclaims", "watch", CAUSES),
-    may("", "persistentvolumeclaims", "list", DELETE_VOLUME),
     may("", "persistentvolumeclaims", "delete", DELETE_VOLUME),
     may("", "events", "watch", CAUSES),
 ];
@@ -306,7 +307,10 @@ mod tests {
         let pods =
             rule(json!(["", "apps"]), json!(["pods", "statefulsets"]), json!(["watch", "create"]), json!([]));
         let error = checked(json!([pods])).await.unwrap_err().to_string();
-        assert!(error.contains("may not patch statefulsets.apps in namespace ws"), "{error}");
+        assert!(
+            error.contains("may not patch statefulsets.apps, list persistentvolumeclaims in namespace ws"),
+            "{error}"
+        );
     }
 
     #[tokio::test]

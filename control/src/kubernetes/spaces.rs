@@ -100,7 +100,7 @@ impl Driver for KubernetesDriver {
             _ => self.space_of(action.id()),
         };
         let deleted = match &action {
-            Action::Delete { id, volume: true } if self.spaces.len() > 1 => Some(id.clone()),
+            Action::Delete { id, volume: true, .. } if self.spaces.len() > 1 => Some(id.clone()),
             _ => None,
         };
         space.act(action).await?;

@@ -211,19 +211,32 @@ pub(crate) fn kubeconfig(server: &str) -> String {
     )
 }
 
-/// A configuration with the template `t` of this image.
+/// A configuration with the template `t` of this image, which keeps no files.
 pub(crate) fn config_of(image: &str) -> Config {
+    config_with(image, "'none'")
+}
+
+/// As [`config_of`], with this volume.
+fn config_with(image: &str, volume: &str) -> Config {
     let text = format!(
         "domain = 'lab.example.org'\ndriver = 'kubernetes'\nlisteners = [{{ address = '127.0.0.1:8080' }}]\n\
          access = {{ allow = 'true', template = \"'t'\" }}\nkubernetes = {{ namespace = 'w' }}\n\
-         [templates.t]\nimage = '{image}'\nport = 80\nvolume = 'none'\nresources = {{ memory = '1Gi', cpu = 1 }}\n"
+         [templates.t]\nimage = '{image}'\nport = 80\nvolume = {volume}\nresources = {{ memory = '1Gi', cpu = 1 }}\n"
     );
     Config::parse("f", &text, &|_| None).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A start of alice's workspace, of the template `t` with this image.
 pub(crate) fn start_spec(image: &str) -> StartSpec {
-    let config = config_of(image);
+    spec_of(config_of(image))
+}
+
+/// As [`start_spec`], of a template that keeps files on a volume.
+pub(crate) fn start_spec_with_files() -> StartSpec {
+    spec_of(config_with("i", "{ size = '1Gi' }"))
+}
+
+fn spec_of(config: Config) -> StartSpec {
     StartSpec {
         id: WorkspaceId::parse("alice").unwrap(),
         owner: Identity { issuer: "https://id.example.org".to_owned(), subject: "7".to_owned() },

@@ -26,7 +26,7 @@ impl World {
                     self.may_lose_files.insert(self.ids[workspace].clone());
                 }
                 self.ask(replica, workspace, |state, id, now| {
-                    state.delete(id, volume, now);
+                    state.delete(id, volume, None, now);
                 });
             }
             Deed::Keep { replica, workspace, time } => self.keep(replica, workspace, millis(time)),

@@ -88,7 +88,7 @@ impl Request {
                 api.patch(id, read, checks, |set| set.mark = None).map(Some)
             }
             Action::Stop { id, generation, why } => self.stop(api, id, generation.as_ref(), why, plant),
-            Action::Delete { id, volume } => {
+            Action::Delete { id, volume, .. } => {
                 if *volume {
                     api.volumes.remove(id);
                 }

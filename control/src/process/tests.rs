@@ -150,7 +150,7 @@ async fn a_stop_of_another_generation_changes_nothing() {
         .act(Action::Stop { id: id("alice"), generation: Some(old), why: Stop::Asked })
         .await
         .unwrap();
-    opened.driver.act(Action::Delete { id: id("alice"), volume: false }).await.unwrap();
+    opened.driver.act(Action::Delete { id: id("alice"), volume: false, owner: None }).await.unwrap();
     // The deletion found it running: without it nothing would have been stopped.
     assert_eq!(opened.phase().await, ObservedPhase::stopping(generation));
     assert!(matches!(opened.next().await, Event::Gone(_)));
@@ -434,6 +434,8 @@ async fn files_that_were_kept_are_their_owners_until_they_are_removed_also_after
         assert_eq!(refused.code, CauseCode::NotTheOwner);
         let theirs = StartSpec { owner: bob.clone(), ..spec("alice", shell("true")) };
         assert_eq!(driver.act(Action::Start(theirs)).await.unwrap_err().code, CauseCode::NotTheOwner);
+        let delete = Action::Delete { id: id("alice"), volume: true, owner: Some(bob.clone()) };
+        assert_eq!(driver.act(delete).await.unwrap_err().code, CauseCode::NotTheOwner);
         assert!(installation.home("alice").join("file").exists());
         assert_eq!(driver.remove_kept_files(&id("bob"), Some(&bob)).await, Ok(false));
     }

@@ -332,7 +332,7 @@ fn happen(state: &mut State, id: &WorkspaceId, what: Happening, now: &mut Instan
     match what {
         Happening::Wake { retry } => drop(state.wake(&crate::Wake { retry, ..wake(id) }, at)),
         Happening::Stop => drop(state.stop(id, at)),
-        Happening::Delete => drop(state.delete(id, true, at)),
+        Happening::Delete => drop(state.delete(id, true, None, at)),
         Happening::Extend => drop(state.extend(id, at)),
         Happening::Use => {
             if let Some(workspace) = state.workspaces.get(id) {

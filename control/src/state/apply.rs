@@ -257,8 +257,10 @@ impl State {
             Then::Fail(cause) => Stop::Failed(cause.clone()),
             Then::Rest | Then::Start(_) => Stop::Asked,
         };
-        let action = match stopping.how {
-            How::Delete { volume } => Action::Delete { id: id.clone(), volume },
+        let action = match &stopping.how {
+            How::Delete { volume, owner } => {
+                Action::Delete { id: id.clone(), volume: *volume, owner: owner.clone() }
+            }
             How::Stop => Action::Stop { id: id.clone(), generation: stopping.generation.clone(), why },
         };
         Some(Effect::Act { id: id.clone(), attempt, action })

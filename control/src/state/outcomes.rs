@@ -63,7 +63,7 @@ impl State {
             (Stage::Stopping(stopping), Action::Stop { .. } | Action::Delete { .. }) => {
                 stopping.taken = true;
                 // Nothing will be told of the end of what never was.
-                let nothing_is = match (stopping.how, &workspace.told) {
+                let nothing_is = match (&stopping.how, &workspace.told) {
                     (_, None) => true,
                     (How::Delete { .. }, _) => false,
                     (How::Stop, Some(ObservedPhase::Stopped | ObservedPhase::Failed { .. })) => {

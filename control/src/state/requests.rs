@@ -3,7 +3,7 @@
 use super::{Effect, How, Place, Stage, State, Then, Want, Workspace};
 use crate::reconcile::admit::{Admission, admit};
 use crate::reconcile::idle;
-use crate::{Action, Order, StartSpec, StopReason, Wake, WakeRefused};
+use crate::{Action, Identity, Order, StartSpec, StopReason, Wake, WakeRefused};
 use config::WorkspaceId;
 use std::time::{Duration, Instant};
 
@@ -101,15 +101,25 @@ impl State {
         true
     }
 
-    /// The end of a workspace is asked for; `false` = there is none, or others made it.
-    pub(crate) fn delete(&mut self, id: &WorkspaceId, volume: bool, now: Instant) -> bool {
+    /// The end of a workspace is asked for, by its owner or (none) an operator; `false` = they have none of this name,
+    /// or others made it.
+    pub(crate) fn delete(
+        &mut self,
+        id: &WorkspaceId,
+        volume: bool,
+        owner: Option<&Identity>,
+        now: Instant,
+    ) -> bool {
         if id.route().is_some() {
             return false;
         }
         let Some(workspace) = self.workspaces.get_mut(id) else { return false };
+        if owner.is_some_and(|owner| *owner != workspace.owner) {
+            return false;
+        }
         workspace.stopped = Some(StopReason::Asked);
         let generation = workspace.stage.generation().cloned();
-        self.end(id, How::Delete { volume }, generation, Then::Rest, now);
+        self.end(id, How::Delete { volume, owner: owner.cloned() }, generation, Then::Rest, now);
         self.forget_wish(id);
         true
     }

@@ -146,10 +146,14 @@ pub(crate) struct Unasked {
 }
 
 /// How a workspace is ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum How {
     Stop,
-    Delete { volume: bool },
+    /// `owner` = who asks; none = an operator.
+    Delete {
+        volume: bool,
+        owner: Option<Identity>,
+    },
 }
 
 /// What comes after a stop.

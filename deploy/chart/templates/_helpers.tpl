@@ -33,6 +33,55 @@ podSelector:
   matchLabels: {{- include "usher.selector" . | nindent 4 }}
 {{- end -}}
 
+{{/* What the operator names as the cluster's own: networks of one family, "four" or "six". */}}
+{{- define "usher.ownNetworks" -}}
+{{- $all := concat (.root.Values.networkPolicies.workspaces.never | default list) (.root.Values.workspaces.podNetworks | default list) -}}
+{{- range uniq $all -}}
+{{- if eq (contains ":" .) (eq $.family "six") }}
+- {{ . }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Public addresses as peers of a NetworkPolicy, without what is the cluster's own; empty if nothing is left.
+The API refuses an `except` that is not a true part of its `cidr`: a network as wide as the block shuts all of it, and one
+of IPv6 outside of the block is shut already. IPv6 is open only where its networks are named: none of them is known else.
+*/}}
+{{- define "usher.publicBlocks" -}}
+{{- $four := include "usher.ownNetworks" (dict "root" . "family" "four") -}}
+{{- $six := include "usher.ownNetworks" (dict "root" . "family" "six") -}}
+{{- if not (regexMatch "(?m)/0+$" $four) }}
+- ipBlock:
+    cidr: 0.0.0.0/0
+    except:
+      # This network, private networks, carriers' NAT, loopback, link-local with the metadata of most clouds,
+      # IETF's own with Oracle's, multicast, reserved; and Azure's wire server.
+      - 0.0.0.0/8
+      - 10.0.0.0/8
+      - 100.64.0.0/10
+      - 127.0.0.0/8
+      - 169.254.0.0/16
+      - 172.16.0.0/12
+      - 192.0.0.0/24
+      - 192.168.0.0/16
+      - 224.0.0.0/4
+      - 240.0.0.0/4
+      - 168.63.129.16/32
+      {{- with $four }}
+      {{- . | trim | nindent 6 }}
+      {{- end }}
+{{- end }}
+{{- if and $six (not (regexMatch "(?m)/0*[0-3]$" $six)) }}
+- ipBlock:
+    cidr: 2000::/3
+    {{- with regexFindAll "(?m)^- [23][0-9a-fA-F]{3}:.*$" $six -1 }}
+    except:
+      {{- join "\n" . | nindent 6 }}
+    {{- end }}
+{{- end }}
+{{- end -}}
+
 {{- define "usher.scheme" -}}
 {{ ternary "https" "http" (ne .Values.tls.secret "") }}
 {{- end -}}

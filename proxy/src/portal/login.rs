@@ -110,6 +110,9 @@ async fn log_in(
         let problem = "Type a name of 1 to 64 characters.";
         return Err(failed(form.page(&edge.keys, asked, typed, Some(problem))));
     };
+    // Asked before the form is used up, which leaves a record: who may not enter leaves none, however often they try.
+    // They could send the form again, and it would still log in one time at most.
+    let entering = Entering::allowed(asked, name).map_err(|refusal| denied(asked, &refusal))?;
     match edge.tickets.redeem(&form.attempt.to_bytes(), left).await {
         Ok(true) => {}
         // The second of two clicks: the first one's session may be there already.
@@ -117,41 +120,52 @@ async fn log_in(
         Err(error) => return Err(failed(store_failed(&error))),
     }
     let mut cookies = vec![form.attempt.end(Kind::Login)];
-    cookies.extend(enter(edge, asked, name, now).await?);
+    if let Some(entering) = entering {
+        cookies.push(entering.enter(edge, asked, now).await?);
+    }
     // By way of the login, which makes tickets of the session that this browser then really holds: tabs that
     // log in side by side overwrite each other's cookie.
     Ok(handoff::redirect(&form.onward.login(listener), cookies))
 }
 
-/// Makes a session for a name, by the operator's rules: its cookie. None if this browser has one of that name.
-async fn enter(
-    edge: &Edge,
-    asked: &Asked,
-    name: &str,
-    now: SystemTime,
-) -> Result<Option<HeaderValue>, Failure> {
-    let identity = Identity { issuer: Identity::DEVELOPMENT.to_owned(), subject: name.to_owned() };
-    let before = asked.own.caller.as_ref();
-    if before.is_some_and(|caller| caller.session.identity == identity) {
-        return Ok(None);
+/// Somebody whom the operator's rules let in.
+struct Entering {
+    identity: Identity,
+    subject: Subject,
+    /// The label that the rules want for them.
+    wanted: String,
+}
+
+impl Entering {
+    /// By the rules, for a name; none if this browser has a session of that name.
+    fn allowed(asked: &Asked, name: &str) -> Result<Option<Self>, Refusal> {
+        let identity = Identity { issuer: Identity::DEVELOPMENT.to_owned(), subject: name.to_owned() };
+        if asked.own.caller.as_ref().is_some_and(|caller| caller.session.identity == identity) {
+            return Ok(None);
+        }
+        let (issuer, subject) = (identity.issuer.clone(), identity.subject.clone());
+        let subject = Subject { issuer, subject, name: name.to_owned(), ..Subject::default() };
+        let facts = authorise::facts(&asked.host, "POST", "/login", &asked.connection);
+        let wanted = label_by_rules(&asked.config, &subject, &facts)?;
+        Ok(Some(Self { identity, subject, wanted }))
     }
-    let (issuer, subject) = (identity.issuer.clone(), identity.subject.clone());
-    let subject = Subject { issuer, subject, name: name.to_owned(), ..Subject::default() };
-    let facts = authorise::facts(&asked.host, "POST", "/login", &asked.connection);
-    let wanted =
-        label_by_rules(&asked.config, &subject, &facts).map_err(|refusal| denied(asked, &refusal))?;
-    let new =
-        |label| NewSession { identity: identity.clone(), label, display_name: name.to_owned(), subject };
-    let id = match record(edge, &identity, &wanted, new).await {
-        Ok(id) => id,
-        Err(error) => return Err((LoginResult::Failed, store_failed(&error))),
-    };
-    if let Some(other) = before
-        && let Err(error) = edge.sessions.end(&other.id).await
-    {
-        tracing::error!(error = %error, "the session of the person who was here before could not be ended");
+
+    /// Makes their session: its cookie. The one that was this browser's ends.
+    async fn enter(self, edge: &Edge, asked: &Asked, now: SystemTime) -> Result<HeaderValue, Failure> {
+        let Self { identity, subject, wanted } = self;
+        let display_name = subject.name.clone();
+        let new = |label| NewSession { identity: identity.clone(), label, display_name, subject };
+        let id = match record(edge, &identity, &wanted, new).await {
+            Ok(id) => id,
+            Err(error) => return Err((LoginResult::Failed, store_failed(&error))),
+        };
+        if let Some(other) = &asked.own.caller
+            && let Err(error) = edge.sessions.end(&other.id).await
+        {
+            tracing::error!(error = %error, "the session of the person who was here before could not be ended");
+        }
+        Ok(session_cookie::issue(&edge.keys, &asked.own.place, &asked.host, id, now))
     }
-    Ok(Some(session_cookie::issue(&edge.keys, &asked.own.place, &asked.host, id, now)))
 }
 
 async fn record(

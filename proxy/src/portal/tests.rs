@@ -4,6 +4,7 @@ mod handoff;
 
 use crate::edge::ListenerFacts;
 use crate::lab::{CONFIG, INSIDE, Lab, NAVIGATION, PODS};
+use control::{Kind, Records};
 use http::{Method, StatusCode};
 
 const PORTAL: &str = "http://lab.localhost:8080";
@@ -124,6 +125,25 @@ async fn the_rules_and_the_name_decide_who_enters() {
     assert_eq!(visit.answer.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(!visit.answer.body.contains("<script>") && visit.answer.body.contains("&lt;script&gt;"));
     assert_eq!(lab.edge.sessions.count(), 0);
+}
+
+#[tokio::test]
+async fn who_may_not_enter_leaves_no_record_and_the_form_still_logs_in_only_once() {
+    let lab = Lab::new().await;
+    let records = async |kind| lab.records.list(kind).await.unwrap().len();
+    let mut browser = lab.browser();
+    let state = browser.go(LOGIN).await.answer.hidden("state");
+    for _ in 0..3 {
+        let denied = browser.submit(LOGIN, &[("name", "mallory"), ("state", &state)]).await;
+        assert_eq!(denied.answer.status, StatusCode::FORBIDDEN);
+    }
+    for kind in [Kind::Ticket, Kind::User, Kind::Label, Kind::Session] {
+        assert_eq!(records(kind).await, 0, "{kind:?}");
+    }
+    let mut copy = browser.clone();
+    browser.submit(LOGIN, &[("name", "alice"), ("state", &state)]).await;
+    copy.submit(LOGIN, &[("name", "bob"), ("state", &state)]).await;
+    assert_eq!((records(Kind::Ticket).await, records(Kind::Session).await), (1, 1));
 }
 
 #[tokio::test]

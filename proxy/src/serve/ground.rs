@@ -1,7 +1,7 @@
 //! What an Usher stands on: where its records are, and what its workspaces run on.
 
 use super::ServeError;
-use config::{Config, Kubeconfig, Kubernetes, Runs};
+use config::{Config, ExistingObject, Kubeconfig, Kubernetes, Runs};
 use control::kubernetes::{
     Client, ClientMetrics, ClientSettings, ConnectError, WarmMetrics, check, replica_name,
 };
@@ -14,6 +14,19 @@ use std::sync::Arc;
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// A namespace is usher's own, where the records are: whoever starts or changes a pod there can read every Secret.
+///
+/// Of a `records_namespace` that is named the configuration says so itself.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "{key} names `{namespace}`, usher's own namespace, where the records are: whoever starts or changes a pod there can read \
+     every Secret; name another, or another for the records with kubernetes.records_namespace"
+)]
+pub struct BesideRecords {
+    key: String,
+    namespace: String,
+}
 
 /// The records, and what the driver needs besides them.
 #[expect(clippy::large_enum_variant, reason = "there is one of it")]
@@ -58,12 +71,9 @@ impl Ground {
         // A cluster that is named has to be given with it, and from within one there is always one.
         let records_namespace =
             named.ok_or_else(|| ConnectError::NotInCluster { reason: "no namespace".to_owned() })?.to_owned();
-        let routes = config.routes.values().filter_map(|route| match &route.template.runs {
-            Runs::Existing(object) => Some(object),
-            _ => None,
-        });
+        are_apart(config, &kubernetes, &records_namespace)?;
         // Nobody waits for a page yet: a server that is slow is no reason not to begin.
-        check(&client.patient(), kubernetes.namespaces(), &records_namespace, routes).await?;
+        check(&client.patient(), kubernetes.namespaces(), &records_namespace, existing(config)).await?;
         let records = Arc::new(SecretRecords::new(&client, &records_namespace));
         let warm = WarmMetrics::new(registry)?;
         Ok(Self::Cluster { client, kubernetes, records_namespace, records, warm })
@@ -98,6 +108,52 @@ impl Ground {
                     KubernetesSettings { kubernetes, records_namespace, records, replica, config, warm };
                 let (driver, driving) = KubernetesDriver::begin(&client, settings, shutdown);
                 Ok((driver, driving))
+            }
+        }
+    }
+}
+
+/// What the routes lead to.
+fn existing(config: &Config) -> impl Iterator<Item = &ExistingObject> {
+    config.routes.values().filter_map(|route| match &route.template.runs {
+        Runs::Existing(object) => Some(object),
+        _ => None,
+    })
+}
+
+/// Whether no workspace, and nothing that a route leads to, is where the records are.
+fn are_apart(config: &Config, kubernetes: &Kubernetes, records: &str) -> Result<(), BesideRecords> {
+    let keys = std::iter::once("namespace").chain(std::iter::repeat("more_namespaces"));
+    let workspaces = kubernetes.namespaces().zip(keys).map(|(name, key)| (name, format!("kubernetes.{key}")));
+    let routes =
+        existing(config).map(|object| (&*object.namespace, format!("routes.{}.namespace", object.route)));
+    match workspaces.chain(routes).find(|(namespace, _)| *namespace == records) {
+        Some((namespace, key)) => Err(BesideRecords { key, namespace: namespace.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::PODS;
+
+    #[test]
+    fn nothing_that_runs_for_users_begins_beside_the_records() {
+        let more = PODS.replace("\"workspaces\" }", "\"workspaces\", more_namespaces = [\"labs\"] }");
+        let route = "[routes.wiki]\nkind = 'Deployment'\nobject = 'wiki'\nnamespace = 'tools'\nport = 1\nallow = 'true'\n";
+        let config = Config::parse("f", &format!("{more}{route}"), &|_| None).unwrap();
+        let config::Driver::Kubernetes(kubernetes) = &config.driver else { panic!("it is of Kubernetes") };
+        for (own, key) in [
+            ("usher", None),
+            ("workspaces", Some("kubernetes.namespace")),
+            ("labs", Some("kubernetes.more_namespaces")),
+            ("tools", Some("routes.wiki.namespace")),
+        ] {
+            let told = are_apart(&config, kubernetes, own).err();
+            assert_eq!(told.as_ref().map(|told| told.key.as_str()), key, "{own}");
+            if let Some(told) = told.map(|told| told.to_string()) {
+                assert!(told.contains(own) && told.contains("kubernetes.records_namespace"), "{told}");
             }
         }
     }

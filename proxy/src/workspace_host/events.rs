@@ -131,7 +131,7 @@ impl Teller {
         if Instant::now() >= self.log_due || phase_changed {
             self.log_due = Instant::now() + LOG_EVERY;
             self.log = match &entry {
-                Some(entry) if shows_log(&entry.phase) => Some((self.source.log)().await),
+                Some(entry) if shows_log(&self.source.id, &entry.phase) => Some((self.source.log)().await),
                 _ => None,
             };
         }
@@ -156,6 +156,7 @@ mod tests {
 
     /// A table of one workspace, and a stream over it.
     struct Fixture {
+        id: WorkspaceId,
         table: Arc<Mutex<Option<Arc<Entry>>>>,
         log: Arc<Mutex<String>>,
         changed: watch::Sender<u64>,
@@ -170,6 +171,7 @@ mod tests {
     impl Fixture {
         fn new() -> Self {
             Self {
+                id: WorkspaceId::parse("alice").unwrap(),
                 table: Arc::default(),
                 log: Arc::default(),
                 changed: watch::channel(0).0,
@@ -182,7 +184,7 @@ mod tests {
             let (table, log) = (self.table.clone(), self.log.clone());
             let source = Source {
                 seen: Box::new(|_| true),
-                id: WorkspaceId::parse("alice").unwrap(),
+                id: self.id.clone(),
                 entry: Box::new(move || table.lock().unwrap().clone()),
                 log: Box::new(move || {
                     let log = log.lock().unwrap().clone();
@@ -224,6 +226,20 @@ mod tests {
         fixture.publish(failed(std::time::Instant::now()));
         assert_eq!(told(stream.next().await)["cause"]["code"], "crashed");
         assert_eq!(stream.next().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_tells_nothing_of_what_a_shared_application_prints() {
+        let fixture =
+            Fixture { id: WorkspaceId::Route(config::RouteName::parse("wiki").unwrap()), ..Fixture::new() };
+        *fixture.log.lock().unwrap() = "one\ntwo".into();
+        let mut stream = fixture.stream();
+        fixture.publish(Phase::starting(control::Step::Asked));
+        let first = told(stream.next().await);
+        assert_eq!((&first["phase"], first.get("log")), (&"starting".into(), None), "{first}");
+        fixture.publish(failed(std::time::Instant::now()));
+        let last = told(stream.next().await);
+        assert_eq!((&last["phase"], last.get("log")), (&"failed".into(), None), "{last}");
     }
 
     #[tokio::test(start_paused = true)]

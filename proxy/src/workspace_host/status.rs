@@ -56,7 +56,7 @@ pub(super) struct Status {
     /// Only when ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) why_alive: Option<Alive>,
-    /// The last lines of its output, without control sequences; only while starting and when failed.
+    /// The last lines of its output, without control sequences; only while starting and when failed, and of no route.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) log: Option<String>,
 }
@@ -126,7 +126,7 @@ impl Status {
                 .and_then(|entry| entry.stopped)
                 .map(|reason| Stopped { code: reason.as_str(), detail: reason.sentence() }),
             why_alive: entry.and_then(|entry| entry.why_alive(now.instant)).map(|why| Alive::of(&why, now)),
-            log: log.filter(|_| phase.is_some_and(shows_log)).map(plain),
+            log: log.filter(|_| phase.is_some_and(|phase| shows_log(id, phase))).map(plain),
         }
     }
 
@@ -174,9 +174,9 @@ impl Alive {
     }
 }
 
-/// Whether the tail of the output helps somebody who waits.
-pub(super) fn shows_log(phase: &Phase) -> bool {
-    matches!(phase, Phase::Starting { .. } | Phase::Failed { .. })
+/// Whether the tail of the output helps somebody who waits. A route's is shown to nobody: it is about all who use it.
+pub(super) fn shows_log(id: &WorkspaceId, phase: &Phase) -> bool {
+    id.route().is_none() && matches!(phase, Phase::Starting { .. } | Phase::Failed { .. })
 }
 
 fn whole_second<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,7 +1,7 @@
 //! What a browser meets on a workspace's host while the workspace does not run.
 
 use crate::edge::ListenerFacts;
-use crate::lab::{Answer, Browser, CONFIG, INSIDE, Lab, NAVIGATION};
+use crate::lab::{Answer, Browser, CONFIG, INSIDE, Lab, NAVIGATION, PODS};
 use control::Phase;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -65,6 +65,20 @@ async fn a_navigation_wakes_and_gets_the_waiting_page_at_once() {
         (&told["phase"], &told["template"], &told["log"]),
         (&json!("starting"), &json!("demo"), &json!("the output of alice"))
     );
+}
+
+#[tokio::test]
+async fn what_a_shared_application_printed_is_shown_to_none_of_its_users() {
+    const WIKI: &str = "http://wiki.lab.localhost:8080";
+    let route = "[routes.wiki]\nkind = 'Deployment'\nobject = 'wiki'\nport = 8080\nallow = \"user.name == 'alice'\"\n";
+    let listener = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+    let lab = Lab::with(&format!("{PODS}{route}"), listener).await.with_pages();
+    let mut browser = visitor(&lab, WIKI).await;
+    let page = browser.go(WIKI).await.answer;
+    assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(page.body.contains("data-view=\"starting\"") && !page.body.contains("the output of"), "{page:?}");
+    let told = status(&mut browser, WIKI).await;
+    assert_eq!((&told["phase"], told.get("log")), (&json!("starting"), None), "{told}");
 }
 
 #[tokio::test]

@@ -36,6 +36,11 @@ impl End {
     pub fn pod(namespace: &str, pairs: &[(&str, &str)]) -> Self {
         Self { pod: Some((namespace.to_owned(), labels(pairs))), ..Self::at("10.244.0.7") }
     }
+
+    /// The same, at another address.
+    pub fn moved(self, address: &str) -> Self {
+        Self { pod: self.pod, ..Self::at(address) }
+    }
 }
 
 /// Whether a connection is let through at both of its ends.
@@ -131,10 +136,22 @@ fn is_in(block: &IPBlock, address: IpAddr) -> bool {
     covers(&block.cidr, address) && !block.except.iter().flatten().any(|except| covers(except, address))
 }
 
-fn covers(cidr: &str, address: IpAddr) -> bool {
+/// Whether the API takes a block: each exception lies within it and is smaller (`ValidateIPBlock`).
+pub fn is_valid(block: &IPBlock) -> bool {
+    let (_, width) = network(&block.cidr);
+    block.except.iter().flatten().all(|except| {
+        let (base, prefix) = network(except);
+        covers(&block.cidr, base) && prefix > width
+    })
+}
+
+fn network(cidr: &str) -> (IpAddr, u32) {
     let (base, prefix) = cidr.split_once('/').expect("CIDR notation");
-    let base: IpAddr = base.parse().expect("an address");
-    let prefix: u32 = prefix.parse().expect("a number of bits");
+    (base.parse().expect("an address"), prefix.parse().expect("a number of bits"))
+}
+
+fn covers(cidr: &str, address: IpAddr) -> bool {
+    let (base, prefix) = network(cidr);
     let (bits, base_bits, width) = match (address, base) {
         (IpAddr::V4(address), IpAddr::V4(base)) => {
             (u128::from(address.to_bits()), u128::from(base.to_bits()), 32)
@@ -164,6 +181,21 @@ mod tests {
         ] {
             let block = IPBlock { cidr: cidr.to_owned(), except: Some(vec![except.to_owned()]) };
             assert_eq!(is_in(&block, address.parse().unwrap()), expected, "{cidr} {except} {address}");
+        }
+    }
+
+    #[test]
+    fn what_is_excepted_must_be_a_true_part_of_the_block() {
+        for (cidr, except, expected) in [
+            ("0.0.0.0/0", "10.0.0.0/8", true),
+            ("0.0.0.0/0", "0.0.0.0/0", false),
+            ("0.0.0.0/0", "2001:db8::/32", false),
+            ("2000::/3", "2001:db8::/32", true),
+            ("2000::/3", "2000::/3", false),
+            ("2000::/3", "fd00::/8", false),
+        ] {
+            let block = IPBlock { cidr: cidr.to_owned(), except: Some(vec![except.to_owned()]) };
+            assert_eq!(is_valid(&block), expected, "{cidr} {except}");
         }
     }
 

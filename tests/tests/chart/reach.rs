@@ -1,6 +1,6 @@
 //! Who may reach whom.
 
-use super::policies::{End, lets_through};
+use super::policies::{End, is_valid, lets_through};
 use super::{HOME, render, with};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Value, json};
@@ -86,8 +86,63 @@ fn a_workspace_reaches_names_and_the_portal_and_nothing_else() {
                 assert!(!reaches(&alice, &End::at(address), "TCP", port), "{what}: {name} at {port}");
             }
         }
-        for address in ["192.0.2.1", "2606:4700::1111"] {
-            assert_eq!(reaches(&alice, &End::at(address), "TCP", 443), outside, "{what}: {address}");
+        assert_eq!(reaches(&alice, &End::at("192.0.2.1"), "TCP", 443), outside, "{what}");
+        let six = End::at("2606:4700::1111");
+        assert!(
+            !reaches(&alice, &six, "TCP", 443),
+            "{what}: nobody said which IPv6 networks are the cluster's"
+        );
+    }
+}
+
+/// With the internet open, and these networks named as the cluster's.
+fn internet(pods: &[&str], never: &[&str]) -> Value {
+    json!({
+        "workspaces": { "podNetworks": pods },
+        "networkPolicies": { "workspaces": { "internet": true, "never": never } },
+    })
+}
+
+#[test]
+fn a_workspace_with_the_internet_reaches_no_pod_at_a_public_address() {
+    let reaches = reach(&internet(&["34.118.0.0/17", "2600:1900:4::/48"], &[]));
+    let (alice, bob) = (workspace("alice"), workspace("bob"));
+    let batch = End::pod("other", &[("app", "batch")]);
+    for address in ["34.118.0.9", "2600:1900:4::9"] {
+        for pod in [&bob, &batch] {
+            assert!(!reaches(&alice, &pod.clone().moved(address), "TCP", 8888), "{pod:?} at {address}");
+        }
+    }
+    for address in ["192.0.2.1", "34.118.128.1", "2606:4700::1111", "2600:1900:5::1"] {
+        assert!(reaches(&alice, &End::at(address), "TCP", 443), "{address}");
+    }
+}
+
+#[test]
+fn ipv6_is_open_only_where_the_clusters_own_is_named() {
+    let (four, six) = (End::at("192.0.2.1"), End::at("2606:4700::1111"));
+    for (pods, never, opens) in [
+        (&[][..], &[][..], (true, false)),
+        (&["100.64.0.0/10"], &["198.51.100.7/32"], (true, false)),
+        (&["2600:1900:4::/48"], &[], (true, true)),
+        (&[], &["2001:DB8:7::/48"], (true, true)),
+        // Not part of what is public: it is shut already.
+        (&["fd00:10::/56"], &["2::/16", "fe80::/10"], (true, true)),
+        // As wide as what would be open.
+        (&[], &["::/0"], (true, false)),
+        (&["2000::/3"], &["2001:db8::/32"], (true, false)),
+        (&["2001:db8::/32"], &["0.0.0.0/0"], (false, true)),
+        (&["0.0.0.0/0"], &["::/0"], (false, false)),
+    ] {
+        let more = internet(pods, never);
+        let reaches = reach(&more);
+        let open = |end: &End| reaches(&workspace("alice"), end, "TCP", 443);
+        assert_eq!((open(&four), open(&six)), opens, "{more}");
+        assert!(!open(&End::at("10.96.0.1")), "{more}");
+        let policies: Vec<NetworkPolicy> = render(&with(&more)).all();
+        let rules = policies.into_iter().filter_map(|policy| policy.spec?.egress).flatten();
+        for block in rules.filter_map(|rule| rule.to).flatten().filter_map(|peer| peer.ip_block) {
+            assert!(is_valid(&block), "{more}: the API refuses {block:?}");
         }
     }
 }

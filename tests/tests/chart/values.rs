@@ -140,8 +140,16 @@ fn the_notes_say_what_to_open_and_what_is_dangerous() {
         ),
         (
             json!({ "networkPolicies": { "workspaces": { "internet": true } } }),
-            vec!["networkPolicies.workspaces.never"],
+            vec!["networkPolicies.workspaces.never", "workspaces.podNetworks", "over IPv4 only"],
             vec![],
+        ),
+        (
+            json!({
+                "workspaces": { "podNetworks": ["2001:db8::/32"] },
+                "networkPolicies": { "workspaces": { "internet": true } },
+            }),
+            vec!["networkPolicies.workspaces.never"],
+            vec!["over IPv4 only"],
         ),
         (json!({ "workspaces": { "create": false } }), vec!["label namespace desks"], vec![]),
         (json!({ "workspaces": { "create": true } }), vec![], vec!["label namespace"]),

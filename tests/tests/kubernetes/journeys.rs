@@ -138,7 +138,7 @@ async fn an_usher_without_its_rights_says_what_lacks_and_where() {
     let (started, said) = usher.command(&["serve"]);
     assert!(!started, "{said}");
     let lacks = format!(
-        "may not watch statefulsets.apps, create statefulsets.apps, patch statefulsets.apps, watch pods in namespace {}",
+        "may not watch statefulsets.apps, create statefulsets.apps, patch statefulsets.apps, watch pods, list persistentvolumeclaims in namespace {}",
         realm.workspaces
     );
     assert!(said.contains(&lacks), "{said}");

@@ -81,6 +81,12 @@ fn every_mistake_of_a_route_is_told_at_its_place() {
             "port = 8080\nreplicas = 0",
             "f:19:12: routes.docs.replicas: `0` is not a number in range",
         ),
+        (
+            "[templates.demo]",
+            "records_namespace = 'usher'\n[routes.wiki]\nkind = 'StatefulSet'\nobject = 'wiki'\nport = 1\n\
+             allow = 'true'\nnamespace = 'usher'\n[templates.demo]",
+            "f:16:13: routes.wiki.namespace: is where the records are",
+        ),
         ("port = 8080", "port = 8080\nidle_after = '1m'", "f:19:14: routes.docs.idle_after: warn_before"),
         ("port = 8080", "port = 8080\nimage = 'a'", "f:19:1: routes.docs.image: unknown key"),
         ("[routes.docs]", "[routes.a--b]", "f:15:9: routes.a--b: \"a--b\" is not a name of a route"),

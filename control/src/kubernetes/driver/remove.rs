@@ -9,7 +9,7 @@ use kube::core::params::{DeleteParams, ListParams, Preconditions};
 
 /// How many claims are looked at: a workspace has one.
 const CLAIMS: u32 = 16;
-const CLAIM: &str = "persistentvolumeclaims";
+pub(super) const CLAIM: &str = "persistentvolumeclaims";
 
 impl Space {
     /// Removes a pod, this one only; its controller makes the next.
@@ -18,15 +18,26 @@ impl Space {
         deleted.map_err(|error| self.cause("delete", "pods", &names::pod(id), &error))
     }
 
-    /// Removes a workspace; the files first, so that whoever is interrupted can be asked again.
-    pub(super) async fn delete(&self, id: &WorkspaceId, volume: bool) -> Result<(), Cause> {
+    /// Removes a workspace; the files first, so that whoever is interrupted can be asked again. With an `owner` only
+    /// what is theirs.
+    pub(super) async fn delete(
+        &self,
+        id: &WorkspaceId,
+        volume: bool,
+        owner: Option<&Identity>,
+    ) -> Result<(), Cause> {
         let mut known = self.inner.fold().look(id);
         if known.is_none() && !self.is_as_known(id, None).await? {
             // It was made a moment ago, by another or by a request whose answer was lost.
             known = self.inner.fold().look(id);
         }
+        if let (Some(known), Some(owner)) = (&known, owner)
+            && known.notes.owner != *owner
+        {
+            return Err(Cause::not_the_owner(id));
+        }
         if volume {
-            self.delete_claims(id, known.as_ref().map(|known| &known.notes.owner)).await?;
+            self.delete_claims(id, owner).await?;
         }
         let Some(known) = known else { return Ok(()) };
         let (name, how) = (names::stateful_set(id), only(known.uid().to_owned()));
@@ -37,7 +48,8 @@ impl Space {
         Ok(())
     }
 
-    /// Removes the claims of this workspace, if all are this owner's; whether there were any.
+    /// Removes the claims of this workspace, if all are this owner's (none = whoever's they are); whether there were
+    /// any.
     pub(super) async fn delete_claims(
         &self,
         id: &WorkspaceId,

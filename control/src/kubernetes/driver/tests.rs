@@ -3,7 +3,7 @@
 use super::*;
 use crate::kubernetes::existing::Existing;
 use crate::kubernetes::fold::{Fold, News};
-use crate::kubernetes::testing::{Asked, Reply, Server, config_of, merge, start_spec};
+use crate::kubernetes::testing::{Asked, Reply, Server, config_of, merge, start_spec, start_spec_with_files};
 use crate::kubernetes::watch::Seen;
 use crate::kubernetes::{Inner, WarmMetrics, pods};
 use prometheus::Registry;
@@ -22,7 +22,7 @@ enum Is {
 
 const ALL: [Is; 4] = [Is::Absent, Is::Stopped, Is::Wanted, Is::Running];
 
-/// An API server with one StatefulSet at most.
+/// An API server with one StatefulSet at most, and claims.
 #[derive(Clone, Default)]
 struct Api(Arc<Mutex<Stands>>);
 
@@ -30,6 +30,7 @@ struct Api(Arc<Mutex<Stands>>);
 struct Stands {
     object: Option<Value>,
     version: u64,
+    claims: Vec<Value>,
 }
 
 impl Api {
@@ -70,9 +71,9 @@ impl Api {
         let mut stands = self.0.lock().unwrap();
         let (verb, path) = asked.line.split_once(' ').unwrap();
         if path.contains("persistentvolumeclaims") {
-            return Reply::json(200, &json!({ "metadata": {}, "items": [] }));
+            return stands.answer_of_claims(verb, path);
         }
-        let Stands { object, version } = &mut *stands;
+        let Stands { object, version, .. } = &mut *stands;
         let (Some(stands), verb) = (object.as_mut(), verb) else {
             if verb != "POST" {
                 return Reply::refusal(404, "NotFound");
@@ -104,6 +105,31 @@ impl Api {
         }
         Reply::json(200, stands)
     }
+}
+
+impl Stands {
+    fn answer_of_claims(&mut self, verb: &str, path: &str) -> Reply {
+        let name = |claim: &Value| claim["metadata"]["name"].as_str().unwrap().to_owned();
+        if verb == "DELETE" {
+            self.claims.retain(|claim| !path.contains(&format!("/{}?", name(claim))));
+            return Reply::json(200, &json!({}));
+        }
+        let named = |claim: &&Value| path.contains(&format!("fieldSelector=metadata.name%3D{}", name(claim)));
+        let labelled = |claim: &&Value| {
+            path.contains("labelSelector") && claim["metadata"]["labels"][names::WORKSPACE] == "alice"
+        };
+        let items: Vec<_> = self.claims.iter().filter(|claim| named(claim) || labelled(claim)).collect();
+        Reply::json(200, &json!({ "metadata": {}, "items": items }))
+    }
+}
+
+/// The claim of alice's workspace, as Usher made it for somebody of this subject, or as another made it.
+fn claim(subject: Option<&str>) -> Value {
+    let owner = subject.map(|subject| format!(r#"{{"iss":"https://id.example.org","sub":"{subject}"}}"#));
+    let labels = subject.map(|_| json!({ names::WORKSPACE: "alice", names::MANAGED_BY: names::USHER }));
+    let mut claim = json!({ "metadata": { "name": "home-alice-0", "uid": "c" } });
+    merge(&mut claim, json!({ "metadata": { "labels": labels, "annotations": { names::OWNER: owner } } }));
+    claim
 }
 
 /// A driver that was told what the server has now, and is told nothing any more.
@@ -141,8 +167,8 @@ fn actions() -> [(Action, &'static [Is]); 5] {
         (Action::Want(spec.clone()), &[Is::Wanted, Is::Running]),
         (Action::Start(spec), &[Is::Running]),
         (Action::Stop { id: id.clone(), generation: None, why: Stop::Asked }, &[Is::Stopped, Is::Absent]),
-        (Action::Delete { id: id.clone(), volume: false }, &[Is::Absent]),
-        (Action::Delete { id, volume: true }, &[Is::Absent]),
+        (Action::Delete { id: id.clone(), volume: false, owner: None }, &[Is::Absent]),
+        (Action::Delete { id, volume: true, owner: None }, &[Is::Absent]),
     ]
 }
 
@@ -227,4 +253,91 @@ async fn a_set_of_the_name_that_usher_did_not_make_is_left_alone() {
         driver.act(actions()[number].0.clone()).await.unwrap();
     }
     assert_eq!(api.0.lock().unwrap().object, Some(other));
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_of_another_owner_or_of_nobody_known_are_never_taken_for_a_new_workspace() {
+    let command = "`usher delete alice --with-volume`";
+    for (kept, refused) in [
+        (None, None),
+        (Some(Some("7")), None),
+        (Some(Some("8")), Some(command)),
+        (Some(None), Some("remove it")),
+    ] {
+        let api = Api::default();
+        api.0.lock().unwrap().claims = kept.map(claim).into_iter().collect();
+        let (driver, server) = knowing(&api);
+        let done = driver.act(Action::Want(start_spec_with_files())).await;
+        let asked = server.asked();
+        let Some(hint) = refused else {
+            done.unwrap();
+            assert_eq!((api.is(), asked.len()), (Is::Wanted, 2), "{asked:?}");
+            continue;
+        };
+        let cause = done.unwrap_err();
+        assert_eq!(cause.code, CauseCode::NotTheOwner);
+        assert!(cause.hint.contains(hint), "{}", cause.hint);
+        assert!(asked.iter().all(|line| line.starts_with("GET ")), "nothing is written: {asked:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workspace_is_not_made_while_nobody_can_say_whose_its_files_are() {
+    let message = "persistentvolumeclaims is forbidden: User \"usher\" cannot list resource";
+    let refusal = Reply::json(403, &json!({ "code": 403, "reason": "Forbidden", "message": message }));
+    for (reply, code) in
+        [(refusal, CauseCode::NotPermitted), (Reply::silence(), CauseCode::ClusterUnreachable)]
+    {
+        let api = Api::default();
+        let (driver, _) = knowing(&api);
+        let server = Server::new(move |_| reply.clone());
+        let mut inner = Arc::into_inner(driver.inner).unwrap();
+        inner.client = server.in_memory();
+        let begun = clock::now();
+        let done = Space { inner: Arc::new(inner) }.act(Action::Want(start_spec_with_files())).await;
+        assert_eq!(done.unwrap_err().code, code);
+        assert!(clock::now() - begun <= PATIENCE, "whoever waits is told within a second");
+        let asked = server.asked();
+        assert!(asked.len() == 1 && asked[0].starts_with("GET "), "nothing is written: {asked:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workspace_that_stands_or_keeps_no_files_starts_without_a_look_at_claims() {
+    for (known, spec) in [(Is::Absent, start_spec("i")), (Is::Stopped, start_spec_with_files())] {
+        let api = Api::default();
+        api.put(known, "u");
+        let (driver, server) = knowing(&api);
+        driver.act(Action::Want(spec)).await.unwrap();
+        assert!(server.asked().iter().all(|line| !line.contains("claims")), "{:?}", server.asked());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_who_deletes_with_all_files_deletes_none_of_somebody_else() {
+    use Is::{Absent, Stopped};
+    // What stands there is of subject 7, if anything; whose the claim is, who deletes, and what is left of both.
+    let table = [
+        (Absent, "7", Some("7"), None),
+        (Absent, "8", None, None),
+        (Absent, "8", Some("7"), Some(Absent)),
+        (Stopped, "7", Some("7"), None),
+        (Stopped, "8", None, None),
+        (Stopped, "8", Some("7"), Some(Stopped)),
+        (Stopped, "7", Some("8"), Some(Stopped)),
+        (Stopped, "8", Some("8"), Some(Stopped)),
+    ];
+    for (stands, files_of, asks, left) in table {
+        let api = Api::default();
+        api.put(stands, "u");
+        api.0.lock().unwrap().claims = vec![claim(Some(files_of))];
+        let (driver, _) = knowing(&api);
+        let spec = start_spec("i");
+        let owner = asks.map(|asks| Identity { subject: asks.to_owned(), ..spec.owner });
+        let done = driver.act(Action::Delete { id: spec.id, volume: true, owner }).await;
+        let case = format!("{stands:?}, files of {files_of}, {asks:?} deletes: {done:?}");
+        assert_eq!(done.err().map(|cause| cause.code), left.map(|_| CauseCode::NotTheOwner), "{case}");
+        assert_eq!(api.is(), left.unwrap_or(Absent), "{case}");
+        assert_eq!(api.0.lock().unwrap().claims.len(), usize::from(left.is_some()), "{case}");
+    }
 }

@@ -160,13 +160,6 @@ impl Known {
         self.reading.as_ref().and_then(|reading| reading.again_at)
     }
 
-    /// The last words of a program of it that does not run.
-    pub(super) fn last_output(&self, now: Instant) -> String {
-        let Some(object) = &self.object else { return String::new() };
-        let (set, happenings) = (as_set(object), self.happenings(object, now));
-        reading::last_output(&self.view(object, &set, &happenings, now))
-    }
-
     /// What is to be told of it now; none = it was never seen.
     pub(super) fn read(&mut self, kubernetes: &Kubernetes, now: Instant) -> Option<Observed> {
         if !self.is_seen() {
@@ -297,6 +290,7 @@ impl Known {
             port: self.existing.port,
             sight,
             asked: self.asked(now),
+            is_shared: true,
         }
     }
 

@@ -214,6 +214,7 @@ impl Workspace {
             port: pod.and_then(port).unwrap_or_default(),
             sight,
             asked: self.asked.unwrap_or(now),
+            is_shared: false,
         }
     }
 

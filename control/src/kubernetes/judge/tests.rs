@@ -32,6 +32,8 @@ fn a_template_that_fits_is_accepted() {
         "pod.containers = [{ name = 'workspace', resources = { limits = { '$patch' = 'delete' } } }]",
         "sidecars = [{ name = 'log', image = 'l' }]\ninit_containers = [{ name = 'files', image = 'b', command = ['true'] }]",
         "tolerations = [{ key = 'gpu', operator = 'Exists' }]",
+        "service_account = 'notebook'\npod.automountServiceAccountToken = false",
+        "pod.volumes = [{ name = 'c', projected = { sources = [{ configMap = { name = 'c' } }] } }]",
         "pod.securityContext.runAsUser = 0\npod.hostNetwork = true\nallow_privileged = true",
         "sidecars = [{ name = 's', securityContext = { privileged = true } }]\nallow_privileged = true",
         "service_account = { expression = \"'sa-' + user.name\" }\nnode_selector = { disk = { expression = \"claims.disk\" } }",
@@ -139,11 +141,29 @@ fn what_leaves_the_restricted_profile_is_told_where_it_was_written() {
             "pod.volumes = [{ name = 'host', hostPath = { path = '/' } }]",
             "f:11:16: templates.t.pod.volumes[0]: is a volume of a kind that is not allowed",
         ),
+        (
+            "pod.automountServiceAccountToken = true",
+            "f:11:36: templates.t.pod.automountServiceAccountToken: puts the token of the service account",
+        ),
+        (
+            "service_account = 'notebook'\npod.automountServiceAccountToken = true",
+            "f:12:36: templates.t.pod.automountServiceAccountToken: puts the token of the service account",
+        ),
+        // Kubernetes mounts one unless it is told not to.
+        (
+            "[templates.t.pod]\n'$patch' = 'replace'\ncontainers = [{ name = 'workspace', image = 'i' }]",
+            "f:11:14: templates.t.pod.automountServiceAccountToken: puts the token of the service account",
+        ),
+        (
+            "pod.volumes = [{ name = 'c', configMap = { name = 'c' } }, { name = 't', projected = { sources = [\
+             { configMap = { name = 'c' } }, { serviceAccountToken = { path = 'token' } }] } }]",
+            "f:11:98: templates.t.pod.volumes[1].projected.sources: puts a token of the service account",
+        ),
     ] {
         let told = told(more);
         assert!(told.iter().any(|finding| finding.starts_with(expected)), "{expected}\n{told:#?}");
         assert!(told.iter().all(|finding| finding.contains("allow_privileged = true")), "{told:#?}");
-        assert_eq!(self::told(&format!("{more}\nallow_privileged = true")), [""; 0], "{more}");
+        assert_eq!(self::told(&format!("allow_privileged = true\n{more}")), [""; 0], "{more}");
     }
 }
 

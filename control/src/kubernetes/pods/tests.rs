@@ -3,6 +3,7 @@
 use super::*;
 use crate::Grant;
 use crate::kubernetes::profile::violations;
+use crate::kubernetes::token::tokens;
 use config::{Config, RequestFacts, Subject, WorkspaceId};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -321,6 +322,7 @@ fn keys() -> impl Strategy<Value = Vec<&'static str>> {
         "sidecars = [{ name = 's', image = 's' }, { name = 'r', securityContext = { runAsUser = 0 } }]",
         "init_containers = [{ name = 'i', securityContext = { capabilities = { add = ['NET_ADMIN'] } } }]",
         "pod.hostPID = true",
+        "pod.automountServiceAccountToken = true",
         "pod.hostname = 'a'",
         "pod.securityContext.seccompProfile.type = 'Unconfined'",
         "pod.volumes = [{ name = 'h', hostPath = { path = '/' } }]",
@@ -344,6 +346,7 @@ proptest! {
         let is_accepted = crate::kubernetes::judge(&config).is_empty();
         let set = made(config.templates.into_values().next().unwrap());
         let pod: PodSpec = serde_json::from_value(set["spec"]["template"]["spec"].clone()).unwrap();
-        prop_assert_eq!(is_accepted, violations(&pod).is_empty(), "{:?}", keys);
+        let is_restricted = violations(&pod).is_empty() && tokens(&pod).is_empty();
+        prop_assert_eq!(is_accepted, is_restricted, "{:?}", keys);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::happening::missing_object;
 use super::quote::{between, lines, name, words};
-use super::sign::{Finding, Sign};
+use super::sign::{Finding, Follows, Sign};
 use super::view::View;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStateWaiting, ContainerStatus};
 use k8s_openapi::jiff::SignedDuration;
@@ -10,6 +10,8 @@ use k8s_openapi::jiff::SignedDuration;
 /// After how many restarts a container that fails again is given up. The node tries at once, after 10 s and after
 /// 20 s more: this is some 14 s after the first failure.
 const RESTARTS: i32 = 2;
+/// Why a container waits that ended and will be started again.
+const BACK_OFF: &str = "CrashLoopBackOff";
 /// What ran for longer had started, and its end is not given up on: nobody waits a minute for a broken program.
 const BRIEFLY: SignedDuration = SignedDuration::from_secs(60);
 
@@ -22,13 +24,26 @@ enum Role {
     Beside,
 }
 
-/// What hinders a container, the worst first: of several, what ends it, then what comes first.
+/// What hinders a container, the worst first: of several, what ends the workspace, then what comes first.
 pub(super) fn hindrance(view: &View<'_>) -> Option<Finding> {
-    use super::sign::Follows;
-    let found: Vec<Finding> =
-        view.containers().filter_map(|status| Container::of(view, status).hindrance()).collect();
-    let ends = found.iter().position(|finding| finding.sign.follows() == Follows::End);
+    let got_going = got_going(view);
+    let found = view.containers().filter_map(|status| {
+        let container = Container::of(view, status);
+        let finding = container.hindrance()?;
+        let spares = got_going && container.role == Role::Beside;
+        Some(if spares { finding.sparing() } else { finding })
+    });
+    let found: Vec<Finding> = found.collect();
+    let ends = found.iter().position(|finding| finding.follows() == Follows::End);
     found.into_iter().nth(ends.unwrap_or(0))
+}
+
+/// Whether the workspace's own program runs, or ended and is started again by itself: then nothing beside it keeps it
+/// from that, and only its own end is the workspace's.
+fn got_going(view: &View<'_>) -> bool {
+    let Some(state) = view.main().and_then(|status| status.state.as_ref()) else { return false };
+    let waiting = state.waiting.as_ref().and_then(|waiting| waiting.reason.as_deref());
+    state.running.is_some() || state.terminated.is_some() || waiting == Some(BACK_OFF)
 }
 
 /// Whether the workspace's own program was ever started in this pod: a restart takes nothing of that back.
@@ -120,10 +135,14 @@ impl<'a> Container<'a> {
             }
             "ImagePullBackOff" => Some(self.not_pulled(message, true)),
             "CreateContainerConfigError" => Some(self.not_configured(message)),
+            // The node quotes what the hook printed.
+            "PostStartHookError" if self.view.is_shared => {
+                Some(Finding::plain(cannot_start(self.again(last_end(self.status))), self.look()))
+            }
             "CreateContainerError" | "RunContainerError" | "PostStartHookError" => {
                 Some(self.not_started(message, self.again(last_end(self.status))))
             }
-            "CrashLoopBackOff" => {
+            BACK_OFF => {
                 let end = last_end(self.status)?;
                 self.ended(end, self.again(Some(end)))
             }
@@ -177,8 +196,8 @@ impl<'a> Container<'a> {
                 format!("is it in the image, and the template's command right? {}", self.look()),
             ),
             _ => {
-                let sign = if again { Sign::CannotStartAgain } else { Sign::CannotStart };
-                Finding::plain(sign, format!("the node says: {}; {}", words(message), self.look()))
+                let hint = format!("the node says: {}; {}", words(message), self.look());
+                Finding::plain(cannot_start(again), hint)
             }
         }
     }
@@ -208,7 +227,7 @@ impl<'a> Container<'a> {
         };
         let mut detail = format!("{} {}.", self.subject(), how(end.exit_code, again));
         let output = lines(message);
-        if !output.is_empty() {
+        if !output.is_empty() && !self.view.is_shared {
             detail = format!("{detail} Its last output: {output}");
         }
         Some(Finding::new(sign, detail, self.hint(end.exit_code)))
@@ -235,14 +254,10 @@ impl<'a> Container<'a> {
         };
         let container = name(&self.status.name);
         format!(
-            "{advice}; kubectl -n {} logs {}-0 -c {container} --previous",
+            "{advice}; kubectl -n {} logs {} -c {container} --previous",
             self.view.namespace(),
-            self.set()
+            self.view.pod_name()
         )
-    }
-
-    fn set(&self) -> &str {
-        &self.view.set.name
     }
 
     fn look(&self) -> String {
@@ -259,6 +274,10 @@ impl<'a> Container<'a> {
         let image = named.filter_map(|container| container.image.as_deref()).next();
         format!("\"{}\"", name(image.unwrap_or(&self.status.image)))
     }
+}
+
+fn cannot_start(again: bool) -> Sign {
+    if again { Sign::CannotStartAgain } else { Sign::CannotStart }
 }
 
 /// How a program ended (128 + a signal is how a runtime tells that it was killed by one).

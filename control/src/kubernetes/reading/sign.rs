@@ -154,6 +154,8 @@ pub(super) struct Finding {
     pub(super) detail: String,
     /// One hint for the operator.
     pub(super) hint: String,
+    /// Whether the workspace runs in spite of it.
+    spares: bool,
 }
 
 impl Finding {
@@ -163,7 +165,20 @@ impl Finding {
     }
 
     pub(super) fn new(sign: Sign, detail: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { sign, detail: detail.into(), hint: hint.into() }
+        Self { sign, detail: detail.into(), hint: hint.into(), spares: false }
+    }
+
+    /// It is of something beside a workspace that runs: what would be the end only hinders.
+    pub(super) fn sparing(self) -> Self {
+        Self { spares: true, ..self }
+    }
+
+    /// What follows from it.
+    pub(super) fn follows(&self) -> Follows {
+        match self.sign.follows() {
+            Follows::End if self.spares => Follows::Hindrance,
+            follows => follows,
+        }
     }
 
     /// As it is told.

@@ -4,7 +4,7 @@ mod interruptions;
 mod rows;
 
 use super::*;
-use crate::kubernetes::outline::Outline;
+use crate::kubernetes::outline::{self, Outline};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim};
 use serde_json::{Value, json};
@@ -142,6 +142,7 @@ impl Cluster {
             port: 8888,
             sight: self.sight,
             asked: self.asked,
+            is_shared: false,
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is read: the objects of one workspace, as they were received.
 
 use super::happening::Happening;
-use crate::kubernetes::outline::Outline;
+use crate::kubernetes::outline::{self, Outline};
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod, PodCondition};
 use std::time::Instant;
 
@@ -26,6 +26,8 @@ pub(crate) struct View<'a> {
     pub(crate) sight: Sight,
     /// When this process first knew that it is to run, or began anew to start it.
     pub(crate) asked: Instant,
+    /// Whether it is many people's: what its programs print is not quoted to any of them.
+    pub(crate) is_shared: bool,
 }
 
 /// How well the cluster is seen.
@@ -46,9 +48,10 @@ impl<'a> View<'a> {
         !self.set.ends && self.set.replicas != 0
     }
 
-    /// Whether it keeps files on a volume.
+    /// Whether it keeps files on a volume, its own or one that its pod mounts. The template may have changed since the
+    /// pod was made.
     pub(super) fn has_volume(&self) -> bool {
-        !self.claims.is_empty() || self.set.has_volume
+        !self.claims.is_empty() || self.set.has_volume || self.pod.is_some_and(outline::has_volume)
     }
 
     /// The states of its containers, those that prepare it first.
@@ -78,8 +81,13 @@ impl<'a> View<'a> {
 
     /// The command that shows its pod.
     pub(super) fn describe_pod(&self) -> String {
+        self.describe("pod", &self.pod_name())
+    }
+
+    /// Its pod's name, also before there is one.
+    pub(super) fn pod_name(&self) -> String {
         let pod = self.pod.and_then(|pod| pod.metadata.name.clone());
-        self.describe("pod", &pod.unwrap_or_else(|| format!("{}-0", self.name())))
+        pod.unwrap_or_else(|| format!("{}-0", self.name()))
     }
 
     /// The command that shows the workspace's own object.

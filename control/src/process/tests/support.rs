@@ -213,7 +213,7 @@ impl Opened {
     }
 
     pub async fn delete(&mut self, name: &str, volume: bool) {
-        self.driver.act(Action::Delete { id: id(name), volume }).await.unwrap();
+        self.driver.act(Action::Delete { id: id(name), volume, owner: None }).await.unwrap();
         loop {
             if let Event::Gone(gone) = self.next().await {
                 return assert_eq!(gone, id(name));

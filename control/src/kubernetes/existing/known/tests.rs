@@ -147,6 +147,41 @@ fn what_hinders_a_start_is_read_of_its_newest_pod_and_of_its_controller() {
 }
 
 #[test]
+fn what_a_shared_program_printed_is_told_to_nobody() {
+    let ended = json!({ "terminated": { "exitCode": 3, "reason": "Error", "message": "password of bob" } });
+    let back_off = json!({ "waiting": { "reason": "CrashLoopBackOff" } });
+    let hook = json!({ "waiting": { "reason": "PostStartHookError", "message": "Exec lifecycle hook failed - error: 1, message: \"password of bob\"" } });
+    for (state, last, restarts, code, sentence) in [
+        (ended.clone(), json!({}), 0, CauseCode::Crashed, "The workspace's program failed with exit code 3."),
+        (
+            back_off.clone(),
+            ended.clone(),
+            2,
+            CauseCode::CrashLoop,
+            "The workspace's program ends again and again, the last time with exit code 3.",
+        ),
+        (hook, json!({}), 0, CauseCode::CannotStart, CauseCode::CannotStart.words().detail),
+    ] {
+        let status = json!({
+            "name": "main", "image": "", "imageID": "", "ready": false, "restartCount": restarts, "state": state,
+            "lastState": last,
+        });
+        let status = json!({ "conditions": [], "containerStatuses": [status] });
+        let observed = told(Some(deployment(1, 1, &json!({}))), vec![pod(1, status)]);
+        let ObservedPhase::Running { trouble: Some(Trouble { cause, .. }), .. } = observed.phase else {
+            panic!("{observed:?}")
+        };
+        assert_eq!((cause.code, cause.detail.as_str()), (code, sentence));
+        assert!(!cause.hint.contains("password"), "{}", cause.hint);
+        assert!(
+            cause.hint.contains("kubectl -n tools") && cause.hint.contains("wiki-5f-1"),
+            "{}",
+            cause.hint
+        );
+    }
+}
+
+#[test]
 fn what_is_scaled_to_0_ends_before_it_rests_and_tells_what_was_written_on_it() {
     let run = generation(&deployment(1, 2, &json!({})));
     let stops = json!({ "usher.dev/stops": "1" });

@@ -202,6 +202,35 @@ fn without_a_volume_a_lost_node_holds_nothing_up() {
 }
 
 #[test]
+fn only_a_pod_that_mounts_nothing_to_keep_is_removed_by_force() {
+    let now = Instant::now();
+    let ends = json!({"deletionTimestamp": DELETED});
+    let claim = json!([{"name": "team", "persistentVolumeClaim": {"claimName": "team"}}]);
+    let nothing = json!([{"name": "home", "emptyDir": {}}]);
+    // What the template mounts now, and what the pod does, which may be of an earlier one.
+    let table = [
+        (&nothing, &nothing, true),
+        (&claim, &claim, false),
+        (&claim, &nothing, false),
+        (&nothing, &claim, false),
+    ];
+    for (template, mounted, stranded) in table {
+        let mut cluster = Cluster::new(now);
+        let template = json!({"spec": {"containers": [], "volumes": template}});
+        let spec = json!({"replicas": 1, "selector": {}, "template": template});
+        cluster.set =
+            Outline::from(&typed::<StatefulSet>(json!({"metadata": {"name": "alice"}, "spec": spec})));
+        cluster.pod_of("pod-1", ends.clone(), json!("node1"), silent());
+        let mut pod = cluster.pod.take().unwrap();
+        pod.spec.as_mut().unwrap().volumes = typed(mounted.clone());
+        cluster.pod = Some(outline::pod(pod));
+        assert_eq!(is_stranded(&cluster.view()), stranded, "{template} {mounted}");
+        let Stands::Running { trouble: Some(trouble), .. } = cluster.read(now) else { panic!() };
+        assert_eq!(trouble.cause.detail.contains("Your files are safe"), !stranded);
+    }
+}
+
+#[test]
 fn a_workspace_that_is_not_ready_for_a_reason_of_its_own_is_not_on_a_lost_node() {
     let now = Instant::now();
     let mut cluster = Cluster::new(now);

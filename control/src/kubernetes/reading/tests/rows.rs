@@ -104,6 +104,52 @@ fn how_a_container_ended_is_told_with_its_last_lines() {
 }
 
 #[test]
+fn nothing_beside_a_workspace_ends_it_once_its_own_program_runs() {
+    let end = json!({"reason": "Error", "exitCode": 1});
+    let pull = "Back-off pulling image \"proxy:1\": ErrImagePull: proxy:1: not found";
+    let crashes = waiting("CrashLoopBackOff", "back-off 10s restarting failed container=proxy");
+    let ended = json!({"terminated": {"reason": "Completed", "exitCode": 0}});
+    let own_back_off = waiting("CrashLoopBackOff", "back-off 10s restarting failed container=workspace");
+    // How the workspace's own program is, how often it was started again, and whether the reading is the end.
+    let table = [
+        (running(), 0, false),
+        (ended, 0, false),
+        (own_back_off.clone(), 1, false),
+        (own_back_off, 2, true),
+        (waiting("ContainerCreating", ""), 0, true),
+        (waiting("PodInitializing", ""), 1, true),
+    ];
+    let now = Instant::now();
+    for list in ["containerStatuses", "initContainerStatuses"] {
+        let name = if list == "containerStatuses" { "proxy" } else { "logger" };
+        for beside in [crashes.clone(), waiting("ImagePullBackOff", pull)] {
+            for (own, restarts, ends) in &table {
+                let mut main = state("workspace", own.clone());
+                (main["restartCount"], main["lastState"]) = (json!(restarts), json!({"terminated": &end}));
+                let mut other = state(name, beside.clone());
+                (other["restartCount"], other["lastState"]) = (json!(5), json!({"terminated": &end}));
+                let mut status =
+                    json!({"phase": "Running", "podIP": "10.244.0.7", "containerStatuses": [main]});
+                match status[list].as_array_mut() {
+                    Some(all) => all.push(other),
+                    None => status[list] = json!([other]),
+                }
+                let mut cluster = Cluster::new(now);
+                cluster.pod(status);
+                match cluster.read(now) {
+                    Stands::Failed { .. } => assert!(ends, "{name} {beside} {own}"),
+                    Stands::Running { trouble: Some(trouble), address, .. } => {
+                        assert!(!ends && trouble.weight == Weight::Hindrance, "{name} {beside} {own}");
+                        assert_eq!(address.is_some(), *own == running(), "{name} {beside} {own}");
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_program_that_ran_for_long_is_not_given_up_for_having_failed_before() {
     let now = Instant::now();
     let times = [
