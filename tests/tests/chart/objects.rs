@@ -210,11 +210,11 @@ fn what_routes_lead_to_may_be_watched_and_scaled_by_its_name_and_nothing_else_of
         json!({ "apiGroups": ["apps"], "resources": [resource], "resourceNames": names,
             "verbs": ["list", "watch", "patch"] })
     };
-    let pods = json!({ "apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"] });
+    let told = json!({ "apiGroups": [""], "resources": ["pods", "events"], "verbs": ["list", "watch"] });
     let docs =
-        json!([of("deployments", json!(["wiki", "forum"])), of("statefulsets", json!(["search"])), pods]);
+        json!([of("deployments", json!(["wiki", "forum"])), of("statefulsets", json!(["search"])), told]);
     assert_eq!(role("usher-routes-0"), ("docs".to_owned(), docs));
-    let desks = json!([of("deployments", json!(["board"])), pods]);
+    let desks = json!([of("deployments", json!(["board"])), told]);
     assert_eq!(role("usher-routes-1"), ("desks".to_owned(), desks));
     let bound = |binding: &RoleBinding| {
         let name = binding.role_ref.name.clone();

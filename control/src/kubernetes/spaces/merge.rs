@@ -14,6 +14,7 @@ pub(super) struct Merge {
 
 /// What becomes of what a space told.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
 pub(super) enum Told {
     /// It is told on.
     On(Event),

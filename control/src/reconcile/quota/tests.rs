@@ -134,7 +134,7 @@ fn what_another_usher_started_counts_with_what_it_wrote_down() {
     for (number, name) in [(1, "bob"), (2, "carol")] {
         let Event::Seen(observed) = running(&id(name), number) else { panic!("it is seen") };
         let template = TemplateName::parse("gpu").unwrap();
-        let observed = crate::Observed { grant: grant("0", &["astro"]), template, ..observed };
+        let observed = Observed { grant: grant("0", &["astro"]), template, ..observed };
         state.fold(Event::Seen(observed), now);
     }
     let over = admit(&state, &of_astro("alice", "gpu", "0"), now).unwrap_err();
