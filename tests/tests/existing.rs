@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
-use tests::{Closed, Cluster, Image, Person, Realm, STARTED, Setup, Usher, wait_for};
+use tests::{Closed, Cluster, Image, Person, Realm, STARTED, Setup, Usher, wait_for, wait_instead_of};
 
 /// The demo as others would run it, at 0, with these annotations; ready when its port answers.
 async fn make(realm: &Realm, kind: &str, annotations: Value) {
@@ -129,9 +129,9 @@ async fn one_whose_maker_has_not_agreed_is_left_alone_and_the_page_says_why() {
 
 /// Waits until the status names this cause.
 async fn await_cause(person: &Person, code: &str) -> Value {
-    wait_for(&format!("{} to be told of {code}", person.name), STARTED, async || {
+    wait_instead_of(&format!("{} to be told of {code}", person.name), STARTED, async || {
         let status = person.status().await;
-        (status["cause"]["code"] == code).then_some(status)
+        if status["cause"]["code"] == code { Ok(status) } else { Err(status) }
     })
     .await
 }
@@ -142,7 +142,9 @@ async fn whoever_waits_is_told_what_only_events_tell() {
     let realm = Realm::new(&cluster).await;
     make(&realm, "Deployment", json!({ "usher.dev/route": "wiki" })).await;
     let volume = json!({ "name": "more", "secret": { "secretName": "later" } });
-    let patch = json!({ "spec": { "template": { "spec": { "volumes": [volume] } } } }).to_string();
+    let container = json!({ "name": "main", "volumeMounts": [{ "name": "more", "mountPath": "/more" }] });
+    let pod = json!({ "volumes": [volume], "containers": [container] });
+    let patch = json!({ "spec": { "template": { "spec": pod } } }).to_string();
     kubectl(&realm, &["patch", "deployment", "wiki", "--patch", &patch]).await;
     let usher = setup(&realm, "Deployment", "").await.start().await;
     let alice = Person::new(&usher, "alice").at("wiki").log_in().await;
