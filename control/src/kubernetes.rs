@@ -126,15 +126,22 @@ impl KubernetesDriver {
         shutdown: CancellationToken,
     ) -> (Arc<Self>, JoinHandle<()>) {
         let KubernetesSettings { kubernetes, records_namespace, records, replica, config, warm } = settings;
-        let lease =
-            LeaseSettings { namespace: records_namespace, name: REAPER.to_owned(), replica: replica.clone() };
+        let lease = LeaseSettings {
+            namespace: records_namespace.clone(),
+            name: REAPER.to_owned(),
+            replica: replica.clone(),
+        };
         let (lease, leads) = Lease::new(client, lease);
         let broken = CancellationToken::new();
         let first = Existing::new(&config.borrow());
         let others = std::iter::repeat_with(Existing::default);
         let spaces = kubernetes.namespaces().zip(std::iter::once(first).chain(others));
         let spaces = spaces.map(|(namespace, existing)| {
-            let kubernetes = Kubernetes { namespace: namespace.to_owned(), ..kubernetes.clone() };
+            let kubernetes = Kubernetes {
+                namespace: namespace.to_owned(),
+                records_namespace: Some(records_namespace.clone()),
+                ..kubernetes.clone()
+            };
             let inner = Inner {
                 client: client.clone(),
                 fold: Mutex::new(Fold::new(kubernetes.clone())),

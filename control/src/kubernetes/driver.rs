@@ -169,7 +169,7 @@ impl Space {
                 Plan::Refuse(cause) => return Err(cause),
                 Plan::Create(set) => {
                     self.may_take_files(id, &set, until).await?;
-                    ("create", self.create(id, manager, &set).await)
+                    ("create", self.make(manager, *set).await)
                 }
                 Plan::Patch(patch) => ("patch", self.patch(id, manager, &patch).await),
             };
@@ -245,15 +245,20 @@ impl Space {
         self.inner.client.patch_as(manager, self.namespace(), &names::stateful_set(id), patch).await
     }
 
-    async fn create(
+    /// Makes a StatefulSet, and has it say whose it is among installations.
+    pub(super) async fn make(
         &self,
-        id: &WorkspaceId,
         manager: Option<&str>,
-        set: &StatefulSet,
+        mut set: StatefulSet,
     ) -> Result<StatefulSet, CallError> {
-        let created = self.inner.client.create_as(manager, self.namespace(), set).await?;
+        if let Some(records) = &self.inner.kubernetes.records_namespace {
+            let annotations = set.metadata.annotations.get_or_insert_default();
+            annotations.insert(names::RECORDS.to_owned(), records.clone());
+        }
+        let created = self.inner.client.create_as(manager, self.namespace(), &set).await?;
+        let name = created.object.metadata.name.as_deref();
         for warning in &created.warnings {
-            tracing::warn!(workspace.name = %id, warning, "the cluster made a workspace with a warning");
+            tracing::warn!(kubernetes.stateful_set = name, warning, "the cluster made it with a warning");
         }
         Ok(created.object)
     }

@@ -12,6 +12,7 @@ pub(super) use known::Known;
 
 use super::board::Board;
 use super::happenings::{self, Heard};
+use super::names;
 use super::notes::{self, Notes};
 use super::outline::Outline;
 use super::reading::Sight;
@@ -257,6 +258,14 @@ impl Fold {
     }
 
     fn put_set(&mut self, set: StatefulSet, answered: bool, now: Instant) {
+        if self.is_anothers(&set) {
+            let name = set.metadata.name.as_deref();
+            tracing::debug!(
+                kubernetes.stateful_set = name,
+                "a StatefulSet of another installation is let alone"
+            );
+            return;
+        }
         let Some(set) = self.put_warm_set(set, answered, now) else { return };
         let name = set.metadata.name.clone().unwrap_or_default();
         let notes = match Notes::of(&set) {
@@ -272,12 +281,18 @@ impl Fold {
         self.touched.insert(id);
     }
 
+    /// Whether another installation made it, whose users and sessions are not known here.
+    fn is_anothers(&self, set: &StatefulSet) -> bool {
+        let made_by = notes::text(&set.metadata, names::RECORDS);
+        made_by.zip(self.kubernetes.records_namespace.as_deref()).is_some_and(|(theirs, ours)| theirs != ours)
+    }
+
     fn pod(&mut self, seen: Seen<Pod>, now: Instant) {
         match seen {
             Seen::Put(pod) | Seen::Listed(pod) => {
                 let Some(pod) = self.put_warm_pod(pod, now) else { return };
                 let Some(id) = notes::workspace(&pod.metadata) else { return };
-                if pod.metadata.name.as_deref() == Some(&super::names::pod(&id)) {
+                if pod.metadata.name.as_deref() == Some(&names::pod(&id)) {
                     self.workspaces.entry(id.clone()).or_default().put_pod(Some(pod));
                     self.touched.insert(id);
                 }
@@ -308,7 +323,7 @@ impl Fold {
                 }
             }
             Seen::Deleted(name) => {
-                let id = name.strip_prefix(super::names::HOME).and_then(|name| name.strip_prefix('-'));
+                let id = name.strip_prefix(names::HOME).and_then(|name| name.strip_prefix('-'));
                 let id = id.and_then(|name| name.strip_suffix("-0"));
                 let Some(id) = id.and_then(|name| WorkspaceId::parse(name).ok()) else { return };
                 if let Some(workspace) = self.workspaces.get_mut(&id) {

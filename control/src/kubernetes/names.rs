@@ -13,6 +13,8 @@ pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub(crate) const USHER: &str = "usher";
 /// Annotation: whose it is, `{"iss":…,"sub":…}`.
 pub(crate) const OWNER: &str = "usher.dev/owner";
+/// Annotation: the namespace of the records of those who made it: only they may have it.
+pub(crate) const RECORDS: &str = "usher.dev/records";
 /// Annotation: the hash of the pod template that the StatefulSet holds.
 pub(crate) const TEMPLATE_HASH: &str = "usher.dev/template-hash";
 /// Annotation: what the template's rules gave for its user, a JSON object.

@@ -198,6 +198,17 @@ fn only_the_pod_of_the_workspaces_own_object_is_routed_to() {
 }
 
 #[test]
+fn what_another_installation_made_is_let_alone() {
+    let mut told = Told::synced();
+    told.fold.kubernetes.records_namespace = Some("usher".to_owned());
+    let made_by =
+        |name: &str, records: &str| News::Set(Seen::Put(set(name, 5, 0, json!({ names::RECORDS: records }))));
+    told.take(made_by("alice", "staging")).take(made_by("bob", "usher"));
+    told.take(News::Set(Seen::Put(plain("carol", 6, 0))));
+    assert_eq!(told.words(), ["bob stopped", "carol stopped"]);
+}
+
+#[test]
 fn an_address_where_no_pod_may_be_is_never_told() {
     let mut told = Told::synced();
     told.take(News::Set(Seen::Put(plain("alice", 1, 1))));

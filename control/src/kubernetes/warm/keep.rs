@@ -133,16 +133,9 @@ impl Space {
     async fn make_warm(&self, template: &Template) -> bool {
         let name = new_name(&template.name);
         let Ok(set) = pods::warm_set(&name, template, self.namespace()) else { return false };
-        match self.inner.client.create(self.namespace(), &set).await {
-            Ok(created) => {
-                for warning in &created.warnings {
-                    tracing::warn!(
-                        kubernetes.stateful_set = name,
-                        warning,
-                        "the cluster made a warm workspace with a warning"
-                    );
-                }
-                self.inner.fold().answer(created.object, clock::now());
+        match self.make(None, set).await {
+            Ok(set) => {
+                self.inner.fold().answer(set, clock::now());
                 self.told();
                 tracing::debug!(kubernetes.stateful_set = name, "a warm workspace is made");
                 true
