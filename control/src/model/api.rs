@@ -35,7 +35,7 @@ pub(super) struct Wanted {
     pub(super) at_ms: i64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pod {
     pub(super) uid: u64,
     /// Whether it has an address, and accepts connections there.

@@ -1,6 +1,6 @@
 //! What Ushers hear of objects and records: late, after a silence, or listed anew.
 
-use super::api::Set;
+use super::api::{Change, Set};
 use super::driver::observed;
 use super::world::{Thing, World};
 use super::{Millis, Plant, instant};
@@ -40,6 +40,9 @@ impl World {
             self.list(number);
         } else {
             let position = self.replicas[number].position;
+            if self.chance.u8(0..3) == 0 {
+                self.hear_of_pods(number, position);
+            }
             for index in position..self.api.log.len() {
                 let change = self.api.log[index].clone();
                 self.tell(number, &change.id, change.version, change.set);
@@ -51,6 +54,23 @@ impl World {
             self.fold(number, Event::Sighted(true));
         }
         self.turn(number);
+    }
+
+    /// Pods are watched apart from their objects, and may be heard of first.
+    fn hear_of_pods(&mut self, number: usize, position: usize) {
+        for index in position..self.api.log.len() {
+            let Change { id, version, set: Some(set) } = self.api.log[index].clone() else { continue };
+            let replica = &mut self.replicas[number];
+            let Some(read) = replica.read.get_mut(&id) else { continue };
+            if read.uid != set.uid || read.version >= version || read.pods == set.pods {
+                continue;
+            }
+            read.pods = set.pods;
+            if replica.told.contains_key(&id) {
+                let observed = observed(&id, read, self.plant);
+                self.fold(number, Event::Seen(observed));
+            }
+        }
     }
 
     pub(super) fn list(&mut self, number: usize) {

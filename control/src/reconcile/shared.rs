@@ -391,6 +391,24 @@ fn a_visit_to_one_that_was_stopped_elsewhere_while_it_came_up_again_starts_it_wh
 }
 
 #[test]
+fn an_instance_that_is_heard_of_before_the_wish_for_it_is_not_stopped_for_that() {
+    let now = Instant::now();
+    let start = ObservedPhase::started(generation(1), Some(address()));
+    for waits in [false, true] {
+        let mut state = among_others(0, false, now);
+        state.fold(seen(&id("a"), ObservedPhase::Stopped), now);
+        if waits {
+            state.fold(wanted("a", 1, 0), now);
+        }
+        // Its pod is there, and that it is to run was not heard yet.
+        state.fold(seen(&id("a"), ObservedPhase::stopping(generation(1))), now);
+        state.fold(seen(&id("a"), start.clone()), now);
+        assert_eq!(stage(&state, "a"), "starting", "it waited: {waits}");
+        assert_eq!(asked(&mut state, now + ASK_AGAIN), [""; 0]);
+    }
+}
+
+#[test]
 fn what_is_told_of_a_workspace_before_it_is_seen_counts_when_it_is() {
     let now = Instant::now();
     let mut state = among_others(8, true, now);

@@ -184,13 +184,9 @@ impl State {
                     self.news.changed.insert(id.clone());
                 }
             }
-            // A stop that the driver took up, or that nobody asked for, is over: this is what came after it.
-            Stage::Stopping(stopping)
-                if shared
-                    && stopping.how == How::Stop
-                    && (stopping.taken || stopping.unasked.is_some())
-                    && (seen.generation.is_none() || seen.generation != stopping.generation) =>
-            {
+            // A stop that the driver took up, or told of, is over: this is what came after it. It may be the same
+            // instance, which was to end and is not any more, or whose start was heard of before the wish for it.
+            Stage::Stopping(stopping) if shared && stopping.how == How::Stop && stopping.taken => {
                 self.take_over(id, seen, now);
             }
             Stage::Stopping(stopping) => {
@@ -298,8 +294,8 @@ impl State {
         let again_at = self.peers.is_some().then_some(now + reconcile::ASK_AGAIN);
         self.end(id, How::Stop, Some(generation), then, now);
         if let Some(Stage::Stopping(stopping)) = self.workspaces.get_mut(id).map(|w| &mut w.stage) {
-            stopping.unasked = unasked;
-            stopping.again_at = again_at;
+            (stopping.unasked, stopping.again_at) = (unasked, again_at);
+            stopping.taken = true;
         }
     }
 
