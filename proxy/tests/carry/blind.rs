@@ -11,6 +11,9 @@ const BROWSER: &str =
     "Accept: text/html\r\nSec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
 const PAGE: &str = "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\n";
 
+/// A text frame of a client.
+const HELLO: [u8; 11] = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+
 /// What leaves no connection in a pool.
 const LAST: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
 
@@ -40,7 +43,7 @@ async fn what_is_open_and_pooled_goes_on_without_a_dial() {
     client.write_all(request.as_bytes()).await.unwrap();
     let answer = read_until(&mut client, "\r\n\r\nok").await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "by the connection that is pooled: {answer}");
-    socket.write_all(&[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58]).await.unwrap();
+    socket.write_all(&HELLO).await.unwrap();
     assert_eq!(hello_back(&mut socket).await, HELLO_BACK);
     assert_eq!(connections.load(Relaxed), before);
 }
@@ -48,11 +51,21 @@ async fn what_is_open_and_pooled_goes_on_without_a_dial() {
 #[tokio::test]
 async fn an_answer_and_whatever_a_socket_carries_vouch_for_what_is_dialled_next() {
     let (answered, of_answered) = floor(OK).await;
-    read_until(&mut answered.send(&format!("{}\r\n", answered.head("GET /pooled"))).await, "\r\n\r\nok")
-        .await;
+    let mut client = answered.send("").await;
+    let request = format!("{}\r\n", answered.head("GET /pooled"));
+    for is_sure in [false, true] {
+        if is_sure {
+            answered.was_true_until_now().await;
+        }
+        client.write_all(request.as_bytes()).await.unwrap();
+        read_until(&mut client, "\r\n\r\nok").await;
+    }
     let (spoken, of_spoken) = floor(LAST).await;
     let mut socket = spoken.send(&upgrade(&spoken)).await;
     read_until(&mut socket, "\r\n\r\n").await;
+    assert_eq!(hello_back(&mut socket).await, HELLO_BACK);
+    spoken.was_true_until_now().await;
+    socket.write_all(&HELLO).await.unwrap();
     assert_eq!(hello_back(&mut socket).await, HELLO_BACK);
     for (floor, connections) in [(answered, of_answered), (spoken, of_spoken)] {
         floor.is_sighted(false).await;

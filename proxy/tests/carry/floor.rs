@@ -19,7 +19,7 @@ use proxy::{listen, session_cookie};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -143,6 +143,13 @@ impl Floor {
     /// Lets the workspace become ready.
     pub fn is_ready_at(&self, upstream: SocketAddr) {
         self.upstream.send_replace(Some(upstream));
+    }
+
+    /// What the table tells is surely true until now, so that what was opened before bears witness.
+    pub async fn was_true_until_now(&self) {
+        // Times are told apart by the millisecond.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        self.edge.workspaces.sight().reaches(Instant::now());
     }
 
     /// Lets the driver tell whether it hears anything.
