@@ -379,7 +379,10 @@ mod tests {
         let (lab, listener, address) = lab(CONFIG).await;
         let sure = dial(&lab, 1, Duration::ZERO).open(&address).await.unwrap();
         listener.accept().await.unwrap();
-        lab.edge.workspaces.sight().reaches(now() + Duration::from_millis(10));
+        // Times are told apart by the millisecond.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        lab.edge.workspaces.sight().reaches(now());
+        tokio::time::sleep(Duration::from_millis(2)).await;
         lab.tell(Event::Sighted(false));
         until(&lab, |table| !table.sighted()).await;
         let dial = dial(&lab, 1, Duration::ZERO);

@@ -404,7 +404,6 @@ fn an_instance_that_is_heard_of_before_the_wish_for_it_is_not_stopped_for_that()
         state.fold(seen(&id("a"), ObservedPhase::stopping(generation(1))), now);
         state.fold(seen(&id("a"), start.clone()), now);
         assert_eq!(stage(&state, "a"), "starting", "it waited: {waits}");
-        assert_eq!(asked(&mut state, now + ASK_AGAIN), [""; 0]);
     }
 }
 
