@@ -23,8 +23,8 @@ use crate::peers::{CUT_OFF, GONE, Peers};
 use crate::reconcile::backoff;
 use crate::usage::{Fingerprint, Restored};
 use crate::{
-    Activity, Cause, CauseCode, Entry, Generation, Grant, Identity, ObservedPhase, OverQuota, Phase, Route,
-    Step, StopReason,
+    Activity, Cause, CauseCode, Entry, Generation, Grant, Identity, ObservedPhase, OverQuota, Phase, Step,
+    StopReason,
 };
 use config::{Amount, Quota, QuotaName, Template, TemplateName, WorkspaceId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -208,14 +208,7 @@ impl Workspace {
             Stage::Ready(ready) if ready.cut_off => {
                 Phase::Starting { step: Step::Started, trouble: Some(Cause::cut_off()) }
             }
-            Stage::Ready(ready) => Phase::Ready(Route {
-                generation: ready.instance.generation.clone(),
-                address: ready.address.clone(),
-                template: ready.template.clone(),
-                ended: ready.instance.ended.clone(),
-                proof: ready.instance.proof.clone(),
-                parts: ready.instance.parts().collect(),
-            }),
+            Stage::Ready(ready) => Phase::Ready(ready.route()),
             Stage::Stopping(stopping) => match &stopping.then {
                 // The failure is what people have to know; that its remains are being cleared is not.
                 Then::Fail(cause) => {
@@ -260,9 +253,9 @@ impl State {
         let places: HashMap<_, _> = self.queue.iter().map(|(_, id)| id).zip(1..).collect();
         let entry = |id: &WorkspaceId| {
             let workspace = self.workspaces.get(id)?;
-            let terms = match &workspace.stage {
-                Stage::Ready(ready) if !ready.cut_off => Some(ready.terms.clone()),
-                _ => None,
+            let (terms, withheld) = match &workspace.stage {
+                Stage::Ready(ready) => (Some(ready.terms.clone()), ready.cut_off.then(|| ready.route())),
+                _ => (None, None),
             };
             Some(Entry {
                 id: id.clone(),
@@ -272,6 +265,7 @@ impl State {
                 since: workspace.since,
                 activity: workspace.activity.clone(),
                 terms,
+                withheld,
                 stopped: workspace.stopped,
             })
         };

@@ -31,6 +31,8 @@ pub struct Entry {
     pub activity: Arc<Activity>,
     /// What besides its use decides when it is stopped; only while ready.
     pub terms: Option<Terms>,
+    /// The way to it that is shown to nobody, since others may stop it; its use is told all the same.
+    pub withheld: Option<Route>,
     /// Why it was last stopped; only while it is stopping or stopped, and if that is known.
     pub stopped: Option<StopReason>,
 }

@@ -216,7 +216,7 @@ impl Keeper {
     /// Writes the record every so often, and once more when told to shut down.
     pub(crate) async fn keep(mut self, shutdown: CancellationToken) {
         let mut written = Document::default();
-        let (mut pause, mut late) = (self.every, false);
+        let mut pause = self.every;
         loop {
             let last = shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none();
             // Before the uses are looked at, so that what is told is at least as new as the marks, and has all that
@@ -227,17 +227,14 @@ impl Keeper {
             // Others wait to hear of it also when it tells nothing new.
             if self.shared.is_some() || document != written {
                 document.sequence += 1;
-                let soon = self.every.min(RETRY);
                 match self.write(&document).await {
                     Ok(()) => {
-                        // What was not served here while nothing could be told is told the next time.
-                        pause = if std::mem::take(&mut late) { soon } else { self.every };
-                        written = document;
+                        (written, pause) = (document, self.every);
                         self.clear_away(&heard.gone).await;
                     }
                     Err(error) => {
                         tracing::warn!(%error, "last use could not be recorded");
-                        (pause, late) = (soon, true);
+                        pause = self.every.min(RETRY);
                     }
                 }
             }
@@ -297,7 +294,11 @@ impl Keeper {
 impl Kept {
     /// What this Usher itself knows of a ready workspace.
     pub(crate) fn of(entry: &Entry, now: Instant) -> Option<Self> {
-        let (Phase::Ready(route), Some(terms)) = (&entry.phase, &entry.terms) else { return None };
+        let route = match &entry.phase {
+            Phase::Ready(route) => route,
+            _ => entry.withheld.as_ref()?,
+        };
+        let terms = entry.terms.as_ref()?;
         let own = Terms { elsewhere: Elsewhere::default(), ..terms.clone() };
         Some(Self {
             generation: route.generation.fingerprint(),

@@ -91,6 +91,7 @@ impl World {
         let replica = &mut self.replicas[number];
         if replica.serves() && self.now >= replica.halted_until {
             asked(&mut replica.state, &id, now);
+            self.kept.retain(|kept| kept.workspace != id);
             for replica in &mut self.replicas {
                 replica.visits.remove(&id);
                 replica.ended.insert(id.clone());

@@ -11,15 +11,12 @@ use crate::work::Act;
 use crate::{Action, Generation, Phase};
 use config::WorkspaceId;
 use std::collections::BTreeSet;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// How often a record of use is written.
 const USE_EVERY: Millis = 60_000;
 /// How soon it is tried again.
 const USE_AGAIN: Millis = 5_000;
-/// What was written so long ago was not written the last time.
-const LATE: Duration = Duration::from_millis(USE_EVERY + USE_AGAIN);
 
 impl World {
     /// A life of a replica begins as a real one does: it reads all records, makes itself known, then looks.
@@ -208,12 +205,11 @@ impl World {
     }
 
     pub(super) fn written(&mut self, number: usize, life: u64, done: bool) {
-        let (now, replica) = (self.now, &mut self.replicas[number]);
-        let written = replica.writes.take().filter(|_| done);
-        // What was not served while nothing could be told is told the next time.
-        let soon = written.is_none() || replica.unwritten(now) > LATE;
-        replica.written = written.unwrap_or_else(|| replica.written.clone());
-        self.after(if soon { USE_AGAIN } else { USE_EVERY }, Thing::Write(number, life));
+        let replica = &mut self.replicas[number];
+        if let Some(written) = replica.writes.take().filter(|_| done) {
+            replica.written = written;
+        }
+        self.after(if done { USE_EVERY } else { USE_AGAIN }, Thing::Write(number, life));
         self.turn(number);
     }
 

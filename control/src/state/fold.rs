@@ -162,6 +162,7 @@ impl State {
                 self.take_over(id, seen, now);
             }
             Stage::Starting(starting) => {
+                workspace.wish = None;
                 let (changed, ended) = starting.see(seen, now);
                 self.news.ended.extend(ended);
                 if changed {
@@ -287,7 +288,12 @@ impl State {
             Stage::Starting(starting) if starting.instance.is_none() && !starting.taken => return,
             Stage::Failed { .. } => return,
             Stage::Starting(_) => (Then::Rest, true),
-            Stage::Ready(_) | Stage::Stopped => (Then::Rest, false),
+            Stage::Ready(ready) => {
+                // Whoever scaled it down may scale it up before it has ended.
+                self.restored.learn(id.clone(), ready.kept());
+                (Then::Rest, false)
+            }
+            Stage::Stopped => (Then::Rest, false),
         };
         let unasked = (!matches!(then, Then::Start(_))).then_some(Unasked { spawning });
         // Where there is nobody else the driver is asked all the same: whoever began this may have died over it.

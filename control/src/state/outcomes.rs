@@ -49,7 +49,7 @@ impl State {
         }
         let shared = self.peers.is_some();
         let Some(workspace) = self.workspaces.get_mut(id).filter(|w| w.attempt == attempt) else { return };
-        if let Action::Want(_) = action {
+        if let Action::Want(_) | Action::Start(_) = action {
             workspace.wish = None;
         }
         match (&mut workspace.stage, action) {

@@ -3,7 +3,7 @@
 use super::{Effect, How, Place, Stage, State, Then, Want, Workspace};
 use crate::reconcile::admit::{Admission, admit};
 use crate::reconcile::idle;
-use crate::{Action, Identity, Order, StartSpec, StopReason, Wake, WakeRefused};
+use crate::{Action, Identity, ObservedPhase, Order, StartSpec, StopReason, Wake, WakeRefused};
 use config::WorkspaceId;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,10 @@ impl State {
     /// A start is asked for.
     pub(crate) fn wake(&mut self, wake: &Wake, now: Instant) -> Result<Option<Effect>, WakeRefused> {
         match admit(self, wake, now)? {
-            Admission::Already => Ok(None),
+            Admission::Already => {
+                self.remember(wake, now);
+                Ok(None)
+            }
             Admission::Nudge => Ok(self.nudge(wake, now)),
             Admission::Enqueue => {
                 self.enqueue(wake, now);
@@ -25,6 +28,20 @@ impl State {
                 self.then(&wake.id, Then::Start(want));
                 Ok(None)
             }
+        }
+    }
+
+    /// A start of which nobody knows whether it was taken up may have been called off before this wake.
+    fn remember(&mut self, wake: &Wake, now: Instant) {
+        let is_unsure = |workspace: &Workspace| match &workspace.stage {
+            Stage::Starting(starting) => {
+                !starting.taken && matches!(workspace.told, Some(ObservedPhase::Stopped))
+            }
+            _ => false,
+        };
+        if self.peers.is_some() && self.workspaces.get(&wake.id).is_some_and(is_unsure) {
+            let want = self.want(wake, now);
+            self.workspaces.entry(wake.id.clone()).and_modify(|workspace| workspace.wish = Some(want));
         }
     }
 

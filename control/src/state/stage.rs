@@ -2,7 +2,7 @@
 
 use super::instance::Instance;
 use crate::usage::Kept;
-use crate::{Address, Cause, Generation, Grant, Identity, Mark, Order, Step, Terms, Trouble};
+use crate::{Address, Cause, Generation, Grant, Identity, Mark, Order, Route, Step, Terms, Trouble};
 use config::{Template, TemplateName};
 use std::sync::Arc;
 use std::time::Instant;
@@ -94,6 +94,18 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
+    /// The way to it.
+    pub(super) fn route(&self) -> Route {
+        Route {
+            generation: self.instance.generation.clone(),
+            address: self.address.clone(),
+            template: self.template.clone(),
+            ended: self.instance.ended.clone(),
+            proof: self.instance.proof.clone(),
+            parts: self.instance.parts().collect(),
+        }
+    }
+
     /// What is known of its use, to be remembered until this instance is ready again.
     pub(super) fn kept(&self) -> Kept {
         let mut terms = self.terms.clone();

@@ -284,6 +284,7 @@ fn a_crash_is_told_by_its_cause_and_a_stop_by_its_reason() {
         since: std::time::Instant::now(),
         activity: Arc::default(),
         terms: None,
+        withheld: None,
         stopped,
     };
     let cause = control::Cause {

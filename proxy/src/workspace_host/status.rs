@@ -247,6 +247,7 @@ pub(super) mod tests {
             since,
             activity: Arc::new(Activity::default()),
             terms: None,
+            withheld: None,
             stopped: None,
         }
     }

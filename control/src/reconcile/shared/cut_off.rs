@@ -27,6 +27,8 @@ fn one_that_cannot_tell_what_it_knows_ends_what_others_may_stop_and_stops_nothin
         "others know of no use since, and stop it soon"
     );
     assert_eq!(stage(&state, "a"), "starting", "until it is known what became of it");
+    let told = Kept::of(&state.entry(&id("a")).unwrap(), now + secs(541)).unwrap();
+    assert!(told.last.0 + secs(1) > late, "its use is told with the first that can be");
     assert_eq!(asked(&mut state, now + secs(900)), Vec::<String>::new());
     let back = now + secs(901);
     assert!(ends(&mut state, &route, &wrote(back), back) && !state.standing().cut_off);
