@@ -74,10 +74,12 @@ impl Site {
         .await;
     }
 
-    /// The next pod of the node gets this address.
-    fn hand_on(&self, address: Ipv4Addr) {
-        // As the network plugin `host-local` writes it down: what it gave last.
-        let last = self.realm.cluster().folder().join("addresses/pods/last_reserved_ip.0");
+    /// The next pod of the node gets this address, as soon as the pod that had it is gone from the node as well.
+    async fn hand_on(&self, address: Ipv4Addr) {
+        // As the network plugin `host-local` writes it down: who has an address, and what it gave last.
+        let pods = self.realm.cluster().folder().join("addresses/pods");
+        let (had, last) = (pods.join(address.to_string()), pods.join("last_reserved_ip.0"));
+        wait_for("the address to be free", STARTED, async || (!had.exists()).then_some(())).await;
         let before = Ipv4Addr::from_bits(address.to_bits() - 1);
         std::fs::write(last, before.to_string()).expect("the folder of the cluster is ours");
     }
@@ -163,7 +165,7 @@ async fn carry_out(cluster: &Cluster, rounds: usize) {
         let (theirs, others) = (site.traffic(first, &end), site.traffic(second, &end));
         let how = chance.u8(0..3);
         site.end(how).await;
-        site.hand_on(address);
+        site.hand_on(address).await;
         second.press("start").await;
         let handed_on = wait_for("the other to have an address", STARTED, async || {
             let next = site.address(second).await?;
