@@ -161,7 +161,9 @@ impl Person {
 
     /// As [`Person::await_phase`], where the cluster may do much, and fail at times, before.
     pub async fn reaches(&self, phase: &str) -> serde_json::Value {
-        wait_instead_of(&format!("{} to be {phase}", self.name), STARTED, async || {
+        // Of two Ushers that saw it become ready one after the other the later may take back a mark of the other, and
+        // the next is written a minute later.
+        wait_instead_of(&format!("{} to be {phase}", self.name), STARTED * 2, async || {
             let status = self.status().await;
             if status["phase"] == phase { Ok(status) } else { Err(status) }
         })

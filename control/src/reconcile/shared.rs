@@ -5,7 +5,9 @@ use crate::peers::{Heard, PeerNews, Told};
 use crate::state::{Effect, Outcome};
 use crate::testing::*;
 use crate::usage::{Kept, Restored, Written};
-use crate::{Action, CauseCode, Event, Mark, Observed, ObservedPhase, Order, Phase, Stop, Trouble, Weight};
+use crate::{
+    Action, Address, CauseCode, Event, Mark, Observed, ObservedPhase, Order, Phase, Stop, Trouble, Weight,
+};
 use config::TemplateName;
 use std::sync::Arc;
 
@@ -404,6 +406,20 @@ fn an_instance_that_is_heard_of_before_the_wish_for_it_is_not_stopped_for_that()
         state.fold(seen(&id("a"), ObservedPhase::stopping(generation(1))), now);
         state.fold(seen(&id("a"), start.clone()), now);
         assert_eq!(stage(&state, "a"), "starting", "it waited: {waits}");
+    }
+}
+
+#[test]
+fn an_instance_that_has_moved_or_lost_its_address_gets_no_traffic_there_any_more() {
+    let now = Instant::now();
+    let elsewhere = Address::Tcp(([10, 9, 9, 9], 80).into());
+    for address in [None, Some(elsewhere)] {
+        let mut state = with_ready("a", false, now);
+        let Phase::Ready(route) = state.entry(&id("a")).unwrap().phase else { panic!() };
+        state.fold(seen(&id("a"), ObservedPhase::started(generation(1), address.clone())), now);
+        std::mem::take(&mut state.news).ended.iter().for_each(|ended| ended.cancel());
+        assert!(route.ended.is_cancelled(), "{address:?}");
+        assert_eq!(stage(&state, "a"), "starting", "{address:?}");
     }
 }
 

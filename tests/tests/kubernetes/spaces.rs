@@ -25,6 +25,16 @@ async fn replicas(realm: &Realm, namespace: &str, name: &str) -> Option<String> 
     realm.cluster().try_kubectl(&arguments).await.ok()
 }
 
+/// Has an operator delete what alice has in a namespace.
+async fn delete(realm: &Realm, usher: &Usher, namespace: &str, how: &[&str]) {
+    let (deleted, said) = usher.command(&[&["delete", "alice"], how].concat());
+    assert!(deleted, "{said}");
+    wait_for("alice's set to be gone", STARTED, async || {
+        replicas(realm, namespace, "alice").await.is_none().then_some(())
+    })
+    .await;
+}
+
 /// Alice's are in the second namespace, or in the first when the rule has changed.
 fn by_user(realm: &Realm, second: &str, who: &str) -> String {
     let (first, rule) = (&realm.workspaces, format!("user.name == '{who}'"));
@@ -45,12 +55,7 @@ async fn a_user_is_where_the_template_says_and_stays_there_whatever_it_says_late
         assert_eq!(replicas(&realm, other, name).await, None, "{name}");
     }
     alice.fetch(Method::PUT, "/note").body("kept").send().await;
-    let (deleted, said) = usher.command(&["delete", "alice"]);
-    assert!(deleted, "{said}");
-    wait_for("alice's set to be gone", STARTED, async || {
-        replicas(&realm, &second, "alice").await.is_none().then_some(())
-    })
-    .await;
+    delete(&realm, &usher, &second, &[]).await;
 
     // By the rule as it is now both belong elsewhere: bob's runs where it is, and alice's files are where they were.
     let usher = usher.replaced_by(realm.setup_among(&second, &by_user(&realm, &second, "bob")).await).await;
@@ -65,12 +70,7 @@ async fn a_user_is_where_the_template_says_and_stays_there_whatever_it_says_late
         assert_eq!(replicas(&realm, other, name).await, None, "{name}");
     }
     // Without its files nothing of it is left, and the rule is asked again.
-    let (deleted, said) = usher.command(&["delete", "alice", "--with-volume"]);
-    assert!(deleted, "{said}");
-    wait_for("alice's set to be gone", STARTED, async || {
-        replicas(&realm, &second, "alice").await.is_none().then_some(())
-    })
-    .await;
+    delete(&realm, &usher, &second, &["--with-volume"]).await;
     alice.visit("/").await;
     alice.reaches("ready").await;
     assert_eq!(replicas(&realm, &first, "alice").await.as_deref(), Some("1"));
@@ -85,12 +85,7 @@ async fn files_from_before_there_were_several_namespaces_are_found() {
     let usher = realm.setup("").await.start().await;
     let mut alice = Person::at_work_in_cluster(&usher, "alice").await;
     alice.fetch(Method::PUT, "/note").body("kept").send().await;
-    let (deleted, said) = usher.command(&["delete", "alice"]);
-    assert!(deleted, "{said}");
-    wait_for("alice's set to be gone", STARTED, async || {
-        replicas(&realm, &realm.workspaces, "alice").await.is_none().then_some(())
-    })
-    .await;
+    delete(&realm, &usher, &realm.workspaces, &[]).await;
     let usher = usher.replaced_by(realm.setup_among(&second, &by_user(&realm, &second, "alice")).await).await;
     alice.moved_to(&usher);
     alice.visit("/").await;
