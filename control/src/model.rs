@@ -62,8 +62,6 @@ enum Plant {
     WaitsForNobody,
     /// A record of use says nothing of what is kept for longer.
     ForgetsKept,
-    /// One that begins does not look at what others wrote down of uses.
-    BeginsWithoutRecords,
     /// A start is carried out although nothing wants it any more.
     StartsUnwanted,
     /// The record of one that was killed is deleted before the others have taken over what it knew.
@@ -71,7 +69,7 @@ enum Plant {
 }
 
 #[cfg(test)]
-const PLANTS: [Plant; 14] = [
+const PLANTS: [Plant; 13] = [
     Plant::MarkPrecondition,
     Plant::PeerUse,
     Plant::StartTwice,
@@ -83,7 +81,6 @@ const PLANTS: [Plant; 14] = [
     Plant::DeafToMarks,
     Plant::WaitsForNobody,
     Plant::ForgetsKept,
-    Plant::BeginsWithoutRecords,
     Plant::StartsUnwanted,
     Plant::ClearsAwayAtOnce,
 ];
@@ -200,7 +197,7 @@ mod tests {
     #[ignore = "takes a minute; `make soak` runs it"]
     fn every_mistake_that_is_planted_is_found() {
         for plant in PLANTS {
-            let found = first_wrong(&mut Rng::with_seed(1), 20_000, plant);
+            let found = first_wrong(&mut Rng::with_seed(1), 100_000, plant);
             let (number, seed) = found.unwrap_or_else(|| panic!("{plant:?} is not found"));
             assert_eq!(wrong(seed, Plant::Nothing, false), None, "it is no mistake that was planted");
             let wrong = wrong(seed, plant, false).unwrap_or_default();

@@ -3,7 +3,7 @@
 mod adopt;
 mod remove;
 
-pub(super) use remove::force;
+pub(super) use remove::{CLAIM, force, only};
 
 use super::fold::Known;
 use super::plan::{self, Plan, Wanted};
@@ -138,6 +138,11 @@ impl Space {
             return Ok(());
         };
         self.inner.fold().begin(id, clock::now());
+        if let Some(keeper) = known.keeper()
+            && wanted.mends(&known)
+        {
+            return self.wake_keeper(spec, &wanted, keeper).await;
+        }
         if known.generation().is_none() || wanted.mends(&known) {
             let note = unix_ms().to_string();
             self.pursue(id, None, |known| wanted.nudge(known, &note)).await?;
@@ -167,8 +172,10 @@ impl Space {
                 Plan::Nothing if self.is_as_known(id, known.as_ref()).await? => return Ok(()),
                 Plan::Nothing => continue,
                 Plan::Refuse(cause) => return Err(cause),
-                Plan::Create(set) => {
-                    self.may_take_files(id, &set, until).await?;
+                Plan::Create(mut set) => {
+                    if let Some(keeper) = self.may_take_files(id, &set, until).await? {
+                        set.metadata.annotations.get_or_insert_default().insert(names::FILES.to_owned(), keeper);
+                    }
                     ("create", self.make(manager, *set).await)
                 }
                 Plan::Patch(patch) => ("patch", self.patch(id, manager, &patch).await),

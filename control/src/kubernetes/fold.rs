@@ -212,9 +212,9 @@ impl Fold {
         Some((id, observed))
     }
 
-    /// Where a workspace runs that has claimed a warm set.
+    /// Where a workspace runs that has claimed a warm set, or has its files there.
     fn body(&self, workspace: &Workspace) -> Option<Body> {
-        let (uid, notes) = workspace.own()?;
+        let (uid, notes) = workspace.elsewhere()?;
         self.warm.body(uid, notes)
     }
 
@@ -316,16 +316,17 @@ impl Fold {
     fn claim(&mut self, seen: Seen<PersistentVolumeClaim>) {
         match seen {
             Seen::Put(claim) | Seen::Listed(claim) => {
-                let Some(id) = notes::workspace(&claim.metadata) else { return };
+                let id = notes::workspace(&claim.metadata);
+                self.warm.put_claim(&claim.metadata, id.clone());
+                let Some(id) = id else { return };
                 if let Some(workspace) = self.workspaces.get_mut(&id) {
                     workspace.put_claim(claim);
                     self.touched.insert(id);
                 }
             }
             Seen::Deleted(name) => {
-                let id = name.strip_prefix(names::HOME).and_then(|name| name.strip_prefix('-'));
-                let id = id.and_then(|name| name.strip_suffix("-0"));
-                let Some(id) = id.and_then(|name| WorkspaceId::parse(name).ok()) else { return };
+                let of_own = || names::set_of_claim(&name).and_then(|set| WorkspaceId::parse(set).ok());
+                let Some(id) = self.warm.claim_deleted(&name).or_else(of_own) else { return };
                 if let Some(workspace) = self.workspaces.get_mut(&id) {
                     workspace.claim_deleted(&name);
                     self.touched.insert(id);

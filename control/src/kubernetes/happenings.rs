@@ -52,7 +52,7 @@ pub(super) fn workspace(event: &Event) -> Option<WorkspaceId> {
     let id = match about.kind.as_deref()? {
         "StatefulSet" => name,
         "Pod" => name.strip_suffix("-0")?,
-        "PersistentVolumeClaim" => name.strip_prefix(names::HOME)?.strip_prefix('-')?.strip_suffix("-0")?,
+        "PersistentVolumeClaim" => names::set_of_claim(name)?,
         _ => return None,
     };
     WorkspaceId::parse(id).ok()

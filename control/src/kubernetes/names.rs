@@ -28,6 +28,8 @@ pub(crate) const WARM: &str = "usher.dev/warm";
 pub(crate) const CLAIMED_BY: &str = "usher.dev/claimed-by";
 /// Annotation of a workspace's own StatefulSet: the warm one that it runs in.
 pub(crate) const CLAIMS: &str = "usher.dev/claims";
+/// Annotation of a workspace's own StatefulSet: the warm one that has its files, and in which it runs from then on.
+pub(crate) const FILES: &str = "usher.dev/files";
 /// Annotation of a pod: the host under which its user sees it.
 pub(crate) const HOST: &str = "usher.dev/host";
 
@@ -80,7 +82,17 @@ pub(crate) fn pod(id: &WorkspaceId) -> String {
 
 /// The name of the claim that a workspace's StatefulSet makes, or takes if it is there.
 pub(crate) fn claim(id: &WorkspaceId) -> String {
-    format!("{HOME}-{}", pod(id))
+    claim_of(&stateful_set(id))
+}
+
+/// The name of the claim of the only pod of a StatefulSet.
+pub(crate) fn claim_of(set: &str) -> String {
+    format!("{HOME}-{set}-0")
+}
+
+/// The StatefulSet that makes, or takes, the claim of this name.
+pub(crate) fn set_of_claim(claim: &str) -> Option<&str> {
+    claim.strip_prefix(HOME)?.strip_prefix('-')?.strip_suffix("-0")
 }
 
 /// A text of at most [`NAME_MAX`] bytes; a longer one is cut and told from its like by a hash.

@@ -33,6 +33,8 @@ pub(crate) struct Notes {
     pub(crate) failed: Option<Cause>,
     /// The warm set that it runs in, if that says so, too.
     pub(crate) claims: Option<String>,
+    /// The warm set that has its files.
+    pub(crate) files: Option<String>,
 }
 
 /// What is written of the course of things on whatever Usher starts and stops.
@@ -122,6 +124,7 @@ impl Notes {
             stopped,
             failed,
             claims: text(meta, names::CLAIMS).map(str::to_owned),
+            files: text(meta, names::FILES).map(str::to_owned),
         })
     }
 }

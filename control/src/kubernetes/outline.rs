@@ -24,6 +24,8 @@ pub(crate) struct Outline {
     pub(crate) ends: bool,
     /// Whether its pod has a volume that outlives it, or that something else may have open.
     pub(crate) has_volume: bool,
+    /// Whether its pod has a claim of its own: the files of a workspace.
+    pub(crate) keeps_files: bool,
     /// [`names::NUDGE`].
     pub(crate) nudge: Option<String>,
 }
@@ -43,6 +45,7 @@ impl From<&StatefulSet> for Outline {
             replicas: spec.and_then(|spec| spec.replicas).unwrap_or(1),
             ends: meta.deletion_timestamp.is_some(),
             has_volume: !claims.is_empty() || volumes.iter().any(outlives_the_pod),
+            keeps_files: !claims.is_empty(),
             nudge: notes::text(meta, names::NUDGE).map(str::to_owned),
         }
     }

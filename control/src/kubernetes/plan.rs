@@ -41,11 +41,17 @@ impl<'a> Wanted<'a> {
         Ok(Self { spec, made })
     }
 
+    /// Whether it has files, that are its owner's.
+    pub(super) fn has_files(&self) -> bool {
+        let claims = self.made.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_ref());
+        claims.is_some_and(|claims| !claims.is_empty())
+    }
+
     /// It is to be written down that it is wanted, with this note.
     pub(super) fn want(&self, known: Option<&Known>, note: &str) -> Plan {
         let Some(known) = known else { return self.create(note) };
-        if let Some(refused) = self.refused(known) {
-            return refused;
+        if let Some(cause) = self.refused(known) {
+            return Plan::Refuse(cause);
         }
         if known.is_wanted() || known.notes.wanted.is_some() {
             return Plan::Nothing;
@@ -59,7 +65,7 @@ impl<'a> Wanted<'a> {
     pub(super) fn start(&self, known: Option<&Known>) -> Plan {
         let known = match self.due(known) {
             Ok(known) => known,
-            Err(refused) => return refused,
+            Err(cause) => return Plan::Refuse(cause),
         };
         if known.is_wanted() && !known.claims_in_vain() && !self.mends(known) {
             return Plan::Nothing;
@@ -67,19 +73,19 @@ impl<'a> Wanted<'a> {
         Plan::Patch(self.run(known, 1, None))
     }
 
-    /// Its turn has come, and it is to run in this warm set: so it says first.
+    /// Its turn has come, and it is to run in this warm set: so it says.
     pub(super) fn claim(&self, known: Option<&Known>, warm: &str) -> Plan {
         match self.due(known) {
             Ok(known) => Plan::Patch(self.run(known, 0, Some(warm))),
-            Err(refused) => refused,
+            Err(cause) => Plan::Refuse(cause),
         }
     }
 
     /// It is on its way and is to be tried again at once, with this note: any change makes its controller do so.
     pub(super) fn nudge(&self, known: Option<&Known>, note: &str) -> Plan {
         let Some(known) = known.filter(|known| known.is_wanted()) else { return Plan::Nothing };
-        if let Some(refused) = self.refused(known) {
-            return refused;
+        if let Some(cause) = self.refused(known) {
+            return Plan::Refuse(cause);
         }
         if known.set.nudge.as_deref() == Some(note) {
             return Plan::Nothing;
@@ -99,6 +105,9 @@ impl<'a> Wanted<'a> {
             names::WANTED: null, names::MARK: null, names::STOPPED: null, names::FAILED: null,
             names::CLAIMS: warm,
         });
+        if let Some(keeper) = known.keeper() {
+            annotations[names::FILES] = json!(keeper);
+        }
         self.grant(&mut annotations);
         let mut patch = json!({ "metadata": of(known), "spec": { "replicas": replicas } });
         if self.is_new_to(known) {
@@ -144,25 +153,23 @@ impl<'a> Wanted<'a> {
 
     /// What is to be started. Whoever was halted for long may come late: what is not wanted any more was called off,
     /// and is not brought back.
-    fn due<'k>(&self, known: Option<&'k Known>) -> Result<&'k Known, Plan> {
+    pub(super) fn due<'k>(&self, known: Option<&'k Known>) -> Result<&'k Known, Cause> {
         let Some(known) = known else {
-            return Err(Plan::Refuse(conflict("it was removed since it was asked for")));
+            return Err(conflict("it was removed since it was asked for"));
         };
         match self.refused(known) {
-            Some(refused) => Err(refused),
+            Some(cause) => Err(cause),
             None if known.is_wanted() || known.notes.wanted.is_some() => Ok(known),
-            None => Err(Plan::Refuse(conflict("it was called off since it was asked for"))),
+            None => Err(conflict("it was called off since it was asked for")),
         }
     }
 
     /// Why what stands there may not be adopted.
-    fn refused(&self, known: &Known) -> Option<Plan> {
+    fn refused(&self, known: &Known) -> Option<Cause> {
         if known.notes.owner != self.spec.owner {
-            return Some(Plan::Refuse(Cause::not_the_owner(&self.spec.id)));
+            return Some(Cause::not_the_owner(&self.spec.id));
         }
-        known
-            .ends()
-            .then(|| Plan::Refuse(conflict("it is being deleted; it can be started when that is done")))
+        known.ends().then(|| conflict("it is being deleted; it can be started when that is done"))
     }
 }
 
@@ -204,6 +211,9 @@ pub(super) fn stop(known: Option<&Known>, generation: Option<&Generation>, why: 
     let newer = generation.is_some() && known.generation().is_some_and(|runs| Some(&runs) != generation);
     let mut metadata = of(known);
     let mut annotations = json!({ names::WANTED: null, names::MARK: null, names::CLAIMS: null });
+    if let Some(keeper) = known.keeper() {
+        annotations[names::FILES] = json!(keeper);
+    }
     match why {
         Stop::Marked(mark) => {
             if newer || !known.is_wanted() || known.notes.mark.is_none() || known.version() != mark.number {
@@ -224,17 +234,19 @@ pub(super) fn stop(known: Option<&Known>, generation: Option<&Generation>, why: 
     Plan::Patch(json!({ "metadata": metadata, "spec": { "replicas": 0 } }))
 }
 
-/// A claim that came to nothing is to become an ordinary start.
+/// A claim that came to nothing is to become an ordinary start. Where the files of the workspace are in a warm set that
+/// somebody removed, that would show it without them: it is stopped, and the next start makes that one anew.
 pub(super) fn give_up(known: Option<&Known>) -> Plan {
     let Some(known) = known.filter(|known| known.claims_in_vain() && !known.ends()) else {
         return Plan::Nothing;
     };
     let mut metadata = of(known);
     metadata["annotations"] = json!({ names::CLAIMS: null });
-    Plan::Patch(json!({ "metadata": metadata, "spec": { "replicas": 1 } }))
+    let replicas = u8::from(known.notes.files.is_none());
+    Plan::Patch(json!({ "metadata": metadata, "spec": { "replicas": replicas } }))
 }
 
-fn bad_pod(error: &BadPod) -> Cause {
+pub(super) fn bad_pod(error: &BadPod) -> Cause {
     let code = CauseCode::SpecInvalid;
     Cause { code, detail: code.words().detail.to_owned(), hint: error.to_string() }
 }

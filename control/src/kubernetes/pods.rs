@@ -13,7 +13,7 @@ mod warm;
 pub(super) use finish::finished;
 pub(crate) use grant::{annotations, granted};
 pub(super) use spec::of_template;
-pub(crate) use warm::{owned, warm_set};
+pub(crate) use warm::{owned, warm_set, warm_set_of};
 
 use super::names;
 use crate::hash::digest;
@@ -49,9 +49,7 @@ pub(crate) enum BadPod {
 /// The values or the overlay do not fit the template.
 pub(crate) fn stateful_set(spec: &StartSpec, namespace: &str, replicas: u8) -> Result<StatefulSet, BadPod> {
     let (template, values) = (&spec.template, &spec.grant.values);
-    let Runs::Kubernetes(pods) = &template.runs else {
-        return Err(BadPod::NotOfPods(template.name.clone()));
-    };
+    let pods = of_pods(template)?;
     let told =
         ObjectMeta { labels: Some(labels(spec)), annotations: Some(owned(spec)), ..ObjectMeta::default() };
     let pod = pod_template(Some(spec), template, pods, values, told)?;
@@ -62,7 +60,8 @@ pub(crate) fn stateful_set(spec: &StartSpec, namespace: &str, replicas: u8) -> R
     for (key, value) in grant::annotations(&spec.grant) {
         annotations.extend(value.map(|value| (key.to_owned(), value)));
     }
-    let claim = pods.volume.as_ref().map(|volume| claim::claim(spec, volume, values)).transpose()?;
+    let claim = |volume| claim::claim(selector(spec), Some(owner(&spec.owner)), volume, values);
+    let claim = pods.volume.as_ref().map(claim).transpose()?;
     Ok(StatefulSet {
         metadata: ObjectMeta {
             name: Some(names::stateful_set(&spec.id)),
@@ -116,6 +115,13 @@ fn pod_template(
     Ok(PodTemplateSpec { metadata: Some(metadata), spec: Some(pod) })
 }
 
+fn of_pods(template: &Template) -> Result<&PodTemplate, BadPod> {
+    match &template.runs {
+        Runs::Kubernetes(pods) => Ok(pods),
+        Runs::Process(_) | Runs::Existing(_) => Err(BadPod::NotOfPods(template.name.clone())),
+    }
+}
+
 /// What makes a pod the workspace's.
 fn selector(spec: &StartSpec) -> BTreeMap<String, String> {
     BTreeMap::from([(names::WORKSPACE.to_owned(), spec.id.to_string())])
@@ -132,7 +138,7 @@ fn ours(template: &Template) -> [(String, String); 2] {
 }
 
 /// `{"iss":…,"sub":…}`: who may adopt it.
-fn owner(owner: &Identity) -> String {
+pub(crate) fn owner(owner: &Identity) -> String {
     json(&BTreeMap::from([("iss", &owner.issuer), ("sub", &owner.subject)]))
 }
 

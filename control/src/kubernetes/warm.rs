@@ -8,13 +8,15 @@
 //!
 //! All that is written down of a workspace stands on its own set, as it does for one that runs there: marks and stops
 //! have one place and one version. To stop a claimed one is to take the name off the own set; the warm set, which
-//! nobody names any more, is then removed with its pod, and never given to another.
+//! nobody names any more, is then removed with its pod, and never given to another. One that has its user's files stays
+//! theirs and rests (`files`).
 //!
 //! The holder of the reaper's lease alone makes and removes warm sets. What another left half done it completes: a
 //! claim that stays untrue becomes an ordinary start.
 
 mod claim;
 mod due;
+mod files;
 mod keep;
 mod known;
 mod metrics;
@@ -29,8 +31,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 /// How every name begins; no workspace has such a name, since its second part would begin with a hyphen.
 const PREFIX: &str = "warm---";
-/// How many characters tell the sets of one template apart.
-const RANDOM: usize = 5;
+/// How many characters tell the sets of one template apart, for good: a name that was given again would have the files
+/// of those who had it before.
+const RANDOM: usize = 10;
 
 /// A name for a warm set of a template, which no other has, at most as long as a StatefulSet's may be.
 fn new_name(template: &TemplateName) -> String {

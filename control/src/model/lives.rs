@@ -29,9 +29,7 @@ impl World {
         for index in self.api.standing_uses() {
             let record = &self.api.uses[index];
             for (id, kept) in record.document.workspaces(now) {
-                if self.plant != Plant::BeginsWithoutRecords {
-                    restored.learn(id, kept);
-                }
+                restored.learn(id, kept);
             }
         }
         let document = Document::of(restored.all(), [], now);

@@ -46,10 +46,11 @@ impl State {
             // Its next run may have the name of this one.
             self.restored.forget(&id);
         }
-        if let Some(workspace) = self.workspaces.get_mut(&id) {
-            workspace.told = Some(observed.phase.clone());
-        }
+        let told = self.workspaces.get_mut(&id).and_then(|it| it.told.replace(observed.phase.clone()));
         match observed.phase {
+            ObservedPhase::Stopped if self.is_called_off(&id, told.as_ref()) => {
+                self.enter(&id, Stage::Stopped, now);
+            }
             ObservedPhase::Stopped => self.seen_ended(&id, None, now),
             ObservedPhase::Failed { cause } => self.seen_ended(&id, Some(cause), now),
             ObservedPhase::Wanted { order } => self.seen_wanted(&id, order, now),
@@ -64,6 +65,16 @@ impl State {
         }
         self.note_mark(&id, observed.mark, now);
         self.note_stopped(&id, observed.stopped);
+    }
+
+    /// Whether a start that the driver has not taken up is of what does not wait any more, since another Usher called it
+    /// off: whoever comes now is not to wait for what that start comes to. `told` is what was told before.
+    fn is_called_off(&self, id: &WorkspaceId, told: Option<&ObservedPhase>) -> bool {
+        let starts = matches!(
+            self.workspaces.get(id).map(|workspace| &workspace.stage),
+            Some(Stage::Starting(Starting { taken: false, instance: None, .. }))
+        );
+        starts && self.peers.is_some() && matches!(told, Some(ObservedPhase::Wanted { .. }))
     }
 
     /// It waits for its turn, and this is its place.
@@ -380,8 +391,13 @@ impl State {
         let shared = self.peers.is_some();
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
         workspace.recorded = false;
-        (workspace.told, workspace.marked) = (None, None);
+        workspace.marked = None;
+        let told = workspace.told.take();
         self.restored.forget(id);
+        if self.is_called_off(id, told.as_ref()) {
+            return self.enter(id, Stage::Stopped, now);
+        }
+        let Some(workspace) = self.workspaces.get(id) else { return };
         match &workspace.stage {
             // Another Usher deleted it.
             Stage::Queued(want) if shared && want.is_written() => self.enter(id, Stage::Stopped, now),

@@ -2,6 +2,7 @@
 
 use super::remove::CLAIM;
 use crate::kubernetes::reading::answer::{self, Call};
+use crate::kubernetes::warm::is_warm_name;
 use crate::kubernetes::{Space, names, notes};
 use crate::{Cause, Identity, clock};
 use config::WorkspaceId;
@@ -12,7 +13,8 @@ use std::time::Instant;
 use tokio::time::timeout_at;
 
 impl Space {
-    /// Looks whether the claim that this StatefulSet would take is its owner's, or not there yet.
+    /// Looks whether the claim that this StatefulSet would take is its owner's, or not there yet; and, if a warm set has
+    /// files of theirs from before, which that is.
     ///
     /// To look once, before it is made, is enough: claims of this name are made by StatefulSets of its name only.
     ///
@@ -23,26 +25,34 @@ impl Space {
         id: &WorkspaceId,
         set: &StatefulSet,
         until: Instant,
-    ) -> Result<(), Cause> {
+    ) -> Result<Option<String>, Cause> {
         if !has_claims(set) {
-            return Ok(());
+            return Ok(None);
         }
         let (owner, name, begun) = (notes::owner(&set.metadata), names::claim(id), clock::now());
         // By its name and not by its labels: what others made has none.
         let which = ListParams::default().fields(&format!("metadata.name={name}"));
-        let listed = self.inner.client.page::<PersistentVolumeClaim>(self.namespace(), &which);
-        let page = timeout_at(until.into(), listed).await.map_err(|_| {
+        let named = self.inner.client.page::<PersistentVolumeClaim>(self.namespace(), &which);
+        let listed = timeout_at(until.into(), async { tokio::join!(named, self.claims(id)) });
+        let (named, labelled) = listed.await.map_err(|_| {
             let call = Call { verb: "list", resource: CLAIM, namespace: self.namespace(), name: &name };
             answer::silent(&call, clock::now() - begun, "whose files these are is not known")
         })?;
-        let claims = page.map_err(|error| self.cause("list", CLAIM, &name, &error))?.items;
-        claims.iter().try_for_each(|claim| adopt(id, owner.as_ref(), claim, self.namespace()))
+        let named = named.map_err(|error| self.cause("list", CLAIM, &name, &error))?.items;
+        let kept: Vec<_> = labelled?.into_iter().filter(|claim| keeper(claim).is_some()).collect();
+        named.iter().chain(&kept).try_for_each(|claim| adopt(id, owner.as_ref(), claim, self.namespace()))?;
+        Ok(kept.iter().find_map(keeper).map(str::to_owned))
     }
 }
 
 fn has_claims(set: &StatefulSet) -> bool {
     let templates = set.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_ref());
     templates.is_some_and(|templates| !templates.is_empty())
+}
+
+/// The warm set that made a claim, and to whose pod it goes; none = it is of a workspace's own set.
+fn keeper(claim: &PersistentVolumeClaim) -> Option<&str> {
+    names::set_of_claim(claim.metadata.name.as_deref()?).filter(|set| is_warm_name(set))
 }
 
 /// Whether a claim may become the files of this owner's workspace. One that names no owner is nobody's to take.
@@ -57,7 +67,7 @@ fn adopt(
     if kept_for.is_some() && kept_for.as_ref() == owner {
         return Ok(());
     }
-    let name = names::claim(id);
+    let name = meta.name.as_deref().unwrap_or_default();
     let of_usher = notes::label(meta, names::MANAGED_BY) == Some(names::USHER)
         && notes::label(meta, names::WORKSPACE) == Some(id.to_string().as_str());
     let hint = if of_usher {
@@ -85,8 +95,8 @@ mod tests {
 
     /// A claim of alice's name with these labels and this owner.
     fn claim(labels: &Value, owner: Option<&str>) -> PersistentVolumeClaim {
-        let metadata =
-            json!({ "labels": labels, "annotations": { names::OWNER: owner.unwrap_or_default() } });
+        let annotations = json!({ names::OWNER: owner.unwrap_or_default() });
+        let metadata = json!({ "name": "home-alice-0", "labels": labels, "annotations": annotations });
         serde_json::from_value(json!({ "metadata": metadata })).unwrap()
     }
 

@@ -1,7 +1,8 @@
 //! What is taken away: pods that are stuck, and workspaces with or without their files.
 
+use crate::kubernetes::fold::Known;
 use crate::kubernetes::{CallError, Inner, Space, names, notes};
-use crate::{Cause, Generation, Identity};
+use crate::{Cause, CauseCode, Generation, Identity};
 use config::WorkspaceId;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -9,12 +10,12 @@ use kube::core::params::{DeleteParams, ListParams, Preconditions};
 
 /// How many claims are looked at: a workspace has one.
 const CLAIMS: u32 = 16;
-pub(super) const CLAIM: &str = "persistentvolumeclaims";
+pub(in crate::kubernetes) const CLAIM: &str = "persistentvolumeclaims";
 
 impl Space {
     /// Removes a pod, this one only; its controller makes the next.
-    pub(super) async fn remove_pod(&self, id: &WorkspaceId, pod: &Generation) -> Result<(), Cause> {
-        let deleted = remove_pod(&self.inner, id, &only(pod.0.to_string())).await;
+    pub(in crate::kubernetes) async fn remove_pod(&self, id: &WorkspaceId, pod: &Generation) -> Result<(), Cause> {
+        let deleted = remove_pod(&self.inner, id, &only(&pod.0, None)).await;
         deleted.map_err(|error| self.cause("delete", "pods", &names::pod(id), &error))
     }
 
@@ -36,11 +37,18 @@ impl Space {
         {
             return Err(Cause::not_the_owner(id));
         }
+        if let Some(keeper) = known.as_ref().and_then(Known::keeper)
+            && !self.tell_of_files(keeper).await
+        {
+            let hint = "it could not be written down whose the files in its warm workspace are; see the log".to_owned();
+            let code = CauseCode::ClusterUnreachable;
+            return Err(Cause { code, detail: code.words().detail.to_owned(), hint });
+        }
         if volume {
             self.delete_claims(id, owner).await?;
         }
         let Some(known) = known else { return Ok(()) };
-        let (name, how) = (names::stateful_set(id), only(known.uid().to_owned()));
+        let (name, how) = (names::stateful_set(id), only(known.uid(), None));
         let deleted = self.inner.client.delete::<StatefulSet>(self.namespace(), &name, &how).await;
         deleted.map_err(|error| self.cause("delete", "statefulsets.apps", &name, &error))?;
         self.forget(id, Some(&known));
@@ -62,7 +70,7 @@ impl Space {
         let found = !claims.is_empty();
         for claim in claims {
             let name = claim.metadata.name.unwrap_or_default();
-            let how = only(claim.metadata.uid.unwrap_or_default());
+            let how = only(&claim.metadata.uid.unwrap_or_default(), None);
             let deleted =
                 self.inner.client.delete::<PersistentVolumeClaim>(self.namespace(), &name, &how).await;
             deleted.map_err(|error| self.cause("delete", CLAIM, &name, &error))?;
@@ -80,7 +88,7 @@ impl Space {
         Ok(claims.iter().any(|claim| notes::owner(&claim.metadata).as_ref() == Some(owner)))
     }
 
-    async fn claims(&self, id: &WorkspaceId) -> Result<Vec<PersistentVolumeClaim>, Cause> {
+    pub(super) async fn claims(&self, id: &WorkspaceId) -> Result<Vec<PersistentVolumeClaim>, Cause> {
         let labels = format!("{}={id},{}={}", names::WORKSPACE, names::MANAGED_BY, names::USHER);
         let which = ListParams { label_selector: Some(labels), limit: Some(CLAIMS), ..ListParams::default() };
         let page = self.inner.client.page::<PersistentVolumeClaim>(self.namespace(), &which).await;
@@ -90,7 +98,7 @@ impl Space {
 
 /// Removes a pod whose node does not answer, without waiting for the node to agree.
 pub(crate) async fn force(inner: &Inner, id: &WorkspaceId, pod: &Generation) {
-    let how = DeleteParams { grace_period_seconds: Some(0), ..only(pod.0.to_string()) };
+    let how = DeleteParams { grace_period_seconds: Some(0), ..only(&pod.0, None) };
     tracing::warn!(workspace.name = %id, "the pod's node does not answer, and it keeps no files: it is removed by force");
     if let Err(error) = remove_pod(inner, id, &how).await {
         let hint = error.hint();
@@ -107,8 +115,9 @@ async fn remove_pod(inner: &Inner, id: &WorkspaceId, how: &DeleteParams) -> Resu
     }
 }
 
-/// Only the object with this `uid`, and what it made with it.
-fn only(uid: String) -> DeleteParams {
-    let preconditions = Preconditions { uid: Some(uid), resource_version: None };
+/// Only the object with this `uid`, and what it made with it; with a `version` only if it was not written since.
+pub(in crate::kubernetes) fn only(uid: &str, version: Option<u64>) -> DeleteParams {
+    let resource_version = version.map(|version| version.to_string());
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version };
     DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() }
 }

@@ -15,7 +15,7 @@ pub(crate) struct Known {
     pub(crate) notes: Notes,
     /// Its pod, of this StatefulSet or of the warm one that it has claimed.
     pub(crate) pod: Option<Arc<Pod>>,
-    /// The warm StatefulSet that it runs in, as both say.
+    /// The warm StatefulSet that it runs in, or that has its files, as both say.
     pub(crate) body: Option<Arc<Outline>>,
 }
 
@@ -39,6 +39,12 @@ impl Known {
     /// Whether it names a warm set that is not its own.
     pub(crate) fn claims_in_vain(&self) -> bool {
         self.notes.claims.is_some() && self.body.is_none()
+    }
+
+    /// The warm set that has its files.
+    pub(crate) fn keeper(&self) -> Option<&str> {
+        let body = self.body.as_ref().filter(|body| body.keeps_files);
+        body.map(|body| body.name.as_str()).or(self.notes.files.as_deref())
     }
 
     /// Whether somebody has begun to delete it.

@@ -137,6 +137,12 @@ impl Workspace {
         Some((&set.outline.uid, &set.notes))
     }
 
+    /// As [`own`](Self::own), unless it runs here.
+    pub(super) fn elsewhere(&self) -> Option<(&str, &Notes)> {
+        let runs_here = |set: &Set| set.outline.replicas > 0 && set.notes.claims.is_none();
+        self.own().filter(|_| !self.set.as_ref().is_some_and(runs_here))
+    }
+
     pub(super) fn known(&self, body: Option<Body>) -> Option<Known> {
         let set = self.set.as_ref().filter(|set| !set.gone)?;
         let (body, pod) = match body {

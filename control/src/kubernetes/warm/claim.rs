@@ -3,7 +3,7 @@
 use super::known::{Claim, Handle, claimed_by};
 use super::metrics::Took;
 use super::{hash_of, names, pod_name};
-use crate::kubernetes::driver::outdated;
+use crate::kubernetes::driver::{only, outdated};
 use crate::kubernetes::fold::{Fold, Known};
 use crate::kubernetes::outline::Outline;
 use crate::kubernetes::plan::{Plan, Wanted};
@@ -12,7 +12,6 @@ use crate::{Cause, StartSpec, clock};
 use config::WorkspaceId;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use kube::core::params::{DeleteParams, Preconditions};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,9 +20,9 @@ use tokio::time::timeout_at;
 
 /// Until then a warm one is had, or the workspace is started as usual: whoever waits for a start that failed is owed
 /// an answer within a second.
-const PATIENCE: Duration = Duration::from_millis(900);
+pub(super) const PATIENCE: Duration = Duration::from_millis(900);
 /// How many looks a claim takes at most: each but the last costs a call.
-const LOOKS: usize = 8;
+pub(super) const LOOKS: usize = 8;
 
 /// What a claim takes next.
 #[derive(Debug, PartialEq)]
@@ -67,7 +66,8 @@ fn next(fold: &Fold, spec: &StartSpec, hash: &str, lost: &BTreeSet<String>, now:
 }
 
 impl Space {
-    /// Has a workspace run in a warm set, if its template has one that is ready; `false` = it is to start as usual.
+    /// Has a workspace run in a warm set: in the one that has its files, or else, if it has none, in one of its template
+    /// that is ready; `false` = it is to start as usual.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
@@ -76,7 +76,14 @@ impl Space {
         spec: &StartSpec,
         wanted: &Wanted<'_>,
     ) -> Result<bool, Cause> {
+        let known = self.inner.fold().look(&spec.id);
+        if let Some(keeper) = known.as_ref().and_then(Known::keeper) {
+            return self.wake_keeper(spec, wanted, keeper).await.map(|()| true);
+        }
         let Some(hash) = hash_of(&spec.template, self.namespace()) else { return Ok(false) };
+        if wanted.has_files() && self.has_files(&spec.id).await? {
+            return Ok(false);
+        }
         let until = clock::now() + PATIENCE;
         let mut lost = BTreeSet::new();
         for _ in 0..LOOKS {
@@ -133,7 +140,7 @@ impl Space {
                 self.inner.fold().answer(set, clock::now());
                 self.told();
                 // Its route stands by now; should this fail, the keeper of warm sets does it.
-                self.tell_pod(handle).await;
+                self.tell(handle).await;
                 return Ok(true);
             }
             Err(error) => error,
@@ -152,7 +159,7 @@ impl Space {
     }
 
     /// Waits until something else is known of a warm set than this; `false` = it was not in time.
-    async fn warm_changes(&self, name: &str, before: Option<&Handle>, until: Instant) -> bool {
+    pub(super) async fn warm_changes(&self, name: &str, before: Option<&Handle>, until: Instant) -> bool {
         let mut told = self.inner.told.subscribe();
         let changed = async {
             while self.inner.fold().warm().look(name).map(|(handle, _)| handle).as_ref() == before {
@@ -164,8 +171,13 @@ impl Space {
         timeout_at(until.into(), changed).await.is_ok()
     }
 
-    /// Tells the pod of a claimed set whose it is, as its set says.
-    pub(super) async fn tell_pod(&self, handle: &Handle) {
+    /// Has the pod of a claimed set, and what it keeps, say whose they are, as the set does.
+    pub(super) async fn tell(&self, handle: &Handle) {
+        self.tell_pod(handle).await;
+        self.tell_of_files(&handle.name).await;
+    }
+
+    async fn tell_pod(&self, handle: &Handle) {
         let untold = self.inner.fold().warm().untold(&handle.name);
         let Some((pod, annotations)) = untold else { return };
         let patch = json!({ "metadata": { "uid": pod, "annotations": annotations } });
@@ -185,24 +197,28 @@ impl Space {
         }
     }
 
-    /// Removes the warm set that a workspace had, unless it still names it: nobody gets it after them.
+    /// Removes the warm set that a workspace had, unless it still names it: nobody gets it after them. One that keeps
+    /// their files stays for as long as the workspace does, and rests.
     pub(in crate::kubernetes) async fn let_go(&self, id: &WorkspaceId, body: Option<Arc<Outline>>) {
         let Some(name) = body.as_ref().map(|body| body.name.as_str()) else { return };
-        let left = {
+        let (left, keeps) = {
             let fold = self.inner.fold();
-            let is_named = fold.own(id).is_some_and(|(_, notes)| notes.claims.as_deref() == Some(name));
-            fold.warm().look(name).map(|(handle, _)| handle).filter(|_| !is_named)
+            let notes = fold.own(id).map(|(_, notes)| notes);
+            let names_it = |named: Option<&String>| named.is_some_and(|named| named == name);
+            let is_named = names_it(notes.and_then(|notes| notes.claims.as_ref()));
+            let keeps = names_it(notes.and_then(|notes| notes.files.as_ref()));
+            (fold.warm().look(name).map(|(handle, _)| handle).filter(|_| !is_named), keeps)
         };
-        if let Some(handle) = left {
-            self.remove_warm(&handle, None).await;
+        match left {
+            Some(handle) if keeps => self.rest(&handle).await,
+            Some(handle) => self.remove_warm(&handle, None).await,
+            None => {}
         }
     }
 
     /// Removes a warm set with its pod; with a `version` only if it was not written since.
     pub(super) async fn remove_warm(&self, handle: &Handle, version: Option<u64>) {
-        let resource_version = version.map(|version| version.to_string());
-        let preconditions = Preconditions { uid: Some(handle.uid.clone()), resource_version };
-        let how = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+        let how = only(&handle.uid, version);
         let client = &self.inner.client;
         match client.delete::<StatefulSet>(self.namespace(), &handle.name, &how).await {
             Ok(_) => {

@@ -17,6 +17,8 @@ const UNTOLD: Duration = Duration::from_secs(2);
 /// How long a claimed set that its workspace does not name is kept: whoever took the name away removes it, and a
 /// claimer that slept may still be about to write.
 const LEFT: Duration = Duration::from_secs(60);
+/// How long a claim is kept that is nobody's files, of a set that is not known: it may be told of later.
+const STRAY: Duration = Duration::from_secs(60);
 
 /// What the configuration asks for, of one template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +50,10 @@ pub(super) enum State {
     Starting,
     /// It is nobody's, and the next user can have it.
     Ready,
-    /// It is a workspace's, as both say; `told` = its pod knows.
+    /// It is a workspace's, as both say; `told` = its pod knows, and so do its files.
     Claimed { told: bool },
+    /// It has the files of a workspace that does not run, and is up.
+    Restless,
     /// It says whose it is, and they do not say so.
     Left,
     /// It is being deleted.
@@ -63,8 +67,12 @@ pub(super) enum Step {
     Make(TemplateName),
     /// This one is to be removed, unless it was written since.
     Drop(Handle),
-    /// The pod of this one is to be told whose it is.
+    /// The pod of this one is to be told whose it is, and whose its files are is to be written down.
     Tell(Handle),
+    /// This one is to be taken to 0.
+    Rest(Handle),
+    /// This claim of one that is gone is to be removed, unless it was written since.
+    Clear(Handle),
     /// This workspace names one that is not its own: it is to start as if there were none.
     GiveUp(WorkspaceId),
 }
@@ -75,7 +83,7 @@ pub(super) struct Memory {
     failures: BTreeMap<TemplateName, Failures>,
     /// Since when each claim is half made.
     half_made: BTreeMap<WorkspaceId, Instant>,
-    /// Since when each set is left, or its pod untold, by its `uid`.
+    /// Since when each set is left, restless or untold, and each claim a stray, by its `uid`.
     odd: BTreeMap<String, Instant>,
 }
 
@@ -99,11 +107,12 @@ impl Memory {
         asked: &[Asked],
         sets: &[Seen],
         in_vain: &BTreeSet<WorkspaceId>,
+        stray: &[Handle],
         now: Instant,
     ) -> Vec<Step> {
         let mut steps = Vec::new();
         self.completes(in_vain, now, &mut steps);
-        self.claimed(sets, now, &mut steps);
+        self.odd(sets, stray, now, &mut steps);
         let of = |template: &TemplateName| -> Vec<&Seen> {
             let free = sets.iter().filter(|seen| matches!(seen.state, State::Starting | State::Ready));
             free.filter(|seen| seen.template.as_ref() == Some(template)).collect()
@@ -129,18 +138,24 @@ impl Memory {
         }
     }
 
-    fn claimed(&mut self, sets: &[Seen], now: Instant, steps: &mut Vec<Step>) {
-        let mut odd = BTreeMap::new();
-        for seen in sets {
+    /// What is as it should not stay, and did.
+    fn odd(&mut self, sets: &[Seen], stray: &[Handle], now: Instant, steps: &mut Vec<Step>) {
+        let sets = sets.iter().filter_map(|seen| {
             let (patience, step): (_, fn(Handle) -> Step) = match seen.state {
                 State::Left => (LEFT, Step::Drop),
                 State::Claimed { told: false } => (UNTOLD, Step::Tell),
-                State::Claimed { told: true } | State::Starting | State::Ready | State::Ending => continue,
+                State::Restless => (HALF_MADE, Step::Rest),
+                State::Claimed { told: true } | State::Starting | State::Ready | State::Ending => return None,
             };
-            let since = self.odd.get(&seen.handle.uid).copied().unwrap_or(now);
-            odd.insert(seen.handle.uid.clone(), since);
+            Some((&seen.handle, patience, step))
+        });
+        let stray = stray.iter().map(|claim| (claim, STRAY, Step::Clear as fn(Handle) -> Step));
+        let mut odd = BTreeMap::new();
+        for (handle, patience, step) in sets.chain(stray) {
+            let since = self.odd.get(&handle.uid).copied().unwrap_or(now);
+            odd.insert(handle.uid.clone(), since);
             if now >= since + patience {
-                steps.push(step(seen.handle.clone()));
+                steps.push(step(handle.clone()));
             }
         }
         self.odd = odd;

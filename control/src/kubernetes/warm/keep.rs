@@ -5,6 +5,7 @@ use super::known::{Claim, Handle};
 use super::{hash_of, new_name};
 use crate::clock;
 use crate::kubernetes::fold::Fold;
+use crate::kubernetes::notes::Notes;
 use crate::kubernetes::{Space, plan, pods, spaces};
 use config::{Config, Runs, Template, TemplateName, Values};
 use std::collections::BTreeMap;
@@ -80,19 +81,22 @@ fn round(driver: &Space, templates: &Templates, memory: &mut Memory, now: Instan
         return Vec::new();
     }
     let in_vain = fold.in_vain().cloned().collect();
-    memory.due(&asked, &sets, &in_vain, now)
+    let stray: Vec<Handle> = fold.warm().stray().cloned().collect();
+    memory.due(&asked, &sets, &in_vain, &stray, now)
 }
 
 fn seen(fold: &Fold) -> Vec<Seen> {
-    let seen = fold.warm().all().map(|(handle, warm, set)| {
+    // What cannot be read has the files of somebody: it is let alone.
+    let all = fold.warm().all().filter(|(_, _, set)| set.claim != Claim::Unclear || !set.keeps_files());
+    let seen = all.map(|(handle, warm, set)| {
         let state = match &set.claim {
             _ if set.ends() => State::Ending,
             Claim::Nobodys if warm.ready().is_some() => State::Ready,
             Claim::Nobodys => State::Starting,
-            claim if is_named(fold, &handle, claim) => {
-                State::Claimed { told: fold.warm().untold(&handle.name).is_none() }
-            }
-            Claim::Of { .. } | Claim::Unclear => State::Left,
+            claim => match named(fold, &handle, claim) {
+                Some(notes) => claimed(fold, &handle.name, notes),
+                None => State::Left,
+            },
         };
         let (template, hash, since) = (set.template.clone(), set.hash.clone(), set.since);
         Seen { handle, template, hash, state, since }
@@ -100,11 +104,22 @@ fn seen(fold: &Fold) -> Vec<Seen> {
     seen.collect()
 }
 
-/// Whether the workspace that a claim is of names this set.
-fn is_named(fold: &Fold, handle: &Handle, claim: &Claim) -> bool {
-    let Claim::Of { id, .. } = claim else { return false };
-    fold.own(id)
-        .is_some_and(|(uid, notes)| claim.is_of(uid, notes) && notes.claims.as_ref() == Some(&handle.name))
+/// What is written of the workspace that a claim is of, if it names this set.
+fn named<'a>(fold: &'a Fold, handle: &Handle, claim: &Claim) -> Option<&'a Notes> {
+    let Claim::Of { id, .. } = claim else { return None };
+    let (uid, notes) = fold.own(id)?;
+    let mut named = notes.claims.iter().chain(&notes.files);
+    (claim.is_of(uid, notes) && named.any(|name| *name == handle.name)).then_some(notes)
+}
+
+/// Where a set stands that is named by the workspace that it names.
+fn claimed(fold: &Fold, name: &str, notes: &Notes) -> State {
+    let warm = fold.warm();
+    if notes.claims.as_deref() != Some(name) && warm.is_up(name) {
+        return State::Restless;
+    }
+    let files_told = warm.kept(name).is_none_or(|(_, told)| told && notes.files.as_deref() == Some(name));
+    State::Claimed { told: files_told && warm.untold(name).is_none() }
 }
 
 impl Space {
@@ -119,8 +134,15 @@ impl Space {
                     memory.failed(&template, clock::now());
                 }
             }
-            Step::Drop(handle) => self.remove_warm(&handle, Some(handle.version)).await,
-            Step::Tell(handle) => self.tell_pod(&handle).await,
+            Step::Drop(handle) => {
+                // Whose files it has is said by their claim, if by nothing else any more.
+                if self.tell_of_files(&handle.name).await {
+                    self.remove_warm(&handle, Some(handle.version)).await;
+                }
+            }
+            Step::Tell(handle) => self.tell(&handle).await,
+            Step::Rest(handle) => self.rest(&handle).await,
+            Step::Clear(claim) => self.remove_stray(&claim).await,
             Step::GiveUp(id) => {
                 let done = self.pursue(&id, None, plan::give_up).await;
                 let cause = done.err().map(|cause| cause.code.as_str());

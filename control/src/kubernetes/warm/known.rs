@@ -21,6 +21,16 @@ const SETTLED: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(in crate::kubernetes) struct WarmSets {
     sets: BTreeMap<String, WarmSet>,
+    /// The claims of their pods, by their names: they outlive them.
+    claims: BTreeMap<String, VolumeClaim>,
+}
+
+/// A claim that a warm set made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct VolumeClaim {
+    pub(super) handle: Handle,
+    /// Whose files it has.
+    id: Option<WorkspaceId>,
 }
 
 /// One of them, or its pod alone while its set was not told yet.
@@ -62,7 +72,7 @@ pub(in crate::kubernetes) enum Claim {
     Unclear,
 }
 
-/// A warm set as it was when it was looked at: what is done to it is done to no other.
+/// A warm set, or the claim of one, as it was when it was looked at: what is done to it is done to no other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::kubernetes) struct Handle {
     pub(in crate::kubernetes) name: String,
@@ -76,6 +86,15 @@ pub(in crate::kubernetes) struct Body {
     pub(in crate::kubernetes) set: Arc<Outline>,
     /// Its pod, of this set.
     pub(in crate::kubernetes) pod: Option<Arc<Pod>>,
+}
+
+/// Whose files a warm set keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) id: WorkspaceId,
+    /// That of the workspace's own set.
+    pub(super) uid: String,
+    pub(super) owner: Identity,
 }
 
 /// [`names::CLAIMED_BY`].
@@ -168,19 +187,49 @@ impl WarmSets {
         claimant
     }
 
-    /// The workspace whose warm set or pod an event is about.
+    /// Takes in a claim, if a warm set made it.
+    pub(in crate::kubernetes) fn put_claim(&mut self, meta: &ObjectMeta, id: Option<WorkspaceId>) {
+        let (Some(_), Some(name), Some(uid)) = (named(meta), &meta.name, &meta.uid) else { return };
+        let handle = Handle { name: name.clone(), uid: uid.clone(), version: notes::version(meta) };
+        self.claims.insert(name.clone(), VolumeClaim { handle, id });
+    }
+
+    /// Takes in that the claim of this name is gone; the workspace whose files it had.
+    pub(in crate::kubernetes) fn claim_deleted(&mut self, name: &str) -> Option<WorkspaceId> {
+        self.claims.remove(name)?.id
+    }
+
+    /// Claims whose set is not there, and that are nobody's files.
+    pub(super) fn stray(&self) -> impl Iterator<Item = &Handle> {
+        let stray = self.claims.values().filter(|claim| {
+            let set = names::set_of_claim(&claim.handle.name).and_then(|name| self.sets.get(name));
+            claim.id.is_none() && set.is_none_or(|warm| warm.set.is_none())
+        });
+        stray.map(|claim| &claim.handle)
+    }
+
+    /// The workspace whose warm set, pod or claim an event is about.
     pub(in crate::kubernetes) fn claimant_of(&self, event: &Event) -> Option<WorkspaceId> {
         let about = &event.involved_object;
         let name = about.name.as_deref()?;
-        let name = if about.kind.as_deref() == Some("Pod") { name.strip_suffix("-0")? } else { name };
+        let name = match about.kind.as_deref() {
+            Some("Pod") => name.strip_suffix("-0")?,
+            Some("PersistentVolumeClaim") => names::set_of_claim(name)?,
+            _ => name,
+        };
         self.sets.get(name)?.claimant()
     }
 
-    /// Where a workspace runs, if its own set and the warm one both say so.
+    /// Where a workspace runs, or has its files, if its own set and the warm one both say so.
     pub(in crate::kubernetes) fn body(&self, uid: &str, notes: &Notes) -> Option<Body> {
-        let warm = self.sets.get(notes.claims.as_deref()?)?;
+        let warm = self.sets.get(notes.claims.as_deref().or(notes.files.as_deref())?)?;
         let set = warm.set.as_ref().filter(|set| set.claim.is_of(uid, notes))?;
-        Some(Body { set: set.outline.clone(), pod: warm.pod_of(set).cloned() })
+        let mut outline = set.outline.clone();
+        if notes.claims.is_none() {
+            // What its workspace says holds, and it follows in a moment.
+            Arc::make_mut(&mut outline).replicas = 0;
+        }
+        Some(Body { set: outline, pod: warm.pod_of(set).cloned() })
     }
 
     /// The free ones that can take this workspace's user now, the best first: those that surely accept, and among
@@ -225,6 +274,25 @@ impl WarmSets {
             .as_ref()
             .is_some_and(|known| told.iter().all(|(key, value)| known.get(key) == Some(value)));
         (!knows).then(|| (pod.uid.clone().unwrap_or_default(), told.clone()))
+    }
+
+    /// Whether it is to have a pod.
+    pub(super) fn is_up(&self, name: &str) -> bool {
+        self.sets.get(name).and_then(|warm| warm.set.as_ref()).is_some_and(|set| set.outline.replicas > 0)
+    }
+
+    /// Whether somebody has begun to delete it.
+    pub(super) fn ends(&self, name: &str) -> bool {
+        self.sets.get(name).and_then(|warm| warm.set.as_ref()).is_some_and(Set::ends)
+    }
+
+    /// Whose files a set keeps, if it keeps those of somebody, and whether its claim says so, as far as is known.
+    pub(super) fn kept(&self, name: &str) -> Option<(Kept, bool)> {
+        let set = self.sets.get(name)?.set.as_ref().filter(|set| set.outline.keeps_files)?;
+        let Claim::Of { id, uid, owner } = &set.claim else { return None };
+        let claim = self.claims.get(&names::claim_of(name));
+        let kept = Kept { id: id.clone(), uid: uid.clone(), owner: owner.clone() };
+        Some((kept, claim.is_none_or(|claim| claim.id.as_ref() == Some(id))))
     }
 
     /// All whose set is known.
@@ -308,6 +376,11 @@ impl Set {
     /// Whether somebody has begun to delete it.
     pub(super) fn ends(&self) -> bool {
         self.outline.ends
+    }
+
+    /// Whether its pod has a claim of its own.
+    pub(super) fn keeps_files(&self) -> bool {
+        self.outline.keeps_files
     }
 }
 

@@ -25,7 +25,7 @@ fn sets(name: &str, hash: &str, states: &[State], now: Instant) -> Vec<Seen> {
 }
 
 fn due(memory: &mut Memory, asked: &[Asked], sets: &[Seen], now: Instant) -> (usize, Vec<String>) {
-    let steps = memory.due(asked, sets, &BTreeSet::new(), now);
+    let steps = memory.due(asked, sets, &BTreeSet::new(), &[], now);
     let made = steps.iter().filter(|step| matches!(step, Step::Make(_))).count();
     let dropped = steps.iter().filter_map(|step| match step {
         Step::Drop(handle) => Some(handle.name.clone()),
@@ -130,7 +130,7 @@ fn a_claim_that_stays_half_made_is_completed_and_no_other() {
     let alice = WorkspaceId::parse("alice").unwrap();
     let in_vain = BTreeSet::from([alice.clone()]);
     let none = BTreeSet::new();
-    let mut steps = |in_vain, at| memory.due(&[], &[], in_vain, at);
+    let mut steps = |in_vain, at| memory.due(&[], &[], in_vain, &[], at);
     assert_eq!(steps(&in_vain, now), []);
     assert_eq!(steps(&in_vain, now + HALF_MADE - SECOND), []);
     // In between it was true.
@@ -149,7 +149,7 @@ fn what_was_left_half_done_to_a_claimed_one_is_done_after_a_while() {
         let seen = sets("t", "new", &[state], now);
         let handle = seen[0].handle.clone();
         let step = if is_drop { Step::Drop(handle) } else { Step::Tell(handle) };
-        let mut steps = |sets: &[Seen], at| memory.due(&[asked(0)], sets, &BTreeSet::new(), at);
+        let mut steps = |sets: &[Seen], at| memory.due(&[asked(0)], sets, &BTreeSet::new(), &[], at);
         assert_eq!(steps(&seen, now), []);
         assert_eq!(steps(&seen, now + patience - SECOND), []);
         assert_eq!(steps(&seen, now + patience), [step], "{state:?}");
