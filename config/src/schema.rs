@@ -221,7 +221,7 @@ const KEYS: &[KeyDoc] = &[
     of_pods("templates.NAME.sidecars", "list of tables", NONE, "each a Container of Kubernetes, running beside the workspace"),
     of_pods("templates.NAME.schedule_timeout", DURATION, Value("\"10m\""), "how long a pod may wait for a node"),
     of_pods("templates.NAME.pull_timeout", DURATION, Value("\"10m\""), "how long its images may take to be pulled"),
-    of_pods("templates.NAME.warm", TABLE, Otherwise("none"), "pods that run before their users come, so that nobody waits for their start; for templates with volume = \"none\" and without expressions"),
+    of_pods("templates.NAME.warm", TABLE, Otherwise("none"), "pods that run before their users come, so that who comes first does not wait for a start; for templates without expressions"),
     of_pods("templates.NAME.warm.ready", NUMBER, Value("0"), "how many are kept ready; each costs what the template's resources say"),
     of_pods("templates.NAME.allow_privileged", BOOL, Value("false"), "let sidecars, init_containers and pod leave the restricted Pod Security Standard, or pod give a token of the service account"),
     of_pods("templates.NAME.pod", TABLE, Otherwise("empty"), "a PodSpec of Kubernetes, merged (strategically) over what the other keys make; the workspace's container is `workspace`, its volume `home`"),

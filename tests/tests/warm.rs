@@ -1,7 +1,7 @@
 //! Warm workspaces on a real cluster: users get pods that run already, each their own, and nobody after them.
 
 use futures_util::future::join_all;
-use http::Method;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -303,4 +303,111 @@ async fn a_template_that_changes_replaces_the_free_ones_and_leaves_users_alone()
     alice.reaches("ready").await;
     assert_eq!(claims(&realm, "alice").await, Some(theirs));
     assert_eq!(told(&alice).await, "alice");
+}
+
+/// An Usher whose warm workspaces have files: the demo, which keeps a note.
+async fn with_files(realm: &Realm, ready: usize) -> Setup {
+    realm.setup(&realm.demo(&format!("warm.ready = {ready}"))).await
+}
+
+async fn note(person: &Person) -> String {
+    wait_for(&format!("{}'s note", person.name), STARTED, async || {
+        let answer = person.fetch(Method::GET, "/note").send().await;
+        (answer.status == StatusCode::OK).then(|| answer.text())
+    })
+    .await
+}
+
+/// The warm set that has a workspace's files, as both sides and the claim say.
+async fn keeper(realm: &Realm, id: &str) -> String {
+    wait_for(&format!("it to be written down where {id}'s files are"), STARTED, async || {
+        let sets = objects(realm, "statefulsets").await;
+        let own = sets.iter().find(|set| name(set) == id)?;
+        let keeper = annotation(own, "usher.dev/files")?.to_owned();
+        let claims = objects(realm, "persistentvolumeclaims").await;
+        let claim = claims.iter().find(|claim| name(claim) == format!("home-{keeper}-0"))?;
+        let by = sets.iter().find(|set| name(set) == keeper).and_then(|set| annotation(set, CLAIMED_BY))?;
+        let said = claim["metadata"]["labels"]["usher.dev/workspace"] == id
+            && annotation(claim, "usher.dev/owner").is_some_and(|owner| owner.contains(id));
+        (said && by.contains(id)).then_some(keeper)
+    })
+    .await
+}
+
+/// How many pods a set is to have.
+async fn replicas(realm: &Realm, set: &str) -> Option<i64> {
+    let sets = objects(realm, "statefulsets").await;
+    sets.iter().find(|object| name(object) == set).and_then(|set| set["spec"]["replicas"].as_i64())
+}
+
+#[tokio::test]
+async fn who_comes_first_gets_a_warm_pod_with_an_empty_volume_and_finds_it_whenever_they_come_back() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    let usher = with_files(&realm, 1).await.start().await;
+    let free = await_free(&realm, 1).await;
+
+    let mut alice = Person::logged_in(&usher, "alice").await;
+    alice.reaches("ready").await;
+    assert_eq!(note(&alice).await, "");
+    alice.fetch(Method::PUT, "/note").body("alice's").send().await;
+    let hers = keeper(&realm, "alice").await;
+    assert!(free.contains_key(&hers), "she got the one that ran");
+    assert_eq!(usher.metric("usher_warm_claims_total{result=\"claimed\"}").await, Some(1.0));
+
+    // She leaves, and it rests with her files; who comes next gets another.
+    alice.press("stop").await;
+    alice.reaches("stopped").await;
+    wait_for("her warm workspace to rest", STARTED, async || {
+        (replicas(&realm, &hers).await == Some(0)).then_some(())
+    })
+    .await;
+    await_free(&realm, 1).await;
+    let mut bob = Person::logged_in(&usher, "bob").await;
+    bob.reaches("ready").await;
+    assert_eq!(note(&bob).await, "");
+    assert_ne!(keeper(&realm, "bob").await, hers);
+
+    // She comes back to her files, and takes no other.
+    await_free(&realm, 1).await;
+    alice.visit("/").await;
+    alice.reaches("ready").await;
+    assert_eq!(note(&alice).await, "alice's");
+    assert_eq!(
+        (claims(&realm, "alice").await, replicas(&realm, "alice").await),
+        (Some(hers.clone()), Some(0))
+    );
+    assert_eq!(usher.metric("usher_warm_claims_total{result=\"claimed\"}").await, Some(2.0));
+
+    // Somebody removes it by hand while she works: she is stopped, and finds her files again.
+    cluster.kubectl(&["delete", "statefulset", &hers, "--namespace", &realm.workspaces]).await;
+    alice.reaches("stopped").await;
+    alice.visit("/").await;
+    alice.reaches("ready").await;
+    assert_eq!(note(&alice).await, "alice's");
+
+    // So she does when her workspace was deleted without them, and the template has no warm ones any more.
+    assert!(usher.command(&["delete", "alice"]).0, "it is deleted");
+    wait_for("nothing of hers but her files", STARTED, async || {
+        let sets = objects(&realm, "statefulsets").await;
+        sets.iter().all(|set| ![hers.as_str(), "alice"].contains(&name(set))).then_some(())
+    })
+    .await;
+    let usher = usher.replaced_by(with_files(&realm, 0).await).await;
+    alice.moved_to(&usher);
+    alice.visit("/").await;
+    alice.reaches("ready").await;
+    assert_eq!(note(&alice).await, "alice's");
+    assert_eq!(keeper(&realm, "alice").await, hers);
+
+    // With them, nothing is left of her; of those that nobody took, nothing either.
+    assert!(usher.command(&["delete", "alice", "--with-volume"]).0, "it is deleted");
+    let bobs = format!("home-{}-0", keeper(&realm, "bob").await);
+    wait_for("bob's files to be the only ones", 3 * STARTED, async || {
+        let claims = objects(&realm, "persistentvolumeclaims").await;
+        (claims.iter().map(name).collect::<Vec<_>>() == [bobs.as_str()]).then_some(())
+    })
+    .await;
+    bob.moved_to(&usher);
+    assert_eq!(note(&bob).await, "");
 }

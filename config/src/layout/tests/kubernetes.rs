@@ -289,11 +289,16 @@ fn quotas_that_do_not_fit_are_told_at_the_key_at_fault() {
 fn a_warm_pod_has_nothing_of_a_user() {
     let warm = "volume = 'none'\nwarm = { ready = 3 }";
     let volume = "volume = { size = \"1Gi\" }";
+    // With a volume it has an empty one, which becomes its user's.
+    assert!(parse(&PODS.replacen(volume, &format!("{volume}\nwarm = {{ ready = 1 }}"), 1)).is_ok());
     let config = parse(&PODS.replacen(volume, warm, 1)).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(pod(&config).warm.ready, 3);
     assert_eq!(pod(&parse(PODS).unwrap()).warm.ready, 0);
     for (other, problem) in [
-        (format!("{volume}\nwarm = {{ ready = 1 }}"), "cannot have their files"),
+        (
+            "volume = { size = { expression = '\"1Gi\"' } }\nwarm = { ready = 1 }".to_owned(),
+            "`volume.size` is made for each user",
+        ),
         (
             format!("{warm}\nservice_account = {{ expression = 'user.name' }}"),
             "`service_account` is made for each user",

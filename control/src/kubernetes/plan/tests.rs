@@ -331,6 +331,41 @@ fn one_that_names_a_warm_set_in_vain_starts_as_usual_unless_it_was_written_since
 }
 
 #[test]
+fn a_stop_writes_down_which_warm_set_has_the_files_and_a_start_keeps_it() {
+    let spec = spec("a");
+    let wanted = Wanted::of(&spec, "w").unwrap();
+    let files = |patch: &Value| patch["metadata"]["annotations"].get(names::FILES).cloned();
+    let keeps = Arc::new(Outline {
+        name: "warm---t-x".to_owned(),
+        keeps_files: true,
+        replicas: 1,
+        ..Outline::default()
+    });
+    let mut claimed = with_pod(known("a", annotated(names::CLAIMS, "warm---t-x")), running());
+    for (body, expected) in [(Some(keeps), Some(json!("warm---t-x"))), (Some(body()), None), (None, None)] {
+        claimed.body = body;
+        assert_eq!(files(&patch(stop(Some(&claimed), Some(&pod()), &Stop::Asked))), expected);
+    }
+    // While it rests, or its warm set was removed by hand, nothing forgets it.
+    let rests = known(
+        "a",
+        json!({ "metadata": { "annotations": { names::FILES: "warm---t-x", names::WANTED: notes::want(5, "r") } } }),
+    );
+    assert_eq!((rests.is_wanted(), rests.keeper()), (false, Some("warm---t-x")));
+    assert_eq!(files(&patch(wanted.claim(Some(&rests), "warm---t-x"))), Some(json!("warm---t-x")));
+    assert_ne!(files(&patch(stop(Some(&rests), None, &Stop::Asked))), Some(Value::Null));
+}
+
+#[test]
+fn who_lost_the_warm_set_with_their_files_is_not_shown_an_empty_one() {
+    let both =
+        json!({ "metadata": { "annotations": { names::CLAIMS: "warm---t-x", names::FILES: "warm---t-x" } } });
+    let patch = patch(give_up(Some(&known("a", both))));
+    assert_eq!(patch["spec"], json!({ "replicas": 0 }));
+    assert_eq!(patch["metadata"]["annotations"], json!({ names::CLAIMS: null }));
+}
+
+#[test]
 fn to_stop_a_claimed_one_is_to_name_nothing_any_more() {
     let mut claimed = with_pod(known("a", annotated(names::CLAIMS, "warm---t-x")), running());
     claimed.body = Some(body());

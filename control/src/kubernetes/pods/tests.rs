@@ -311,6 +311,38 @@ fn a_warm_pod_is_its_templates_and_nobodys() {
     }
 }
 
+#[test]
+fn a_warm_pod_with_a_volume_has_an_empty_one_and_then_its_users() {
+    let template = with("volume = { size = '2Gi' }\nwarm = { ready = 1 }\nenvironment = { A = '{home}' }");
+    let name = "warm---t-abc";
+    let set = serde_json::to_value(warm_set(name, &template, "workspaces").unwrap()).unwrap();
+    let claims = set.pointer("/spec/volumeClaimTemplates").unwrap().clone();
+    let labels = json!({ "usher.dev/warm": name, "app.kubernetes.io/managed-by": "usher" });
+    assert_eq!(claims[0]["metadata"], json!({ "name": "home", "labels": labels }), "it is nobody's");
+    assert_eq!(claims[0]["spec"]["resources"], json!({ "requests": { "storage": "2Gi" } }));
+
+    let spec = spec(template);
+    let theirs = serde_json::to_value(warm_set_of(name, &spec, "workspaces").unwrap()).unwrap();
+    let own = serde_json::to_value(stateful_set(&spec, "workspaces", 1).unwrap()).unwrap();
+    for part in [
+        "/metadata/name",
+        "/metadata/labels",
+        "/spec/selector",
+        "/spec/volumeClaimTemplates",
+        "/spec/replicas",
+    ] {
+        assert_eq!(theirs.pointer(part), set.pointer(part), "{part}");
+    }
+    let pod = "/spec/template/spec";
+    assert_eq!(theirs.pointer(pod), own.pointer(pod), "its pod is as that of its own set");
+    let told = "/spec/template/metadata/annotations";
+    assert_eq!(theirs.pointer(told), own.pointer(told));
+    assert_eq!(
+        theirs.pointer("/metadata/annotations/usher.dev~1owner"),
+        own.pointer("/metadata/annotations/usher.dev~1owner")
+    );
+}
+
 /// Keys of templates, each of which may be there or not; what a template must not say is among them.
 fn keys() -> impl Strategy<Value = Vec<&'static str>> {
     let all = vec![

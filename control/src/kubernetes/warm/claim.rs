@@ -174,7 +174,15 @@ impl Space {
     /// Has the pod of a claimed set, and what it keeps, say whose they are, as the set does.
     pub(super) async fn tell(&self, handle: &Handle) {
         self.tell_pod(handle).await;
-        self.tell_of_files(&handle.name).await;
+        if let Err(cause) = self.tell_of_files(&handle.name).await {
+            let (name, cause, hint) = (handle.name.as_str(), cause.code.as_str(), cause.hint);
+            tracing::debug!(
+                kubernetes.stateful_set = name,
+                cause,
+                hint,
+                "its files do not say yet whose they are"
+            );
+        }
     }
 
     async fn tell_pod(&self, handle: &Handle) {
@@ -248,4 +256,4 @@ fn taking(spec: &StartSpec, own: &str, handle: &Handle) -> Value {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

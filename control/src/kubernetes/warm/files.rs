@@ -10,8 +10,9 @@ use super::known::{Claim, Handle, claimed_by};
 use super::names;
 use crate::kubernetes::driver::{CLAIM, only, outdated};
 use crate::kubernetes::fold::{Fold, Known};
+use crate::kubernetes::notes::Notes;
 use crate::kubernetes::plan::{self, Wanted};
-use crate::kubernetes::{CallError, Space, notes, pods};
+use crate::kubernetes::{CallError, Space, pods};
 use crate::{Cause, Identity, StartSpec, clock};
 use config::WorkspaceId;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -122,7 +123,8 @@ impl Space {
         keeper: &str,
         handle: Option<&Handle>,
     ) -> Result<Option<CallError>, Cause> {
-        let mut set = pods::warm_set_of(keeper, spec, self.namespace()).map_err(|error| plan::bad_pod(&error))?;
+        let mut set =
+            pods::warm_set_of(keeper, spec, self.namespace()).map_err(|error| plan::bad_pod(&error))?;
         let annotations = set.metadata.annotations.get_or_insert_default();
         annotations.insert(names::CLAIMED_BY.to_owned(), claimed_by(&spec.id, own));
         let done = match handle {
@@ -169,35 +171,28 @@ impl Space {
         Ok(!page.map_err(|error| self.cause("list", CLAIM, &name, &error))?.items.is_empty())
     }
 
-    /// Has the claim of a warm set, and the workspace's own set, say whose files it has; whether there is nothing left
-    /// to be said.
-    pub(in crate::kubernetes) async fn tell_of_files(&self, name: &str) -> bool {
-        let Some((kept, _)) = self.inner.fold().warm().kept(name) else { return true };
+    /// Has the claim of a warm set, and the workspace's own set, say whose files it has.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or refuses.
+    pub(in crate::kubernetes) async fn tell_of_files(&self, name: &str) -> Result<(), Cause> {
+        let Some((kept, _)) = self.inner.fold().warm().kept(name) else { return Ok(()) };
         let claim = names::claim_of(name);
         let (client, patch) = (&self.inner.client, naming(&kept.id, &kept.owner));
-        if let Err(error) = client.patch::<PersistentVolumeClaim>(self.namespace(), &claim, &patch).await
-            && error.code() != Some(404)
-        {
-            let hint = error.hint();
-            tracing::warn!(kubernetes.claim = claim, %error, hint, "a claim does not say yet whose files it has");
-            return false;
+        match client.patch::<PersistentVolumeClaim>(self.namespace(), &claim, &patch).await {
+            Err(error) if error.code() != Some(404) => return Err(self.cause("patch", CLAIM, &claim, &error)),
+            _ => {}
         }
-        let says_so = |(uid, notes): (&str, &notes::Notes)| uid != kept.uid || notes.files.as_deref() == Some(name);
-        if self.inner.fold().own(&kept.id).is_none_or(says_so) {
-            return true;
+        let lacks = |(uid, notes): (&str, &Notes)| uid == kept.uid && notes.files.as_deref() != Some(name);
+        if self.inner.fold().own(&kept.id).is_some_and(lacks) {
+            let patch = json!({ "metadata": { "uid": kept.uid, "annotations": { names::FILES: name } } });
+            let own = names::stateful_set(&kept.id);
+            let written = client.patch::<StatefulSet>(self.namespace(), &own, &patch).await;
+            let set = written.map_err(|error| self.cause("patch", "statefulsets.apps", &own, &error))?;
+            self.inner.fold().answer(set, clock::now());
+            self.told();
         }
-        let patch = json!({ "metadata": { "uid": kept.uid, "annotations": { names::FILES: name } } });
-        match client.patch::<StatefulSet>(self.namespace(), &names::stateful_set(&kept.id), &patch).await {
-            Ok(set) => {
-                self.inner.fold().answer(set, clock::now());
-                self.told();
-                true
-            }
-            Err(error) => {
-                tracing::debug!(workspace.name = %kept.id, %error, "it is not written down yet where its files are");
-                false
-            }
-        }
+        Ok(())
     }
 
     /// Removes a claim that is nobody's files, unless it was written since.
@@ -205,7 +200,9 @@ impl Space {
         let (client, how) = (&self.inner.client, only(&claim.uid, Some(claim.version)));
         let name = claim.name.as_str();
         match client.delete::<PersistentVolumeClaim>(self.namespace(), name, &how).await {
-            Ok(_) => tracing::debug!(kubernetes.claim = name, "the empty claim of a warm workspace is removed"),
+            Ok(_) => {
+                tracing::debug!(kubernetes.claim = name, "the empty claim of a warm workspace is removed")
+            }
             Err(error) => {
                 tracing::debug!(kubernetes.claim = name, %error, "the claim of a warm workspace was not removed yet");
             }

@@ -136,7 +136,7 @@ impl Space {
             }
             Step::Drop(handle) => {
                 // Whose files it has is said by their claim, if by nothing else any more.
-                if self.tell_of_files(&handle.name).await {
+                if self.tell_of_files(&handle.name).await.is_ok() {
                     self.remove_warm(&handle, Some(handle.version)).await;
                 }
             }

@@ -26,10 +26,6 @@ pub(super) fn is_nobodys(table: &Table<'_>, pods: &PodTemplate) -> bool {
 
 /// What of the template is a user's own, and what is accepted in its place.
 fn hinders(pods: &PodTemplate) -> Option<(String, String)> {
-    if pods.volume.is_some() {
-        let problem = "a pod that runs before its user comes cannot have their files";
-        return Some((problem.to_owned(), "volume = \"none\", or no warm pods".to_owned()));
-    }
     if let Some(key) = pods.of_a_user() {
         let problem = format!("`{key}` is made for each user, and a warm pod runs before its user comes");
         return Some((problem, "the same for all users, or no warm pods".to_owned()));

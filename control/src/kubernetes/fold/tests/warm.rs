@@ -126,3 +126,25 @@ fn one_whose_warm_set_vanishes_is_asked_for_again_and_found_by_whoever_completes
     assert_eq!(told.fold.in_vain().map(ToString::to_string).collect::<Vec<_>>(), ["alice"]);
     assert!(told.fold.look(&WorkspaceId::parse("alice").unwrap()).unwrap().claims_in_vain());
 }
+
+#[test]
+fn one_whose_files_a_warm_set_has_runs_there_only_while_its_own_set_says_so() {
+    let mut told = Told::synced();
+    let files = |version, more: Value| {
+        let mut annotations = json!({ names::FILES: WARM });
+        annotations.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
+        put(set("alice", version, 0, annotations))
+    };
+    told.take(put(warm(6, Some(("alice", "alice-set"))))).take(News::Pod(Seen::Put(warm_pod("warm-set"))));
+    told.take(files(7, json!({ names::CLAIMS: WARM })));
+    assert_eq!(told.words(), RUNS);
+    // It is stopped: the warm set follows in a moment, and its pod with it.
+    told.take(files(8, json!({ names::STOPPED: "asked" })));
+    assert_eq!(told.words(), ["alice stopping warm-pod"]);
+    told.take(News::Pod(Seen::Deleted(format!("{WARM}-0"))));
+    assert_eq!(told.words(), ["alice stopped"]);
+    assert!(!told.fold.look(&WorkspaceId::parse("alice").unwrap()).unwrap().is_wanted());
+    // Somebody's hand alone starts nothing for her.
+    told.take(News::Pod(Seen::Put(warm_pod("warm-set"))));
+    assert_eq!(told.words(), ["alice stopping warm-pod"]);
+}

@@ -9,12 +9,12 @@ use config::Config;
 
 const HASH: &str = "h";
 
-fn warm(n: usize) -> String {
+pub(in crate::kubernetes::warm) fn warm(n: usize) -> String {
     format!("warm---t-{n}")
 }
 
 /// Alice's start, and a fold that knows nothing yet.
-fn alice() -> (StartSpec, Fold) {
+pub(in crate::kubernetes::warm) fn alice() -> (StartSpec, Fold) {
     let text = "domain = 'lab.example.org'\ndriver = 'kubernetes'\nlisteners = [{ address = '127.0.0.1:8080' }]\n\
                 access = { allow = 'true', template = \"'t'\" }\nkubernetes = { namespace = 'w' }\n\
                 [templates.t]\nimage = 'i'\nport = 80\nvolume = 'none'\nresources = { memory = '1Gi', cpu = 1 }\n";
@@ -32,10 +32,21 @@ fn alice() -> (StartSpec, Fold) {
 
 /// Takes in alice's own set: at so many replicas, perhaps of another owner, perhaps naming a warm one.
 fn own(fold: &mut Fold, replicas: u8, subject: &str, claims: Option<String>) {
+    let claims = claims.map(|name| (names::CLAIMS, name));
+    own_with(fold, replicas, subject, claims.into_iter().collect());
+}
+
+/// As [`own`], with these annotations.
+pub(in crate::kubernetes::warm) fn own_with(
+    fold: &mut Fold,
+    replicas: u8,
+    subject: &str,
+    more: Vec<(&str, String)>,
+) {
     let owner = json!({ "iss": "i", "sub": subject }).to_string();
     let mut annotations = json!({ names::OWNER: owner });
-    if let Some(name) = claims {
-        annotations[names::CLAIMS] = json!(name);
+    for (key, text) in more {
+        annotations[key] = json!(text);
     }
     let set = serde_json::from_value(json!({
         "metadata": {
@@ -48,22 +59,28 @@ fn own(fold: &mut Fold, replicas: u8, subject: &str, claims: Option<String>) {
     fold.take(News::Set(Seen::Put(set.unwrap())), Instant::now());
 }
 
-/// Takes in a warm set that can take a user, or that says it is this one's.
-fn ready(fold: &mut Fold, n: usize, claimed_by: Option<String>) {
+/// A warm set at so many replicas, perhaps this one's.
+pub(in crate::kubernetes::warm) fn warm_set(n: usize, replicas: u8, claimed_by: Option<String>) -> Value {
     let name = warm(n);
     let mut annotations = json!({ names::TEMPLATE_HASH: HASH });
     if let Some(claimed_by) = claimed_by {
         annotations[names::CLAIMED_BY] = json!(claimed_by);
         annotations[names::OWNER] = json!(json!({ "iss": "i", "sub": "s" }).to_string());
     }
-    let set = json!({
+    json!({
         "metadata": {
             "name": name, "uid": format!("{name}-uid"), "resourceVersion": "5",
             "labels": { names::WARM: name, names::TEMPLATE: "t" },
             "annotations": annotations,
         },
-        "spec": { "replicas": 1, "selector": {}, "template": {} },
-    });
+        "spec": { "replicas": replicas, "selector": {}, "template": {} },
+    })
+}
+
+/// Takes in a warm set that can take a user, or that says it is this one's.
+fn ready(fold: &mut Fold, n: usize, claimed_by: Option<String>) {
+    let set = warm_set(n, 1, claimed_by);
+    let name = warm(n);
     let controller = json!({
         "apiVersion": "apps/v1", "kind": "StatefulSet", "name": name, "uid": format!("{name}-uid"), "controller": true,
     });
@@ -85,7 +102,7 @@ fn ready(fold: &mut Fold, n: usize, claimed_by: Option<String>) {
     fold.take(News::Set(Seen::Put(serde_json::from_value(set).unwrap())), Instant::now());
 }
 
-fn handle(n: usize) -> Handle {
+pub(in crate::kubernetes::warm) fn handle(n: usize) -> Handle {
     Handle { name: warm(n), uid: format!("{}-uid", warm(n)), version: 5 }
 }
 
@@ -93,7 +110,7 @@ fn lost(names: &[usize]) -> BTreeSet<String> {
     names.iter().map(|n| warm(*n)).collect()
 }
 
-fn by_alice(uid: &str) -> Option<String> {
+pub(in crate::kubernetes::warm) fn by_alice(uid: &str) -> Option<String> {
     Some(claimed_by(&WorkspaceId::parse("alice").unwrap(), uid))
 }
 

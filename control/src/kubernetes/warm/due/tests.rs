@@ -157,3 +157,25 @@ fn what_was_left_half_done_to_a_claimed_one_is_done_after_a_while() {
         assert_eq!(steps(&seen, now + 2 * patience), [], "{state:?}: it was in order in between");
     }
 }
+
+#[test]
+fn what_rests_is_taken_down_and_what_nobody_has_is_cleared_when_that_stays_so() {
+    let now = Instant::now();
+    let stray = Handle { name: "home-t1-0".to_owned(), uid: "c".to_owned(), version: 3 };
+    let restless = sets("t", "old", &[State::Restless], now);
+    let rest = Step::Rest(restless[0].handle.clone());
+    for (restless, stray, late, expected) in [
+        (&restless[..], &[][..], HALF_MADE, rest),
+        (&[][..], &[stray.clone()][..], STRAY, Step::Clear(stray)),
+    ] {
+        let mut memory = Memory::default();
+        let mut steps =
+            |sets: &[Seen], stray: &[Handle], at| memory.due(&[], sets, &BTreeSet::new(), stray, at);
+        assert_eq!(steps(restless, stray, now), []);
+        assert_eq!(steps(restless, stray, now + late - SECOND), []);
+        // It was not so in between.
+        assert_eq!(steps(&[], &[], now + late - SECOND), []);
+        assert_eq!(steps(restless, stray, now + late), []);
+        assert_eq!(steps(restless, stray, now + 2 * late), [expected]);
+    }
+}
