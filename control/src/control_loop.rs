@@ -3,7 +3,7 @@
 use crate::metrics::Metrics;
 use crate::peers::{Heard, PeerNews};
 use crate::state::{Effect, Note, Outcome, Settings, State};
-use crate::table::{Publisher, Request, Table};
+use crate::table::{Publisher, Request, STALE, Table};
 use crate::usage::Written;
 use crate::work::{Probes, Work};
 use crate::{BELIEVED, Driver, Event, WakeRefused, clock};
@@ -34,6 +34,9 @@ pub enum LoopError {
     RecordsEnded,
 }
 
+/// How long after it was halted the watches have noticed it, too.
+const NOTICED: Duration = Duration::from_secs(2);
+
 /// All that the control loop holds while it runs.
 pub(crate) struct ControlLoop {
     state: State,
@@ -47,6 +50,8 @@ pub(crate) struct ControlLoop {
     /// When it last made a turn, and since when it has made them as often as it should.
     turned: Instant,
     awake_since: Instant,
+    /// Until when nothing is believed that was told before this process was halted.
+    doubts_until: Instant,
 }
 
 /// Where news come from.
@@ -98,6 +103,7 @@ impl ControlLoop {
             effects: Vec::new(),
             turned: clock::now(),
             awake_since: clock::now(),
+            doubts_until: clock::now(),
         }
     }
 
@@ -201,6 +207,7 @@ impl ControlLoop {
     /// Decides until nothing is left to decide, publishes, and only then tells, cuts and acts: whoever is told
     /// or cut looks at a table that shows why, and no workspace is ended before its route is.
     fn turn(&mut self, now: Instant) {
+        self.was_awake(now);
         let (effects, rests) = self.state.settle(now);
         self.effects.extend(effects);
         if !rests {
@@ -208,7 +215,7 @@ impl ControlLoop {
             tracing::error!("the control loop comes to no decision; it goes on, and this is a mistake in it");
         }
         let news = std::mem::take(&mut self.state.news);
-        self.publish(&news.changed);
+        self.publish(&news.changed, now);
         self.look_back(now);
         for ended in news.ended {
             ended.cancel();
@@ -225,21 +232,31 @@ impl ControlLoop {
         }
     }
 
+    /// Notices that this process was halted. What it knows is as old as that, and the watches need a moment to notice.
+    fn was_awake(&mut self, now: Instant) {
+        let halted = now.saturating_duration_since(self.turned);
+        if halted > TICK * 2 {
+            self.awake_since = now;
+        }
+        if halted > STALE {
+            self.doubts_until = now + NOTICED;
+        }
+        self.turned = now;
+        self.publisher.turned(now);
+    }
+
     /// Silence is noticed when it has lasted for [`BELIEVED`]: so what is believed now was true so long ago, unless this
     /// process was not awake to notice.
     fn look_back(&mut self, now: Instant) {
-        if now.saturating_duration_since(self.turned) > TICK * 2 {
-            self.awake_since = now;
-        }
-        self.turned = now;
         let then = now.checked_sub(BELIEVED + TICK).filter(|then| *then >= self.awake_since);
         if let Some(then) = then.filter(|_| self.state.synced && self.state.sighted) {
             self.publisher.was_true_at(then);
         }
     }
 
-    fn publish(&mut self, changed: &BTreeSet<WorkspaceId>) {
-        let standing = self.state.standing();
+    fn publish(&mut self, changed: &BTreeSet<WorkspaceId>, now: Instant) {
+        let mut standing = self.state.standing();
+        standing.sighted &= now >= self.doubts_until;
         if changed.is_empty() && self.publisher.shows(standing) {
             return;
         }

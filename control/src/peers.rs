@@ -85,6 +85,8 @@ pub(crate) struct Peers {
     pub(crate) heard: Heard,
     /// Whether this Usher could not tell the others for [`CUT_OFF`].
     pub(crate) cut_off: bool,
+    /// Whether others could, as was heard since.
+    pub(crate) others_can: bool,
     /// The marks that this Usher told to have seen, and heard itself tell.
     echo: SeenMarks,
     others: BTreeMap<String, Peer>,
@@ -96,7 +98,10 @@ pub(crate) struct Peers {
 
 #[derive(Debug)]
 struct Peer {
+    /// When it was heard last, or could have been.
     heard: Instant,
+    /// When it was heard last.
+    told: Instant,
     seen: SeenMarks,
 }
 
@@ -151,7 +156,7 @@ impl Peers {
     /// One of the others wrote.
     pub(crate) fn heard(&mut self, name: &str, seen: impl Into<SeenMarks>, now: Instant) {
         self.deleted(name);
-        self.others.insert(name.to_owned(), Peer { heard: now, seen: seen.into() });
+        self.others.insert(name.to_owned(), Peer { heard: now, told: now, seen: seen.into() });
     }
 
     /// One of the others ended.
@@ -204,6 +209,8 @@ impl Peers {
     pub(crate) fn wrote(&mut self, at: Instant, now: Instant) {
         let since = now.saturating_duration_since(at);
         self.cut_off = since >= CUT_OFF;
+        // What was written at about the same time was heard before the trouble began.
+        self.others_can = self.others.values().any(|peer| peer.told >= at + DEAF);
         if since >= DEAF {
             self.others.values_mut().for_each(|peer| peer.heard = now);
         }

@@ -95,7 +95,9 @@ pub(crate) fn reconcile(state: &State, now: Instant) -> Vec<Decision> {
 /// Where there are others, one start is under way at a time until it shows: by then all shows that they started
 /// before, and so the limit is passed by at most one for each of them.
 fn turns(state: &State, now: Instant) -> Vec<Decision> {
-    if !state.synced || !state.sighted || state.queue.is_empty() {
+    // Of one that cannot tell its use nobody would know that it is used.
+    let cut_off = state.peers.as_ref().is_some_and(|peers| peers.cut_off);
+    if !state.synced || !state.sighted || cut_off || state.queue.is_empty() {
         return Vec::new();
     }
     let mut owners: HashSet<&Identity> = HashSet::new();

@@ -251,8 +251,16 @@ impl State {
     /// The entries to publish of these; `None` = there is none.
     pub(crate) fn entries(&self, ids: &BTreeSet<WorkspaceId>) -> Vec<(WorkspaceId, Option<Entry>)> {
         let places: HashMap<_, _> = self.queue.iter().map(|(_, id)| id).zip(1..).collect();
+        // Nobody's turn comes then.
+        let cut_off = self.peers.as_ref().is_some_and(|peers| peers.cut_off);
         let entry = |id: &WorkspaceId| {
             let workspace = self.workspaces.get(id)?;
+            let phase = match &workspace.stage {
+                Stage::Queued(_) if cut_off => {
+                    Phase::Starting { step: Step::Asked, trouble: Some(Cause::cut_off()) }
+                }
+                _ => workspace.phase(places.get(id).copied().unwrap_or(1)),
+            };
             let (terms, withheld) = match &workspace.stage {
                 Stage::Ready(ready) => (Some(ready.terms.clone()), ready.cut_off.then(|| ready.route())),
                 _ => (None, None),
@@ -261,7 +269,7 @@ impl State {
                 id: id.clone(),
                 owner: workspace.owner.clone(),
                 template: workspace.template.clone(),
-                phase: workspace.phase(places.get(id).copied().unwrap_or(1)),
+                phase,
                 since: workspace.since,
                 activity: workspace.activity.clone(),
                 terms,
@@ -371,8 +379,8 @@ impl Cause {
         let (code, detail) =
             (CauseCode::ClusterUnreachable, CauseCode::ClusterUnreachable.words().detail.to_owned());
         let hint = format!(
-            "this Usher could not write its record of use for {} minutes, so that others may stop what is used here: \
-             `usher_kubernetes_requests_total` tells how its calls end",
+            "this Usher could not write its record of use for {} minutes, so that others may stop what is used here, and it \
+             starts nothing: `usher_kubernetes_requests_total` tells how its calls end",
             CUT_OFF.as_secs() / 60
         );
         Self { code, detail, hint }

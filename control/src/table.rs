@@ -4,13 +4,14 @@ mod route;
 
 pub use route::{Part, Route};
 
+use crate::activity::{ms_of, now_ms};
 use crate::reconcile::idle;
 use crate::{Activity, Cause, CauseCode, Driver, Grant, Identity, OverQuota, Sight, Step};
 use arc_swap::ArcSwap;
 use config::{TemplateName, WorkspaceId};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -258,6 +259,8 @@ pub(crate) enum Request {
 
 /// How many requests may wait for the control loop; more wait in their callers.
 const REQUESTS: usize = 1024;
+/// A table is believed for so long after the control loop last looked at it, which it does each second.
+pub(crate) const STALE: Duration = Duration::from_secs(5);
 
 /// The read handle on the table, and the way to ask the control loop for something. Cheap to clone.
 #[derive(Clone)]
@@ -275,6 +278,8 @@ struct Published {
     sighted: AtomicBool,
     cut_off: AtomicBool,
     sight: Sight,
+    /// When the control loop last made a turn.
+    turned: AtomicU64,
 }
 
 /// How far the table may be believed.
@@ -300,6 +305,11 @@ impl Publisher {
         let Published { synced, sighted, cut_off, .. } = &*self.published;
         let [synced, sighted, cut_off] = [synced, sighted, cut_off].map(|flag| flag.load(Ordering::Acquire));
         standing == Standing { synced, sighted, cut_off }
+    }
+
+    /// The control loop lives, and so what it has published is what it knows.
+    pub(crate) fn turned(&self, now: Instant) {
+        self.published.turned.store(ms_of(now), Ordering::Release);
     }
 
     /// All that is published was true at this moment.
@@ -345,15 +355,20 @@ impl Workspaces {
     pub fn synced(&self) -> bool {
         self.published.synced.load(Ordering::Acquire)
     }
-    /// Whether this Usher could not tell the others for four minutes what it knows of use. Whoever can go by way of
-    /// another should: here nothing can be started, and what others may stop soon is not served any more.
+    /// Whether this Usher could not tell the others for four minutes what it knows of use, and they fare better, as far as
+    /// it can tell. Whoever can go by way of another should: here nothing is started, and what others may stop soon is
+    /// not served any more.
     pub fn cut_off(&self) -> bool {
         self.published.cut_off.load(Ordering::Acquire)
     }
     /// Whether what the table says of addresses is known to be true now. While it is not, connections that are open
     /// may go on, and none is opened: another's workspace may stand at the address by now.
+    ///
+    /// It is not while the control loop makes no turns: this process may have been halted for long.
     pub fn sighted(&self) -> bool {
-        self.published.sighted.load(Ordering::Acquire)
+        let turned = self.published.turned.load(Ordering::Acquire);
+        let age = Duration::from_millis(now_ms().saturating_sub(turned));
+        self.published.sighted.load(Ordering::Acquire) && age <= STALE
     }
     /// Until when all that the table tells was surely true.
     pub fn sight(&self) -> &Sight {

@@ -10,7 +10,7 @@
 use crate::access::Forward;
 use crate::edge::Edge;
 use crate::refusal::{Code, Refusal};
-use crate::witness::Witness;
+use crate::witness::{Witness, opened_now};
 use async_trait::async_trait;
 use config::{Config, Driver, WorkspaceId};
 use control::{Address, Entry, Generation, Phase, Proof};
@@ -194,8 +194,14 @@ impl l4::Connect for Dial {
             }
         };
         match self.open(&address).await.map(|dialled| dialled.stream) {
-            Ok(Either::Left(stream)) => Ok(stream.into()),
-            Ok(Either::Right(stream)) => Ok(stream.into()),
+            Ok(stream) => {
+                let mut stream: PooledStream = match stream {
+                    Either::Left(stream) => stream.into(),
+                    Either::Right(stream) => stream.into(),
+                };
+                stream.established_ts = opened_now();
+                Ok(stream)
+            }
             Err(DialError::Failed(error)) => {
                 Err(Error::because(ErrorType::ConnectError, "no workspace", error))
             }

@@ -113,7 +113,9 @@ impl ProxyHttp for Gateway {
         exchange.on(link);
         // Pingora takes a keep-alive without a limit from every request that asks for one.
         if session.get_keepalive().is_some() {
-            session.set_keepalive(Some(KEEP_ALIVE.as_secs()));
+            // Whoever comes again is to come by way of another, which serves better.
+            let stays = !self.edge.workspaces.cut_off();
+            session.set_keepalive(stays.then_some(KEEP_ALIVE.as_secs()));
         }
         Ok(())
     }
@@ -175,13 +177,13 @@ impl ProxyHttp for Gateway {
     async fn connected_to_upstream(
         &self,
         _session: &mut Session,
-        reused: bool,
+        _reused: bool,
         _peer: &HttpPeer,
         _fd: RawFd,
         digest: Option<&Digest>,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        exchange.opened = Some(witness::opened(reused, digest));
+        exchange.opened = Some(witness::opened(digest));
         Ok(())
     }
 
@@ -191,6 +193,8 @@ impl ProxyHttp for Gateway {
         upstream: &mut RequestHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        // It may have waited for a connection for long.
+        self.check_permit(exchange)?;
         let forward = admitted(&exchange.forward)?;
         let link = exchange.link().ok_or_else(|| internal("the connection has no facts"))?;
         let request = Request::parse(session.req_header(), link.facts())

@@ -4,19 +4,26 @@ use control::{Proof, Sight};
 use pingora::protocols::Digest;
 use pingora::protocols::l4::ext::get_tcp_info;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpStream;
 
 /// How fresh the proof is kept: a small part of the time for which it is believed.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// When a connection of Pingora's was opened; one of which that is not known counts as new.
-pub(crate) fn opened(reused: bool, digest: Option<&Digest>) -> Instant {
-    let now = Instant::now();
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// What Pingora is to keep as the time at which a connection was opened: by a clock that nobody sets.
+pub(crate) fn opened_now() -> SystemTime {
+    UNIX_EPOCH + BEGINNING.elapsed()
+}
+
+/// When a connection of Pingora's was [opened](opened_now); one of which that is not known counts as new.
+pub(crate) fn opened(digest: Option<&Digest>) -> Instant {
     let timing = digest.and_then(|digest| digest.timing_digest.first()?.as_ref());
-    let age = timing.filter(|_| reused).and_then(|timing| timing.established_ts.elapsed().ok());
-    age.and_then(|age| now.checked_sub(age)).unwrap_or(now)
+    let since = timing.and_then(|timing| timing.established_ts.duration_since(UNIX_EPOCH).ok());
+    let now = Instant::now();
+    since.and_then(|since| BEGINNING.checked_add(since)).map_or(now, |opened| opened.min(now))
 }
 
 /// A TCP connection. Lives beside it and no longer.
@@ -52,6 +59,7 @@ impl Witness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pingora::protocols::TimingDigest;
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpListener;
 
@@ -77,6 +85,21 @@ mod tests {
         while silent(stream) < time {
             assert!(Instant::now() < deadline, "its kernel hears something all the time");
             tokio::task::yield_now().await;
+        }
+    }
+
+    #[test]
+    fn a_connection_is_as_old_as_it_is_whatever_the_wall_clock_says() {
+        let digest = |opened| {
+            let timing = TimingDigest { established_ts: opened, ..TimingDigest::default() };
+            Digest { timing_digest: vec![Some(timing)], ..Digest::default() }
+        };
+        let before = Instant::now();
+        let known = digest(opened_now());
+        let after = Instant::now();
+        assert!((before..=after).contains(&opened(Some(&known))));
+        for unknown in [None, Some(digest(SystemTime::now())), Some(digest(UNIX_EPOCH - EVERY))] {
+            assert!(opened(unknown.as_ref()) >= after, "it counts as new");
         }
     }
 

@@ -143,7 +143,7 @@ signal() {
 
 kill_part() {
   signal KILL "$1"
-  local end=$((SECONDS + 10))
+  local end=$((SECONDS + 60))
   while signal 0 "$1" 2>/dev/null; do
     [ "$SECONDS" -lt "$end" ] || fail "$1 does not end"
     sleep 0.02

@@ -7,6 +7,7 @@ use crate::usher::{DOMAIN, Usher};
 use crate::wait::{SOON, STARTED, wait_for, wait_instead_of};
 use http::{HeaderMap, Method};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 use url::Url;
 
 /// The cookie of a session on a workspace's host.
@@ -207,6 +208,16 @@ impl Person {
         let (host, origin) = (self.host(), self.client.origin(&self.host()));
         let cookie = self.jar.field(&host).unwrap_or_default();
         Socket::open(&self.client, &host, path, &[("origin", &origin), ("cookie", &cookie)]).await
+    }
+
+    /// A WebSocket to their own host, once it has been open for so long that it bears witness for its workspace if the API
+    /// server falls silent now: silence is noticed after 10 s, and looked for each second.
+    pub async fn witness(&self, path: &str) -> Socket {
+        let socket = self.socket(path).await.expect("the workspace runs");
+        let opened = Instant::now();
+        let old = async || (opened.elapsed() > Duration::from_secs(12)).then_some(());
+        wait_for("a connection that is old enough to bear witness", STARTED, old).await;
+        socket
     }
 
     /// Types an address of their own host, follows redirects, logs in where asked; where they end, and what is there.

@@ -3,7 +3,7 @@
 
 use http::Method;
 use std::time::{Duration, Instant};
-use tests::{Cable, Cluster, Part, Person, Realm, STARTED, Usher, Way, chance, wait_for};
+use tests::{Cable, Cluster, Part, Person, Realm, STARTED, Socket, Usher, Way, chance, wait_for};
 
 /// So soon a start that cannot be says why: within a second, and what a busy machine takes to show it.
 const TOLD: Duration = Duration::from_secs(2);
@@ -83,10 +83,9 @@ impl Site {
     }
 
     /// One fault for so long.
-    async fn survives(&self, (fault, code): Befalls, time: Duration) {
+    async fn survives(&self, (fault, code): Befalls, time: Duration, socket: &mut Socket) {
         assert!(self.bob.press("stop").await.status.is_success());
         self.bob.reaches("stopped").await;
-        let mut socket = self.alice.socket("/ws").await.expect("alice's workspace runs");
         self.begin(fault);
         let began = Instant::now();
         self.starts_or_says_why(code).await;
@@ -148,9 +147,10 @@ impl Site {
 
     /// All of these, each for so long; memory stays as it is.
     async fn survive(&self, faults: &[Befalls], time: Duration) {
+        let mut socket = self.alice.witness("/ws").await;
         let before = self.usher.memory("Anonymous");
         for fault in faults {
-            self.survives(*fault, time).await;
+            self.survives(*fault, time, &mut socket).await;
         }
         let after = self.usher.memory("Anonymous");
         println!("memory: {before} KiB before, {after} KiB after");

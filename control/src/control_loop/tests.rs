@@ -424,3 +424,22 @@ async fn a_busy_kernel_is_asked_for_before_a_workspace_that_was_long_unused_is_s
     tokio::time::sleep(secs(60)).await;
     assert_eq!(lab.phase(&id("alice")), "ready");
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_a_halt_nothing_is_believed_until_the_watches_have_noticed_it() {
+    let lab = lab(settings(8, 100, idle()));
+    lab.ready(&id("alice")).await;
+    assert!(lab.workspaces.sighted());
+    let mut changes = lab.workspaces.changes();
+    changes.borrow_and_update();
+    tokio::time::advance(STALE + secs(1)).await;
+    assert!(!lab.workspaces.sighted(), "the control loop has not looked yet");
+    changes.changed().await.unwrap();
+    assert!(!lab.workspaces.sighted(), "it has, and may have been first");
+    let woken = clock::now();
+    while !lab.workspaces.sighted() {
+        changes.changed().await.unwrap();
+    }
+    let doubted = clock::now() - woken;
+    assert!((NOTICED..NOTICED + secs(2)).contains(&doubted), "{doubted:?}");
+}

@@ -138,7 +138,9 @@ impl<K: Object> Watcher<K> {
                 continue;
             }
             let until = (self.confirmed + IDLE).max(polled + GRACE);
-            if timeout_at(until, self.step()).await.is_err() {
+            let in_time = timeout_at(until, self.step()).await.is_ok();
+            // What lay there while this process was halted is no sign of life of now.
+            if !in_time || (self.whole && Instant::now() > until) {
                 self.go_blind();
             }
         }

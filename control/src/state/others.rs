@@ -35,8 +35,12 @@ impl State {
     pub(crate) fn among_others(&mut self, leads: bool, written: &Written, now: Instant) {
         let Some(peers) = &mut self.peers else { return };
         peers.leads = leads;
+        let was_cut_off = peers.cut_off;
         peers.wrote(written.at, now);
         let cut_off = peers.cut_off;
+        if cut_off != was_cut_off {
+            self.news.changed.extend(self.queue.iter().map(|(_, id)| id.clone()));
+        }
         let silent = peers.forget_silent(now);
         peers.look_at_gone(self.synced && self.sighted, now);
         for stranger in peers.forget_strangers(now) {
@@ -90,8 +94,9 @@ impl State {
 
     /// How far the table may be believed.
     pub(crate) fn standing(&self) -> Standing {
-        let cut_off = self.peers.as_ref().is_some_and(|peers| peers.cut_off);
-        Standing { synced: self.synced, sighted: self.sighted, cut_off }
+        let alone =
+            self.peers.as_ref().is_some_and(|peers| peers.cut_off && (peers.others_can || !self.sighted));
+        Standing { synced: self.synced, sighted: self.sighted, cut_off: alone }
     }
 
     /// Another Usher knows of a use: it counts here as well.

@@ -11,10 +11,6 @@ const TOLD: Duration = Duration::from_secs(2);
 /// So soon after its return the table is true.
 const TRUE_AGAIN: Duration = Duration::from_secs(5);
 
-/// A connection that is open for so long when the API server falls silent was surely opened to its workspace: silence is
-/// noticed after 10 s, and looked for each second.
-const WITNESS: Duration = Duration::from_secs(12);
-
 /// Which instances of two workspaces there are, by the cluster.
 async fn replicas(realm: &Realm, name: &str) -> Option<String> {
     shown(realm, &format!("statefulset/{name}"), "{.spec.replicas}").await
@@ -27,14 +23,9 @@ async fn while_the_api_server_is_silent_what_runs_serves_on_and_the_table_is_tru
     let usher = realm.setup("").await.start().await;
     let alice = Person::at_work_in_cluster(&usher, "alice").await;
     let bob = Person::at_work_in_cluster(&usher, "bob").await;
-    let mut socket = alice.socket("/ws").await.unwrap();
-    let opened = Instant::now();
     assert!(bob.press("stop").await.status.is_success());
     bob.reaches("stopped").await;
-    wait_for("a connection that is old enough to bear witness", STARTED, async || {
-        (opened.elapsed() > WITNESS).then_some(())
-    })
-    .await;
+    let mut socket = alice.witness("/ws").await;
 
     cluster.pause(Part::ApiServer);
     let pressed = Instant::now();

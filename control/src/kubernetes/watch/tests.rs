@@ -159,6 +159,17 @@ async fn a_consumer_that_was_busy_for_long_is_not_told_that_the_watch_was_blind(
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_lay_there_while_the_process_was_halted_is_no_sign_of_life() {
+    let server = Server::script([list(&[("a", 1)], 3).wait(secs(8)), list(&[("b", 9)], 9).hang()]);
+    let mut watch = in_memory(&server);
+    assert_eq!(told(&mut watch, 2).await, "a1 synced");
+    // It waits; then a minute passes in which nobody looks, and in which the server has ended the watch.
+    assert!(futures_util::FutureExt::now_or_never(watch.next()).is_none());
+    tokio::time::advance(secs(60)).await;
+    assert_eq!(told(&mut watch, 4).await, "blind b9 -a synced");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_list_that_never_becomes_whole_does_not_count_as_sight() {
     let partly = || Reply::stream().line(&event("ADDED", "a", 1)).wait(secs(2)).cut();
     let mut replies = vec![list(&[("a", 1)], 3).line(&expired())];

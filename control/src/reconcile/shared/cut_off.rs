@@ -18,6 +18,7 @@ fn one_that_cannot_tell_what_it_knows_ends_what_others_may_stop_and_stops_nothin
     let told = wrote(now);
     // Idle stops come after 10 minutes.
     let late = now + CUT_OFF;
+    state.hear(super::told("b", 0, vec![]), late - secs(60));
     assert!(!ends(&mut state, &route, &told, late - secs(1)) && !state.standing().cut_off);
     assert!(!ends(&mut state, &route, &told, late) && state.standing().cut_off);
     state.workspaces[&id("a")].activity.used_at(late);
@@ -75,4 +76,44 @@ fn nobody_is_taken_for_gone_by_one_that_could_not_hear_and_all_are_waited_for_wh
     assert_eq!(asked(&mut state, soon), Vec::<String>::new(), "b may know of a use");
     state.hear(told("b", 7, vec![]), soon);
     assert_eq!(asked(&mut state, soon), ["stop a 7"]);
+}
+
+#[test]
+fn others_serve_better_where_they_can_write_or_nothing_is_heard_at_all() {
+    let now = Instant::now();
+    let late = now + CUT_OFF;
+    for (heard, sighted, better) in [
+        // What both wrote before the trouble began tells nothing.
+        (Some(60), true, false),
+        (Some(120), true, true),
+        (None, true, false),
+        (None, false, true),
+    ] {
+        let mut state = with_ready("a", true, now);
+        if let Some(after) = heard {
+            state.hear(told("b", 0, vec![]), now + secs(after));
+        }
+        state.fold(Event::Sighted(sighted), late);
+        state.among_others(true, &wrote(now), late);
+        assert_eq!(state.standing().cut_off, better, "{heard:?} {sighted}");
+    }
+}
+
+#[test]
+fn one_that_cannot_tell_what_it_knows_starts_nothing_and_says_why() {
+    let now = Instant::now();
+    let mut state = among_others(8, true, now);
+    state.fold(wanted("a", 7, 0), now);
+    let is_queued = |state: &State| matches!(state.entry(&id("a")).unwrap().phase, Phase::Queued { .. });
+    state.among_others(true, &wrote(now), now + CUT_OFF - secs(1));
+    assert!(is_queued(&state));
+    state.among_others(true, &wrote(now), now + CUT_OFF);
+    assert!(state.news.changed.contains(&id("a")), "it is told");
+    let Phase::Starting { trouble: Some(cause), .. } = state.entry(&id("a")).unwrap().phase else { panic!() };
+    assert!(cause.hint.contains("starts nothing"), "{}", cause.hint);
+    assert_eq!(asked(&mut state, now + CUT_OFF), Vec::<String>::new());
+    let back = now + CUT_OFF + secs(1);
+    state.among_others(true, &wrote(back), back);
+    assert!(is_queued(&state));
+    assert_eq!(asked(&mut state, back), ["start a"]);
 }
