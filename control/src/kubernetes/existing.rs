@@ -196,7 +196,7 @@ impl One {
             };
             let error = match self.patch(&inner.client, manager, &patch).await {
                 Ok(object) => {
-                    self.known().put(object, clock::now());
+                    self.known().answer(object, clock::now());
                     self.tell(inner);
                     self.woken.notify_one();
                     return Ok(());
@@ -218,7 +218,7 @@ impl One {
     async fn is_as_known(&self, inner: &Inner, object: Option<&Object>) -> Result<bool, Cause> {
         if plan::ours(&self.existing, object).is_ok() {
             match self.patch(&inner.client, None, &json!({})).await {
-                Ok(object) => self.known().put(object, clock::now()),
+                Ok(object) => self.known().answer(object, clock::now()),
                 Err(error) => return Err(driver::cause(&self.call(), &error)),
             }
             self.tell(inner);

@@ -27,8 +27,8 @@ pub(super) struct Known {
     existing: ExistingObject,
     template: Arc<Template>,
     object: Option<Object>,
-    /// The highest version of the object that was heard of: what is older is of the past.
-    version: u64,
+    /// Whether it was the answer to a write, which the watch may not have come to yet.
+    answered: bool,
     pods: BTreeMap<String, Pod>,
     objects_seen: Sense,
     pods_seen: Sense,
@@ -58,7 +58,7 @@ impl Known {
             existing,
             template,
             object: None,
-            version: 0,
+            answered: false,
             pods: BTreeMap::new(),
             objects_seen: Sense::Listing,
             pods_seen: Sense::Listing,
@@ -91,18 +91,26 @@ impl Known {
     /// Takes in what the watch of the object told.
     pub(super) fn take_object(&mut self, seen: Seen<Object>, now: Instant) {
         match seen {
-            Seen::Put(object) | Seen::Listed(object) => self.put(object, now),
+            Seen::Put(object) | Seen::Listed(object) => self.put(object, false, now),
             Seen::Deleted(_) => self.object = None,
             Seen::Synced => self.sense(|known| &mut known.objects_seen, Sense::Whole, now),
             Seen::Blind => self.sense(|known| &mut known.objects_seen, Sense::Blind, now),
         }
     }
 
-    /// Takes in an object as it was told, or as a write was answered.
-    pub(super) fn put(&mut self, object: Object, now: Instant) {
-        if object.version() < self.version {
+    /// Takes in the object as a write was answered.
+    pub(super) fn answer(&mut self, object: Object, now: Instant) {
+        self.put(object, true, now);
+    }
+
+    fn put(&mut self, object: Object, answered: bool, now: Instant) {
+        let known = self.object.as_ref().map(Object::version);
+        if (self.answered || answered) && known > Some(object.version()) {
+            // The watch comes to the answer later, or came beyond it.
             return;
         }
+        // To what it has told itself it does not come again.
+        self.answered = answered && (self.answered || known != Some(object.version()));
         let had = self.object.as_ref().map_or(0, |object| object.replicas);
         if object.replicas == 0 {
             self.asked = None;
@@ -110,7 +118,6 @@ impl Known {
         } else if had == 0 {
             self.asked.get_or_insert(now);
         }
-        self.version = object.version();
         self.object = Some(object);
     }
 

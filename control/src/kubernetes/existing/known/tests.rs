@@ -228,8 +228,27 @@ fn while_anything_is_not_seen_nobody_new_is_sent_there() {
 #[test]
 fn what_the_watch_tells_late_does_not_undo_what_a_write_was_answered() {
     let (kubernetes, mut known, now) = whole(Some(deployment(5, 0, &json!({}))), Vec::new());
-    known.put(deployment(7, 2, &json!({})), now);
+    known.answer(deployment(7, 2, &json!({})), now);
     known.take_object(Seen::Put(deployment(6, 0, &json!({}))), now + Duration::from_millis(1));
     let observed = known.read(&kubernetes, now).unwrap();
     assert!(matches!(observed.phase, ObservedPhase::Running { .. }), "{observed:?}");
+}
+
+#[test]
+fn what_is_told_of_a_cluster_that_was_restored_holds_though_its_versions_are_lower() {
+    let known_before: [fn(&mut Known, Instant); 3] = [
+        |_, _| {},
+        // Written by Usher, and told by the watch since; and looked at once more.
+        |known, now| {
+            known.answer(deployment(7, 2, &json!({})), now);
+            known.take_object(Seen::Put(deployment(7, 2, &json!({}))), now);
+        },
+        |known, now| known.answer(deployment(5, 2, &json!({})), now),
+    ];
+    for before in known_before {
+        let (_, mut known, now) = whole(Some(deployment(5, 2, &json!({}))), Vec::new());
+        before(&mut known, now);
+        known.take_object(Seen::Listed(deployment(3, 0, &json!({}))), now);
+        assert_eq!(known.object().map(|object| (object.version(), object.replicas)), Some((3, 0)));
+    }
 }
