@@ -6,7 +6,7 @@ mod quota;
 
 use crate::peers::Peers;
 use crate::state::{Busy, How, Instance, Place, Ready, Stage, Starting, State, Stopping, Want, Workspace};
-use crate::{CauseCode, Identity, ObservedPhase, OverQuota, Step, StopReason, Trouble};
+use crate::{CauseCode, Identity, OverQuota, Step, StopReason, Trouble};
 use config::{Runs, Template, WorkspaceId};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -222,11 +222,9 @@ fn in_use(
 /// One that runs, and of whose template nothing is known here, ends when for long nobody has told that they serve it.
 fn nobodys(id: &WorkspaceId, state: &State, workspace: &Workspace, now: Instant) -> Option<Decision> {
     let leads = state.sighted && state.peers.as_ref().is_some_and(Peers::leads);
-    let Some(ObservedPhase::Running { generation: Some(generation), .. }) = &workspace.told else {
-        return None;
-    };
+    let (Some(generation), _) = workspace.runs_unknown()? else { return None };
     let is_unknown = !state.settings.templates.contains_key(&workspace.template);
-    let long = now >= workspace.since + UNKNOWN && !workspace.is_served_elsewhere(generation, now);
+    let long = now >= workspace.since + UNKNOWN && !workspace.is_served_elsewhere(&generation, now);
     (leads && is_unknown && long).then(|| Decision::Abandon(id.clone()))
 }
 

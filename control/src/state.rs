@@ -146,6 +146,24 @@ impl Workspace {
         }
     }
 
+    /// Whether it runs, or will without anybody asking again: what `running_max` and quotas count. What runs with a
+    /// template that is not known here runs all the same.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.stage.is_wanted() || self.runs_unknown().is_some()
+    }
+
+    /// Which instance runs of one whose template is not known here, and why it is not served.
+    pub(crate) fn runs_unknown(&self) -> Option<(Option<Generation>, Cause)> {
+        match (&self.stage, &self.told) {
+            (Stage::Failed { cause, .. }, Some(ObservedPhase::Running { generation, .. }))
+                if cause.code == CauseCode::TemplateGone =>
+            {
+                Some((generation.clone(), cause.clone()))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether another Usher serves this instance, as far as is known: then it runs, whatever is seen of it from here.
     pub(crate) fn is_served_elsewhere(&self, generation: &Generation, now: Instant) -> bool {
         let told = self.elsewhere.filter(|(instance, _)| *instance == generation.fingerprint());

@@ -74,12 +74,7 @@ impl State {
                 None
             }
             Decision::Abandon(id) => {
-                let workspace = self.workspaces.get(&id)?;
-                let Some(ObservedPhase::Running { generation, .. }) = workspace.told.clone() else {
-                    return None;
-                };
-                let cause = Cause::template_gone(&workspace.template);
-                self.end(&id, How::Stop, generation, Then::Fail(cause), now);
+                self.end_unknown(&id, now);
                 None
             }
             Decision::OverQuota(id, over) => {

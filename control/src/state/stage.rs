@@ -205,7 +205,7 @@ impl Stage {
         }
     }
 
-    /// Whether it runs, or will without anybody asking again: what `running_max` counts.
+    /// Whether it runs, or will without anybody asking again, as far as is known here.
     pub(crate) fn is_wanted(&self) -> bool {
         match self {
             Self::Queued(_) | Self::Starting(_) | Self::Ready(_) => true,
