@@ -233,8 +233,8 @@ impl ControlLoop {
         }
         self.turned = now;
         let then = now.checked_sub(BELIEVED + TICK).filter(|then| *then >= self.awake_since);
-        if let Some(then) = then.filter(|_| self.state.synced && self.state.sighted) {
-            self.publisher.was_true_at(then);
+        if let Some(then) = then.filter(|_| self.state.synced) {
+            self.state.sights.reach(then);
         }
     }
 

@@ -5,7 +5,7 @@ mod route;
 pub use route::{Part, Route};
 
 use crate::reconcile::idle;
-use crate::{Activity, Cause, CauseCode, Driver, Grant, Identity, OverQuota, Sight, Step};
+use crate::{Activity, Cause, CauseCode, Driver, Grant, Identity, OverQuota, Step};
 use arc_swap::ArcSwap;
 use config::{TemplateName, WorkspaceId};
 use std::collections::HashMap;
@@ -25,6 +25,9 @@ pub struct Entry {
     pub template: TemplateName,
     /// Where it stands.
     pub phase: Phase,
+    /// Whether what is said here is known to be true now. While it is not, connections that are open may go on, and
+    /// none is opened but on its own proof: another's workspace may stand at the address by now.
+    pub seen: bool,
     /// Since when it stands there.
     pub since: Instant,
     /// Its use.
@@ -272,9 +275,7 @@ pub struct Workspaces {
 struct Published {
     table: ArcSwap<Table>,
     synced: AtomicBool,
-    sighted: AtomicBool,
     cut_off: AtomicBool,
-    sight: Sight,
 }
 
 /// How far the table may be believed.
@@ -282,8 +283,6 @@ struct Published {
 pub(crate) struct Standing {
     /// [`Workspaces::synced`].
     pub(crate) synced: bool,
-    /// [`Workspaces::sighted`].
-    pub(crate) sighted: bool,
     /// [`Workspaces::cut_off`].
     pub(crate) cut_off: bool,
 }
@@ -297,21 +296,15 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// Whether readers see this already.
     pub(crate) fn shows(&self, standing: Standing) -> bool {
-        let Published { synced, sighted, cut_off, .. } = &*self.published;
-        let [synced, sighted, cut_off] = [synced, sighted, cut_off].map(|flag| flag.load(Ordering::Acquire));
-        standing == Standing { synced, sighted, cut_off }
-    }
-
-    /// All that is published was true at this moment.
-    pub(crate) fn was_true_at(&self, time: Instant) {
-        self.published.sight.reaches(time);
+        let Published { synced, cut_off, .. } = &*self.published;
+        let [synced, cut_off] = [synced, cut_off].map(|flag| flag.load(Ordering::Acquire));
+        standing == Standing { synced, cut_off }
     }
 
     /// Replaces the table and tells all who wait.
     pub(crate) fn publish(&self, table: Table, standing: Standing) {
         self.published.table.store(Arc::new(table));
         self.published.synced.store(standing.synced, Ordering::Release);
-        self.published.sighted.store(standing.sighted, Ordering::Release);
         self.published.cut_off.store(standing.cut_off, Ordering::Release);
         self.changes.send_modify(|version| *version += 1);
     }
@@ -349,15 +342,6 @@ impl Workspaces {
     /// another should: here nothing can be started, and what others may stop soon is not served any more.
     pub fn cut_off(&self) -> bool {
         self.published.cut_off.load(Ordering::Acquire)
-    }
-    /// Whether what the table says of addresses is known to be true now. While it is not, connections that are open
-    /// may go on, and none is opened: another's workspace may stand at the address by now.
-    pub fn sighted(&self) -> bool {
-        self.published.sighted.load(Ordering::Acquire)
-    }
-    /// Until when all that the table tells was surely true.
-    pub fn sight(&self) -> &Sight {
-        &self.published.sight
     }
     /// Asks for a start. Idempotent: one that is wanted already stays where it is in the queue.
     ///
@@ -400,8 +384,8 @@ impl Workspaces {
         if known || !volume || id.route().is_some() {
             return Ok(known);
         }
-        // What is not seen may be running.
-        if !self.synced() || !self.sighted() {
+        // What was not told yet may be running.
+        if !self.synced() {
             let code = CauseCode::ClusterUnreachable;
             let words = code.words();
             return Err(Cause { code, detail: words.detail.to_owned(), hint: words.hint.to_owned() });

@@ -170,7 +170,7 @@ impl One {
         let mut known = self.known();
         // With what is known held, so that what is told last was read last.
         if let Some(observed) = known.read(&inner.kubernetes, clock::now()) {
-            inner.fold().tell(observed);
+            inner.fold().tell(observed, !known.is_blind());
         }
         self.told.send_modify(|count| *count = count.wrapping_add(1));
         known.again_at()

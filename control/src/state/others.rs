@@ -38,7 +38,7 @@ impl State {
         peers.wrote(written.at, now);
         let cut_off = peers.cut_off;
         let silent = peers.forget_silent(now);
-        peers.look_at_gone(self.synced && self.sighted, now);
+        peers.look_at_gone(self.synced && self.sights.sees_all(), now);
         for stranger in peers.forget_strangers(now) {
             if !self.workspaces.contains_key(&stranger) {
                 self.restored.forget(&stranger);
@@ -91,7 +91,7 @@ impl State {
     /// How far the table may be believed.
     pub(crate) fn standing(&self) -> Standing {
         let cut_off = self.peers.as_ref().is_some_and(|peers| peers.cut_off);
-        Standing { synced: self.synced, sighted: self.sighted, cut_off }
+        Standing { synced: self.synced, cut_off }
     }
 
     /// Another Usher knows of a use: it counts here as well.

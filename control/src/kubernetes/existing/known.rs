@@ -12,7 +12,7 @@ use crate::kubernetes::outline::Outline;
 use crate::kubernetes::reading::{self, Happening, Reading, Sight, Stands, View};
 use crate::kubernetes::watch::Seen;
 use crate::{
-    Address, Generation, Grant, Identity, Mark, Member, Observed, ObservedPhase, Step, Trouble, Weight,
+    Address, Generation, Grant, Identity, Mark, Member, Observed, ObservedPhase, Scope, Step, Trouble, Weight,
 };
 use config::{ExistingObject, Kubernetes, Template, WorkspaceId};
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, ObjectReference, Pod};
@@ -200,12 +200,14 @@ impl Known {
         let route = self.existing.route.clone();
         let course = self.object.as_ref().map(|object| &object.course);
         let number = self.object.as_ref().map(Object::version).unwrap_or_default();
+        let scope = Scope::Route(route.clone());
         Observed {
             owner: Identity::of_route(&route),
             id: WorkspaceId::Route(route),
             template: self.template.name.clone(),
             grant: Grant::default(),
             phase,
+            scope,
             members,
             mark: course.and_then(|course| course.mark).map(|reason| Mark { number, reason }),
             stopped: course.and_then(|course| course.stopped),
@@ -228,15 +230,13 @@ impl Known {
         }
     }
 
-    /// Its pods whose programs run. While anything is not seen none takes new traffic: another's pod may have the
-    /// address by now.
+    /// Its pods whose programs run, as far as they were seen.
     fn members(&self, object: &Object, kubernetes: &Kubernetes) -> Vec<Member> {
-        let sighted = self.is_sighted();
         let lives =
             |pod: &&Pod| object.made(pod) && !is_over(pod) && pod.metadata.deletion_timestamp.is_none();
         let member = |pod: &Pod| {
             let ip: IpAddr = pod.status.as_ref()?.pod_ip.as_deref()?.parse().ok()?;
-            let serves = sighted && is_ready(pod) && kubernetes.may_dial(ip);
+            let serves = is_ready(pod) && kubernetes.may_dial(ip);
             Some(Member {
                 generation: Generation(pod.metadata.uid.as_deref()?.into()),
                 address: Address::Tcp(SocketAddr::new(ip, self.existing.port)),
@@ -305,12 +305,17 @@ impl Known {
         self.asked.unwrap_or(now)
     }
 
+    /// Whether what was told last may be outdated.
+    pub(super) fn is_blind(&self) -> bool {
+        [self.objects_seen, self.pods_seen].contains(&Sense::Blind)
+    }
+
     fn is_sighted(&self) -> bool {
         self.objects_seen == Sense::Whole && self.pods_seen == Sense::Whole
     }
 
     fn sense(&mut self, which: fn(&mut Self) -> &mut Sense, sense: Sense, now: Instant) {
-        let was_blind = [self.objects_seen, self.pods_seen].contains(&Sense::Blind);
+        let was_blind = self.is_blind();
         *which(self) = sense;
         if was_blind && self.is_sighted() {
             self.back = Some(now);

@@ -58,7 +58,7 @@ impl Told {
 fn word(event: &crate::Event) -> String {
     match event {
         crate::Event::Synced => "synced".to_owned(),
-        crate::Event::Sighted(sighted) => format!("sighted {sighted}"),
+        crate::Event::Sighted(_, sighted) => format!("sighted {sighted}"),
         crate::Event::Gone(id) => format!("{id} gone"),
         crate::Event::Seen(Observed { id, phase, mark, .. }) => {
             let mark = mark.map(|Mark { number, reason }| format!(" marked {} {number}", reason.as_str()));

@@ -1,6 +1,6 @@
 //! What is known of one workspace.
 
-use super::Known;
+use super::{Known, scope};
 use crate::kubernetes::happenings::Happenings;
 use crate::kubernetes::names;
 use crate::kubernetes::notes::Notes;
@@ -182,6 +182,7 @@ impl Workspace {
             owner: set.notes.owner.clone(),
             template: set.notes.template.clone(),
             grant: set.notes.grant.clone(),
+            scope: scope(kubernetes),
             members: Vec::new(),
             mark: mark.map(|reason| Mark { number: set.outline.version, reason }),
             stopped: set.notes.stopped.or_else(|| stopped(set, body, &phase)),

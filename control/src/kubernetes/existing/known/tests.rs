@@ -213,16 +213,24 @@ fn what_is_not_there_or_has_not_agreed_fails_with_its_cause() {
 }
 
 #[test]
-fn while_anything_is_not_seen_nobody_new_is_sent_there() {
+fn while_anything_is_not_seen_it_is_told_as_it_was_and_that_it_is_out_of_sight() {
     let (kubernetes, mut known, now) = whole(Some(deployment(1, 1, &json!({}))), vec![pod(1, json!({}))]);
-    for blind in [true, false] {
-        if blind {
-            known.take_pod(Seen::Blind, now);
-        } else {
-            known.take_pod(Seen::Synced, now);
-        }
-        assert_eq!(members(&known.read(&kubernetes, now).unwrap()), [member(1, !blind)]);
+    let before = known.read(&kubernetes, now).unwrap();
+    assert_eq!((members(&before), &before.scope), (vec![member(1, true)], &of_wiki()));
+    let steps: [(fn(&mut Known, Instant), bool); 4] = [
+        (|known, now| known.take_pod(Seen::Blind, now), true),
+        (|known, now| known.take_object(Seen::Blind, now), true),
+        (|known, now| known.take_pod(Seen::Synced, now), true),
+        (|known, now| known.take_object(Seen::Synced, now), false),
+    ];
+    for (step, blind) in steps {
+        step(&mut known, now);
+        assert_eq!((known.read(&kubernetes, now), known.is_blind()), (Some(before.clone()), blind));
     }
+}
+
+fn of_wiki() -> Scope {
+    Scope::Route(RouteName::parse("wiki").unwrap())
 }
 
 #[test]
