@@ -170,6 +170,15 @@ impl Fold {
         self.sets != Sense::Listing && self.pods != Sense::Listing
     }
 
+    /// What was not told so far is out of sight, and nobody waits for it any longer.
+    pub(super) fn wait_no_longer(&mut self) {
+        for sense in [&mut self.sets, &mut self.pods] {
+            if *sense == Sense::Listing {
+                *sense = Sense::Blind;
+            }
+        }
+    }
+
     /// Reads anew what changed or is due, and tells it; when that is to be done next if nothing is heard.
     pub(super) fn flush(&mut self, now: Instant) -> Option<Instant> {
         if !self.is_synced() {

@@ -295,6 +295,17 @@ fn blindness_is_told_and_so_is_sight() {
 }
 
 #[test]
+fn what_is_never_told_is_out_of_sight_and_nobody_waits_for_it() {
+    let mut told = Told::new();
+    told.take(News::Set(Seen::Listed(plain("alice", 1, 0)))).take(News::Set(Seen::Synced));
+    assert_eq!(told.words(), Vec::<String>::new());
+    told.fold.wait_no_longer();
+    assert_eq!(told.words(), ["alice stopped", "sighted false", "synced"]);
+    told.take(News::Pod(Seen::Synced));
+    assert_eq!(told.words(), ["sighted true"]);
+}
+
+#[test]
 fn of_a_deleted_workspace_its_pod_is_left_until_it_has_ended() {
     let mut told = Told::synced();
     told.take(News::Set(Seen::Put(plain("alice", 1, 1))))
