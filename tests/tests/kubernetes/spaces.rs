@@ -126,12 +126,11 @@ async fn a_namespace_that_is_lost_is_nothing_to_the_others() {
     let mut alice = Person::at_work_in_cluster(&usher, "alice").await;
     let mut bob = Person::at_work_in_cluster(&usher, "bob").await;
     realm.cluster().kubectl(&["delete", "rolebinding", "--all", "--namespace", &second]).await;
-    let said = |usher: &Usher, words: &str| {
-        let words = words.to_owned();
-        let log = usher.log();
-        async move || log.contains(&words).then_some(())
-    };
-    wait_for("the namespace to be out of sight", STARTED, said(&usher, "the watch is blind")).await;
+    wait_for("the namespace to be out of sight", STARTED, async || {
+        let blind = usher.metric("usher_kubernetes_watches_blind{resource=\"statefulsets\"}").await;
+        (blind == Some(1.0)).then_some(())
+    })
+    .await;
     Person::at_work_in_cluster(&usher, "carol").await;
 
     let usher = usher.replaced_by(setup).await;
