@@ -189,15 +189,16 @@ impl KubernetesDriver {
         let kept = self.spaces.iter().map(|space| space.keeps_files(&spec.id, &spec.owner));
         for (space, kept) in self.spaces.iter().zip(join_all(kept).await) {
             match kept {
+                Ok(true) => return Ok(Some(space)),
+                Ok(false) => {}
                 Err(cause) if is_lost(&cause) && space.namespace() != home.namespace() => {
                     let (namespace, id) = (space.namespace(), &spec.id);
-                    tracing::warn!(kubernetes.namespace = namespace, workspace.name = %id, hint = cause.hint, "a namespace is lost: whether it has files of a new workspace is not known");
+                    tracing::warn!(
+                        kubernetes.namespace = namespace, workspace.name = %id, hint = cause.hint,
+                        "a namespace is lost: files of a new workspace were not looked for there"
+                    );
                 }
-                kept => {
-                    if kept? {
-                        return Ok(Some(space));
-                    }
-                }
+                Err(cause) => return Err(cause),
             }
         }
         Ok(None)

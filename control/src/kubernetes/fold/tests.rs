@@ -323,6 +323,22 @@ fn of_a_deleted_workspace_its_pod_is_left_until_it_has_ended() {
 }
 
 #[test]
+fn what_was_looked_at_and_found_as_it_is_known_is_believed_to_the_watch_as_before() {
+    for (then, expected) in [
+        (News::Set(Seen::Deleted("alice".to_owned())), "alice gone"),
+        // The cluster was restored.
+        (News::Set(Seen::Listed(plain("alice", 3, 0))), "alice stopped"),
+    ] {
+        let mut told = Told::synced();
+        told.take(News::Set(Seen::Put(plain("alice", 5, 1))));
+        told.fold.answer(plain("alice", 5, 1), told.now);
+        told.words();
+        told.take(then);
+        assert_eq!(told.words(), [expected]);
+    }
+}
+
+#[test]
 fn a_reason_that_often_passes_is_told_when_it_has_stood_and_at_its_time() {
     let mut told = Told::synced();
     told.take(News::Set(Seen::Put(plain("alice", 1, 1))));

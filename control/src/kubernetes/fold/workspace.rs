@@ -50,14 +50,15 @@ impl Workspace {
         if self.removed.as_deref() == Some(&outline.uid) && !outline.ends {
             return;
         }
-        if let Some(known) = &self.set
-            && !known.gone
-            && (known.answered || answered)
-            && known.outline.version > outline.version
-        {
+        let known = self.set.as_ref().filter(|known| !known.gone);
+        let was_answered = known.is_some_and(|known| known.answered);
+        let version = known.map(|known| known.outline.version);
+        if (was_answered || answered) && version > Some(outline.version) {
             // The watch comes to the answer later, or came beyond it.
             return;
         }
+        // To what it has told itself it does not come again.
+        let answered = answered && (was_answered || version != Some(outline.version));
         let was_wanted = self.set.as_ref().is_some_and(|set| !set.gone && set.is_wanted());
         if outline.replicas == 0 && notes.claims.is_none() {
             self.asked = None;
