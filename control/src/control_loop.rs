@@ -3,7 +3,7 @@
 use crate::metrics::Metrics;
 use crate::peers::{Heard, PeerNews};
 use crate::state::{Effect, Note, Outcome, Settings, State};
-use crate::table::{Publisher, Request, STALE, Table};
+use crate::table::{Publisher, Request, STALE, Standing, Table};
 use crate::usage::Written;
 use crate::work::{Probes, Work};
 use crate::{BELIEVED, Driver, Event, WakeRefused, clock};
@@ -242,21 +242,20 @@ impl ControlLoop {
             self.doubts_until = now + NOTICED;
         }
         self.turned = now;
-        self.publisher.turned(now);
     }
 
     /// Silence is noticed when it has lasted for [`BELIEVED`]: so what is believed now was true so long ago, unless this
     /// process was not awake to notice.
     fn look_back(&mut self, now: Instant) {
+        self.publisher.turned(now);
         let then = now.checked_sub(BELIEVED + TICK).filter(|then| *then >= self.awake_since);
-        if let Some(then) = then.filter(|_| self.state.synced && self.state.sighted) {
-            self.publisher.was_true_at(then);
+        if let Some(then) = then.filter(|_| self.state.synced) {
+            self.state.sights.reach(then);
         }
     }
 
     fn publish(&mut self, changed: &BTreeSet<WorkspaceId>, now: Instant) {
-        let mut standing = self.state.standing();
-        standing.sighted &= now >= self.doubts_until;
+        let standing = Standing { halted: now < self.doubts_until, ..self.state.standing() };
         if changed.is_empty() && self.publisher.shows(standing) {
             return;
         }

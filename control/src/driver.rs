@@ -1,7 +1,7 @@
 //! The seam between deciding and doing: what a driver of workspaces must be able to do.
 
 use crate::{Cause, Grant, Identity, StopReason};
-use config::{Template, WorkspaceId};
+use config::{RouteName, Template, WorkspaceId};
 use futures_util::stream::BoxStream;
 use std::fmt;
 use std::net::SocketAddr;
@@ -217,9 +217,24 @@ pub enum Event {
     Gone(WorkspaceId),
     /// All that was there when [`Driver::observe`] was called has been told.
     Synced,
-    /// Whether what was told is still known to be true. `false` = nothing is heard at the moment: what runs may
-    /// have ended meanwhile, and its address may be somebody else's.
-    Sighted(bool),
+    /// Whether what was told of this scope is still known to be true. `false` = nothing is heard at the moment: what
+    /// runs may have ended meanwhile, and its address may be somebody else's.
+    Sighted(Scope, bool),
+}
+
+/// What is seen together, and out of sight together. Each is seen until it is told that it is not.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// The workspaces of this name space; with one for all it has no name.
+    Space(Arc<str>),
+    /// What one route leads to.
+    Route(RouteName),
+}
+
+impl Default for Scope {
+    fn default() -> Self {
+        Self::Space("".into())
+    }
 }
 
 /// The state of one workspace as its driver sees it.
@@ -235,6 +250,8 @@ pub struct Observed {
     pub grant: Grant,
     /// How far it is.
     pub phase: ObservedPhase,
+    /// What it is seen together with.
+    pub scope: Scope,
     /// The members of what runs, where it can have several; empty = it is one. Of members that come and go it stays
     /// the same instance, and the address in [`ObservedPhase::Running`] is that of one that serves, if one does.
     pub members: Vec<Member>,
@@ -253,7 +270,8 @@ impl Observed {
         grant: Grant,
         phase: ObservedPhase,
     ) -> Self {
-        Self { id, owner, template, grant, phase, members: Vec::new(), mark: None, stopped: None }
+        let (scope, members) = (Scope::default(), Vec::new());
+        Self { id, owner, template, grant, phase, scope, members, mark: None, stopped: None }
     }
 }
 

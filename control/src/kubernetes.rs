@@ -160,7 +160,10 @@ impl KubernetesDriver {
         let (heard, breaks) = (spaces.clone(), broken.drop_guard());
         let running = tokio::spawn(async move {
             let _breaks = breaks;
-            let of_all = join_all(heard.into_iter().map(|space| space.run(config.clone(), &shutdown)));
+            // Usher does not begin without the first; another may be gone by somebody else's hand.
+            let of_all = heard.into_iter().zip(std::iter::once(false).chain(std::iter::repeat(true)));
+            let of_all =
+                join_all(of_all.map(|(space, may_lack)| space.run(config.clone(), may_lack, &shutdown)));
             tokio::join!(lease.run(shutdown.clone()), of_all);
         });
         (Arc::new(Self { spaces, places: Places::new(records) }), running)
@@ -169,10 +172,10 @@ impl KubernetesDriver {
 
 impl Space {
     /// Hears of all that is in it and keeps its warm workspaces, until the shutdown.
-    async fn run(self, config: Receiver<Arc<Config>>, shutdown: &CancellationToken) {
+    async fn run(self, config: Receiver<Arc<Config>>, may_lack: bool, shutdown: &CancellationToken) {
         let inner = self.inner.clone();
         let watches = Watches::new(&inner.client, &inner.kubernetes.namespace);
-        let listen = shutdown.run_until_cancelled(listen::listen(inner.clone(), watches));
+        let listen = shutdown.run_until_cancelled(listen::listen(inner.clone(), watches, may_lack));
         let listen_aside = shutdown.run_until_cancelled(existing::listen(&inner));
         let keep = shutdown.run_until_cancelled(warm::keep(self, config));
         tokio::join!(listen, listen_aside, keep);

@@ -39,7 +39,7 @@ pub use cause::{Cause, CauseCode, CauseWords};
 pub use control::{Control, StartError};
 pub use control_loop::LoopError;
 pub use driver::{
-    Action, Address, Driver, Event, Generation, Mark, Member, Observed, ObservedPhase, Order, Shared,
+    Action, Address, Driver, Event, Generation, Mark, Member, Observed, ObservedPhase, Order, Scope, Shared,
     StartSpec, Step, Stop, Trouble, Weight,
 };
 pub use grant::Grant;

@@ -33,7 +33,7 @@ pub struct Proof {
     news: Notify,
 }
 
-/// Until when all that the table tells was surely true. Cheap to clone; written by the control loop, read by all.
+/// Until when all that the table tells of one scope was surely true. Cheap to clone; written by the control loop, read by all.
 #[derive(Debug, Clone, Default)]
 pub struct Sight(Arc<AtomicU64>);
 

@@ -6,7 +6,7 @@ mod quota;
 
 use crate::peers::Peers;
 use crate::state::{Busy, How, Instance, Place, Ready, Stage, Starting, State, Stopping, Want, Workspace};
-use crate::{CauseCode, Identity, ObservedPhase, OverQuota, Step, StopReason, Trouble};
+use crate::{CauseCode, Identity, OverQuota, Step, StopReason, Trouble};
 use config::{Runs, Template, WorkspaceId};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -80,7 +80,7 @@ pub(crate) fn reconcile(state: &State, now: Instant) -> Vec<Decision> {
     decisions.extend(state.workspaces.iter().filter_map(|(id, workspace)| match &workspace.stage {
         Stage::Queued(want) => unwritten(id, want, now),
         // Nothing is decided on what may be outdated.
-        Stage::Starting(_) if !state.sighted => None,
+        Stage::Starting(_) if !state.sees(workspace) => None,
         Stage::Starting(starting) => on_the_way(id, workspace, starting, now),
         Stage::Ready(ready) => in_use(id, state, workspace, ready, now),
         Stage::Stopping(stopping) => to_end(id, state, stopping, workspace.since, now),
@@ -97,13 +97,14 @@ pub(crate) fn reconcile(state: &State, now: Instant) -> Vec<Decision> {
 fn turns(state: &State, now: Instant) -> Vec<Decision> {
     // Of one that cannot tell its use nobody would know that it is used.
     let cut_off = state.peers.as_ref().is_some_and(|peers| peers.cut_off);
-    if !state.synced || !state.sighted || cut_off || state.queue.is_empty() {
+    if !state.synced || cut_off || state.queue.is_empty() {
         return Vec::new();
     }
     let mut owners: HashSet<&Identity> = HashSet::new();
     let mut free = state.settings.concurrent;
     let mut at_once = if state.peers.is_some() { 1 } else { usize::MAX };
-    for workspace in state.workspaces.values() {
+    // Whoever is out of sight holds up nobody else: that may last.
+    for workspace in state.workspaces.values().filter(|workspace| state.sees(workspace)) {
         if let Stage::Starting(starting) = &workspace.stage {
             owners.insert(&workspace.owner);
             free = free.saturating_sub(1);
@@ -112,7 +113,7 @@ fn turns(state: &State, now: Instant) -> Vec<Decision> {
     }
     let mut decisions = Vec::new();
     for (place, id) in &state.queue {
-        let Some(workspace) = state.workspaces.get(id) else { continue };
+        let Some(workspace) = state.workspaces.get(id).filter(|it| state.sees(it)) else { continue };
         let Some(template) = state.settings.templates.get(&workspace.template) else {
             decisions.push(Decision::TemplateGone(id.clone()));
             continue;
@@ -166,7 +167,7 @@ fn on_the_way(
         Some(Decision::TimeOut(id.clone()))
     } else if !starting.taken && starting.again_at.is_some_and(|at| now >= at) {
         Some(Decision::StartAgain(id.clone()))
-    } else if !starting.probing && starting.instance.is_some() && starting.address.is_some() {
+    } else if starting.prober.is_none() && starting.instance.is_some() && starting.address.is_some() {
         Some(Decision::Probe(id.clone()))
     } else {
         None
@@ -203,7 +204,7 @@ fn in_use(
     let why = idle::why_alive(seen, rules, &ready.terms, now);
     let too_old = rules.max_age.is_some_and(|age| now >= ready.terms.started + age);
     let over = why.stops_at.is_some_and(|at| now >= at);
-    let leads = state.sighted && state.peers.as_ref().is_none_or(Peers::leads);
+    let leads = state.sees(workspace) && state.peers.as_ref().is_none_or(Peers::leads);
     match workspace.marked {
         Some(_) if !over => Some(Decision::Unmark(id.clone())),
         Some(marked) if leads && now >= marked.since + LOOK_AGAIN => {
@@ -223,12 +224,10 @@ fn in_use(
 
 /// One that runs, and of whose template nothing is known here, ends when for long nobody has told that they serve it.
 fn nobodys(id: &WorkspaceId, state: &State, workspace: &Workspace, now: Instant) -> Option<Decision> {
-    let leads = state.sighted && state.peers.as_ref().is_some_and(Peers::leads);
-    let Some(ObservedPhase::Running { generation: Some(generation), .. }) = &workspace.told else {
-        return None;
-    };
+    let leads = state.sees(workspace) && state.peers.as_ref().is_some_and(Peers::leads);
+    let (Some(generation), _) = workspace.runs_unknown()? else { return None };
     let is_unknown = !state.settings.templates.contains_key(&workspace.template);
-    let long = now >= workspace.since + UNKNOWN && !workspace.is_served_elsewhere(generation, now);
+    let long = now >= workspace.since + UNKNOWN && !workspace.is_served_elsewhere(&generation, now);
     (leads && is_unknown && long).then(|| Decision::Abandon(id.clone()))
 }
 

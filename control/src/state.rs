@@ -11,20 +11,22 @@ mod others;
 mod outcomes;
 mod requests;
 mod seen;
+mod sight;
 mod stage;
 
 pub(crate) use apply::Effect;
 pub(crate) use demands::Demands;
 pub(crate) use instance::Instance;
 pub(crate) use outcomes::Outcome;
+pub(crate) use sight::Sights;
 pub(crate) use stage::{Busy, How, Marked, Place, Ready, Stage, Starting, Stopping, Then, Unasked, Want};
 
 use crate::peers::{CUT_OFF, GONE, Peers};
 use crate::reconcile::backoff;
 use crate::usage::{Fingerprint, Restored};
 use crate::{
-    Activity, Cause, CauseCode, Entry, Generation, Grant, Identity, ObservedPhase, OverQuota, Phase, Step,
-    StopReason,
+    Activity, Cause, CauseCode, Entry, Generation, Grant, Identity, ObservedPhase, OverQuota, Phase, Scope,
+    Sight, Step, StopReason,
 };
 use config::{Amount, Quota, QuotaName, Template, TemplateName, WorkspaceId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -73,7 +75,7 @@ pub(crate) struct State {
     /// Whether the driver has told all that there is: before, nothing is started.
     pub(crate) synced: bool,
     /// Whether what the driver told is still known to be true.
-    pub(crate) sighted: bool,
+    pub(crate) sights: Sights,
     /// What is known of other Ushers with the same workspaces; `None` = there can be none.
     pub(crate) peers: Option<Peers>,
     pub(crate) workspaces: BTreeMap<WorkspaceId, Workspace>,
@@ -116,6 +118,9 @@ pub(crate) struct Workspace {
     pub(crate) template: TemplateName,
     /// What its last start was admitted with.
     pub(crate) grant: Grant,
+    /// What it is seen together with, and until when all of that was surely true.
+    pub(crate) scope: Scope,
+    pub(crate) sight: Sight,
     /// Whether the driver has told of it: from then on its template is its own.
     pub(crate) recorded: bool,
     pub(crate) stage: Stage,
@@ -146,6 +151,24 @@ impl Workspace {
         }
     }
 
+    /// Whether it runs, or will without anybody asking again: what `running_max` and quotas count. What runs with a
+    /// template that is not known here runs all the same.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.stage.is_wanted() || self.runs_unknown().is_some()
+    }
+
+    /// Which instance runs of one whose template is not known here, and why it is not served.
+    pub(crate) fn runs_unknown(&self) -> Option<(Option<Generation>, Cause)> {
+        match (&self.stage, &self.told) {
+            (Stage::Failed { cause, .. }, Some(ObservedPhase::Running { generation, .. }))
+                if cause.code == CauseCode::TemplateGone =>
+            {
+                Some((generation.clone(), cause.clone()))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether another Usher serves this instance, as far as is known: then it runs, whatever is seen of it from here.
     pub(crate) fn is_served_elsewhere(&self, generation: &Generation, now: Instant) -> bool {
         let told = self.elsewhere.filter(|(instance, _)| *instance == generation.fingerprint());
@@ -158,6 +181,8 @@ impl Workspace {
             owner,
             template,
             grant,
+            scope: Scope::default(),
+            sight: Sight::default(),
             recorded: false,
             stage: Stage::Stopped,
             told: None,
@@ -208,7 +233,7 @@ impl Workspace {
             Stage::Ready(ready) if ready.cut_off => {
                 Phase::Starting { step: Step::Started, trouble: Some(Cause::cut_off()) }
             }
-            Stage::Ready(ready) => Phase::Ready(ready.route()),
+            Stage::Ready(ready) => Phase::Ready(ready.route(&self.sight)),
             Stage::Stopping(stopping) => match &stopping.then {
                 // The failure is what people have to know; that its remains are being cleared is not.
                 Then::Fail(cause) => {
@@ -227,7 +252,7 @@ impl State {
         Self {
             settings,
             synced: false,
-            sighted: true,
+            sights: Sights::default(),
             peers: peers.then(Peers::default),
             workspaces: BTreeMap::new(),
             queue: BTreeSet::new(),
@@ -235,6 +260,11 @@ impl State {
             restored,
             news: News::default(),
         }
+    }
+
+    /// Whether what was told of it is still known to be true.
+    pub(crate) fn sees(&self, workspace: &Workspace) -> bool {
+        self.sights.sees(&workspace.scope)
     }
 
     /// How many are on their way now.
@@ -262,7 +292,9 @@ impl State {
                 _ => workspace.phase(places.get(id).copied().unwrap_or(1)),
             };
             let (terms, withheld) = match &workspace.stage {
-                Stage::Ready(ready) => (Some(ready.terms.clone()), ready.cut_off.then(|| ready.route())),
+                Stage::Ready(ready) => {
+                    (Some(ready.terms.clone()), ready.cut_off.then(|| ready.route(&workspace.sight)))
+                }
                 _ => (None, None),
             };
             Some(Entry {
@@ -270,6 +302,7 @@ impl State {
                 owner: workspace.owner.clone(),
                 template: workspace.template.clone(),
                 phase,
+                seen: self.sees(workspace),
                 since: workspace.since,
                 activity: workspace.activity.clone(),
                 terms,

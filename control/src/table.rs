@@ -6,7 +6,7 @@ pub use route::{Part, Route};
 
 use crate::activity::{ms_of, now_ms};
 use crate::reconcile::idle;
-use crate::{Activity, Cause, CauseCode, Driver, Grant, Identity, OverQuota, Sight, Step};
+use crate::{Activity, Cause, CauseCode, Driver, Grant, Identity, OverQuota, Step};
 use arc_swap::ArcSwap;
 use config::{TemplateName, WorkspaceId};
 use std::collections::HashMap;
@@ -26,6 +26,9 @@ pub struct Entry {
     pub template: TemplateName,
     /// Where it stands.
     pub phase: Phase,
+    /// Whether what is said here is known to be true now. While it is not, connections that are open may go on, and
+    /// none is opened but on its own proof: another's workspace may stand at the address by now.
+    pub seen: bool,
     /// Since when it stands there.
     pub since: Instant,
     /// Its use.
@@ -275,9 +278,8 @@ pub struct Workspaces {
 struct Published {
     table: ArcSwap<Table>,
     synced: AtomicBool,
-    sighted: AtomicBool,
     cut_off: AtomicBool,
-    sight: Sight,
+    halted: AtomicBool,
     /// When the control loop last made a turn.
     turned: AtomicU64,
 }
@@ -287,10 +289,10 @@ struct Published {
 pub(crate) struct Standing {
     /// [`Workspaces::synced`].
     pub(crate) synced: bool,
-    /// [`Workspaces::sighted`].
-    pub(crate) sighted: bool,
     /// [`Workspaces::cut_off`].
     pub(crate) cut_off: bool,
+    /// Whether this process was halted a moment ago: see [`Workspaces::is_current`].
+    pub(crate) halted: bool,
 }
 
 /// The writing end of the table: there is one, in the control loop.
@@ -302,9 +304,9 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// Whether readers see this already.
     pub(crate) fn shows(&self, standing: Standing) -> bool {
-        let Published { synced, sighted, cut_off, .. } = &*self.published;
-        let [synced, sighted, cut_off] = [synced, sighted, cut_off].map(|flag| flag.load(Ordering::Acquire));
-        standing == Standing { synced, sighted, cut_off }
+        let Published { synced, cut_off, halted, .. } = &*self.published;
+        let [synced, cut_off, halted] = [synced, cut_off, halted].map(|flag| flag.load(Ordering::Acquire));
+        standing == Standing { synced, cut_off, halted }
     }
 
     /// The control loop lives, and so what it has published is what it knows.
@@ -312,17 +314,12 @@ impl Publisher {
         self.published.turned.store(ms_of(now), Ordering::Release);
     }
 
-    /// All that is published was true at this moment.
-    pub(crate) fn was_true_at(&self, time: Instant) {
-        self.published.sight.reaches(time);
-    }
-
     /// Replaces the table and tells all who wait.
     pub(crate) fn publish(&self, table: Table, standing: Standing) {
         self.published.table.store(Arc::new(table));
         self.published.synced.store(standing.synced, Ordering::Release);
-        self.published.sighted.store(standing.sighted, Ordering::Release);
         self.published.cut_off.store(standing.cut_off, Ordering::Release);
+        self.published.halted.store(standing.halted, Ordering::Release);
         self.changes.send_modify(|version| *version += 1);
     }
 }
@@ -361,18 +358,12 @@ impl Workspaces {
     pub fn cut_off(&self) -> bool {
         self.published.cut_off.load(Ordering::Acquire)
     }
-    /// Whether what the table says of addresses is known to be true now. While it is not, connections that are open
-    /// may go on, and none is opened: another's workspace may stand at the address by now.
-    ///
-    /// It is not while the control loop makes no turns: this process may have been halted for long.
-    pub fn sighted(&self) -> bool {
+    /// Whether the table is what the control loop knows now: it makes turns, and this process was not halted a moment ago,
+    /// so that the watches have had no time to notice.
+    pub fn is_current(&self) -> bool {
         let turned = self.published.turned.load(Ordering::Acquire);
         let age = Duration::from_millis(now_ms().saturating_sub(turned));
-        self.published.sighted.load(Ordering::Acquire) && age <= STALE
-    }
-    /// Until when all that the table tells was surely true.
-    pub fn sight(&self) -> &Sight {
-        &self.published.sight
+        !self.published.halted.load(Ordering::Acquire) && age <= STALE
     }
     /// Asks for a start. Idempotent: one that is wanted already stays where it is in the queue.
     ///
@@ -415,8 +406,8 @@ impl Workspaces {
         if known || !volume || id.route().is_some() {
             return Ok(known);
         }
-        // What is not seen may be running.
-        if !self.synced() || !self.sighted() {
+        // What was not told yet may be running.
+        if !self.synced() {
             let code = CauseCode::ClusterUnreachable;
             let words = code.words();
             return Err(Cause { code, detail: words.detail.to_owned(), hint: words.hint.to_owned() });

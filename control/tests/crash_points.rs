@@ -96,7 +96,7 @@ async fn recover(state: &Path) -> Left {
     while !(synced && settled) {
         match next(&mut events).await {
             Event::Synced => synced = true,
-            Event::Sighted(_) => panic!("a driver that is alone is never blind"),
+            Event::Sighted(..) => panic!("a driver that is alone is never blind"),
             Event::Gone(_) => (left, settled) = (Left::Nothing, true),
             Event::Seen(seen) => match seen.phase {
                 ObservedPhase::Stopping { .. } => settled = false,
@@ -158,7 +158,7 @@ async fn phase(events: &mut BoxStream<'static, Event>) -> Option<ObservedPhase> 
         match next(events).await {
             Event::Seen(seen) => return Some(seen.phase),
             Event::Gone(_) => return None,
-            Event::Synced | Event::Sighted(_) => {}
+            Event::Synced | Event::Sighted(..) => {}
         }
     }
 }

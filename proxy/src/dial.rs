@@ -13,7 +13,7 @@ use crate::refusal::{Code, Refusal};
 use crate::witness::{Witness, opened_now};
 use async_trait::async_trait;
 use config::{Config, Driver, WorkspaceId};
-use control::{Address, Entry, Generation, Phase, Proof};
+use control::{Address, Entry, Generation, Phase, Proof, Sight};
 use pingora::connectors::l4;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::l4::stream::Stream as PooledStream;
@@ -62,6 +62,7 @@ pub(crate) struct Dial {
     id: WorkspaceId,
     generation: Generation,
     proof: Arc<Proof>,
+    sight: Sight,
     /// How long the table is waited for while it is blind.
     patience: Duration,
 }
@@ -88,6 +89,7 @@ impl Dial {
             id: forward.permit.id().clone(),
             generation: forward.route.generation.clone(),
             proof: forward.route.proof.clone(),
+            sight: forward.route.sight.clone(),
             patience: forward.patience,
         }
     }
@@ -123,7 +125,9 @@ impl Dial {
         let mut changes = workspaces.changes();
         loop {
             let news = self.proof.news();
-            if workspaces.sighted() || self.proof.holds(now()) {
+            // What is not told of at all is found out about next.
+            let is_told = || workspaces.lookup(&self.id).is_none_or(|entry| entry.seen);
+            if (workspaces.is_current() && is_told()) || self.proof.holds(now()) {
                 return Ok(());
             }
             tokio::select! {
@@ -135,9 +139,8 @@ impl Dial {
 
     /// A connection as it is from now on.
     fn dialled(&self, stream: Stream) -> Dialled {
-        let sight = self.edge.workspaces.sight().clone();
         let witness = match &stream {
-            Either::Left(stream) => Some(Witness::new(self.proof.clone(), sight, stream)),
+            Either::Left(stream) => Some(Witness::new(self.proof.clone(), self.sight.clone(), stream)),
             Either::Right(_) => None,
         };
         Dialled { stream, witness }
@@ -241,7 +244,7 @@ mod tests {
     use super::*;
     use crate::edge::ListenerFacts;
     use crate::lab::{CONFIG, Lab, PODS};
-    use control::{Event, Grant, Identity, Observed, ObservedPhase, Sight, Workspaces};
+    use control::{Event, Grant, Identity, Observed, ObservedPhase, Scope, Workspaces};
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpListener;
 
@@ -261,6 +264,11 @@ mod tests {
     fn is_at(table: &Workspaces, number: u32) -> bool {
         let phase = table.lookup(&alice()).map(|entry| entry.phase.clone());
         matches!(phase, Some(Phase::Ready(route)) if route.generation == generation(number))
+    }
+
+    /// Whether what the table tells of alice is known to be true.
+    fn is_seen(table: &Workspaces) -> bool {
+        table.lookup(&alice()).is_some_and(|entry| entry.seen)
     }
 
     fn generation(number: u32) -> Generation {
@@ -283,11 +291,11 @@ mod tests {
 
     fn dial(lab: &Lab, number: u32, patience: Duration) -> Dial {
         let (edge, config) = (lab.edge.clone(), lab.edge.config.load_full());
-        let proof = match lab.edge.workspaces.lookup(&alice()).map(|entry| entry.phase.clone()) {
-            Some(Phase::Ready(route)) => route.proof,
-            _ => Arc::default(),
+        let (proof, sight) = match lab.edge.workspaces.lookup(&alice()).map(|entry| entry.phase.clone()) {
+            Some(Phase::Ready(route)) => (route.proof, route.sight),
+            _ => (Arc::default(), Sight::default()),
         };
-        Dial { edge, config, id: alice(), generation: generation(number), proof, patience }
+        Dial { edge, config, id: alice(), generation: generation(number), proof, sight, patience }
     }
 
     /// A lab whose alice runs behind a listener.
@@ -347,8 +355,8 @@ mod tests {
         let (lab, listener, address) = lab(CONFIG).await;
         assert!(dial(&lab, 1, Duration::ZERO).open(&address).await.is_ok());
         listener.accept().await.unwrap();
-        lab.tell(Event::Sighted(false));
-        until(&lab, |table| !table.sighted()).await;
+        lab.tell(Event::Sighted(Scope::default(), false));
+        until(&lab, |table| !is_seen(table)).await;
         for patience in [Duration::ZERO, Duration::from_millis(20)] {
             let refused = dial(&lab, 1, patience).open(&address).await.unwrap_err();
             let refusal = refused.refusal();
@@ -356,15 +364,16 @@ mod tests {
         }
         assert!(futures_util::FutureExt::now_or_never(listener.accept()).is_none());
         let waiting = dial(&lab, 1, Duration::from_secs(60));
-        let (opened, ()) = tokio::join!(waiting.open(&address), async { lab.tell(Event::Sighted(true)) });
+        let (opened, ()) =
+            tokio::join!(waiting.open(&address), async { lab.tell(Event::Sighted(Scope::default(), true)) });
         assert!(opened.is_ok(), "{opened:?}");
     }
 
     #[tokio::test]
     async fn while_the_table_is_blind_an_instance_is_dialled_that_was_just_heard() {
         let (lab, listener, address) = lab(CONFIG).await;
-        lab.tell(Event::Sighted(false));
-        until(&lab, |table| !table.sighted()).await;
+        lab.tell(Event::Sighted(Scope::default(), false));
+        until(&lab, |table| !is_seen(table)).await;
         let waiting = dial(&lab, 1, Duration::from_secs(60));
         let (opened, ()) = tokio::join!(waiting.open(&address), async {
             tokio::task::yield_now().await;
@@ -387,10 +396,10 @@ mod tests {
         listener.accept().await.unwrap();
         // Times are told apart by the millisecond.
         tokio::time::sleep(Duration::from_millis(2)).await;
-        lab.edge.workspaces.sight().reaches(now());
+        dial(&lab, 1, Duration::ZERO).sight.reaches(now());
         tokio::time::sleep(Duration::from_millis(2)).await;
-        lab.tell(Event::Sighted(false));
-        until(&lab, |table| !table.sighted()).await;
+        lab.tell(Event::Sighted(Scope::default(), false));
+        until(&lab, |table| !is_seen(table)).await;
         let dial = dial(&lab, 1, Duration::ZERO);
         sure.witness.as_ref().unwrap().carried(now());
         assert!(dial.proof.holds(now()), "the kernel has heard of it when it was opened");
@@ -414,8 +423,8 @@ mod tests {
         // It is believed, and nothing was heard of the cluster since.
         let opened = dial.open(&address).await.unwrap();
         let (mut pod, _) = listener.accept().await.unwrap();
-        lab.tell(Event::Sighted(false));
-        until(&lab, |table| !table.sighted()).await;
+        lab.tell(Event::Sighted(Scope::default(), false));
+        until(&lab, |table| !is_seen(table)).await;
         pod.write_all(b"hello").await.unwrap();
         let Either::Left(stream) = &opened.stream else { panic!("it is TCP") };
         stream.readable().await.unwrap();
@@ -426,13 +435,13 @@ mod tests {
     #[tokio::test]
     async fn an_instance_that_is_gone_when_the_table_sees_again_is_not_dialled() {
         let (lab, listener, address) = lab(CONFIG).await;
-        lab.tell(Event::Sighted(false));
-        until(&lab, |table| !table.sighted()).await;
+        lab.tell(Event::Sighted(Scope::default(), false));
+        until(&lab, |table| !is_seen(table)).await;
         let waiting = dial(&lab, 1, Duration::from_secs(60));
         // As a list tells that comes after the silence: what there is now, and then that it is all.
         let list = async {
             runs(&lab, 2, &Address::Tcp(([127, 0, 0, 1], 1).into()));
-            lab.tell(Event::Sighted(true));
+            lab.tell(Event::Sighted(Scope::default(), true));
         };
         let (opened, ()) = tokio::join!(waiting.open(&address), list);
         assert!(matches!(opened, Err(DialError::Ended)), "{opened:?}");

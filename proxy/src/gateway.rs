@@ -236,7 +236,7 @@ impl ProxyHttp for Gateway {
         exchange.interim += u32::from(response.status.is_informational());
         if let (Some(forward), Some(opened), Some(sent)) = (&exchange.forward, exchange.opened, exchange.sent)
         {
-            forward.route.proof.heard(sent, opened, self.edge.workspaces.sight());
+            forward.route.proof.heard(sent, opened, &forward.route.sight);
         }
         let checked = if exchange.interim > INTERIM_MAX {
             Err(Refusal::with(Code::BadUpstream, "The workspace sent too many interim answers."))

@@ -119,6 +119,7 @@ mod tests {
                 template: Arc::new(template()),
                 ended: CancellationToken::new(),
                 proof: Arc::default(),
+                sight: Default::default(),
                 parts: Arc::default(),
             }
         }

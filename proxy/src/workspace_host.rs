@@ -96,15 +96,13 @@ async fn read_status(workspaces: &Workspaces, id: &WorkspaceId) -> Status {
         Some(entry) if shows_log(id, &entry.phase) => Some(workspaces.log_tail(id).await),
         _ => None,
     };
-    let is_seen = is_seen(workspaces, entry.as_deref());
+    let is_seen = entry.as_deref().is_none_or(is_seen);
     Status::of(id, entry.as_deref(), log.as_deref(), Now::read()).seen(is_seen)
 }
 
 /// Whether it is known that what is at the workspace's address is the workspace.
-fn is_seen(workspaces: &Workspaces, entry: Option<&Entry>) -> bool {
-    let proved =
-        |entry: &Entry| matches!(&entry.phase, Phase::Ready(route) if route.is_proved(Instant::now()));
-    workspaces.sighted() || entry.is_some_and(proved)
+fn is_seen(entry: &Entry) -> bool {
+    entry.seen || matches!(&entry.phase, Phase::Ready(route) if route.is_proved(Instant::now()))
 }
 
 /// An answer with the headers of all our answers.
@@ -136,10 +134,7 @@ fn follow(edge: &Edge, owner: &Owner, slot: Slot) -> impl futures_util::Stream<I
         Box::new(move || workspaces.lookup(&id))
     };
     let changes = workspaces.changes();
-    let seen = {
-        let workspaces = workspaces.clone();
-        Box::new(move |entry: Option<&Entry>| is_seen(&workspaces, entry))
-    };
+    let seen = Box::new(|entry: Option<&Entry>| entry.is_none_or(is_seen));
     let log = {
         let id = id.clone();
         Box::new(move || -> futures_util::future::BoxFuture<'static, String> {

@@ -2,8 +2,12 @@
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use std::time::Duration;
-use tests::{Closed, Cluster, Image, Person, Realm, STARTED, Setup, Usher, wait_for, wait_instead_of};
+use std::time::{Duration, Instant};
+use tests::{Closed, Cluster, Image, Part, Person, Realm, STARTED, Setup, Usher, wait_for, wait_instead_of};
+
+/// A connection that is open for so long when the API server falls silent was surely opened to its pod: silence is noticed
+/// after 10 s, and looked for each second.
+const WITNESS: Duration = Duration::from_secs(12);
 
 /// The demo as others would run it, at 0, with these annotations; ready when its port answers.
 async fn make(realm: &Realm, kind: &str, annotations: Value) {
@@ -187,6 +191,47 @@ async fn what_is_scaled_by_hand_stays_so_and_is_remembered_and_only_an_operator_
     alice.visit("/").await;
     alice.reaches("ready").await;
     assert_eq!(shown(&realm, "deployment/wiki", "{.spec.replicas}").await, "2");
+}
+
+#[tokio::test]
+async fn while_the_api_server_is_silent_it_serves_on() {
+    let cluster = Cluster::alone();
+    let realm = Realm::new(&cluster).await;
+    make(&realm, "Deployment", json!({ "usher.dev/route": "wiki" })).await;
+    let usher = setup(&realm, "Deployment", "").await.start().await;
+    let alice = at(&usher, "alice").await;
+    let mut socket = alice.socket("/ws").await.unwrap();
+    let opened = Instant::now();
+    wait_for("a connection that is old enough to bear witness", STARTED, async || {
+        (opened.elapsed() > WITNESS).then_some(())
+    })
+    .await;
+
+    cluster.pause(Part::ApiServer);
+    for resource in ["deployments", "pods", "statefulsets"] {
+        let blind = format!("usher_kubernetes_watches_blind{{resource=\"{resource}\"}}");
+        wait_for("blindness", STARTED, async || {
+            // The pods of workspaces and those of the route are watched apart.
+            let all = if resource == "pods" { 2.0 } else { 1.0 };
+            (usher.metric(&blind).await == Some(all)).then_some(())
+        })
+        .await;
+        socket.echoes("still here").await;
+        let answer = alice.fetch(Method::GET, "/headers").send().await;
+        assert!(answer.status.is_success(), "{resource}: {} {}", answer.status, answer.text());
+        assert_eq!(alice.status().await["phase"], "ready");
+    }
+    wait_for("the word of a pod that says nothing to be too old", STARTED, async || {
+        (alice.status().await["cause"]["code"] == "cluster_unreachable").then_some(())
+    })
+    .await;
+    cluster.resume(Part::ApiServer);
+    cluster.api_is_ready().await;
+    wait_for("it to be seen again", STARTED, async || {
+        (alice.status().await["cause"] == Value::Null).then_some(())
+    })
+    .await;
+    socket.echoes("still here").await;
 }
 
 #[tokio::test]

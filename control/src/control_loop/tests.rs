@@ -429,15 +429,15 @@ async fn a_busy_kernel_is_asked_for_before_a_workspace_that_was_long_unused_is_s
 async fn after_a_halt_nothing_is_believed_until_the_watches_have_noticed_it() {
     let lab = lab(settings(8, 100, idle()));
     lab.ready(&id("alice")).await;
-    assert!(lab.workspaces.sighted());
+    assert!(lab.workspaces.is_current());
     let mut changes = lab.workspaces.changes();
     changes.borrow_and_update();
     tokio::time::advance(STALE + secs(1)).await;
-    assert!(!lab.workspaces.sighted(), "the control loop has not looked yet");
+    assert!(!lab.workspaces.is_current(), "the control loop has not looked yet");
     changes.changed().await.unwrap();
-    assert!(!lab.workspaces.sighted(), "it has, and may have been first");
+    assert!(!lab.workspaces.is_current(), "it has, and may have been first");
     let woken = clock::now();
-    while !lab.workspaces.sighted() {
+    while !lab.workspaces.is_current() {
         changes.changed().await.unwrap();
     }
     let doubted = clock::now() - woken;

@@ -1,9 +1,9 @@
 //! What was told of each workspace, and what observers have not taken yet.
 
-use crate::{Event, Observed};
+use crate::{Event, Observed, Scope};
 use config::WorkspaceId;
 use futures_util::stream::{self, BoxStream, StreamExt};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Board {
     told: BTreeMap<WorkspaceId, Observed>,
     synced: bool,
-    blind: bool,
+    blind: BTreeSet<Scope>,
     observers: Vec<Weak<Observer>>,
 }
 
@@ -37,7 +37,7 @@ struct Waiting {
 enum Key {
     Workspace(WorkspaceId),
     Synced,
-    Sighted,
+    Sighted(Scope),
 }
 
 impl Board {
@@ -68,10 +68,11 @@ impl Board {
         }
     }
 
-    /// Whether what was told is known to be true.
-    pub(super) fn sight(&mut self, sighted: bool) {
-        if std::mem::replace(&mut self.blind, !sighted) == sighted {
-            self.post(Key::Sighted, Event::Sighted(sighted));
+    /// Whether what was told of this scope is known to be true.
+    pub(super) fn sight(&mut self, scope: &Scope, sighted: bool) {
+        let is_news = if sighted { self.blind.remove(scope) } else { self.blind.insert(scope.clone()) };
+        if is_news {
+            self.post(Key::Sighted(scope.clone()), Event::Sighted(scope.clone(), sighted));
         }
     }
 
@@ -84,8 +85,8 @@ impl Board {
         for observed in all {
             observer.post(Key::Workspace(observed.id.clone()), Event::Seen(observed.clone()));
         }
-        if self.blind {
-            observer.post(Key::Sighted, Event::Sighted(false));
+        for scope in &self.blind {
+            observer.post(Key::Sighted(scope.clone()), Event::Sighted(scope.clone(), false));
         }
         if self.synced {
             observer.post(Key::Synced, Event::Synced);

@@ -170,7 +170,7 @@ impl One {
         let mut known = self.known();
         // With what is known held, so that what is told last was read last.
         if let Some(observed) = known.read(&inner.kubernetes, clock::now()) {
-            inner.fold().tell(observed);
+            inner.fold().tell(observed, !known.is_blind());
         }
         self.told.send_modify(|count| *count = count.wrapping_add(1));
         known.again_at()
@@ -196,7 +196,7 @@ impl One {
             };
             let error = match self.patch(&inner.client, manager, &patch).await {
                 Ok(object) => {
-                    self.known().put(object, clock::now());
+                    self.known().answer(object, clock::now());
                     self.tell(inner);
                     self.woken.notify_one();
                     return Ok(());
@@ -218,7 +218,7 @@ impl One {
     async fn is_as_known(&self, inner: &Inner, object: Option<&Object>) -> Result<bool, Cause> {
         if plan::ours(&self.existing, object).is_ok() {
             match self.patch(&inner.client, None, &json!({})).await {
-                Ok(object) => self.known().put(object, clock::now()),
+                Ok(object) => self.known().answer(object, clock::now()),
                 Err(error) => return Err(driver::cause(&self.call(), &error)),
             }
             self.tell(inner);

@@ -18,7 +18,7 @@ use super::outline::Outline;
 use super::reading::Sight;
 use super::warm::{Body, WarmSets};
 use super::watch::Seen;
-use crate::{Event as Told, Generation, Observed};
+use crate::{Event as Told, Generation, Observed, Scope};
 use config::{Kubernetes, WorkspaceId};
 use futures_util::stream::BoxStream;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -142,10 +142,11 @@ impl Fold {
         self.known_to
     }
 
-    /// Tells how what a route leads to is: that is known elsewhere.
-    pub(super) fn tell(&mut self, observed: Observed) {
-        let id = observed.id.clone();
+    /// Tells how what a route leads to is, and whether that is seen: this is known elsewhere.
+    pub(super) fn tell(&mut self, observed: Observed, sighted: bool) {
+        let (id, scope) = (observed.id.clone(), observed.scope.clone());
         self.board.tell(&id, Some(observed));
+        self.board.sight(&scope, sighted);
     }
 
     /// Pods that end on nodes that do not answer, and that nothing would be lost with: their workspaces cannot run
@@ -169,6 +170,15 @@ impl Fold {
         self.sets != Sense::Listing && self.pods != Sense::Listing
     }
 
+    /// What was not told so far is out of sight, and nobody waits for it any longer.
+    pub(super) fn wait_no_longer(&mut self) {
+        for sense in [&mut self.sets, &mut self.pods] {
+            if *sense == Sense::Listing {
+                *sense = Sense::Blind;
+            }
+        }
+    }
+
     /// Reads anew what changed or is due, and tells it; when that is to be done next if nothing is heard.
     pub(super) fn flush(&mut self, now: Instant) -> Option<Instant> {
         if !self.is_synced() {
@@ -185,7 +195,7 @@ impl Fold {
             self.board.tell(&id, observed);
         }
         let sighted = self.sight() != Sight::Blind;
-        self.board.sight(sighted);
+        self.board.sight(&scope(&self.kubernetes), sighted);
         self.board.sync();
         self.due.first().map(|(at, _)| *at)
     }
@@ -358,6 +368,11 @@ impl Fold {
             self.touched.extend(self.workspaces.keys().cloned());
         }
     }
+}
+
+/// All of a namespace are seen together.
+fn scope(kubernetes: &Kubernetes) -> Scope {
+    Scope::Space(kubernetes.namespace.as_str().into())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::driver::force;
 use super::fold::News;
 use super::{Client, Inner, Selection, names, watch};
-use crate::clock;
+use crate::{BELIEVED, clock};
 use futures_util::FutureExt;
 use futures_util::stream::{self, BoxStream, FuturesUnordered, StreamExt};
 use std::sync::Arc;
@@ -44,8 +44,10 @@ impl Watches {
     }
 }
 
-/// Hears and tells, for ever.
-pub(super) async fn listen(inner: Arc<Inner>, mut watches: Watches) {
+/// Hears and tells, for ever. Nothing starts anywhere before each namespace has told what there is; one that `may_lack`
+/// is waited for as long as one that falls silent.
+pub(super) async fn listen(inner: Arc<Inner>, mut watches: Watches, may_lack: bool) {
+    let until = may_lack.then(|| clock::now() + BELIEVED);
     let mut synced = false;
     let mut due = None;
     let mut removals = FuturesUnordered::new();
@@ -63,6 +65,7 @@ pub(super) async fn listen(inner: Arc<Inner>, mut watches: Watches) {
             }
             Some(()) = removals.next(), if !removals.is_empty() => {}
             () = at(due) => {}
+            () = at(until), if !synced => inner.fold().wait_no_longer(),
             // A write was answered, which may have set another time.
             () = inner.woken.notified() => {}
         }

@@ -54,6 +54,9 @@ const TELL: &str = "a warm workspace is not told whose it is";
 const CAUSES_OF_ROUTE: &str = "less is told of why what a route leads to does not start";
 const ROUTE: &str = "a route does not wake what it leads to";
 
+/// The key of the namespaces whose loss is nothing to the others.
+const MORE: &str = "more_namespaces";
+
 /// In the namespace of the workspaces. What is watched need not be listed where lists can be streamed.
 const WORKSPACES: &[Right<'_>] = &[
     must("apps", "statefulsets", "watch"),
@@ -133,7 +136,7 @@ fn of_route(object: &ExistingObject) -> [Right<'_>; 4] {
 }
 
 /// Looks whether the namespaces are there and what may be done in them, and with what the routes lead to; says in the
-/// log what will not work.
+/// log what will not work: what is in another namespace of workspaces than the first is tried on, and nothing to the rest.
 ///
 /// # Errors
 /// What lacks without which Usher can do nothing.
@@ -143,21 +146,36 @@ pub async fn check(
     records: &str,
     routes: impl IntoIterator<Item = &ExistingObject>,
 ) -> Result<(), RightsError> {
-    let keys = std::iter::once("namespace").chain(std::iter::repeat("more_namespaces"));
+    let keys = std::iter::once("namespace").chain(std::iter::repeat(MORE));
     let workspaces = workspaces.into_iter().zip(keys).map(|(namespace, key)| (namespace, key, WORKSPACES));
     for (namespace, key, rights) in workspaces.chain([(records, "records_namespace", RECORDS)]) {
-        is_there(client, namespace, key).await?;
-        let needed = lacking(client, namespace, rights).await?;
-        let missing: Vec<String> =
-            needed.iter().filter(|right| right.lost.is_none()).map(ToString::to_string).collect();
-        if !missing.is_empty() {
-            return Err(RightsError::Missing { namespace: namespace.to_owned(), missing });
+        match is_usable(client, namespace, key, rights).await {
+            Err(error @ (RightsError::NoNamespace(..) | RightsError::Missing { .. })) if key == MORE => {
+                tracing::warn!(kubernetes.namespace = namespace, %error, "workspaces in a namespace cannot be served");
+            }
+            done => done?,
         }
     }
     for object in routes {
         lacking(client, &object.namespace, &of_route(object)).await?;
     }
     Ok(())
+}
+
+async fn is_usable(
+    client: &Client,
+    namespace: &str,
+    key: &'static str,
+    rights: &[Right<'_>],
+) -> Result<(), RightsError> {
+    is_there(client, namespace, key).await?;
+    let needed = lacking(client, namespace, rights).await?;
+    let missing: Vec<String> =
+        needed.iter().filter(|right| right.lost.is_none()).map(ToString::to_string).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(RightsError::Missing { namespace: namespace.to_owned(), missing })
 }
 
 /// Which of these rights lack in a namespace; says in the log what will not work without those that can be missed.
@@ -311,6 +329,36 @@ mod tests {
             error.contains("may not patch statefulsets.apps, list persistentvolumeclaims in namespace ws"),
             "{error}"
         );
+    }
+
+    #[tokio::test]
+    async fn of_several_namespaces_only_the_first_must_be_there_and_open() {
+        let (gone, closed, open) = ("gone", "closed", "open");
+        let server = Server::new(move |asked| {
+            if asked.line.contains("selfsubjectrulesreviews") {
+                let all = json!(["*"]);
+                let is_closed = asked.json()["spec"]["namespace"] == closed;
+                let rules = if is_closed {
+                    json!([])
+                } else {
+                    json!([rule(all.clone(), all.clone(), all, json!([]))])
+                };
+                let status = json!({ "incomplete": false, "nonResourceRules": [], "resourceRules": rules });
+                return Reply::json(201, &json!({ "metadata": {}, "spec": {}, "status": status }));
+            }
+            let is_gone = asked.line.contains("/namespaces/gone/");
+            if is_gone { Reply::refusal(404, "NotFound") } else { Reply::refusal(422, "Invalid") }
+        });
+        let client = server.in_memory();
+        for (namespaces, records, begins) in [
+            ([open, gone, closed], "usher", true),
+            ([gone, open, open], "usher", false),
+            ([closed, open, open], "usher", false),
+            ([open, open, open], gone, false),
+        ] {
+            let checked = check(&client, namespaces, records, []).await;
+            assert_eq!(checked.is_ok(), begins, "{namespaces:?} {records}: {checked:?}");
+        }
     }
 
     #[tokio::test]

@@ -111,14 +111,28 @@ impl Driver for KubernetesDriver {
     }
 
     async fn remove_kept_files(&self, id: &WorkspaceId, owner: Option<&Identity>) -> Result<bool, Cause> {
-        let mut found = false;
+        let (mut found, mut lost) = (false, None);
         for space in &self.spaces {
-            found |= space.remove_kept_files(id, owner).await?;
+            // What is not seen may be running.
+            let removed = if space.inner.fold().is_sighted() {
+                space.remove_kept_files(id, owner).await
+            } else {
+                Err(CauseCode::ClusterUnreachable.into())
+            };
+            match removed {
+                Err(cause) if cause.code == CauseCode::ClusterUnreachable || is_lost(&cause) => {
+                    lost = lost.or(Some(cause));
+                }
+                removed => found |= removed?,
+            }
         }
         if found && self.spaces.len() > 1 {
             self.places.forget(id).await;
         }
-        Ok(found)
+        match lost {
+            Some(cause) if !found => Err(cause),
+            _ => Ok(found),
+        }
     }
 
     async fn log_tail(&self, id: &WorkspaceId) -> String {
@@ -165,17 +179,26 @@ impl KubernetesDriver {
             return self.listed(&chosen);
         }
         // Its files may be from a time in which nothing was written down.
-        let home = self.with_files_of(spec).await?.unwrap_or(home);
+        let home = self.with_files_of(spec, home).await?.unwrap_or(home);
         let chosen = self.places.choose(&spec.id, home.namespace()).await;
         self.listed(&chosen.map_err(|error| unplaced(&error))?)
     }
 
-    /// The first space in which files of a workspace are kept.
-    async fn with_files_of(&self, spec: &StartSpec) -> Result<Option<&Space>, Cause> {
+    /// The first space in which files of a workspace are kept. One that is lost is no reason not to start elsewhere.
+    async fn with_files_of(&self, spec: &StartSpec, home: &Space) -> Result<Option<&Space>, Cause> {
         let kept = self.spaces.iter().map(|space| space.keeps_files(&spec.id, &spec.owner));
         for (space, kept) in self.spaces.iter().zip(join_all(kept).await) {
-            if kept? {
-                return Ok(Some(space));
+            match kept {
+                Ok(true) => return Ok(Some(space)),
+                Ok(false) => {}
+                Err(cause) if is_lost(&cause) && space.namespace() != home.namespace() => {
+                    let (namespace, id) = (space.namespace(), &spec.id);
+                    tracing::warn!(
+                        kubernetes.namespace = namespace, workspace.name = %id, hint = cause.hint,
+                        "a namespace is lost: files of a new workspace were not looked for there"
+                    );
+                }
+                Err(cause) => return Err(cause),
             }
         }
         Ok(None)
@@ -188,6 +211,11 @@ impl KubernetesDriver {
             Cause { code, detail: code.words().detail.to_owned(), hint }
         })
     }
+}
+
+/// Whether a namespace is gone or closed to Usher, by whoever's doing: nobody in another is to suffer for it.
+fn is_lost(cause: &Cause) -> bool {
+    matches!(cause.code, CauseCode::NamespaceMissing | CauseCode::NotPermitted)
 }
 
 fn unplaced(error: &RecordError) -> Cause {

@@ -4,7 +4,7 @@ use super::Plant;
 use super::api::{Api, Refused, Set, Wanted};
 use crate::testing::{cause, generation};
 use crate::{
-    Action, Address, CauseCode, Generation, Grant, Mark, Observed, ObservedPhase, Order, Step, Stop,
+    Action, Address, CauseCode, Generation, Grant, Mark, Observed, ObservedPhase, Order, Scope, Step, Stop,
     StopReason, Trouble, Weight,
 };
 use config::{TemplateName, WorkspaceId};
@@ -36,6 +36,7 @@ pub(super) fn observed(id: &WorkspaceId, set: &Set, plant: Plant) -> Observed {
         template: TemplateName::parse("demo").unwrap(),
         grant: Grant::default(),
         phase,
+        scope: Scope::default(),
         members: Vec::new(),
         mark: set.mark.map(|reason| Mark { number: set.version, reason }),
         stopped: set.stopped,

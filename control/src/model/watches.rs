@@ -4,9 +4,9 @@ use super::api::{Change, Set};
 use super::driver::observed;
 use super::world::{Thing, World};
 use super::{Millis, Plant, instant};
-use crate::Event;
 use crate::peers::{PeerNews, Told};
 use crate::usage::Kept;
+use crate::{Event, Scope};
 use config::WorkspaceId;
 use std::collections::BTreeSet;
 
@@ -51,7 +51,7 @@ impl World {
         self.replicas[number].position = self.api.log.len();
         if self.replicas[number].blind {
             self.replicas[number].blind = false;
-            self.fold(number, Event::Sighted(true));
+            self.fold(number, Event::Sighted(Scope::default(), true));
         }
         self.turn(number);
     }
@@ -210,7 +210,7 @@ impl World {
     pub(super) fn go_deaf(&mut self, number: usize, since: Millis) {
         if self.replicas[number].deaf_since == Some(since) && self.replicas[number].state.synced {
             self.replicas[number].blind = true;
-            self.fold(number, Event::Sighted(false));
+            self.fold(number, Event::Sighted(Scope::default(), false));
             self.turn(number);
         }
     }

@@ -75,7 +75,7 @@ fn is_within_quotas(state: &State, wake: &Wake) -> Result<(), WakeRefused> {
 
 fn is_one_of_few(state: &State, wake: &Wake) -> Result<(), WakeRefused> {
     // Its own workspace is none of them: one that is wanted already was taken up before this.
-    let wanted = |workspace: &&Workspace| workspace.owner == wake.owner && workspace.stage.is_wanted();
+    let wanted = |workspace: &&Workspace| workspace.owner == wake.owner && workspace.is_wanted();
     let running = state.workspaces.values().filter(wanted).count();
     if running < wake.running_max {
         Ok(())

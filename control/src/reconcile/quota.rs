@@ -15,7 +15,7 @@ struct Running<'a> {
 /// The first quota that a start of this template would go beyond.
 pub(super) fn exceeded(state: &State, wake: &Wake, template: &TemplateName) -> Option<OverQuota> {
     let Wake { id, owner, grant, .. } = wake;
-    first(state, &Running { id, owner, template, grant }, Stage::is_wanted)
+    first(state, &Running { id, owner, template, grant }, Workspace::is_wanted)
 }
 
 /// The first quota that one whose turn has come would go beyond by now: another Usher may have admitted others at the
@@ -25,16 +25,16 @@ pub(super) fn exceeded_meanwhile(
     id: &WorkspaceId,
     workspace: &Workspace,
 ) -> Option<OverQuota> {
-    let runs = |stage: &Stage| stage.is_wanted() && !matches!(stage, Stage::Queued(_));
+    let runs = |workspace: &Workspace| workspace.is_wanted() && !matches!(workspace.stage, Stage::Queued(_));
     first(state, &Running::of(id, workspace), runs)
 }
 
-fn first(state: &State, one: &Running<'_>, counts: impl Fn(&Stage) -> bool) -> Option<OverQuota> {
+fn first(state: &State, one: &Running<'_>, counts: impl Fn(&Workspace) -> bool) -> Option<OverQuota> {
     let quotas = one.grant.quotas.iter().filter_map(|name| state.settings.quotas.get_key_value(name));
     let mut quotas = quotas.peekable();
     quotas.peek()?;
     // Its own place counts as what it asks for, not as what it has.
-    let others = state.workspaces.iter().filter(|(id, workspace)| *id != one.id && counts(&workspace.stage));
+    let others = state.workspaces.iter().filter(|(id, workspace)| *id != one.id && counts(workspace));
     let others: Vec<Running<'_>> = others.map(|(id, workspace)| Running::of(id, workspace)).collect();
     quotas.find_map(|(name, quota)| of_one(state, one, &others, name, quota))
 }

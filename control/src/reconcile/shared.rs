@@ -6,7 +6,8 @@ use crate::state::{Effect, Outcome};
 use crate::testing::*;
 use crate::usage::{Kept, Restored, Written};
 use crate::{
-    Action, Address, CauseCode, Event, Mark, Observed, ObservedPhase, Order, Phase, Stop, Trouble, Weight,
+    Action, Address, CauseCode, Event, Mark, Observed, ObservedPhase, Order, Phase, Scope, Stop, Trouble,
+    Weight,
 };
 use config::TemplateName;
 use std::sync::Arc;
@@ -336,13 +337,13 @@ fn one_that_is_blind_decides_nothing_on_what_may_be_outdated() {
     let mut state = with_ready("a", true, now);
     state.fold(wanted("b", 1, 0), now);
     assert_eq!(asked(&mut state, now), ["start b"]);
-    state.fold(Event::Sighted(false), now);
+    state.fold(Event::Sighted(Scope::default(), false), now);
     state.fold(wanted("c", 2, 0), now);
     let late = now + secs(900);
     state.among_others(true, &wrote(late), late);
     assert_eq!(asked(&mut state, late), Vec::<String>::new(), "no start, no timeout, no mark");
     assert_eq!((stage(&state, "a"), stage(&state, "b")), ("ready", "starting"));
-    state.fold(Event::Sighted(true), late);
+    state.fold(Event::Sighted(Scope::default(), true), late);
     assert_eq!(asked(&mut state, late), ["mark a"], "the start has all its time again");
     assert_eq!(asked(&mut state, late + secs(30)), ["mark a", "start c", "refuse b start_timeout"]);
 }
@@ -452,8 +453,8 @@ fn the_record_of_one_that_is_gone_is_of_use_until_all_that_runs_was_seen_for_fiv
     assert_eq!(gone(&mut state, 300), [""; 0]);
     assert_eq!(gone(&mut state, 310), ["ended"]);
     state.hear(PeerNews::Deleted("ended".to_owned()), at(311));
-    state.fold(Event::Sighted(false), at(400));
-    state.fold(Event::Sighted(true), at(500));
+    state.fold(Event::Sighted(Scope::default(), false), at(400));
+    state.fold(Event::Sighted(Scope::default(), true), at(500));
     assert_eq!(gone(&mut state, 700), [""; 0], "what ran meanwhile is only known since 500");
     assert_eq!(gone(&mut state, 800), ["killed"]);
     state.hear(told("killed", 0, vec![]), at(801));
@@ -462,3 +463,4 @@ fn the_record_of_one_that_is_gone_is_of_use_until_all_that_runs_was_seen_for_fiv
 
 mod cut_off;
 mod elsewhere;
+mod scopes;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::state::{Effect, Outcome, Settings, Then};
 use crate::testing::*;
-use crate::{Action, CauseCode, Event, ObservedPhase, Phase};
+use crate::{Action, CauseCode, Event, ObservedPhase, Phase, Scope};
 use proptest::prelude::*;
 
 #[test]
@@ -404,7 +404,7 @@ proptest! {
                 let order = crate::Order { second: 1, within: number as u64 };
                 state.fold(seen(&ids[which], ObservedPhase::Wanted { order }), now);
             }
-            state.fold(Event::Sighted(number % 11 != 5), now);
+            state.fold(Event::Sighted(Scope::default(), number % 11 != 5), now);
             state.among_others(leads, &crate::usage::Written::nothing(now), now);
             let (_, rests) = state.settle(now);
             prop_assert!(rests, "{:?}", reconcile(&state, now));
@@ -504,15 +504,15 @@ fn while_nothing_is_seen_nobody_is_asked_stopped_or_given_up_and_what_runs_stays
     assert_eq!(reconcile(&state, now), [Decision::Probe(id("b"))]);
     settle(&mut state, now);
 
-    state.fold(Event::Sighted(false), now);
-    assert!(!state.standing().sighted);
+    state.fold(Event::Sighted(Scope::default(), false), now);
+    assert!(!state.entry(&id("a")).unwrap().seen);
     let ended = std::mem::take(&mut state.news.ended);
     assert_eq!(ended.len(), 1, "the prober of b stops to dial");
     let late = now + secs(36_000);
     assert_eq!(reconcile(&state, late), [], "neither idle nor late");
     assert!(!route.ended.is_cancelled() && state.entry(&id("a")).unwrap().phase.as_str() == "ready");
 
-    state.fold(Event::Sighted(true), late);
+    state.fold(Event::Sighted(Scope::default(), true), late);
     let decisions = reconcile(&state, late);
     assert!(decisions.contains(&Decision::Probe(id("b"))), "{decisions:?}");
     assert!(!decisions.contains(&Decision::TimeOut(id("b"))), "{decisions:?}");

@@ -74,12 +74,7 @@ impl State {
                 None
             }
             Decision::Abandon(id) => {
-                let workspace = self.workspaces.get(&id)?;
-                let Some(ObservedPhase::Running { generation, .. }) = workspace.told.clone() else {
-                    return None;
-                };
-                let cause = Cause::template_gone(&workspace.template);
-                self.end(&id, How::Stop, generation, Then::Fail(cause), now);
+                self.end_unknown(&id, now);
                 None
             }
             Decision::OverQuota(id, over) => {
@@ -134,7 +129,7 @@ impl State {
             trouble: None,
             instance: None,
             address: None,
-            probing: false,
+            prober: None,
             nudged: None,
         };
         workspace.attempt += 1;
@@ -158,14 +153,15 @@ impl State {
     fn probe(&mut self, id: &WorkspaceId) -> Option<Effect> {
         let Stage::Starting(starting) = &mut self.workspaces.get_mut(id)?.stage else { return None };
         let instance = starting.instance.as_ref()?;
-        starting.probing = true;
+        let ended = instance.ends_at(starting.address.as_ref()?).child_token();
+        starting.prober = Some(ended.clone());
         Some(Effect::Probe {
             id: id.clone(),
             generation: instance.generation.clone(),
             address: starting.address.clone()?,
             host: starting.host.clone(),
             probe: starting.template.ready.clone(),
-            ended: instance.ends_at(starting.address.as_ref()?),
+            ended,
         })
     }
 

@@ -17,25 +17,9 @@ impl State {
                 self.synced = true;
                 self.forget_the_lost();
             }
-            Event::Sighted(sighted) => self.sight(sighted, now),
+            Event::Sighted(scope, sighted) => self.sight(&scope, sighted, now),
             Event::Gone(id) => self.gone(&id, now),
             Event::Seen(observed) => self.seen(observed, now),
-        }
-    }
-
-    /// What is told is true, or may be outdated. Nobody is dialled who may be somebody else by now, and the time in
-    /// which nothing could be seen is not counted against a start.
-    fn sight(&mut self, sighted: bool, now: Instant) {
-        let before = std::mem::replace(&mut self.sighted, sighted);
-        if let Some(peers) = self.peers.as_mut().filter(|_| sighted && !before) {
-            peers.sighted(now);
-        }
-        for workspace in self.workspaces.values_mut() {
-            match &mut workspace.stage {
-                Stage::Starting(starting) if !sighted => self.news.ended.extend(starting.renew()),
-                Stage::Starting(starting) if !before => starting.progress = now,
-                _ => {}
-            }
         }
     }
 
@@ -136,6 +120,8 @@ impl State {
         });
         workspace.recorded = true;
         workspace.grant = observed.grant.clone();
+        workspace.sight = self.sights.of(&observed.scope);
+        workspace.scope = observed.scope.clone();
         if workspace.template != observed.template {
             workspace.template = observed.template.clone();
             self.news.changed.insert(observed.id.clone());
@@ -268,7 +254,7 @@ impl State {
             trouble: seen.trouble,
             instance,
             address: seen.address,
-            probing: false,
+            prober: None,
             nudged: None,
         };
         self.enter(id, Stage::Starting(starting), now);

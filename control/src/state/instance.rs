@@ -98,9 +98,9 @@ impl Instance {
 mod tests {
     use super::*;
     use crate::reconcile::reconcile;
-    use crate::state::{Outcome, State};
+    use crate::state::{Effect, Outcome, State};
     use crate::testing::{generation, id, idle, seen, settings, state};
-    use crate::{Event, Observed, ObservedPhase, Phase, Route};
+    use crate::{Event, Observed, ObservedPhase, Phase, Route, Scope};
 
     fn address(n: u64) -> Address {
         Address::Tcp(([10, 0, 0, u8::try_from(n).unwrap()], 80).into())
@@ -134,13 +134,17 @@ mod tests {
         instance.ended.cancel();
         assert!(third.is_cancelled());
     }
+    fn scope() -> Scope {
+        Scope::Route(id("route:docs").route().unwrap().clone())
+    }
+
     /// What is told of a route: its members, of which those serve that say so.
     fn told(members: &[(u64, bool)]) -> Event {
         let members: Vec<_> = members.iter().map(|(n, serves)| member(*n, *serves)).collect();
         let address = members.iter().find(|member| member.serves).map(|member| member.address.clone());
         let phase = ObservedPhase::started(generation(9), address);
         let Event::Seen(observed) = seen(&id("route:docs"), phase) else { unreachable!("it is one") };
-        Event::Seen(Observed { members, ..observed })
+        Event::Seen(Observed { members, scope: scope(), ..observed })
     }
 
     /// The route as it is published.
@@ -184,6 +188,53 @@ mod tests {
         }
         assert!(first.parts[0].ended.is_cancelled() && !route.parts[0].ended.is_cancelled());
         assert_eq!(published(&state).unwrap().generation, generation(9), "it is the same all the while");
+    }
+
+    #[test]
+    fn a_route_that_is_out_of_sight_stays_as_it_was_and_says_so() {
+        let now = Instant::now();
+        let mut state = state(settings(8, 8, idle()), now);
+        state.fold(told(&[(1, true)]), now);
+        reach(&mut state, now);
+        let open = published(&state).unwrap().parts[0].ended.clone();
+        let seen = |state: &State| state.entry(&id("route:docs")).unwrap().seen;
+        let other = Scope::Route(id("route:wiki").route().unwrap().clone());
+        for (scope, sighted, shown) in [
+            (scope(), false, false),
+            (other.clone(), false, false),
+            (Scope::default(), false, false),
+            (scope(), true, true),
+            (other, true, true),
+        ] {
+            state.fold(Event::Sighted(scope.clone(), sighted), now);
+            state.fold(told(&[(1, true)]), now);
+            let _effects = state.settle(now);
+            assert_eq!(seen(&state), shown, "{scope:?} {sighted}");
+            assert!(published(&state).unwrap().leads_to(&generation(1), &address(1)));
+        }
+        assert!(state.news.ended.is_empty() && !open.is_cancelled());
+    }
+
+    #[test]
+    fn a_start_that_is_out_of_sight_is_not_asked_and_who_has_a_socket_keeps_it() {
+        let now = Instant::now();
+        let mut state = state(settings(8, 8, idle()), now);
+        state.fold(told(&[(1, true)]), now);
+        reach(&mut state, now);
+        let open = published(&state).unwrap().parts[0].ended.clone();
+        state.fold(told(&[(1, false)]), now);
+        state.fold(told(&[(1, true)]), now);
+        let (effects, _) = state.settle(now);
+        let [Effect::Probe { ended: asked, .. }] = &*effects else { panic!("{effects:?}") };
+        state.fold(Event::Sighted(scope(), false), now);
+        for ended in std::mem::take(&mut state.news.ended) {
+            ended.cancel();
+        }
+        assert!(asked.is_cancelled() && !open.is_cancelled());
+        assert!(state.settle(now).0.is_empty());
+        state.fold(Event::Sighted(scope(), true), now);
+        let (effects, _) = state.settle(now);
+        assert!(matches!(&*effects, [Effect::Probe { ended, .. }] if !ended.is_cancelled()), "{effects:?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Marked, Ready, Stage, State};
 use crate::activity::Use;
-use crate::peers::{AHEAD, Heard, PeerNews};
+use crate::peers::{AHEAD, Heard, PeerNews, Peers};
 use crate::reconcile::{self, idle};
 use crate::table::Elsewhere;
 use crate::table::Standing;
@@ -42,7 +42,7 @@ impl State {
             self.news.changed.extend(self.queue.iter().map(|(_, id)| id.clone()));
         }
         let silent = peers.forget_silent(now);
-        peers.look_at_gone(self.synced && self.sighted, now);
+        peers.look_at_gone(self.synced && self.sights.sees_all(), now);
         for stranger in peers.forget_strangers(now) {
             if !self.workspaces.contains_key(&stranger) {
                 self.restored.forget(&stranger);
@@ -94,9 +94,10 @@ impl State {
 
     /// How far the table may be believed.
     pub(crate) fn standing(&self) -> Standing {
-        let alone =
-            self.peers.as_ref().is_some_and(|peers| peers.cut_off && (peers.others_can || !self.sighted));
-        Standing { synced: self.synced, sighted: self.sighted, cut_off: alone }
+        let hears = self.sights.sees_all();
+        let others_fare_better = |peers: &Peers| peers.cut_off && (peers.others_can || !hears);
+        let cut_off = self.peers.as_ref().is_some_and(others_fare_better);
+        Standing { synced: self.synced, cut_off, halted: false }
     }
 
     /// Another Usher knows of a use: it counts here as well.

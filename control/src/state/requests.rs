@@ -112,9 +112,18 @@ impl State {
                     self.then(id, Then::Rest);
                 }
             }
-            Stage::Stopped | Stage::Failed { .. } => return false,
+            Stage::Failed { .. } => return self.end_unknown(id, now),
+            Stage::Stopped => return false,
         }
         self.forget_wish(id);
+        true
+    }
+
+    /// Ends what runs with a template that is not known here; `false` = nothing does.
+    pub(super) fn end_unknown(&mut self, id: &WorkspaceId, now: Instant) -> bool {
+        let runs = self.workspaces.get(id).and_then(Workspace::runs_unknown);
+        let Some((generation, cause)) = runs else { return false };
+        self.end(id, How::Stop, generation, Then::Fail(cause), now);
         true
     }
 

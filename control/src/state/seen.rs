@@ -41,12 +41,14 @@ impl Starting {
         let ended = match seen.generation {
             Some(generation) if self.is(&generation) && (self.has_members() || !seen.members.is_empty()) => {
                 let ended = self.instance.as_mut().map(|instance| instance.see(seen.members));
+                let mut ended = ended.unwrap_or_default();
                 if self.address != seen.address {
-                    (self.address, self.probing, self.progress) = (seen.address, false, now);
+                    (self.address, self.progress) = (seen.address, now);
+                    ended.extend(self.prober.take());
                 } else if moved {
                     self.progress = now;
                 }
-                return (shows, ended.unwrap_or_default());
+                return (shows, ended);
             }
             Some(generation) if self.is(&generation) => {
                 if seen.address.is_none() || seen.address == self.address {
@@ -68,7 +70,7 @@ impl Starting {
                 let before = self.instance.take().map(|instance| instance.ended);
                 self.instance = generation.map(|generation| Instance::new(generation, seen.members, now));
                 self.address = seen.address;
-                self.probing = false;
+                self.prober = None;
                 before
             }
         };
@@ -77,8 +79,8 @@ impl Starting {
     }
 
     /// Lets the prober begin anew; gives what ends the one before.
-    pub(super) fn renew(&mut self) -> Option<CancellationToken> {
-        self.probing = false;
+    fn renew(&mut self) -> Option<CancellationToken> {
+        self.prober = None;
         Some(self.instance.as_mut()?.renew())
     }
 }

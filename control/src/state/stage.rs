@@ -2,10 +2,11 @@
 
 use super::instance::Instance;
 use crate::usage::Kept;
-use crate::{Address, Cause, Generation, Grant, Identity, Mark, Order, Route, Step, Terms, Trouble};
+use crate::{Address, Cause, Generation, Grant, Identity, Mark, Order, Route, Sight, Step, Terms, Trouble};
 use config::{Template, TemplateName};
 use std::sync::Arc;
 use std::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Where a workspace stands, with what matters only there.
 #[derive(Debug)]
@@ -72,8 +73,8 @@ pub(crate) struct Starting {
     pub(crate) trouble: Option<Trouble>,
     pub(crate) instance: Option<Instance>,
     pub(crate) address: Option<Address>,
-    /// Whether its prober runs.
-    pub(crate) probing: bool,
+    /// What ends its prober, if that runs.
+    pub(crate) prober: Option<CancellationToken>,
     /// When somebody last asked for it once more.
     pub(crate) nudged: Option<Instant>,
 }
@@ -94,14 +95,15 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
-    /// The way to it.
-    pub(super) fn route(&self) -> Route {
+    /// The way to it, whose address was surely its own until then.
+    pub(super) fn route(&self, sight: &Sight) -> Route {
         Route {
             generation: self.instance.generation.clone(),
             address: self.address.clone(),
             template: self.template.clone(),
             ended: self.instance.ended.clone(),
             proof: self.instance.proof.clone(),
+            sight: sight.clone(),
             parts: self.instance.parts().collect(),
         }
     }
@@ -205,7 +207,7 @@ impl Stage {
         }
     }
 
-    /// Whether it runs, or will without anybody asking again: what `running_max` counts.
+    /// Whether it runs, or will without anybody asking again, as far as is known here.
     pub(crate) fn is_wanted(&self) -> bool {
         match self {
             Self::Queued(_) | Self::Starting(_) | Self::Ready(_) => true,

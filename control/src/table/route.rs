@@ -1,6 +1,6 @@
 //! The way to a ready workspace, and for whom it leads where.
 
-use crate::{Address, Generation, Identity, Proof};
+use crate::{Address, Generation, Identity, Proof, Sight};
 use config::Template;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
@@ -20,6 +20,8 @@ pub struct Route {
     pub ended: CancellationToken,
     /// What this instance itself proves of its address.
     pub proof: Arc<Proof>,
+    /// Until when what the table tells of it was surely true.
+    pub sight: Sight,
     /// Its parts that take new traffic, where it has parts: then every person goes to one of them.
     pub parts: Arc<[Part]>,
 }
@@ -69,7 +71,8 @@ impl Route {
             return self.clone();
         };
         let Part { generation, address, ended, proof } = part.clone();
-        Self { generation, address, ended, proof, template: self.template.clone(), parts: Arc::default() }
+        let (template, sight) = (self.template.clone(), self.sight.clone());
+        Self { generation, address, ended, proof, sight, template, parts: Arc::default() }
     }
 }
 
@@ -96,6 +99,7 @@ mod tests {
             template: crate::testing::template("demo", crate::testing::idle()),
             ended: CancellationToken::new(),
             proof: Arc::default(),
+            sight: Sight::default(),
             parts: parts.into_iter().map(part).collect(),
         }
     }

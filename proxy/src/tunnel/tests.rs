@@ -281,6 +281,7 @@ fn a_crash_is_told_by_its_cause_and_a_stop_by_its_reason() {
         owner: alice.clone(),
         template: config::TemplateName::parse("demo").unwrap(),
         phase,
+        seen: true,
         since: std::time::Instant::now(),
         activity: Arc::default(),
         terms: None,

@@ -244,6 +244,7 @@ pub(super) mod tests {
             owner: Identity { issuer: "i".into(), subject: "s".into() },
             template: config::TemplateName::parse("demo").unwrap(),
             phase,
+            seen: true,
             since,
             activity: Arc::new(Activity::default()),
             terms: None,
@@ -366,6 +367,7 @@ pub(super) mod tests {
             template: config.templates.into_values().next().unwrap(),
             ended: tokio_util::sync::CancellationToken::new(),
             proof: Arc::default(),
+            sight: Default::default(),
             parts: Arc::default(),
         };
         let ready = || of(Phase::Ready(route.clone()));

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use config::{Config, HostName, WorkspaceId};
 use control::{
     Action, Address, Cause, Control, Driver, Event, Generation, Identity, NewSession, Observed,
-    ObservedPhase, Phase, RedbRecords,
+    ObservedPhase, Phase, RedbRecords, Scope,
 };
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -149,13 +149,17 @@ impl Floor {
     pub async fn was_true_until_now(&self) {
         // Times are told apart by the millisecond.
         tokio::time::sleep(Duration::from_millis(2)).await;
-        self.edge.workspaces.sight().reaches(Instant::now());
+        let entry = self.edge.workspaces.lookup(&WorkspaceId::parse("alice").unwrap());
+        let Some(Phase::Ready(route)) = entry.map(|entry| entry.phase.clone()) else { panic!("it is ready") };
+        route.sight.reaches(Instant::now());
     }
 
     /// Lets the driver tell whether it hears anything.
     pub async fn is_sighted(&self, sighted: bool) {
-        self.events.send(Event::Sighted(sighted)).unwrap();
-        until("the table tells it", || self.edge.workspaces.sighted() == sighted).await;
+        self.events.send(Event::Sighted(Scope::default(), sighted)).unwrap();
+        let id = WorkspaceId::parse("alice").unwrap();
+        let is_told = || self.edge.workspaces.lookup(&id).is_some_and(|entry| entry.seen == sighted);
+        until("the table tells it", is_told).await;
     }
 
     /// Lets the driver tell that another instance has taken the place of this one, at the same address: nothing was

@@ -116,6 +116,34 @@ async fn what_two_ushers_know_to_be_unused_is_stopped_in_every_namespace() {
     drop_namespace(&realm, &second).await;
 }
 
+#[tokio::test]
+async fn a_namespace_that_is_lost_is_nothing_to_the_others() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    let second = another(&realm).await;
+    let setup = realm.setup_among(&second, &by_user(&realm, &second, "alice")).await;
+    let usher = setup.clone().start().await;
+    let mut alice = Person::at_work_in_cluster(&usher, "alice").await;
+    let mut bob = Person::at_work_in_cluster(&usher, "bob").await;
+    realm.cluster().kubectl(&["delete", "rolebinding", "--all", "--namespace", &second]).await;
+    wait_for("the namespace to be out of sight", STARTED, async || {
+        let blind = usher.metric("usher_kubernetes_watches_blind{resource=\"statefulsets\"}").await;
+        (blind == Some(1.0)).then_some(())
+    })
+    .await;
+    Person::at_work_in_cluster(&usher, "carol").await;
+
+    let usher = usher.replaced_by(setup).await;
+    bob.moved_to(&usher);
+    alice.moved_to(&usher);
+    bob.reaches("ready").await;
+    Person::at_work_in_cluster(&usher, "dora").await;
+    alice.visit("/").await;
+    let status = alice.reaches("failed").await;
+    assert_eq!(status["cause"]["code"], "not_permitted", "{status}");
+    drop_namespace(&realm, &second).await;
+}
+
 async fn drop_namespace(realm: &Realm, name: &str) {
     realm.cluster().kubectl(&["delete", "namespace", "--wait=false", name]).await;
 }

@@ -12,7 +12,7 @@ use crate::kubernetes::outline::Outline;
 use crate::kubernetes::reading::{self, Happening, Reading, Sight, Stands, View};
 use crate::kubernetes::watch::Seen;
 use crate::{
-    Address, Generation, Grant, Identity, Mark, Member, Observed, ObservedPhase, Step, Trouble, Weight,
+    Address, Generation, Grant, Identity, Mark, Member, Observed, ObservedPhase, Scope, Step, Trouble, Weight,
 };
 use config::{ExistingObject, Kubernetes, Template, WorkspaceId};
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, ObjectReference, Pod};
@@ -27,8 +27,8 @@ pub(super) struct Known {
     existing: ExistingObject,
     template: Arc<Template>,
     object: Option<Object>,
-    /// The highest version of the object that was heard of: what is older is of the past.
-    version: u64,
+    /// Whether it was the answer to a write, which the watch may not have come to yet.
+    answered: bool,
     pods: BTreeMap<String, Pod>,
     objects_seen: Sense,
     pods_seen: Sense,
@@ -58,7 +58,7 @@ impl Known {
             existing,
             template,
             object: None,
-            version: 0,
+            answered: false,
             pods: BTreeMap::new(),
             objects_seen: Sense::Listing,
             pods_seen: Sense::Listing,
@@ -91,18 +91,26 @@ impl Known {
     /// Takes in what the watch of the object told.
     pub(super) fn take_object(&mut self, seen: Seen<Object>, now: Instant) {
         match seen {
-            Seen::Put(object) | Seen::Listed(object) => self.put(object, now),
+            Seen::Put(object) | Seen::Listed(object) => self.put(object, false, now),
             Seen::Deleted(_) => self.object = None,
             Seen::Synced => self.sense(|known| &mut known.objects_seen, Sense::Whole, now),
             Seen::Blind => self.sense(|known| &mut known.objects_seen, Sense::Blind, now),
         }
     }
 
-    /// Takes in an object as it was told, or as a write was answered.
-    pub(super) fn put(&mut self, object: Object, now: Instant) {
-        if object.version() < self.version {
+    /// Takes in the object as a write was answered.
+    pub(super) fn answer(&mut self, object: Object, now: Instant) {
+        self.put(object, true, now);
+    }
+
+    fn put(&mut self, object: Object, answered: bool, now: Instant) {
+        let known = self.object.as_ref().map(Object::version);
+        if (self.answered || answered) && known > Some(object.version()) {
+            // The watch comes to the answer later, or came beyond it.
             return;
         }
+        // To what it has told itself it does not come again.
+        self.answered = answered && (self.answered || known != Some(object.version()));
         let had = self.object.as_ref().map_or(0, |object| object.replicas);
         if object.replicas == 0 {
             self.asked = None;
@@ -110,7 +118,6 @@ impl Known {
         } else if had == 0 {
             self.asked.get_or_insert(now);
         }
-        self.version = object.version();
         self.object = Some(object);
     }
 
@@ -193,12 +200,14 @@ impl Known {
         let route = self.existing.route.clone();
         let course = self.object.as_ref().map(|object| &object.course);
         let number = self.object.as_ref().map(Object::version).unwrap_or_default();
+        let scope = Scope::Route(route.clone());
         Observed {
             owner: Identity::of_route(&route),
             id: WorkspaceId::Route(route),
             template: self.template.name.clone(),
             grant: Grant::default(),
             phase,
+            scope,
             members,
             mark: course.and_then(|course| course.mark).map(|reason| Mark { number, reason }),
             stopped: course.and_then(|course| course.stopped),
@@ -221,15 +230,13 @@ impl Known {
         }
     }
 
-    /// Its pods whose programs run. While anything is not seen none takes new traffic: another's pod may have the
-    /// address by now.
+    /// Its pods whose programs run, as far as they were seen.
     fn members(&self, object: &Object, kubernetes: &Kubernetes) -> Vec<Member> {
-        let sighted = self.is_sighted();
         let lives =
             |pod: &&Pod| object.made(pod) && !is_over(pod) && pod.metadata.deletion_timestamp.is_none();
         let member = |pod: &Pod| {
             let ip: IpAddr = pod.status.as_ref()?.pod_ip.as_deref()?.parse().ok()?;
-            let serves = sighted && is_ready(pod) && kubernetes.may_dial(ip);
+            let serves = is_ready(pod) && kubernetes.may_dial(ip);
             Some(Member {
                 generation: Generation(pod.metadata.uid.as_deref()?.into()),
                 address: Address::Tcp(SocketAddr::new(ip, self.existing.port)),
@@ -298,12 +305,17 @@ impl Known {
         self.asked.unwrap_or(now)
     }
 
+    /// Whether what was told last may be outdated.
+    pub(super) fn is_blind(&self) -> bool {
+        [self.objects_seen, self.pods_seen].contains(&Sense::Blind)
+    }
+
     fn is_sighted(&self) -> bool {
         self.objects_seen == Sense::Whole && self.pods_seen == Sense::Whole
     }
 
     fn sense(&mut self, which: fn(&mut Self) -> &mut Sense, sense: Sense, now: Instant) {
-        let was_blind = [self.objects_seen, self.pods_seen].contains(&Sense::Blind);
+        let was_blind = self.is_blind();
         *which(self) = sense;
         if was_blind && self.is_sighted() {
             self.back = Some(now);

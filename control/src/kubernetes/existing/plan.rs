@@ -41,7 +41,8 @@ pub(super) fn want(existing: &ExistingObject, object: Option<&Object>, note: &st
     patch(object, &json!({ names::WANTED: note, names::FAILED: null, names::STOPPED: null }), None)
 }
 
-/// Its turn has come.
+/// Its turn has come. Whoever was halted for long may come late: what is not wanted any more was called off, and is not
+/// brought back.
 pub(super) fn start(existing: &ExistingObject, object: Option<&Object>) -> Plan {
     let object = match ours(existing, object) {
         Ok(object) => object,
@@ -49,6 +50,9 @@ pub(super) fn start(existing: &ExistingObject, object: Option<&Object>) -> Plan 
     };
     if object.replicas > 0 {
         return Plan::Nothing;
+    }
+    if object.course.wanted.is_none() {
+        return Plan::Refuse(conflict("it was called off since it was asked for"));
     }
     let replicas = object.remembered().unwrap_or(existing.replicas);
     let course = json!({ names::WANTED: null, names::MARK: null, names::STOPPED: null, names::FAILED: null });
@@ -208,6 +212,10 @@ mod tests {
         (patch["metadata"]["annotations"].clone(), patch["spec"]["replicas"].clone())
     }
 
+    fn wanted() -> Value {
+        json!({ "usher.dev/wanted": notes::want(1500, "a") })
+    }
+
     fn marked() -> Value {
         json!({ "usher.dev/mark": notes::mark(StopReason::Idle, "a") })
     }
@@ -245,19 +253,31 @@ mod tests {
     #[test]
     fn it_is_woken_to_what_it_had_and_else_to_what_the_route_says() {
         let existing = existing();
-        let (notes, replicas) =
-            written(start(&existing, Some(&object(0, json!({ "usher.dev/replicas": "5" })))));
+        let had = |replicas: Value| {
+            let mut notes = wanted();
+            notes["usher.dev/replicas"] = replicas;
+            object(0, notes)
+        };
+        let (notes, replicas) = written(start(&existing, Some(&had(json!("5")))));
         assert_eq!(replicas, 5);
         assert_eq!(notes["usher.dev/wanted"], Value::Null);
-        for nothing in [json!({}), json!({ "usher.dev/replicas": "0" }), json!({ "usher.dev/replicas": "x" })]
-        {
-            assert_eq!(written(start(&existing, Some(&object(0, nothing)))).1, 2);
+        for nothing in [json!(""), json!("0"), json!("x")] {
+            assert_eq!(written(start(&existing, Some(&had(nothing)))).1, 2);
         }
         // Somebody was faster by hand: their number holds.
         assert_eq!(start(&existing, Some(&object(3, json!({})))), Plan::Nothing);
         assert_eq!(want(&existing, Some(&object(3, json!({}))), "n"), Plan::Nothing);
         let (notes, replicas) = written(want(&existing, Some(&object(0, json!({}))), "n"));
         assert_eq!((&notes["usher.dev/wanted"], replicas), (&json!("n"), Value::Null));
+    }
+
+    #[test]
+    fn a_late_start_does_not_bring_back_what_was_called_off() {
+        let existing = existing();
+        for called_off in [json!({}), json!({ "usher.dev/stopped": "asked" })] {
+            assert_eq!(refused(&start(&existing, Some(&object(0, called_off)))), Some(CauseCode::Conflict));
+        }
+        assert_eq!(written(start(&existing, Some(&object(0, wanted())))).1, 2);
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Told {
 fn word(event: &crate::Event) -> String {
     match event {
         crate::Event::Synced => "synced".to_owned(),
-        crate::Event::Sighted(sighted) => format!("sighted {sighted}"),
+        crate::Event::Sighted(_, sighted) => format!("sighted {sighted}"),
         crate::Event::Gone(id) => format!("{id} gone"),
         crate::Event::Seen(Observed { id, phase, mark, .. }) => {
             let mark = mark.map(|Mark { number, reason }| format!(" marked {} {number}", reason.as_str()));
@@ -295,6 +295,17 @@ fn blindness_is_told_and_so_is_sight() {
 }
 
 #[test]
+fn what_is_never_told_is_out_of_sight_and_nobody_waits_for_it() {
+    let mut told = Told::new();
+    told.take(News::Set(Seen::Listed(plain("alice", 1, 0)))).take(News::Set(Seen::Synced));
+    assert_eq!(told.words(), Vec::<String>::new());
+    told.fold.wait_no_longer();
+    assert_eq!(told.words(), ["alice stopped", "sighted false", "synced"]);
+    told.take(News::Pod(Seen::Synced));
+    assert_eq!(told.words(), ["sighted true"]);
+}
+
+#[test]
 fn of_a_deleted_workspace_its_pod_is_left_until_it_has_ended() {
     let mut told = Told::synced();
     told.take(News::Set(Seen::Put(plain("alice", 1, 1))))
@@ -309,6 +320,22 @@ fn of_a_deleted_workspace_its_pod_is_left_until_it_has_ended() {
         .take(News::Pod(Seen::Deleted("alice-0".to_owned())));
     assert_eq!(told.words(), ["alice gone"]);
     assert!(told.fold.workspaces.is_empty(), "{:?}", told.fold.workspaces);
+}
+
+#[test]
+fn what_was_looked_at_and_found_as_it_is_known_is_believed_to_the_watch_as_before() {
+    for (then, expected) in [
+        (News::Set(Seen::Deleted("alice".to_owned())), "alice gone"),
+        // The cluster was restored.
+        (News::Set(Seen::Listed(plain("alice", 3, 0))), "alice stopped"),
+    ] {
+        let mut told = Told::synced();
+        told.take(News::Set(Seen::Put(plain("alice", 5, 1))));
+        told.fold.answer(plain("alice", 5, 1), told.now);
+        told.words();
+        told.take(then);
+        assert_eq!(told.words(), [expected]);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What is known of one workspace.
 
-use super::Known;
+use super::{Known, scope};
 use crate::kubernetes::happenings::Happenings;
 use crate::kubernetes::names;
 use crate::kubernetes::notes::Notes;
@@ -50,14 +50,15 @@ impl Workspace {
         if self.removed.as_deref() == Some(&outline.uid) && !outline.ends {
             return;
         }
-        if let Some(known) = &self.set
-            && !known.gone
-            && (known.answered || answered)
-            && known.outline.version > outline.version
-        {
+        let known = self.set.as_ref().filter(|known| !known.gone);
+        let was_answered = known.is_some_and(|known| known.answered);
+        let version = known.map(|known| known.outline.version);
+        if (was_answered || answered) && version > Some(outline.version) {
             // The watch comes to the answer later, or came beyond it.
             return;
         }
+        // To what it has told itself it does not come again.
+        let answered = answered && (was_answered || version != Some(outline.version));
         let was_wanted = self.set.as_ref().is_some_and(|set| !set.gone && set.is_wanted());
         if outline.replicas == 0 && notes.claims.is_none() {
             self.asked = None;
@@ -182,6 +183,7 @@ impl Workspace {
             owner: set.notes.owner.clone(),
             template: set.notes.template.clone(),
             grant: set.notes.grant.clone(),
+            scope: scope(kubernetes),
             members: Vec::new(),
             mark: mark.map(|reason| Mark { number: set.outline.version, reason }),
             stopped: set.notes.stopped.or_else(|| stopped(set, body, &phase)),

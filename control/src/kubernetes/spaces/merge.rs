@@ -9,7 +9,6 @@ pub(super) struct Merge {
     /// Which spaces tell of a workspace: the first of them has it.
     tell: HashMap<WorkspaceId, BTreeSet<usize>>,
     synced: Vec<bool>,
-    blind: Vec<bool>,
 }
 
 /// What becomes of what a space told.
@@ -27,7 +26,7 @@ pub(super) enum Told {
 impl Merge {
     /// Of so many spaces that have told nothing yet.
     pub(super) fn new(spaces: usize) -> Self {
-        Self { tell: HashMap::new(), synced: vec![false; spaces], blind: vec![false; spaces] }
+        Self { tell: HashMap::new(), synced: vec![false; spaces] }
     }
 
     /// Takes in what a space tells.
@@ -48,12 +47,8 @@ impl Merge {
                 let all = !was_synced && self.synced.iter().all(|synced| *synced);
                 if all { Told::On(Event::Synced) } else { Told::Nothing }
             }
-            Event::Sighted(sighted) => {
-                let before = self.sighted();
-                self.blind[from] = !sighted;
-                let after = self.sighted();
-                if before == after { Told::Nothing } else { Told::On(Event::Sighted(after)) }
-            }
+            // Each for its own.
+            Event::Sighted(..) => Told::On(event),
         }
     }
 
@@ -70,18 +65,13 @@ impl Merge {
             Some(_) => Told::Nothing,
         }
     }
-
-    /// Whether all are known to be true.
-    fn sighted(&self) -> bool {
-        !self.blind.iter().any(|blind| *blind)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ObservedPhase;
     use crate::testing::{id, seen};
+    use crate::{ObservedPhase, Scope};
 
     /// What is told on, in words.
     fn word(told: Told) -> String {
@@ -89,7 +79,7 @@ mod tests {
             Told::On(Event::Seen(observed)) => format!("{} seen", observed.id),
             Told::On(Event::Gone(id)) => format!("{id} gone"),
             Told::On(Event::Synced) => "synced".to_owned(),
-            Told::On(Event::Sighted(sighted)) => format!("sighted {sighted}"),
+            Told::On(Event::Sighted(_, sighted)) => format!("sighted {sighted}"),
             Told::Ask(space, id) => format!("ask {space} of {id}"),
             Told::Nothing => String::new(),
         }
@@ -100,14 +90,14 @@ mod tests {
     }
 
     #[test]
-    fn all_is_told_when_all_have_told_and_true_while_all_is_true() {
+    fn all_is_told_when_all_have_told_and_each_is_blind_for_itself() {
         let mut merge = Merge::new(3);
         let mut take = |from, event| word(merge.take(from, event));
         assert_eq!([take(0, Event::Synced), take(2, Event::Synced)], ["", ""]);
         assert_eq!([take(1, Event::Synced), take(1, Event::Synced)], ["synced", ""]);
-        let steps = [(1, false, "sighted false"), (2, false, ""), (1, true, ""), (2, true, "sighted true")];
-        for (from, sighted, word) in steps {
-            assert_eq!(take(from, Event::Sighted(sighted)), word, "{from} {sighted}");
+        for (from, sighted) in [(1, false), (2, false), (1, true), (2, true)] {
+            let event = Event::Sighted(Scope::Space(from.to_string().into()), sighted);
+            assert_eq!(take(from, event), format!("sighted {sighted}"), "{from}");
         }
     }
 

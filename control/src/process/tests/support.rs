@@ -177,7 +177,7 @@ impl Opened {
         loop {
             match self.next().await {
                 Event::Seen(observed) => return observed.phase,
-                Event::Synced | Event::Sighted(_) => {}
+                Event::Synced | Event::Sighted(..) => {}
                 Event::Gone(id) => panic!("{id} is gone"),
             }
         }

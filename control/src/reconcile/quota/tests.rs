@@ -143,6 +143,21 @@ fn what_another_usher_started_counts_with_what_it_wrote_down() {
 }
 
 #[test]
+fn what_runs_with_a_template_that_is_not_known_here_counts_until_it_ends() {
+    let (mut state, now) = after(&[]);
+    state.peers = Some(Default::default());
+    for (number, name) in (1..).zip(["a", "b", "c", "d"]) {
+        let Event::Seen(observed) = running(&id(name), number) else { panic!("it is seen") };
+        let template = TemplateName::parse("gone").unwrap();
+        state.fold(Event::Seen(Observed { grant: grant("0", &["astro"]), template, ..observed }), now);
+    }
+    let eve = of_astro("eve", "demo", "1Gi");
+    assert_eq!(told(admit(&state, &eve, now)), "astro All workspaces 4/4 +1 ");
+    state.fold(seen(&id("a"), ObservedPhase::Stopped), now);
+    assert_eq!(told(admit(&state, &eve, now)), "admitted");
+}
+
+#[test]
 fn a_quota_says_what_it_is_and_what_helps() {
     let over = |scope, by: &[&str]| OverQuota {
         quota: QuotaName::parse("astro").unwrap(),

@@ -93,7 +93,7 @@ fn others_serve_better_where_they_can_write_or_nothing_is_heard_at_all() {
         if let Some(after) = heard {
             state.hear(told("b", 0, vec![]), now + secs(after));
         }
-        state.fold(Event::Sighted(sighted), late);
+        state.fold(Event::Sighted(Scope::default(), sighted), late);
         state.among_others(true, &wrote(now), late);
         assert_eq!(state.standing().cut_off, better, "{heard:?} {sighted}");
     }

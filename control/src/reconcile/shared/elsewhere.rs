@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::peers::GONE;
-use crate::{Wake, WakeRefused};
+use crate::{Cause, Wake, WakeRefused};
 
 fn tell(state: &mut State, now: Instant) {
     state.hear(told("b", 0, vec![(id("a"), used(now))]), now);
@@ -76,6 +76,26 @@ fn a_template_that_nobody_knows_ends_after_ten_minutes_by_the_one_that_leads() {
         state.among_others(leads, &wrote(later), later);
         assert_eq!(asked(&mut state, later), expected);
     }
+}
+
+#[test]
+fn what_runs_with_a_template_that_is_not_known_counts_and_can_be_stopped() {
+    let now = Instant::now();
+    let mut state = among_others(8, false, now);
+    let template = state.settings.templates.remove(&TemplateName::parse("demo").unwrap()).unwrap();
+    state.settings.templates.insert(TemplateName::parse("other").unwrap(), template);
+    state.fold(running(&id("a"), 1), now);
+    let other = Wake { owner: owner(&id("a")), running_max: 1, ..wake(&id("other--a")) };
+    let other = Wake { template: TemplateName::parse("other").unwrap(), ..other };
+    let refused = state.wake(&other, now).unwrap_err();
+    assert_eq!(refused, WakeRefused::TooMany { running: 1, limit: 1 });
+    assert!(state.stop(&id("a"), now));
+    assert_eq!(asked(&mut state, now), ["fail a template_gone"]);
+    let cause = Cause::template_gone(&TemplateName::parse("demo").unwrap());
+    state.fold(seen(&id("a"), ObservedPhase::Failed { cause }), now);
+    assert_eq!(stage(&state, "a"), "failed");
+    assert!(!state.stop(&id("a"), now), "nothing runs any more");
+    assert!(state.wake(&other, now).is_ok());
 }
 
 #[test]
