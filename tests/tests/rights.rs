@@ -27,7 +27,7 @@ enum Does {
     Know,
     /// A workspace is made, and started.
     Start,
-    /// A warm workspace is given to somebody, and its pod is told whose it is.
+    /// A warm workspace is given to somebody, and its pod and its files are told whose they are.
     Claim,
     /// What stands only in Events is told: a volume that cannot be mounted.
     TellEvents,
@@ -60,7 +60,7 @@ const ALL: [Does; 13] = [
 /// A verb on a resource, and what fails first without it: with streaming lists and with plain ones.
 type Right = (&'static str, &'static str, Option<Does>, Option<Does>);
 
-const RIGHTS: [Right; 23] = [
+const RIGHTS: [Right; 24] = [
     ("secrets", "get", Some(Does::Begin), Some(Does::Begin)),
     ("secrets", "list", Some(Does::Begin), Some(Does::Begin)),
     ("secrets", "watch", Some(Does::LogIn), Some(Does::LogIn)),
@@ -81,6 +81,7 @@ const RIGHTS: [Right; 23] = [
     ("pods", "delete", Some(Does::TryAgain), Some(Does::TryAgain)),
     ("persistentvolumeclaims", "list", Some(Does::Start), Some(Does::Know)),
     ("persistentvolumeclaims", "watch", Some(Does::Know), Some(Does::Know)),
+    ("persistentvolumeclaims", "patch", Some(Does::Claim), Some(Does::Claim)),
     ("persistentvolumeclaims", "delete", Some(Does::Delete), Some(Does::Delete)),
     ("events", "list", None, Some(Does::Know)),
     ("events", "watch", Some(Does::Know), Some(Does::Know)),
@@ -116,7 +117,7 @@ fn without<'r>(realm: &'r Realm, resource: &str, verb: &str) -> Vec<(&'r str, Va
 
 /// What has warm workspaces while it is tried. Not StatefulSets: who keeps warm ones asks for all verbs on them from the
 /// beginning on, and what is refused then would be taken for what fails first.
-const WITH_WARM: &str = "pods";
+const WITH_WARM: [&str; 2] = ["pods", "persistentvolumeclaims"];
 
 /// Somebody for each template, which is chosen by the name.
 fn templates(realm: &Realm, warm: bool) -> String {
@@ -127,7 +128,7 @@ fn templates(realm: &Realm, warm: bool) -> String {
         named("alice", ""),
         named("stuck", "mounts = [{ path = \"/nope\", secret = \"nope\" }]\nvolume = \"none\""),
         named("classless", "volume = { size = \"1Gi\", class = \"nowhere\" }"),
-        named("warm", &format!("volume = \"none\"\nwarm.ready = {}", u8::from(warm))),
+        named("warm", &format!("warm.ready = {}", u8::from(warm))),
         realm.demo(""),
     ]
     .join("\n")
@@ -237,7 +238,10 @@ impl Trial<'_> {
         }
         let hosts = "--output=jsonpath={.items[*].metadata.annotations.usher\\.dev/host}";
         let told = self.shown(&self.realm.workspaces, &["pods", "--selector=usher.dev/warm", hosts]).await;
-        told.contains("warm.")
+        let theirs = "--selector=usher.dev/warm,usher.dev/workspace=warm";
+        let files =
+            self.shown(&self.realm.workspaces, &["persistentvolumeclaims", theirs, "--output=name"]).await;
+        told.contains("warm.") && !files.is_empty()
     }
 
     async fn log_in(&mut self) -> bool {
@@ -299,8 +303,9 @@ async fn fails_without(cluster: &Cluster, resource: &str, verb: &str) -> Option<
         let lease = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": {} });
         cluster.apply(&lease).await;
     }
-    let setup =
-        realm.setup_with(&without(&realm, resource, verb), &templates(&realm, resource == WITH_WARM)).await;
+    let setup = realm
+        .setup_with(&without(&realm, resource, verb), &templates(&realm, WITH_WARM.contains(&resource)))
+        .await;
     let usher = match setup.try_start().await {
         Ok(usher) => usher,
         Err(said) => {
@@ -320,7 +325,7 @@ async fn fails_without(cluster: &Cluster, resource: &str, verb: &str) -> Option<
         begun: Instant::now(),
         still: Instant::now(),
     };
-    for what in ALL.into_iter().filter(|what| *what != Does::Claim || resource == WITH_WARM) {
+    for what in ALL.into_iter().filter(|what| *what != Does::Claim || WITH_WARM.contains(&resource)) {
         if !trial.does(what).await {
             return Some(what);
         }

@@ -215,8 +215,8 @@ impl Space {
     /// for gone what was made by a request whose answer was lost.
     async fn is_as_known(&self, id: &WorkspaceId, known: Option<&Known>) -> Result<bool, Cause> {
         match self.stands(id).await? {
-            Some(set) => self.inner.fold().answer(set, clock::now()),
-            None => self.forget(id, known),
+            Some(set) if self.is_ours(&set) => self.inner.fold().answer(set, clock::now()),
+            _ => self.forget(id, known),
         }
         self.inner.fold().tell_again(id);
         self.told();
@@ -227,13 +227,38 @@ impl Space {
     /// whose answer was lost.
     async fn meet(&self, id: &WorkspaceId) -> Result<(), Cause> {
         if let Some(set) = self.stands(id).await? {
-            if notes::label(&set.metadata, names::MANAGED_BY) != Some(names::USHER) {
-                return Err(taken(id, self.namespace()));
+            if !self.is_ours(&set) {
+                return Err(self.taken(id, &set));
             }
             self.inner.fold().answer(set, clock::now());
             self.told();
         }
         Ok(())
+    }
+
+    /// Whether this installation made it.
+    fn is_ours(&self, set: &StatefulSet) -> bool {
+        let meta = &set.metadata;
+        notes::label(meta, names::MANAGED_BY) == Some(names::USHER)
+            && !notes::is_anothers(meta, &self.inner.kubernetes)
+    }
+
+    /// A StatefulSet that others made has a workspace's name.
+    fn taken(&self, id: &WorkspaceId, set: &StatefulSet) -> Cause {
+        let (name, namespace) = (names::stateful_set(id), self.namespace());
+        let hint = if notes::is_anothers(&set.metadata, &self.inner.kubernetes) {
+            format!(
+                "a StatefulSet {name} of another installation of Usher is in namespace {namespace} (annotation {}): \
+                 give each namespaces of its own",
+                names::RECORDS
+            )
+        } else {
+            format!(
+                "a StatefulSet {name} that usher did not make is in namespace {namespace}: remove it, or give it \
+                 another name"
+            )
+        };
+        Cause { hint, ..Cause::not_the_owner(id) }
     }
 
     /// The StatefulSet that stands at the server. A patch of nothing changes nothing and is answered with what stands:
@@ -255,15 +280,19 @@ impl Space {
         self.inner.client.patch_as(manager, self.namespace(), &names::stateful_set(id), patch).await
     }
 
-    /// Makes a StatefulSet, and has it say whose it is among installations.
+    /// Makes a StatefulSet, and has it and the claims that it will make say whose they are among installations.
     pub(super) async fn make(
         &self,
         manager: Option<&str>,
         mut set: StatefulSet,
     ) -> Result<StatefulSet, CallError> {
         if let Some(records) = &self.inner.kubernetes.records_namespace {
-            let annotations = set.metadata.annotations.get_or_insert_default();
-            annotations.insert(names::RECORDS.to_owned(), records.clone());
+            let claims =
+                set.spec.iter_mut().flat_map(|spec| spec.volume_claim_templates.iter_mut().flatten());
+            for meta in claims.map(|claim| &mut claim.metadata).chain([&mut set.metadata]) {
+                let annotations = meta.annotations.get_or_insert_default();
+                annotations.insert(names::RECORDS.to_owned(), records.clone());
+            }
         }
         let created = self.inner.client.create_as(manager, self.namespace(), &set).await?;
         let name = created.object.metadata.name.as_deref();
@@ -362,16 +391,6 @@ pub(super) fn outdated(error: &CallError) -> bool {
 /// Whether a StatefulSet has the workspace's name already.
 fn is_taken(verb: &str, error: &CallError) -> bool {
     verb == "create" && error.code() == Some(409)
-}
-
-fn taken(id: &WorkspaceId, namespace: &str) -> Cause {
-    Cause {
-        hint: format!(
-            "a StatefulSet {} that usher did not make is in namespace {namespace}: remove it, or give it another name",
-            names::stateful_set(id)
-        ),
-        ..Cause::not_the_owner(id)
-    }
 }
 
 /// By this machine's clock: it tells apart what is written within a second, and nothing more.

@@ -247,17 +247,7 @@ impl Fold {
                 self.heard_of = self.heard_of.max(notes::version(&set.metadata));
                 self.put_set(set, false, now);
             }
-            Seen::Deleted(name) => {
-                if self.warm_set_deleted(&name) {
-                    return;
-                }
-                // A workspace's object is named by its id.
-                let Ok(id) = WorkspaceId::parse(&name) else { return };
-                if let Some(workspace) = self.workspaces.get_mut(&id) {
-                    workspace.set_deleted();
-                    self.touched.insert(id);
-                }
-            }
+            Seen::Deleted(name) => self.set_deleted(&name),
             Seen::Synced => {
                 self.known_to = self.known_to.max(self.heard_of);
                 self.touched.extend(self.workspaces.keys().cloned());
@@ -268,13 +258,14 @@ impl Fold {
     }
 
     fn put_set(&mut self, set: StatefulSet, answered: bool, now: Instant) {
-        if self.is_anothers(&set) {
-            let name = set.metadata.name.as_deref();
+        if notes::is_anothers(&set.metadata, &self.kubernetes) {
+            let name = set.metadata.name.as_deref().unwrap_or_default();
             tracing::debug!(
                 kubernetes.stateful_set = name,
                 "a StatefulSet of another installation is let alone"
             );
-            return;
+            // What had its name is gone, though nobody saw it go.
+            return self.set_deleted(name);
         }
         let Some(set) = self.put_warm_set(set, answered, now) else { return };
         let name = set.metadata.name.clone().unwrap_or_default();
@@ -291,10 +282,16 @@ impl Fold {
         self.touched.insert(id);
     }
 
-    /// Whether another installation made it, whose users and sessions are not known here.
-    fn is_anothers(&self, set: &StatefulSet) -> bool {
-        let made_by = notes::text(&set.metadata, names::RECORDS);
-        made_by.zip(self.kubernetes.records_namespace.as_deref()).is_some_and(|(theirs, ours)| theirs != ours)
+    fn set_deleted(&mut self, name: &str) {
+        if self.warm_set_deleted(name) {
+            return;
+        }
+        // A workspace's object is named by its id.
+        let Ok(id) = WorkspaceId::parse(name) else { return };
+        if let Some(workspace) = self.workspaces.get_mut(&id) {
+            workspace.set_deleted();
+            self.touched.insert(id);
+        }
     }
 
     fn pod(&mut self, seen: Seen<Pod>, now: Instant) {
@@ -325,6 +322,9 @@ impl Fold {
 
     fn claim(&mut self, seen: Seen<PersistentVolumeClaim>) {
         match seen {
+            // Its set is not known here either: it would pass for nobody's.
+            Seen::Put(claim) | Seen::Listed(claim)
+                if notes::is_anothers(&claim.metadata, &self.kubernetes) => {}
             Seen::Put(claim) | Seen::Listed(claim) => {
                 let id = notes::workspace(&claim.metadata);
                 self.warm.put_claim(&claim.metadata, id.clone());

@@ -2,7 +2,7 @@
 
 use super::{names, pods};
 use crate::{Cause, CauseCode, Grant, Identity, Order, StopReason};
-use config::{TemplateName, WorkspaceId};
+use config::{Kubernetes, TemplateName, WorkspaceId};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
@@ -138,6 +138,13 @@ pub(crate) fn workspace(meta: &ObjectMeta) -> Option<WorkspaceId> {
 pub(crate) fn owner(meta: &ObjectMeta) -> Option<Identity> {
     let owner = annotation::<Owner>(meta, names::OWNER)?;
     Some(Identity { issuer: owner.iss, subject: owner.sub })
+}
+
+/// Whether another installation than the one of this configuration made an object: its users and sessions are not known
+/// here.
+pub(crate) fn is_anothers(meta: &ObjectMeta, kubernetes: &Kubernetes) -> bool {
+    let made_by = text(meta, names::RECORDS);
+    made_by.zip(kubernetes.records_namespace.as_deref()).is_some_and(|(theirs, ours)| theirs != ours)
 }
 
 /// `resourceVersion` as the number that it is; 0 = it has none.

@@ -51,6 +51,7 @@ const RETRY: &str =
     "a broken start is not made anew, and a workspace without a volume stays on a node that is lost";
 
 const TELL: &str = "a warm workspace is not told whose it is";
+const TELL_FILES: &str = "files in a warm workspace do not say whose they are, and it cannot be deleted";
 const CAUSES_OF_ROUTE: &str = "less is told of why what a route leads to does not start";
 const ROUTE: &str = "a route does not wake what it leads to";
 
@@ -69,6 +70,7 @@ const WORKSPACES: &[Right<'_>] = &[
     may("", "pods", "patch", TELL),
     may("", "pods", "delete", RETRY),
     may("", "persistentvolumeclaims", "watch", CAUSES),
+    may("", "persistentvolumeclaims", "patch", TELL_FILES),
     may("", "persistentvolumeclaims", "delete", DELETE_VOLUME),
     may("", "events", "watch", CAUSES),
 ];

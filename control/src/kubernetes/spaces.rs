@@ -10,15 +10,18 @@
 
 mod merge;
 
+use super::driver::PATIENCE;
 use super::{KubernetesDriver, Space};
 use crate::{
-    Action, Cause, CauseCode, Driver, Event, Identity, Kind, RecordError, Records, Shared, StartSpec,
+    Action, Cause, CauseCode, Driver, Event, Identity, Kind, RecordError, Records, Shared, StartSpec, clock,
 };
 use config::{BadValue, Config, PodTemplate, Runs, Values, WorkspaceId};
 use futures_util::future::join_all;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use merge::{Merge, Told};
+use std::fmt::Display;
 use std::sync::Arc;
+use tokio::time::timeout_at;
 
 /// In which namespace a template's workspaces are made.
 ///
@@ -157,15 +160,28 @@ impl KubernetesDriver {
     }
 
     /// The space in which a workspace is to be started.
+    ///
+    /// # Errors
+    /// It is not known yet, and not told in time, where the workspace is, or it is nowhere that it can be.
     async fn place(&self, spec: &StartSpec) -> Result<&Space, Cause> {
-        let first = &self.spaces[0];
-        let Runs::Kubernetes(pods) = &spec.template.runs else { return Ok(first) };
-        if self.spaces.len() == 1 {
-            return Ok(first);
+        let Runs::Kubernetes(pods) = &spec.template.runs else { return Ok(&self.spaces[0]) };
+        if let [only] = &*self.spaces {
+            return Ok(only);
+        }
+        // In one that is not listed yet it may be running.
+        if !self.spaces.iter().all(|space| space.inner.fold().is_synced()) {
+            return Err(unplaced("not all namespaces are listed yet"));
         }
         if let Some(known) = self.known(&spec.id) {
             return Ok(known);
         }
+        let chosen = timeout_at((clock::now() + PATIENCE).into(), self.choose(spec, pods)).await;
+        chosen.unwrap_or_else(|_| Err(unplaced(format!("no answer after {} ms", PATIENCE.as_millis()))))
+    }
+
+    /// The space of a workspace that is known in none.
+    async fn choose(&self, spec: &StartSpec, pods: &PodTemplate) -> Result<&Space, Cause> {
+        let first = &self.spaces[0];
         let home = match &pods.namespace {
             Some(namespace) => namespace.given(&spec.grant.values).map_err(|error| {
                 let code = CauseCode::SpecInvalid;
@@ -175,13 +191,13 @@ impl KubernetesDriver {
         };
         // What is not listed is not written down either: it would stay so.
         let home = self.listed(home)?;
-        if let Some(chosen) = self.places.of(&spec.id).await.map_err(|error| unplaced(&error))? {
+        if let Some(chosen) = self.places.of(&spec.id).await.map_err(unplaced)? {
             return self.listed(&chosen);
         }
         // Its files may be from a time in which nothing was written down.
         let home = self.with_files_of(spec, home).await?.unwrap_or(home);
         let chosen = self.places.choose(&spec.id, home.namespace()).await;
-        self.listed(&chosen.map_err(|error| unplaced(&error))?)
+        self.listed(&chosen.map_err(unplaced)?)
     }
 
     /// The first space in which files of a workspace are kept. One that is lost is no reason not to start elsewhere.
@@ -218,10 +234,9 @@ fn is_lost(cause: &Cause) -> bool {
     matches!(cause.code, CauseCode::NamespaceMissing | CauseCode::NotPermitted)
 }
 
-fn unplaced(error: &RecordError) -> Cause {
+fn unplaced(why: impl Display) -> Cause {
     let code = CauseCode::ClusterUnreachable;
-    let hint =
-        format!("in which namespace the workspace is to be could not be written down or read: {error}");
+    let hint = format!("in which namespace the workspace is to be could not be written down or read: {why}");
     Cause { code, detail: code.words().detail.to_owned(), hint }
 }
 

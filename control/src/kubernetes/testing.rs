@@ -1,9 +1,11 @@
 //! An API server that does as it is told, over sockets or in memory: for faults that a real one cannot make on demand.
 
-use super::{Client, ClientMetrics, ClientSettings};
+use super::existing::Existing;
+use super::fold::Fold;
+use super::{Client, ClientMetrics, ClientSettings, Inner, Space, WarmMetrics};
 use crate::{Grant, Identity, StartSpec};
 use bytes::Bytes;
-use config::{Config, WorkspaceId};
+use config::{Config, Kubernetes, WorkspaceId};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use http::{Request, Response};
 use http_body::Frame;
@@ -18,8 +20,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 use tower::{BoxError, service_fn};
 
 /// A request as the server reads it: `GET /path?query` and its body.
@@ -244,6 +248,23 @@ fn spec_of(config: Config) -> StartSpec {
         host: "alice.lab.example.org".to_owned(),
         grant: Grant::default(),
     }
+}
+
+/// A driver in one namespace, which was told nothing yet.
+pub(super) fn space(client: Client, kubernetes: Kubernetes) -> Space {
+    let inner = Inner {
+        client,
+        replica: "r".to_owned(),
+        fold: Fold::new(kubernetes.clone()).into(),
+        kubernetes,
+        existing: Existing::default(),
+        woken: Notify::new(),
+        told: watch::Sender::new(0),
+        leads: watch::channel(true).1,
+        warm: WarmMetrics::new(&Registry::new()).unwrap(),
+        broken: CancellationToken::new(),
+    };
+    Space { inner: Arc::new(inner) }
 }
 
 /// Merges a patch into what it is a patch of: a strategic merge patch without lists in what it merges (RFC 7396 §2,

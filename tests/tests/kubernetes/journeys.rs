@@ -30,9 +30,10 @@ async fn a_spawn_takes_two_calls_of_the_api() {
     let before = writes(&usher).await;
     let mut alice = Person::at_work_in_cluster(&usher, "alice").await;
     assert_eq!(writes(&usher).await - before, 2, "the first start: created with its want, then started");
-    let installation =
-        shown(&realm, "statefulset/alice", r"{.metadata.annotations.usher\.dev/records}").await;
-    assert_eq!(installation.as_ref(), Some(&realm.records));
+    for made in ["statefulset/alice", "persistentvolumeclaim/home-alice-0"] {
+        let installation = shown(&realm, made, r"{.metadata.annotations.usher\.dev/records}").await;
+        assert_eq!(installation.as_ref(), Some(&realm.records), "{made}");
+    }
     assert!(alice.press("stop").await.status.is_success());
     alice.reaches("stopped").await;
     assert_eq!(writes(&usher).await - before, 3, "a stop");

@@ -5,10 +5,9 @@ use crate::kubernetes::reading::answer::{self, Call};
 use crate::kubernetes::warm::is_warm_name;
 use crate::kubernetes::{Space, names, notes};
 use crate::{Cause, Identity, clock};
-use config::WorkspaceId;
+use config::{Kubernetes, WorkspaceId};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use kube::core::params::ListParams;
 use std::time::Instant;
 use tokio::time::timeout_at;
 
@@ -30,18 +29,20 @@ impl Space {
             return Ok(None);
         }
         let (owner, name, begun) = (notes::owner(&set.metadata), names::claim(id), clock::now());
-        // By its name and not by its labels: what others made has none.
-        let which = ListParams::default().fields(&format!("metadata.name={name}"));
-        let named = self.inner.client.page::<PersistentVolumeClaim>(self.namespace(), &which);
-        let listed = timeout_at(until.into(), async { tokio::join!(named, self.claims(id)) });
-        let (named, labelled) = listed.await.map_err(|_| {
+        let kubernetes = &self.inner.kubernetes;
+        let claims = timeout_at(until.into(), self.all_claims(id)).await.map_err(|_| {
             let call = Call { verb: "list", resource: CLAIM, namespace: self.namespace(), name: &name };
             answer::silent(&call, clock::now() - begun, "whose files these are is not known")
-        })?;
-        let named = named.map_err(|error| self.cause("list", CLAIM, &name, &error))?.items;
-        let kept: Vec<_> = labelled?.into_iter().filter(|claim| keeper(claim).is_some()).collect();
-        named.iter().chain(&kept).try_for_each(|claim| adopt(id, owner.as_ref(), claim, self.namespace()))?;
-        Ok(kept.iter().find_map(keeper).map(str::to_owned))
+        })??;
+        let is_kept = |claim: &&PersistentVolumeClaim| {
+            keeper(claim).is_some() && !notes::is_anothers(&claim.metadata, kubernetes)
+        };
+        let kept: Vec<_> = claims.iter().filter(is_kept).collect();
+        let named = claims.iter().filter(|claim| claim.metadata.name.as_ref() == Some(&name));
+        named
+            .chain(kept.iter().copied())
+            .try_for_each(|claim| adopt(id, owner.as_ref(), claim, kubernetes))?;
+        Ok(kept.into_iter().find_map(keeper).map(str::to_owned))
     }
 }
 
@@ -60,17 +61,23 @@ fn adopt(
     id: &WorkspaceId,
     owner: Option<&Identity>,
     claim: &PersistentVolumeClaim,
-    namespace: &str,
+    kubernetes: &Kubernetes,
 ) -> Result<(), Cause> {
-    let meta = &claim.metadata;
-    let kept_for = notes::owner(meta);
-    if kept_for.is_some() && kept_for.as_ref() == owner {
+    let (meta, namespace) = (&claim.metadata, &kubernetes.namespace);
+    let (kept_for, is_anothers) = (notes::owner(meta), notes::is_anothers(meta, kubernetes));
+    if kept_for.is_some() && kept_for.as_ref() == owner && !is_anothers {
         return Ok(());
     }
     let name = meta.name.as_deref().unwrap_or_default();
     let of_usher = notes::label(meta, names::MANAGED_BY) == Some(names::USHER)
         && notes::label(meta, names::WORKSPACE) == Some(id.to_string().as_str());
-    let hint = if of_usher {
+    let hint = if is_anothers {
+        format!(
+            "claim {name} in namespace {namespace} is of another installation of Usher (annotation {}): give each \
+             namespaces of its own, or, if the other is gone, remove the claim or this annotation",
+            names::RECORDS
+        )
+    } else if of_usher {
         format!(
             "claim {name} in namespace {namespace} keeps the files of another owner: \
              `usher delete {id} --with-volume` removes them and makes the name free"
@@ -90,8 +97,13 @@ fn adopt(
 mod tests {
     use super::*;
     use crate::CauseCode;
-    use crate::kubernetes::testing::start_spec;
+    use crate::kubernetes::testing::{config_of, start_spec};
     use serde_json::{Value, json};
+
+    fn kubernetes() -> Kubernetes {
+        let config::Driver::Kubernetes(kubernetes) = config_of("i").driver else { panic!("another driver") };
+        kubernetes
+    }
 
     /// A claim of alice's name with these labels and this owner.
     fn claim(labels: &Value, owner: Option<&str>) -> PersistentVolumeClaim {
@@ -124,7 +136,7 @@ mod tests {
             (&json!({}), None, Some("claim home-alice-0 in namespace w is not known to be this user's")),
         ];
         for (labels, owner, refused) in table {
-            let adopted = adopt(&spec.id, Some(&spec.owner), &claim(labels, owner), "w");
+            let adopted = adopt(&spec.id, Some(&spec.owner), &claim(labels, owner), &kubernetes());
             let Some(hint) = refused else {
                 assert_eq!(adopted, Ok(()), "{labels} {owner:?}");
                 continue;
@@ -134,7 +146,7 @@ mod tests {
             assert!(cause.hint.contains(hint), "{}", cause.hint);
         }
         assert!(
-            adopt(&spec.id, None, &claim(&of_usher, None), "w").is_err(),
+            adopt(&spec.id, None, &claim(&of_usher, None), &kubernetes()).is_err(),
             "nobody's is not nobody else's"
         );
     }

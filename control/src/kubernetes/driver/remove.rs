@@ -56,8 +56,8 @@ impl Space {
         Ok(())
     }
 
-    /// Removes the claims of this workspace, if all are this owner's (none = whoever's they are); whether there were
-    /// any.
+    /// Removes the claims of this workspace, if all are this owner's (none = whoever's they are) and nothing that others
+    /// made has its name; whether there were any.
     pub(super) async fn delete_claims(
         &self,
         id: &WorkspaceId,
@@ -68,6 +68,9 @@ impl Space {
             return Err(Cause::not_the_owner(id));
         }
         let found = !claims.is_empty();
+        if found && let Some(set) = self.stands(id).await?.filter(|set| !self.is_ours(set)) {
+            return Err(self.taken(id, &set));
+        }
         for claim in claims {
             let name = claim.metadata.name.unwrap_or_default();
             let how = only(&claim.metadata.uid.unwrap_or_default(), None);
@@ -88,11 +91,33 @@ impl Space {
         Ok(claims.iter().any(|claim| notes::owner(&claim.metadata).as_ref() == Some(owner)))
     }
 
-    pub(super) async fn claims(&self, id: &WorkspaceId) -> Result<Vec<PersistentVolumeClaim>, Cause> {
+    /// The claims of this workspace, but for those of which nothing says that they have files of a user of this
+    /// installation.
+    async fn claims(&self, id: &WorkspaceId) -> Result<Vec<PersistentVolumeClaim>, Cause> {
+        let mut claims = self.all_claims(id).await?;
+        claims.retain(|PersistentVolumeClaim { metadata, .. }| {
+            let of_usher = notes::label(metadata, names::MANAGED_BY) == Some(names::USHER);
+            (of_usher || notes::owner(metadata).is_some())
+                && !notes::is_anothers(metadata, &self.inner.kubernetes)
+        });
+        Ok(claims)
+    }
+
+    /// All claims that have its name or its labels. What was brought back from a backup may have the name alone; what a
+    /// warm set made has the labels alone.
+    pub(super) async fn all_claims(&self, id: &WorkspaceId) -> Result<Vec<PersistentVolumeClaim>, Cause> {
+        let name = names::claim(id);
         let labels = format!("{}={id},{}={}", names::WORKSPACE, names::MANAGED_BY, names::USHER);
-        let which = ListParams { label_selector: Some(labels), limit: Some(CLAIMS), ..ListParams::default() };
-        let page = self.inner.client.page::<PersistentVolumeClaim>(self.namespace(), &which).await;
-        Ok(page.map_err(|error| self.cause("list", CLAIM, "", &error))?.items)
+        let labelled = ListParams { limit: Some(CLAIMS), ..ListParams::default() }.labels(&labels);
+        let named = ListParams::default().fields(&format!("metadata.name={name}"));
+        let page = |which| async move {
+            let page = self.inner.client.page::<PersistentVolumeClaim>(self.namespace(), &which).await;
+            page.map(|page| page.items)
+        };
+        let (named, labelled) = tokio::try_join!(page(named), page(labelled))
+            .map_err(|error| self.cause("list", CLAIM, &name, &error))?;
+        let others = labelled.into_iter().filter(|claim| claim.metadata.name.as_ref() != Some(&name));
+        Ok(named.into_iter().chain(others).collect())
     }
 }
 

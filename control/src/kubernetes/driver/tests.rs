@@ -1,15 +1,16 @@
 //! What is done in a cluster of which the driver knows the truth of a while ago, or nothing.
 
+mod others;
+
 use super::*;
-use crate::kubernetes::existing::Existing;
-use crate::kubernetes::fold::{Fold, News};
-use crate::kubernetes::testing::{Asked, Reply, Server, config_of, merge, start_spec, start_spec_with_files};
+use crate::kubernetes::fold::News;
+use crate::kubernetes::pods;
+use crate::kubernetes::testing::{
+    Asked, Reply, Server, config_of, merge, space, start_spec, start_spec_with_files,
+};
 use crate::kubernetes::watch::Seen;
-use crate::kubernetes::{Inner, WarmMetrics, pods};
-use prometheus::Registry;
+use config::Kubernetes;
 use std::sync::{Arc, Mutex};
-use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
 
 /// How alice's workspace is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,28 +137,16 @@ fn claim(subject: Option<&str>) -> Value {
 fn knowing(api: &Api) -> (Space, Server) {
     let answers = api.clone();
     let server = Server::new(move |asked| answers.answer(asked));
-    let config = config_of("i");
-    let config::Driver::Kubernetes(kubernetes) = config.driver else { panic!("another driver") };
-    let mut fold = Fold::new(kubernetes.clone());
+    let config::Driver::Kubernetes(kubernetes) = config_of("i").driver else { panic!("another driver") };
+    let kubernetes = Kubernetes { records_namespace: Some("usher".to_owned()), ..kubernetes };
+    let driver = space(server.in_memory(), kubernetes);
     let now = clock::now();
     if let Some(set) = api.object() {
-        fold.take(News::Set(Seen::Put(set)), now);
+        driver.inner.fold().take(News::Set(Seen::Put(set)), now);
     }
-    fold.take(News::Set(Seen::Synced), now);
-    fold.take(News::Pod(Seen::Synced), now);
-    let inner = Inner {
-        client: server.in_memory(),
-        kubernetes,
-        replica: "r".to_owned(),
-        fold: fold.into(),
-        existing: Existing::default(),
-        woken: Notify::new(),
-        told: watch::Sender::new(0),
-        leads: watch::channel(true).1,
-        warm: WarmMetrics::new(&Registry::new()).unwrap(),
-        broken: CancellationToken::new(),
-    };
-    (Space { inner: Arc::new(inner) }, server)
+    driver.inner.fold().take(News::Set(Seen::Synced), now);
+    driver.inner.fold().take(News::Pod(Seen::Synced), now);
+    (driver, server)
 }
 
 fn actions() -> [(Action, &'static [Is]); 5] {
@@ -271,7 +260,7 @@ async fn files_of_another_owner_or_of_nobody_known_are_never_taken_for_a_new_wor
         let asked = server.asked();
         let Some(hint) = refused else {
             done.unwrap();
-            assert_eq!((api.is(), asked.len()), (Is::Wanted, 2), "{asked:?}");
+            assert_eq!((api.is(), asked.len()), (Is::Wanted, 3), "{asked:?}");
             continue;
         };
         let cause = done.unwrap_err();
@@ -298,7 +287,7 @@ async fn a_workspace_is_not_made_while_nobody_can_say_whose_its_files_are() {
         assert_eq!(done.unwrap_err().code, code);
         assert!(clock::now() - begun <= PATIENCE, "whoever waits is told within a second");
         let asked = server.asked();
-        assert!(asked.len() == 1 && asked[0].starts_with("GET "), "nothing is written: {asked:?}");
+        assert!(asked.iter().all(|line| line.starts_with("GET ")), "nothing is written: {asked:?}");
     }
 }
 

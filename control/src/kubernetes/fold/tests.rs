@@ -206,6 +206,19 @@ fn what_another_installation_made_is_let_alone() {
     told.take(made_by("alice", "staging")).take(made_by("bob", "usher"));
     told.take(News::Set(Seen::Put(plain("carol", 6, 0))));
     assert_eq!(told.words(), ["bob stopped", "carol stopped"]);
+    // It was made in place of bob's while nothing was heard.
+    told.take(made_by("bob", "staging"));
+    assert_eq!(told.words(), ["bob gone"]);
+
+    let claim = "home-warm---t-a-0";
+    for (records, id) in [("staging", None), ("usher", Some("bob"))] {
+        let labels = json!({ names::WARM: "warm---t-a", names::WORKSPACE: "bob" });
+        let annotations = json!({ names::RECORDS: records });
+        let metadata = json!({ "name": claim, "uid": "c", "labels": labels, "annotations": annotations });
+        told.take(News::Claim(Seen::Put(serde_json::from_value(json!({ "metadata": metadata })).unwrap())));
+        let known = told.fold.warm.claim_deleted(claim);
+        assert_eq!(known, id.map(crate::testing::id), "a claim that {records} made");
+    }
 }
 
 #[test]
