@@ -120,7 +120,7 @@ impl Driver for KubernetesDriver {
             let removed = if space.inner.fold().is_sighted() {
                 space.remove_kept_files(id, owner).await
             } else {
-                Err(CauseCode::ClusterUnreachable.into())
+                Err(unseen(space.namespace()))
             };
             match removed {
                 Err(cause) if cause.code == CauseCode::ClusterUnreachable || is_lost(&cause) => {
@@ -232,6 +232,12 @@ impl KubernetesDriver {
 /// Whether a namespace is gone or closed to Usher, by whoever's doing: nobody in another is to suffer for it.
 fn is_lost(cause: &Cause) -> bool {
     matches!(cause.code, CauseCode::NamespaceMissing | CauseCode::NotPermitted)
+}
+
+fn unseen(namespace: &str) -> Cause {
+    let code = CauseCode::ClusterUnreachable;
+    let hint = format!("namespace {namespace} is not seen: is it there, and may usher list and watch in it?");
+    Cause { code, detail: code.words().detail.to_owned(), hint }
 }
 
 fn unplaced(why: impl Display) -> Cause {

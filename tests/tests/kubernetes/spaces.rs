@@ -141,6 +141,20 @@ async fn a_namespace_that_is_lost_is_nothing_to_the_others() {
     alice.visit("/").await;
     let status = alice.reaches("failed").await;
     assert_eq!(status["cause"]["code"], "not_permitted", "{status}");
+
+    // Files that are kept go where they can be seen; of whom there are none, they may be where nobody sees.
+    let (deleted, said) = usher.command(&["delete", "bob"]);
+    assert!(deleted, "{said}");
+    wait_for("bob's to be known to nobody", STARTED, async || {
+        let known = usher.status().await.to_string();
+        (!known.contains("\"bob\"")).then_some(())
+    })
+    .await;
+    for (name, expected) in [("bob", true), ("bob", false), ("nobody", false)] {
+        let (deleted, said) = usher.command(&["delete", name, "--with-volume"]);
+        assert_eq!(deleted, expected, "{name}: {said}");
+        assert!(deleted || said.contains(&second), "{said}");
+    }
     drop_namespace(&realm, &second).await;
 }
 

@@ -56,6 +56,9 @@ fn deleted(mut pod: Pod) -> Pod {
     pod
 }
 
+/// Something that comes to be known.
+type Change = fn(&mut Known, Instant);
+
 /// What is told when these were seen.
 fn told(object: Option<Object>, pods: Vec<Pod>) -> Observed {
     let (kubernetes, mut known, now) = whole(object, pods);
@@ -217,7 +220,7 @@ fn while_anything_is_not_seen_it_is_told_as_it_was_and_that_it_is_out_of_sight()
     let (kubernetes, mut known, now) = whole(Some(deployment(1, 1, &json!({}))), vec![pod(1, json!({}))]);
     let before = known.read(&kubernetes, now).unwrap();
     assert_eq!((members(&before), &before.scope), (vec![member(1, true)], &of_wiki()));
-    let steps: [(fn(&mut Known, Instant), bool); 4] = [
+    let steps: [(Change, bool); 4] = [
         (|known, now| known.take_pod(Seen::Blind, now), true),
         (|known, now| known.take_object(Seen::Blind, now), true),
         (|known, now| known.take_pod(Seen::Synced, now), true),
@@ -244,7 +247,7 @@ fn what_the_watch_tells_late_does_not_undo_what_a_write_was_answered() {
 
 #[test]
 fn what_is_told_of_a_cluster_that_was_restored_holds_though_its_versions_are_lower() {
-    let known_before: [fn(&mut Known, Instant); 3] = [
+    let known_before: [Change; 3] = [
         |_, _| {},
         // Written by Usher, and told by the watch since; and looked at once more.
         |known, now| {
