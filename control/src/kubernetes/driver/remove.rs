@@ -14,11 +14,7 @@ pub(in crate::kubernetes) const CLAIM: &str = "persistentvolumeclaims";
 
 impl Space {
     /// Removes a pod, this one only; its controller makes the next.
-    pub(in crate::kubernetes) async fn remove_pod(
-        &self,
-        id: &WorkspaceId,
-        pod: &Generation,
-    ) -> Result<(), Cause> {
+    pub(in crate::kubernetes) async fn remove_pod(&self, id: &WorkspaceId, pod: &Generation) -> Result<(), Cause> {
         let deleted = remove_pod(&self.inner, id, &only(&pod.0, None)).await;
         deleted.map_err(|error| self.cause("delete", "pods", &names::pod(id), &error))
     }
@@ -44,8 +40,7 @@ impl Space {
         if let Some(keeper) = known.as_ref().and_then(Known::keeper)
             && !self.tell_of_files(keeper).await
         {
-            let hint = "it could not be written down whose the files in its warm workspace are; see the log"
-                .to_owned();
+            let hint = "it could not be written down whose the files in its warm workspace are; see the log".to_owned();
             let code = CauseCode::ClusterUnreachable;
             return Err(Cause { code, detail: code.words().detail.to_owned(), hint });
         }

@@ -122,8 +122,7 @@ impl Space {
         keeper: &str,
         handle: Option<&Handle>,
     ) -> Result<Option<CallError>, Cause> {
-        let mut set =
-            pods::warm_set_of(keeper, spec, self.namespace()).map_err(|error| plan::bad_pod(&error))?;
+        let mut set = pods::warm_set_of(keeper, spec, self.namespace()).map_err(|error| plan::bad_pod(&error))?;
         let annotations = set.metadata.annotations.get_or_insert_default();
         annotations.insert(names::CLAIMED_BY.to_owned(), claimed_by(&spec.id, own));
         let done = match handle {
@@ -183,8 +182,7 @@ impl Space {
             tracing::warn!(kubernetes.claim = claim, %error, hint, "a claim does not say yet whose files it has");
             return false;
         }
-        let says_so =
-            |(uid, notes): (&str, &notes::Notes)| uid != kept.uid || notes.files.as_deref() == Some(name);
+        let says_so = |(uid, notes): (&str, &notes::Notes)| uid != kept.uid || notes.files.as_deref() == Some(name);
         if self.inner.fold().own(&kept.id).is_none_or(says_so) {
             return true;
         }
@@ -207,9 +205,7 @@ impl Space {
         let (client, how) = (&self.inner.client, only(&claim.uid, Some(claim.version)));
         let name = claim.name.as_str();
         match client.delete::<PersistentVolumeClaim>(self.namespace(), name, &how).await {
-            Ok(_) => {
-                tracing::debug!(kubernetes.claim = name, "the empty claim of a warm workspace is removed")
-            }
+            Ok(_) => tracing::debug!(kubernetes.claim = name, "the empty claim of a warm workspace is removed"),
             Err(error) => {
                 tracing::debug!(kubernetes.claim = name, %error, "the claim of a warm workspace was not removed yet");
             }
