@@ -13,6 +13,7 @@ mod requests;
 mod seen;
 mod sight;
 mod stage;
+mod unknown;
 
 pub(crate) use apply::Effect;
 pub(crate) use demands::Demands;
@@ -148,24 +149,6 @@ impl Workspace {
         match &self.stage {
             Stage::Queued(want) | Stage::Stopping(Stopping { then: Then::Start(want), .. }) => &want.grant,
             _ => &self.grant,
-        }
-    }
-
-    /// Whether it runs, or will without anybody asking again: what `running_max` and quotas count. What runs with a
-    /// template that is not known here runs all the same.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.stage.is_wanted() || self.runs_unknown().is_some()
-    }
-
-    /// Which instance runs of one whose template is not known here, and why it is not served.
-    pub(crate) fn runs_unknown(&self) -> Option<(Option<Generation>, Cause)> {
-        match (&self.stage, &self.told) {
-            (Stage::Failed { cause, .. }, Some(ObservedPhase::Running { generation, .. }))
-                if cause.code == CauseCode::TemplateGone =>
-            {
-                Some((generation.clone(), cause.clone()))
-            }
-            _ => None,
         }
     }
 

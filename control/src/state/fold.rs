@@ -260,18 +260,6 @@ impl State {
         self.enter(id, Stage::Starting(starting), now);
     }
 
-    /// Nothing is known of how to reach it or of when it is idle: it would run for ever. Where there are others, they may
-    /// know: one of them ends it when nobody has for long.
-    fn abandon(&mut self, id: &WorkspaceId, generation: Option<Generation>, now: Instant) {
-        let Some(workspace) = self.workspaces.get(id) else { return };
-        let cause = Cause::template_gone(&workspace.template);
-        match &workspace.stage {
-            _ if self.peers.is_none() => self.end(id, How::Stop, generation, Then::Fail(cause), now),
-            Stage::Failed { cause: known, .. } if *known == cause => {}
-            _ => self.fail(id, cause, now),
-        }
-    }
-
     fn seen_stopping(&mut self, id: &WorkspaceId, generation: Generation, now: Instant) {
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
         let (then, spawning) = match &mut workspace.stage {

@@ -119,14 +119,6 @@ impl State {
         true
     }
 
-    /// Ends what runs with a template that is not known here; `false` = nothing does.
-    pub(super) fn end_unknown(&mut self, id: &WorkspaceId, now: Instant) -> bool {
-        let runs = self.workspaces.get(id).and_then(Workspace::runs_unknown);
-        let Some((generation, cause)) = runs else { return false };
-        self.end(id, How::Stop, generation, Then::Fail(cause), now);
-        true
-    }
-
     /// The end of a workspace is asked for, by its owner or (none) an operator; `false` = they have none of this name,
     /// or others made it.
     pub(crate) fn delete(
