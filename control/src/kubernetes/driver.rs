@@ -174,7 +174,10 @@ impl Space {
                 Plan::Refuse(cause) => return Err(cause),
                 Plan::Create(mut set) => {
                     if let Some(keeper) = self.may_take_files(id, &set, until).await? {
-                        set.metadata.annotations.get_or_insert_default().insert(names::FILES.to_owned(), keeper);
+                        set.metadata
+                            .annotations
+                            .get_or_insert_default()
+                            .insert(names::FILES.to_owned(), keeper);
                     }
                     ("create", self.make(manager, *set).await)
                 }

@@ -145,7 +145,9 @@ impl Memory {
                 State::Left => (LEFT, Step::Drop),
                 State::Claimed { told: false } => (UNTOLD, Step::Tell),
                 State::Restless => (HALF_MADE, Step::Rest),
-                State::Claimed { told: true } | State::Starting | State::Ready | State::Ending => return None,
+                State::Claimed { told: true } | State::Starting | State::Ready | State::Ending => {
+                    return None;
+                }
             };
             Some((&seen.handle, patience, step))
         });
