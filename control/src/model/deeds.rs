@@ -2,6 +2,7 @@
 
 use super::world::{Kept, Thing, World};
 use super::{Millis, instant};
+use crate::Generation;
 use crate::state::State;
 use crate::testing::wake;
 use ::tests::Deed;
@@ -92,10 +93,15 @@ impl World {
         if replica.serves() && self.now >= replica.halted_until {
             asked(&mut replica.state, &id, now);
             self.kept.retain(|kept| kept.workspace != id);
+            // No use before this is a reason to let it run.
+            let of_others = |(workspace, _): &(WorkspaceId, Generation), _: &mut Millis| *workspace != id;
             for replica in &mut self.replicas {
                 replica.visits.remove(&id);
                 replica.ended.insert(id.clone());
+                replica.used.retain(of_others);
+                replica.heard.retain(of_others);
             }
+            self.api.uses.iter_mut().for_each(|record| record.used.retain(of_others));
             self.turn(number);
         }
     }

@@ -115,6 +115,21 @@ fn a_wish_is_written_down_and_starts_when_its_turn_is_seen() {
 }
 
 #[test]
+fn what_is_scaled_up_again_before_the_stop_is_answered_runs_on() {
+    let now = Instant::now();
+    let mut state = with_ready("a", false, now);
+    assert!(state.stop(&id("a"), now));
+    assert_eq!(asked(&mut state, now), ["stop a"]);
+    // What was told before it came to anything.
+    state.fold(running(&id("a"), 1), now);
+    assert_eq!(stage(&state, "a"), "stopping");
+    let phase = ObservedPhase::Stopping { generation: generation(1), trouble: None };
+    state.fold(seen(&id("a"), phase), now);
+    state.fold(running(&id("a"), 1), now);
+    assert_eq!(stage(&state, "a"), "starting");
+}
+
+#[test]
 fn every_usher_sees_the_same_queue_whoever_asked_and_in_whatever_order_it_hears() {
     let now = Instant::now();
     let wants = [wanted("c", 5, 9), wanted("a", 5, 8), wanted("d", 4, 99), wanted("b", 6, 0)];

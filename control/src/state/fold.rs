@@ -264,7 +264,9 @@ impl State {
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
         let (then, spawning) = match &mut workspace.stage {
             Stage::Stopping(stopping) => {
-                stopping.generation.get_or_insert(generation);
+                // It holds, whoever asked for it: what is told after this came after it.
+                stopping.taken |=
+                    *stopping.generation.get_or_insert_with(|| generation.clone()) == generation;
                 return;
             }
             Stage::Queued(want) => (Then::Start(want.clone()), false),
