@@ -1,6 +1,6 @@
 //! Workspaces in several namespaces, by template and by user.
 
-use http::Method;
+use http::{Method, StatusCode};
 use serde_json::json;
 use tests::{Cluster, Person, Realm, STARTED, Usher, wait_for};
 
@@ -137,6 +137,11 @@ async fn a_namespace_that_is_lost_is_nothing_to_the_others() {
     bob.moved_to(&usher);
     alice.moved_to(&usher);
     bob.reaches("ready").await;
+    // Until it has waited long enough for the one that is lost it asks for nobody to be sent to it.
+    wait_for("it to serve newcomers", STARTED, async || {
+        (usher.admin("/readyz").send().await.status == StatusCode::OK).then_some(())
+    })
+    .await;
     Person::at_work_in_cluster(&usher, "dora").await;
     alice.visit("/").await;
     let status = alice.reaches("failed").await;
