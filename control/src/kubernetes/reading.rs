@@ -230,7 +230,8 @@ impl Start<'_> {
             return Some((Finding::plain(Sign::ClusterRecovering, hint), true));
         }
         let due = self.view.asked + SILENCE;
-        if step != Step::Asked {
+        // A scheduler that has looked at a pod says what it found.
+        if !matches!(step, Step::Asked | Step::Scheduling) {
             return None;
         }
         if self.now < due {

@@ -329,6 +329,10 @@ fn a_cluster_that_does_nothing_at_all_is_told_of() {
     assert_eq!(cluster.again_at(), Some(now + SILENCE));
     assert_eq!(cluster.trouble(now + SILENCE), None);
     assert_eq!(cluster.trouble(now + SILENCE + SETTLES), Some(CauseCode::ClusterSlow));
+    // Its controller has made a pod, and no scheduler has looked at it.
+    cluster.pod_of("pod-1", json!({}), json!(null), json!({"phase": "Pending"}));
+    assert_eq!(way(&cluster.read(now + SILENCE + SETTLES)), (Some("pod-1"), None, Some(Step::Scheduling)));
+    assert_eq!(cluster.trouble(now + SILENCE + SETTLES), Some(CauseCode::ClusterSlow));
 }
 
 #[test]
