@@ -1,6 +1,7 @@
 //! Warm sets in the fold: taken in apart from workspaces, and told as part of the one that claimed them.
 
-use super::{Fold, Sense};
+use super::{Fold, Sense, Workspace};
+use crate::kubernetes::names;
 use crate::kubernetes::notes::Notes;
 use crate::kubernetes::reading::Sight;
 use crate::kubernetes::warm::{self, Handle, WarmSets};
@@ -32,6 +33,18 @@ impl Fold {
             let in_vain = notes.claims.is_some() && self.warm.body(uid, notes).is_none();
             in_vain.then_some(id)
         })
+    }
+
+    /// The claims of warm sets that are gone which have nobody's files, as far as anything says.
+    pub(in crate::kubernetes) fn stray(&self) -> Vec<Handle> {
+        let is_named = |claim: &Handle| {
+            let mut own = self.workspaces.values().filter_map(Workspace::own);
+            own.any(|(_, notes)| {
+                let mut named = notes.claims.iter().chain(&notes.files);
+                named.any(|set| names::claim_of(set) == claim.name)
+            })
+        };
+        self.warm.stray().filter(|claim| !is_named(claim)).cloned().collect()
     }
 
     /// Takes in that a warm set is not there any more, or will not be in a moment.

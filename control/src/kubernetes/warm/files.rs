@@ -35,8 +35,8 @@ enum Next {
     Refuse,
 }
 
-/// `mends` = the template that it holds is broken, and was not written anew.
-fn next(fold: &Fold, known: &Known, keeper: &str, mends: bool) -> Next {
+/// `stale` = the template that it holds is broken, as far as its own set says; `raised` = the warm set has the new one.
+fn next(fold: &Fold, known: &Known, keeper: &str, stale: bool, raised: bool) -> Next {
     let Some((handle, claim)) = fold.warm().look(keeper) else { return Next::Raise(None) };
     let Claim::Of { id, uid, owner } = claim else { return Next::Refuse };
     if *id != known.notes.id || *owner != known.notes.owner {
@@ -47,10 +47,10 @@ fn next(fold: &Fold, known: &Known, keeper: &str, mends: bool) -> Next {
     }
     // The workspace was removed since, and made again.
     let is_of_another = uid != known.uid();
-    if is_of_another || mends || !fold.warm().is_up(keeper) {
+    if is_of_another || (stale && !raised) || !fold.warm().is_up(keeper) {
         return Next::Raise(Some(handle));
     }
-    if known.notes.claims.as_deref() == Some(keeper) { Next::Done } else { Next::Name }
+    if known.notes.claims.as_deref() == Some(keeper) && !stale { Next::Done } else { Next::Name }
 }
 
 impl Space {
@@ -74,8 +74,7 @@ impl Space {
                 let fold = self.inner.fold();
                 let known = fold.look(&spec.id);
                 let known = wanted.due(known.as_ref())?.clone();
-                let mends = broken.is_none() && wanted.mends(&known);
-                (next(&fold, &known, keeper, mends), known)
+                (next(&fold, &known, keeper, wanted.mends(&known), broken.is_some()), known)
             };
             match next {
                 Next::Done => {
@@ -179,10 +178,6 @@ impl Space {
         let Some((kept, _)) = self.inner.fold().warm().kept(name) else { return Ok(()) };
         let claim = names::claim_of(name);
         let (client, patch) = (&self.inner.client, naming(&kept.id, &kept.owner));
-        match client.patch::<PersistentVolumeClaim>(self.namespace(), &claim, &patch).await {
-            Err(error) if error.code() != Some(404) => return Err(self.cause("patch", CLAIM, &claim, &error)),
-            _ => {}
-        }
         let lacks = |(uid, notes): (&str, &Notes)| uid == kept.uid && notes.files.as_deref() != Some(name);
         if self.inner.fold().own(&kept.id).is_some_and(lacks) {
             let patch = json!({ "metadata": { "uid": kept.uid, "annotations": { names::FILES: name } } });
@@ -192,7 +187,10 @@ impl Space {
             self.inner.fold().answer(set, clock::now());
             self.told();
         }
-        Ok(())
+        match client.patch::<PersistentVolumeClaim>(self.namespace(), &claim, &patch).await {
+            Err(error) if error.code() != Some(404) => Err(self.cause("patch", CLAIM, &claim, &error)),
+            _ => Ok(()),
+        }
     }
 
     /// Removes a claim that is nobody's files, unless it was written since.

@@ -81,8 +81,7 @@ fn round(driver: &Space, templates: &Templates, memory: &mut Memory, now: Instan
         return Vec::new();
     }
     let in_vain = fold.in_vain().cloned().collect();
-    let stray: Vec<Handle> = fold.warm().stray().cloned().collect();
-    memory.due(&asked, &sets, &in_vain, &stray, now)
+    memory.due(&asked, &sets, &in_vain, &fold.stray(), now)
 }
 
 fn seen(fold: &Fold) -> Vec<Seen> {

@@ -199,8 +199,8 @@ impl WarmSets {
         self.claims.remove(name)?.id
     }
 
-    /// Claims whose set is not there, and that are nobody's files.
-    pub(super) fn stray(&self) -> impl Iterator<Item = &Handle> {
+    /// Claims whose set is not there, and that do not say whose files they have.
+    pub(in crate::kubernetes) fn stray(&self) -> impl Iterator<Item = &Handle> {
         let stray = self.claims.values().filter(|claim| {
             let set = names::set_of_claim(&claim.handle.name).and_then(|name| self.sets.get(name));
             claim.id.is_none() && set.is_none_or(|warm| warm.set.is_none())
