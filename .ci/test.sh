@@ -34,5 +34,5 @@ if [ "$(id -u)" = 0 ]; then
 else
   printf '\n== abandoned: LEFT OUT, only root may make a network namespace\n'
 fi
-suite browser node --test --test-concurrency=1 --test-reporter=spec tests/browser/*.test.mjs
+suite browser node --test --test-concurrency=2 --test-reporter=spec tests/browser/*.test.mjs
 totals

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use tests::{Realm, wait_for};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
-use tokio::task::JoinSet;
+use tokio::runtime;
+use tokio::sync::oneshot;
 
 /// What is told of a set: name, version, replicas, and by whom and when it was wanted.
 const OF_SETS: &str = r#"{.metadata.name}|{.metadata.resourceVersion}|{.spec.replicas}|{.metadata.managedFields[?(@.manager=="usher-want")].time}|{.metadata.annotations.usher\.dev/wanted}{"\n"}"#;
@@ -29,8 +30,8 @@ type Lines = Arc<Mutex<Vec<(Instant, String)>>>;
 pub struct Record {
     sets: Lines,
     pods: Lines,
-    /// Who listens; they end with it.
-    _listeners: JoinSet<()>,
+    /// Who listens ends with it.
+    _listeners: [oneshot::Sender<()>; 2],
 }
 
 /// A record that is whole.
@@ -51,10 +52,9 @@ struct Course {
 impl Record {
     /// Begins to listen to what happens in the realm's namespace of workspaces.
     pub async fn begin(realm: &Realm) -> Self {
-        let mut listeners = JoinSet::new();
-        let sets = follow(realm, "statefulsets", OF_SETS, &mut listeners);
-        let pods = follow(realm, "pods", OF_PODS, &mut listeners);
-        Self { sets, pods, _listeners: listeners }
+        let (sets, of_sets) = follow(realm, "statefulsets", OF_SETS);
+        let (pods, of_pods) = follow(realm, "pods", OF_PODS);
+        Self { sets, pods, _listeners: [of_sets, of_pods] }
     }
 
     /// Ends when the pods of so many workspaces were seen to run.
@@ -74,25 +74,32 @@ fn lines(lines: &Lines) -> Vec<(Instant, String)> {
     lines.lock().expect("nobody panics with it").clone()
 }
 
-/// Listens; where kubectl gives up, anew, which tells again what there is.
-fn follow(realm: &Realm, kind: &str, template: &str, listeners: &mut JoinSet<()>) -> Lines {
+/// Listens in a thread of its own, so that nothing it hears waits for the visitors; where kubectl gives up, anew, which
+/// tells again what there is.
+fn follow(realm: &Realm, kind: &str, template: &str) -> (Lines, oneshot::Sender<()>) {
     let output = format!("--output=jsonpath={template}");
     let arguments = ["get", kind, "--watch", "--namespace", &realm.workspaces, &output].map(str::to_owned);
     let cluster = realm.cluster().clone();
     let heard = Lines::default();
     let into = heard.clone();
-    listeners.spawn(async move {
-        loop {
-            let mut command = Command::from(cluster.kubectl_command());
-            command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
-            let mut child = command.spawn().expect("kubectl can be started");
-            let mut told = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-            while let Ok(Some(line)) = told.next_line().await {
-                into.lock().expect("nobody panics with it").push((Instant::now(), line));
-            }
+    let listen = async move || loop {
+        let mut command = Command::from(cluster.kubectl_command());
+        command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().expect("kubectl can be started");
+        let mut told = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        while let Ok(Some(line)) = told.next_line().await {
+            into.lock().expect("nobody panics with it").push((Instant::now(), line));
         }
+    };
+    let (end, ended) = oneshot::channel();
+    std::thread::spawn(move || {
+        let runtime =
+            runtime::Builder::new_current_thread().enable_all().build().expect("threads have one each");
+        runtime.block_on(async {
+            tokio::select! { _ = ended => {} () = listen() => {} }
+        });
     });
-    heard
+    (heard, end)
 }
 
 impl Whole {
@@ -174,21 +181,30 @@ impl Whole {
         if from < *wanted {
             return None;
         }
-        // Who came before, and from when to when they were known to wait.
-        let before: Vec<(Instant, Instant)> = self
-            .sets
-            .values()
-            .filter_map(|course| {
-                let (heard, order) = course.wanted.as_ref()?;
-                (order < mine).then_some((*heard, course.started?.1))
-            })
-            .collect();
+        let before = self.before(mine);
         let changes = before.iter().flat_map(|(heard, started)| [*heard, *started]);
         let moments = changes.filter(|at| (from..=to).contains(at)).chain([from, to]);
         let place =
             |at: Instant| 1 + before.iter().filter(|(heard, started)| *heard <= at && at < *started).count();
         let places: Vec<usize> = moments.map(place).collect();
         Some(*places.iter().min()?..=*places.iter().max()?)
+    }
+
+    /// Who came before, from when to when they were known to wait.
+    fn before(&self, mine: &Order) -> Vec<(Instant, Instant)> {
+        let courses = self.sets.values().filter_map(|course| {
+            let (heard, order) = course.wanted.as_ref()?;
+            (order < mine).then_some((*heard, course.started?.1))
+        });
+        courses.collect()
+    }
+
+    /// How much later those who came before somebody, and waited at a time, were known to be started.
+    pub fn ahead(&self, name: &str, at: Instant) -> Vec<Duration> {
+        let mine = self.sets.get(name).and_then(|course| course.wanted.as_ref());
+        let before = mine.map(|(_, mine)| self.before(mine)).unwrap_or_default();
+        let waited = before.into_iter().filter(|(heard, started)| *heard <= at && at < *started);
+        waited.map(|(_, started)| started - at).collect()
     }
 }
 

@@ -17,8 +17,9 @@ const UNTOLD: Duration = Duration::from_secs(2);
 /// How long a claimed set that its workspace does not name is kept: whoever took the name away removes it, and a
 /// claimer that slept may still be about to write.
 const LEFT: Duration = Duration::from_secs(60);
-/// How long a claim is kept that is nobody's files, of a set that is not known: it may be told of later.
-const STRAY: Duration = Duration::from_secs(60);
+/// How long a claim is kept that is nobody's files, of a set that is not known: twice what the watch of the sets may lag
+/// behind that of the claims.
+const STRAY: Duration = Duration::from_secs(20);
 
 /// What the configuration asks for, of one template.
 #[derive(Debug, Clone, PartialEq, Eq)]
