@@ -2,6 +2,11 @@
 //!
 //! Versions of objects are of one store that counts all writes: they put what happened to sets and to pods in one order.
 
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -12,10 +17,6 @@ use tokio::process::Command;
 use tokio::runtime;
 use tokio::sync::oneshot;
 
-/// What is told of a set: name, version, replicas, and by whom and when it was wanted.
-const OF_SETS: &str = r#"{.metadata.name}|{.metadata.resourceVersion}|{.spec.replicas}|{.metadata.managedFields[?(@.manager=="usher-want")].time}|{.metadata.annotations.usher\.dev/wanted}{"\n"}"#;
-/// What is told of a pod: the label of its workspace, version, phase, and which it is.
-const OF_PODS: &str = r#"{.metadata.labels.usher\.dev/workspace}|{.metadata.resourceVersion}|{.status.phase}|{.metadata.uid}{"\n"}"#;
 /// A want that is so old is known to every Usher.
 const KNOWN: Duration = Duration::from_secs(1);
 /// How long it may take until all that happened is told here, too.
@@ -52,8 +53,8 @@ struct Course {
 impl Record {
     /// Begins to listen to what happens in the realm's namespace of workspaces.
     pub async fn begin(realm: &Realm) -> Self {
-        let (sets, of_sets) = follow(realm, "statefulsets", OF_SETS);
-        let (pods, of_pods) = follow(realm, "pods", OF_PODS);
+        let (sets, of_sets) = follow(realm, "/apis/apps/v1", "statefulsets");
+        let (pods, of_pods) = follow(realm, "/api/v1", "pods");
         Self { sets, pods, _listeners: [of_sets, of_pods] }
     }
 
@@ -76,15 +77,15 @@ fn lines(lines: &Lines) -> Vec<(Instant, String)> {
 
 /// Listens in a thread of its own, so that nothing it hears waits for the visitors; where kubectl gives up, anew, which
 /// tells again what there is.
-fn follow(realm: &Realm, kind: &str, template: &str) -> (Lines, oneshot::Sender<()>) {
-    let output = format!("--output=jsonpath={template}");
-    let arguments = ["get", kind, "--watch", "--namespace", &realm.workspaces, &output].map(str::to_owned);
+fn follow(realm: &Realm, group: &str, kind: &str) -> (Lines, oneshot::Sender<()>) {
+    // As it comes: an API server ends the watch of a client that is slow to read what it is told.
+    let watch = format!("{group}/namespaces/{}/{kind}?watch=true", realm.workspaces);
     let cluster = realm.cluster().clone();
     let heard = Lines::default();
     let into = heard.clone();
     let listen = async move || loop {
         let mut command = Command::from(cluster.kubectl_command());
-        command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.args(["get", "--raw", &watch]).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().expect("kubectl can be started");
         let mut told = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         while let Ok(Some(line)) = told.next_line().await {
@@ -106,27 +107,31 @@ impl Whole {
     fn of(sets: &[(Instant, String)], pods: &[(Instant, String)]) -> Self {
         let mut whole = Self { sets: HashMap::new(), running: HashMap::new(), pods: BTreeMap::new() };
         for (at, line) in sets {
-            let [name, version, replicas, second, want] = fields(line);
-            let course = whole.sets.entry(name.to_owned()).or_default();
-            if course.started.is_none() && !want.is_empty() {
-                let want: serde_json::Value = serde_json::from_str(want).expect("a want is JSON");
-                let within = want["at_ms"].as_u64().expect("a want has a time");
-                let order = (second.to_owned(), within, name.to_owned());
-                // Who had to try again is behind those who came meanwhile.
-                if course.wanted.as_ref().is_none_or(|(_, known)| *known != order) {
-                    course.wanted = Some((*at, order));
-                }
+            let StatefulSet { metadata, spec, .. } = object(line);
+            let (name, version) = named(&metadata);
+            let course = whole.sets.entry(name.clone()).or_default();
+            if course.started.is_some() {
+                continue;
             }
-            if course.started.is_none() && replicas == "1" {
-                course.started = Some((version.parse().expect("a version is a number"), *at));
+            if let Some(order) = order(&metadata)
+                // Who had to try again is behind those who came meanwhile.
+                && course.wanted.as_ref().is_none_or(|(_, known)| *known != order)
+            {
+                course.wanted = Some((*at, order));
+            }
+            if spec.and_then(|spec| spec.replicas) == Some(1) {
+                course.started = Some((version, *at));
             }
         }
         for (_, line) in pods {
-            let [name, version, phase, uid] = fields(line);
-            whole.pods.entry(name.to_owned()).or_default().insert(uid.to_owned());
-            if phase == "Running" {
-                let version = version.parse().expect("a version is a number");
-                whole.running.entry(name.to_owned()).or_insert(version);
+            let Pod { metadata, status, .. } = object(line);
+            let (_, version) = named(&metadata);
+            let workspace = metadata.labels.unwrap_or_default().remove("usher.dev/workspace");
+            let workspace = workspace.expect("each pod is a workspace's");
+            let uid = metadata.uid.expect("each has one");
+            whole.pods.entry(workspace.clone()).or_default().insert(uid);
+            if status.and_then(|status| status.phase).as_deref() == Some("Running") {
+                whole.running.entry(workspace).or_insert(version);
             }
         }
         whole
@@ -208,7 +213,25 @@ impl Whole {
     }
 }
 
-fn fields<const COUNT: usize>(line: &str) -> [&str; COUNT] {
-    let fields: Vec<&str> = line.splitn(COUNT, '|').collect();
-    fields.try_into().unwrap_or_else(|_| panic!("kubectl was asked for {COUNT} fields: {line}"))
+/// What a line of a watch is about.
+fn object<K: DeserializeOwned>(line: &str) -> K {
+    let mut event: Value = serde_json::from_str(line).expect("a watch tells of an event in each line");
+    serde_json::from_value(event["object"].take()).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
+
+/// Its name and its version.
+fn named(metadata: &ObjectMeta) -> (String, u64) {
+    let version = metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
+    (metadata.name.clone().expect("each has one"), version.expect("a version is a number"))
+}
+
+/// The place of whoever wants it, if somebody does.
+fn order(metadata: &ObjectMeta) -> Option<Order> {
+    let want = metadata.annotations.as_ref()?.get("usher.dev/wanted")?;
+    let want: Value = serde_json::from_str(want).expect("a want is JSON");
+    let mut writers = metadata.managed_fields.iter().flatten();
+    let writer = writers.find(|writer| writer.manager.as_deref() == Some("usher-want"));
+    let second = writer.and_then(|writer| writer.time.as_ref()).expect("a want has its second");
+    let within = want["at_ms"].as_u64().expect("a want has a time");
+    Some((second.0.to_string(), within, metadata.name.clone()?))
 }
