@@ -4,13 +4,14 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tests::{Realm, wait_for};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
@@ -37,7 +38,7 @@ pub struct Record {
 
 /// A record that is whole.
 pub struct Whole {
-    /// When each set was wanted and when it was started: versions, and when that was heard of.
+    /// When each set was wanted, and when and at which version it was started.
     sets: HashMap<String, Course>,
     /// The version at which each workspace's pod ran, and which pods there were.
     running: HashMap<String, u64>,
@@ -46,8 +47,24 @@ pub struct Whole {
 
 #[derive(Debug, Default)]
 struct Course {
-    wanted: Option<(Instant, Order)>,
-    started: Option<(u64, Instant)>,
+    wanted: Option<(Span, Order)>,
+    started: Option<(u64, Span)>,
+}
+
+/// When the API server did something at the earliest, by the second that it notes, and when that was heard of: an API
+/// server with much to do tells late.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    done: Instant,
+    heard: Instant,
+}
+
+impl Span {
+    fn new(second: &Time, heard: Instant) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970").as_secs_f64();
+        let ago = Duration::from_secs_f64((since - second.0.as_second() as f64).max(0.0));
+        Self { done: Instant::now().checked_sub(ago).map_or(heard, |done| done.min(heard)), heard }
+    }
 }
 
 impl Record {
@@ -113,14 +130,17 @@ impl Whole {
             if course.started.is_some() {
                 continue;
             }
-            if let Some(order) = order(&metadata)
+            if let Some((second, order)) = order(&metadata)
                 // Who had to try again is behind those who came meanwhile.
                 && course.wanted.as_ref().is_none_or(|(_, known)| *known != order)
             {
-                course.wanted = Some((*at, order));
+                course.wanted = Some((Span::new(second, *at), order));
             }
             if spec.and_then(|spec| spec.replicas) == Some(1) {
-                course.started = Some((version, *at));
+                let writers = metadata.managed_fields.iter().flatten().filter(|of| of.subresource.is_none());
+                let second = writers.filter_map(|writer| writer.time.as_ref()).max_by_key(|time| time.0);
+                let second = second.expect("what was written has its second");
+                course.started = Some((version, Span::new(second, *at)));
             }
         }
         for (_, line) in pods {
@@ -164,10 +184,10 @@ impl Whole {
             .iter()
             .filter_map(|(name, course)| Some((name, course.wanted.as_ref()?, course.started?)));
         let courses: Vec<_> = courses.collect();
-        let ahead = |(_, (_, mine), (version, at)): &(&String, &(Instant, Order), (u64, Instant))| {
-            let waited = |heard: &Instant, started: &u64| *heard + KNOWN < *at && started > version;
+        let ahead = |(_, (_, mine), (version, start)): &(&String, &(Span, Order), (u64, Span))| {
+            let waited = |want: &Span, started: &u64| want.heard + KNOWN < start.heard && started > version;
             let before = courses.iter().filter(|(_, (_, order), _)| order < mine);
-            let passed_over = before.filter(|(_, (heard, _), (started, _))| waited(heard, started)).count();
+            let passed_over = before.filter(|(_, (want, _), (started, _))| waited(want, started)).count();
             let runs_later = |name: &str| self.running.get(name).is_none_or(|running| running > version);
             let on_their_way =
                 courses.iter().filter(|(name, _, (started, _))| started < version && runs_later(name));
@@ -180,36 +200,29 @@ impl Whole {
             .collect()
     }
 
-    /// The places that somebody had in the queue from one time to another; `None` = they were not in it all the time.
-    pub fn places(&self, name: &str, from: Instant, to: Instant) -> Option<std::ops::RangeInclusive<usize>> {
+    /// The places that somebody may have had in the queue from one time to another; `None` = they were not in it all the
+    /// time.
+    pub fn places(&self, name: &str, from: Instant, to: Instant) -> Option<RangeInclusive<usize>> {
         let (wanted, mine) = self.sets.get(name)?.wanted.as_ref()?;
-        if from < *wanted {
+        if from < wanted.heard {
             return None;
         }
-        let before = self.before(mine);
-        let changes = before.iter().flat_map(|(heard, started)| [*heard, *started]);
-        let moments = changes.filter(|at| (from..=to).contains(at)).chain([from, to]);
-        let place =
-            |at: Instant| 1 + before.iter().filter(|(heard, started)| *heard <= at && at < *started).count();
-        let places: Vec<usize> = moments.map(place).collect();
-        Some(*places.iter().min()?..=*places.iter().max()?)
-    }
-
-    /// Who came before, from when to when they were known to wait.
-    fn before(&self, mine: &Order) -> Vec<(Instant, Instant)> {
-        let courses = self.sets.values().filter_map(|course| {
-            let (heard, order) = course.wanted.as_ref()?;
-            (order < mine).then_some((*heard, course.started?.1))
+        let before = self.sets.values().filter_map(|course| {
+            let (want, order) = course.wanted.as_ref()?;
+            (order < mine).then_some((want, course.started?.1))
         });
-        courses.collect()
-    }
-
-    /// How much later those who came before somebody, and waited at a time, were known to be started.
-    pub fn ahead(&self, name: &str, at: Instant) -> Vec<Duration> {
-        let mine = self.sets.get(name).and_then(|course| course.wanted.as_ref());
-        let before = mine.map(|(_, mine)| self.before(mine)).unwrap_or_default();
-        let waited = before.into_iter().filter(|(heard, started)| *heard <= at && at < *started);
-        waited.map(|(_, started)| started - at).collect()
+        let before: Vec<(&Span, Span)> = before.collect();
+        let changes =
+            before.iter().flat_map(|(want, start)| [want.done, want.heard, start.done, start.heard]);
+        let moments: Vec<Instant> = changes.filter(|at| (from..=to).contains(at)).chain([from, to]).collect();
+        let ahead = |waits: fn(&Span, &Span, Instant) -> bool| {
+            let before = &before;
+            let count = move |at| before.iter().filter(|(want, start)| waits(want, start, at)).count();
+            moments.iter().copied().map(count)
+        };
+        let surely = ahead(|want, start, at| want.heard <= at && at < start.done).min()?;
+        let perhaps = ahead(|want, start, at| want.done <= at && at < start.heard).max()?;
+        Some(1 + surely..=1 + perhaps)
     }
 }
 
@@ -226,12 +239,12 @@ fn named(metadata: &ObjectMeta) -> (String, u64) {
 }
 
 /// The place of whoever wants it, if somebody does.
-fn order(metadata: &ObjectMeta) -> Option<Order> {
+fn order(metadata: &ObjectMeta) -> Option<(&Time, Order)> {
     let want = metadata.annotations.as_ref()?.get("usher.dev/wanted")?;
     let want: Value = serde_json::from_str(want).expect("a want is JSON");
     let mut writers = metadata.managed_fields.iter().flatten();
     let writer = writers.find(|writer| writer.manager.as_deref() == Some("usher-want"));
     let second = writer.and_then(|writer| writer.time.as_ref()).expect("a want has its second");
     let within = want["at_ms"].as_u64().expect("a want has a time");
-    Some((second.0.to_string(), within, metadata.name.clone()?))
+    Some((second, (second.0.to_string(), within, metadata.name.clone()?)))
 }
