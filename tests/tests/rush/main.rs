@@ -188,7 +188,7 @@ async fn rush(visitors: usize) {
 /// Why a told place is none that somebody may have had within the time for which it may be told. One start may be under way
 /// that the record does not show.
 fn untruth(record: &record::Whole, told: &Told) -> Option<String> {
-    let places = record.places(&told.name, told.asked.checked_sub(FRESH)?, told.answered + FRESH)?;
+    let places = record.places(&told.name, told.asked.checked_sub(FRESH)?, told.answered)?;
     let places = places.start().saturating_sub(1).max(1)..=*places.end();
     (!places.contains(&told.position)).then(|| format!("{told:?}, but it was one of {places:?}"))
 }
