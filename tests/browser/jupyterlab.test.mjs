@@ -71,11 +71,11 @@ test('a kernel that computes is kept, and ends with its workspace', { timeout: 3
   const page = await context.newPage();
   await enter(page, usher.url('alice', '/lab'), 'alice');
   await newNotebook(page);
-  await runCell(page, 'import time; time.sleep(120); print("done")');
+  await runCell(page, 'import time; time.sleep(75); print("done")');
   await page.close();
 
-  const until = Date.now() + 90_000;
-  await waitFor('several idle periods to pass', 100, async () => {
+  const until = Date.now() + 50_000;
+  await waitFor('two idle periods to pass', 60, async () => {
     const alice = await usher.workspace('alice');
     assert.equal(alice.phase, 'ready', `stopped while its kernel computed: ${JSON.stringify(alice)}`);
     return Date.now() > until;

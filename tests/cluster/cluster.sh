@@ -150,9 +150,11 @@ kill_part() {
   done
 }
 
+# A child of the namespaces' first process, as it was before: nsenter would stop for ever with a child that is paused, and
+# then keep its remains when it is killed.
 start_part() {
   ! signal 0 "$1" 2>/dev/null || fail "$1 runs"
-  setsid nsenter --target "$(cat "$run/pid")" --all -- "$run/parts/$1" </dev/null >/dev/null 2>&1 &
+  setsid nsenter --target "$(cat "$run/pid")" --all -- sh -c '"$0" &' "$run/parts/$1" </dev/null >/dev/null 2>&1
 }
 
 kubectl_inside() { nsenter --target "$(cat "$run/pid")" --net -- kubectl --kubeconfig "$run/admin.kubeconfig" "$@"; }
