@@ -263,17 +263,6 @@ impl Cluster {
         self.script("resume", &[part.name().as_ref()]);
     }
 
-    /// Changes one key of the real node's kubelet's configuration, and has it begin anew.
-    pub fn configure_kubelet(&self, key: &str, value: &str) {
-        let file = self.inner.run.join("kubelet.yaml");
-        let text = std::fs::read_to_string(&file).expect("the cluster wrote it");
-        let others = text.lines().filter(|line| !line.starts_with(&format!("{key}:")));
-        let text: String = others.map(|line| format!("{line}\n")).collect();
-        std::fs::write(&file, format!("{text}{key}: {value}\n")).expect("it is ours");
-        self.kill(Part::Kubelet);
-        self.start_again(Part::Kubelet);
-    }
-
     /// Waits until the API server answers and says that it is ready.
     pub async fn api_is_ready(&self) {
         wait_for("the API server to be ready", SOON * 3, async || {

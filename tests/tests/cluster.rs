@@ -166,6 +166,12 @@ async fn a_paused_or_killed_api_server_comes_back_and_two_clusters_do_not_meet()
     assert!(answers(&other).await, "the other cluster's was killed, too");
     cluster.start_again(Part::ApiServer);
     cluster.api_is_ready().await;
+    // Whoever was started again can be paused and killed like the first.
+    cluster.pause(Part::ApiServer);
+    cluster.resume(Part::ApiServer);
+    cluster.kill(Part::ApiServer);
+    cluster.start_again(Part::ApiServer);
+    cluster.api_is_ready().await;
 
     let namespaces = async |cluster: &Cluster| cluster.kubectl(&["get", "namespaces", "--output=name"]).await;
     assert!(namespaces(&cluster).await.contains(&realm.workspaces));
