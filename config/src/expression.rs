@@ -83,12 +83,13 @@ pub struct EvalError {
     pub reason: String,
 }
 
-/// A type that an expression can have: bool, string or int. Nobody else can add one.
+/// A type that an expression can have: bool, string, int or a list of strings. Nobody else can add one.
 pub trait Answer: sealed::Answer {}
 
 impl Answer for bool {}
 impl Answer for String {}
 impl Answer for i64 {}
+impl Answer for Vec<String> {}
 
 impl<T: Answer> Expression<T> {
     /// Evaluates over `user`, `claims`, `groups` and `request`.
@@ -181,6 +182,14 @@ mod sealed {
         const NAME: &'static str = "int";
         fn from_value(value: Value) -> Option<Self> {
             if let Value::Int(value) = value { Some(value) } else { None }
+        }
+    }
+
+    impl Answer for Vec<String> {
+        const NAME: &'static str = "list of strings";
+        fn from_value(value: Value) -> Option<Self> {
+            let Value::List(items) = value else { return None };
+            items.iter().cloned().map(String::from_value).collect()
         }
     }
 }

@@ -3,15 +3,17 @@
 mod access;
 mod kubernetes;
 mod listeners;
+mod login;
 mod placeholder;
 mod quotas;
 mod routes;
+mod secret;
 mod templates;
 
 pub use placeholder::PLACEHOLDERS;
 
 use crate::expression::Scope;
-use crate::model::{Admin, Config, Drain, Driver, Login, NamedWorkspace, Sessions, Spawn};
+use crate::model::{Admin, Config, Drain, Driver, NamedWorkspace, Sessions, Spawn};
 use crate::names::{HostName, Label, WorkspaceName};
 use crate::reader::{self, Table, Wrong, value};
 use crate::schema::DriverName;
@@ -47,7 +49,7 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
         DriverName::Process => Some(Driver::Process),
         DriverName::Kubernetes => root.table("kubernetes", kubernetes::kubernetes).map(Driver::Kubernetes),
     };
-    let login = root.table("login", login);
+    let login = root.table("login", |table| login::login(table, environment));
     let listeners = listeners::listeners(root, login.as_ref());
     let admin = root.table("admin", |table| admin(table, state_dir.as_deref(), listeners.as_deref()));
     let access = root.table("access", |table| access::access(table, &declared));
@@ -137,12 +139,6 @@ fn admin(
         table.fault("address", format!("`{address}` is taken by the listener on `{other}`"), "another port");
     }
     Some(Admin { address, socket: socket?.or_else(|| Some(state_dir?.join("admin.sock")))? })
-}
-
-fn login(table: &mut Table<'_>) -> Option<Login> {
-    let development = table.value("development", value::boolean);
-    let anywhere = table.value("development_from_anywhere_unsafe", value::boolean);
-    Some(Login { development: development?, development_from_anywhere_unsafe: anywhere? })
 }
 
 fn sessions(table: &mut Table<'_>) -> Option<Sessions> {

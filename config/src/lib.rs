@@ -20,7 +20,8 @@ pub use finding::{Finding, Findings};
 pub use layout::PLACEHOLDERS;
 pub use model::*;
 pub use names::{
-    BadName, HostName, Label, QuotaName, RESERVED_LABELS, RouteName, TemplateName, WorkspaceId, WorkspaceName,
+    BadName, HostName, Issuer, Label, ProviderName, QuotaName, RESERVED_LABELS, RouteName, TemplateName,
+    WorkspaceId, WorkspaceName,
 };
 pub use network::Network;
 pub use places::{KeyFinding, KeyPath};

@@ -1,10 +1,12 @@
 //! The validated configuration, as the other packages read it. Built only by the reader in this package.
 
 mod kubernetes;
+mod login;
 mod quota;
 mod route;
 
 pub use kubernetes::*;
+pub use login::*;
 pub use quota::*;
 pub use route::*;
 
@@ -94,22 +96,18 @@ pub struct Admin {
     pub socket: PathBuf,
 }
 
-/// `[login]`.
-#[derive(Debug, Clone)]
-pub struct Login {
-    /// `development`: the login that believes whatever name is typed.
-    pub development: bool,
-    /// `development_from_anywhere_unsafe`: serve it on listeners that are not loopback, too.
-    pub development_from_anywhere_unsafe: bool,
-}
-
 /// `[access]`: CEL over `user`, `claims`, `groups`, `request`.
 #[derive(Debug)]
 pub struct Access {
     /// `allow`: bool; who may enter.
     pub allow: Expression<bool>,
+    /// `groups`: list of strings, over `user`, `claims`, `request`; which groups a person is in, asked at the login and
+    /// at each refresh.
+    pub groups: Expression<Vec<String>>,
     /// `label`: string; which label a user asks for.
     pub label: Expression<String>,
+    /// `admin`: bool; who may see and end what is others'.
+    pub admin: Expression<bool>,
     /// `template`: string; which template the user's first workspace has.
     pub template: Expression<String>,
     /// `running_max`: int; how many workspaces of one user may run at a time.

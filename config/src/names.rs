@@ -1,8 +1,10 @@
 //! The names that everyone uses: labels, workspace names, host names.
 
+mod provider;
 mod reserved;
 mod route;
 
+pub use provider::{Issuer, ProviderName};
 pub use reserved::RESERVED_LABELS;
 pub use route::RouteName;
 

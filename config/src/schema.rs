@@ -112,6 +112,7 @@ const STRING: &str = "string";
 const BOOL_RULE: &str = "expression: bool";
 const STRING_RULE: &str = "expression: string";
 const INT_RULE: &str = "expression: int";
+const GROUPS_RULE: &str = "expression: list of strings";
 const TABLE: &str = "table";
 const NAME: &str = "name";
 const TEXT: &str = "string or expression";
@@ -140,8 +141,25 @@ const KEYS: &[KeyDoc] = &[
     doc("login.development", BOOL, Value("false"), "offer the login that believes whatever name is typed; for trying and testing"),
     doc("login.development_from_anywhere_unsafe", BOOL, Value("false"), "offer it on listeners that are not loopback, too: whoever reaches one is whoever they say they are"),
 
+    doc("login.providers.NAME.preset", "\"oidc\", \"auth0\", \"github\", \"gitlab\", \"google\", \"keycloak\" or \"microsoft\"", Value("\"oidc\""), "whose software or service it is, which gives the other keys their defaults; NAME stands in /auth/NAME/callback"),
+    doc("login.providers.NAME.issuer", ADDRESS, Otherwise("of GitHub, GitLab and Google the public one; else required"), "where the provider is: `iss` in its tokens, to the last slash"),
+    doc("login.providers.NAME.title", STRING, Otherwise("the preset's or NAME"), "what its button on the login page says"),
+    doc("login.providers.NAME.client_id", STRING, Required, "the name by which the provider knows Usher"),
+    doc("login.providers.NAME.client_secret.from_env", NAME, NOT_SET, "the environment variable with the client's secret"),
+    doc("login.providers.NAME.client_secret.from_file", PATH, NOT_SET, "the file with the client's secret; a line break at its end is left out"),
+    doc("login.providers.NAME.private_key.from_env", NAME, NOT_SET, "in place of a client_secret: the environment variable with a PEM key, RSA or P-256"),
+    doc("login.providers.NAME.private_key.from_file", PATH, NOT_SET, "in place of a client_secret: the PEM file of a key, RSA or P-256"),
+    doc("login.providers.NAME.authentication", "\"client_secret_basic\", \"client_secret_post\" or \"private_key_jwt\"", Otherwise("\"client_secret_basic\", or \"private_key_jwt\" with a private_key"), "how Usher proves to the provider who it is"),
+    doc("login.providers.NAME.scopes", "list of strings", Otherwise("the preset's: \"openid\", \"profile\", \"email\" and what a refresh needs"), "what is asked of the provider"),
+    doc("login.providers.NAME.parameters.NAME", STRING, NONE, "sent along to the provider's login page, such as `prompt`"),
+    doc("login.providers.NAME.certificate_authority", PATH, Otherwise("the system's"), "PEM file of who signs for the provider's certificate"),
+    doc("login.providers.NAME.emails_verified", BOOL, Value("false"), "its e-mail addresses are verified though it does not say so; others are hidden from all rules"),
+    doc("login.providers.NAME.hosted_domain", STRING, NONE, "for the preset google: the domain (`hd`) that accounts must belong to"),
+
     doc("access.allow", BOOL_RULE, Required, "who may enter, of those who have logged in; \"true\" is all of them"),
+    doc("access.groups", GROUPS_RULE, Value("\"has(claims.groups) ? claims.groups : []\""), "which groups somebody is in; asked at the login and at each refresh, over `user`, `claims` and `request`"),
     doc("access.label", STRING_RULE, Value("\"user.name\""), "which label a user asks for"),
+    doc("access.admin", BOOL_RULE, Value("\"false\""), "who may see all sessions and workspaces, and end them"),
     doc("access.template", STRING_RULE, Required, "which template a user's first workspace has"),
     doc("access.running_max", INT_RULE, Value("\"2\""), "how many workspaces of one user may run at a time"),
 

@@ -28,7 +28,7 @@ pub(crate) fn judge<T: Answer>(program: &Program, scope: Scope) -> Result<(), Fa
             let given = value.type_of();
             T::from_value(value).map(drop).ok_or_else(|| at(first, format!("the expression gives {given}")))
         }
-        Err(error) if scope == Scope::Person && is_certain(&error) => {
+        Err(error) if scope != Scope::Probe && is_certain(&error) => {
             Err(at(first, format!("the expression cannot work: {}", super::reason(&error))))
         }
         Err(_) => Ok(()),

@@ -11,6 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Which variables an expression has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
+    /// `user`, `claims`, `request`: before it is known which groups somebody is in.
+    Claims,
     /// `user`, `claims`, `groups`, `request`.
     Person,
     /// `json`, `now`.
@@ -20,13 +22,11 @@ pub(crate) enum Scope {
 impl Scope {
     /// The variables, each with its fields where they are fixed.
     pub(crate) fn variables(self) -> &'static [(&'static str, &'static [&'static str])] {
+        const USER: (&str, &[&str]) = ("user", &["issuer", "subject", "name"]);
+        const REQUEST: (&str, &[&str]) = ("request", &["host", "method", "path", "address"]);
         match self {
-            Self::Person => &[
-                ("user", &["issuer", "subject", "name"]),
-                ("claims", &[]),
-                ("groups", &[]),
-                ("request", &["host", "method", "path", "address"]),
-            ],
+            Self::Claims => &[USER, ("claims", &[]), REQUEST],
+            Self::Person => &[USER, ("claims", &[]), ("groups", &[]), REQUEST],
             Self::Probe => &[("json", &[]), ("now", &[])],
         }
     }
@@ -35,7 +35,7 @@ impl Scope {
     pub(crate) fn sample(self) -> Context<'static, 'static> {
         let text = str::to_owned;
         match self {
-            Self::Person => person(
+            Self::Claims | Self::Person => person(
                 &Subject {
                     issuer: text("https://issuer.example.org"),
                     subject: text("4711"),

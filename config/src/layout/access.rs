@@ -8,7 +8,9 @@ use crate::reader::{Rule, Table};
 /// Reads `[access]`. `declared` are the names under `[templates]`.
 pub(crate) fn access(table: &mut Table<'_>, declared: &[&str]) -> Option<Access> {
     let allow = table.rule("allow", Scope::Person);
+    let groups = table.rule("groups", Scope::Claims);
     let label = table.rule("label", Scope::Person);
+    let admin = table.rule("admin", Scope::Person);
     let template = table.rule("template", Scope::Person);
     let running_max = table.rule("running_max", Scope::Person);
     if let Some(rule) = &template {
@@ -16,7 +18,9 @@ pub(crate) fn access(table: &mut Table<'_>, declared: &[&str]) -> Option<Access>
     }
     Some(Access {
         allow: allow?.expression,
+        groups: groups?.expression,
         label: label?.expression,
+        admin: admin?.expression,
         template: template?.expression,
         running_max: running_max?.expression,
     })
