@@ -259,7 +259,7 @@ const KEYS: &[KeyDoc] = &[
     doc("templates.NAME.ports", "list of numbers", Value("[]"), "further TCP ports of the workspace that <port>--<label>.<domain> reaches"),
     doc("templates.NAME.notice", BOOL, Value("false"), "warn in the application's pages before a stop"),
     doc("templates.NAME.service_workers", BOOL, Value("false"), "let the application register service workers"),
-    doc("templates.NAME.prestart", "list of tables", NONE, "times at which workspaces of the template start before their users come, each for those who have logged in before"),
+    doc("templates.NAME.prestart", "list of tables", NONE, "times at which first workspaces of the template start before their users come, each for those who have logged in before"),
     doc("templates.NAME.prestart.days", STRING, Otherwise("every day"), "on which days: mon, tue-fri, sat,sun"),
     doc("templates.NAME.prestart.at", "time of day", Required, "when, such as 07:50"),
     doc("templates.NAME.prestart.zone", STRING, Otherwise("UTC"), "by whose clocks: a name of the IANA time zone database"),

@@ -147,7 +147,7 @@ impl CauseCode {
             Self::PodSecurity => (
                 "pod_security",
                 "This workspace breaks the security rules of the cluster.",
-                "detail names the rules; correct the template, or the profile of the namespace",
+                "the hint names the rules; correct the template, or the profile of the namespace",
             ),
             Self::ServiceAccountMissing => (
                 "service_account_missing",
@@ -172,7 +172,7 @@ impl CauseCode {
             Self::SpecInvalid => (
                 "spec_invalid",
                 "The cluster does not accept what the template of this workspace asks for.",
-                "detail has the field; correct the template or its pod overlay",
+                "the hint has the field; correct the template or its pod overlay",
             ),
             Self::StartRefused => (
                 "start_refused",
@@ -211,13 +211,12 @@ impl CauseCode {
                 "deadline_exceeded",
                 "This workspace reached the longest time that the cluster lets it run. It starts \
                  again by itself.",
-                "activeDeadlineSeconds in the template's pod overlay; max_age does this with a \
-                 warning",
+                "something in the cluster set activeDeadlineSeconds, such as an admission webhook; max_age does this with a warning",
             ),
             Self::FailedOnNode => (
                 "failed_on_node",
                 "The node refused or ended this workspace. It starts again by itself.",
-                "detail has the node's own words",
+                "the hint has the node's own words",
             ),
             Self::ClusterUnreachable => (
                 "cluster_unreachable",
@@ -245,7 +244,7 @@ impl CauseCode {
             Self::NotPermitted => (
                 "not_permitted",
                 "Usher is not allowed to do that in the cluster.",
-                "detail names the right; the chart's Role has all that Usher uses",
+                "the hint names the right; the chart's Role has all that Usher uses",
             ),
             Self::Conflict => (
                 "conflict",
@@ -255,12 +254,12 @@ impl CauseCode {
             Self::NamespaceMissing => (
                 "namespace_missing",
                 "The place for workspaces in the cluster does not exist.",
-                "make the namespace that kubernetes.namespace names; it must not be in deletion",
+                "make the namespace that the template or kubernetes.namespace names, or list it in more_namespaces; it must not be in deletion",
             ),
             Self::AddressRefused => (
                 "address_refused",
                 "The workspace has an address at which it may not be reached.",
-                "add the network of the cluster's pods to kubernetes.pod_networks",
+                "add the network of the cluster's pods to kubernetes.pod_networks (with the chart: workspaces.podNetworks), beside those it has",
             ),
             Self::ObjectMissing => (
                 "object_missing",

@@ -106,6 +106,13 @@ impl World {
             }
             replica.floor.insert(act.id.clone(), version);
         }
+        // Of what is not there any more a driver is told so (404), and begins anew.
+        let is_outdated = result.as_ref().is_err_and(|cause| cause.code == CauseCode::Conflict);
+        if is_outdated && !self.api.sets.contains_key(&act.id) {
+            let version = self.api.log.last().map_or(0, |change| change.version);
+            self.tell(number, &act.id, version, None);
+        }
+        let replica = &mut self.replicas[number];
         let next = replica.in_turn.done(&act.id);
         let Act { id, attempt, action } = act;
         let outcome = Outcome::Acted { id, attempt, action, result: result.map(drop) };

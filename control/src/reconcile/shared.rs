@@ -130,6 +130,23 @@ fn what_is_scaled_up_again_before_the_stop_is_answered_runs_on() {
 }
 
 #[test]
+fn what_is_called_off_ends_also_if_its_pod_was_heard_of_before_the_wish_for_it() {
+    let now = Instant::now();
+    let mut state = among_others(8, false, now);
+    state.fold(wanted("a", 5, 0), now);
+    assert_eq!(asked(&mut state, now), ["start a"]);
+    assert!(state.stop(&id("a"), now));
+    assert_eq!(asked(&mut state, now), ["stop a"]);
+    // Another started it meanwhile; of its pod there is news twice.
+    let phase = ObservedPhase::Stopping { generation: generation(1), trouble: None };
+    state.fold(seen(&id("a"), phase.clone()), now);
+    state.fold(seen(&id("a"), phase), now);
+    state.fold(running(&id("a"), 1), now);
+    assert_eq!(stage(&state, "a"), "stopping");
+    assert_eq!(asked(&mut state, now), ["stop a"], "the one that runs is to end");
+}
+
+#[test]
 fn every_usher_sees_the_same_queue_whoever_asked_and_in_whatever_order_it_hears() {
     let now = Instant::now();
     let wants = [wanted("c", 5, 9), wanted("a", 5, 8), wanted("d", 4, 99), wanted("b", 6, 0)];

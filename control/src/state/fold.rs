@@ -261,12 +261,17 @@ impl State {
     }
 
     fn seen_stopping(&mut self, id: &WorkspaceId, generation: Generation, now: Instant) {
+        let shared = self.peers.is_some();
         let Some(workspace) = self.workspaces.get_mut(id) else { return };
         let (then, spawning) = match &mut workspace.stage {
             Stage::Stopping(stopping) => {
-                // It holds, whoever asked for it: what is told after this came after it.
-                stopping.taken |=
-                    *stopping.generation.get_or_insert_with(|| generation.clone()) == generation;
+                match &stopping.generation {
+                    // It holds, whoever asked for it: what is told after this came after it.
+                    Some(known) => stopping.taken |= *known == generation,
+                    // Of what was never told to run it may be the beginning, heard of before the wish for it.
+                    None if shared => {}
+                    None => stopping.generation = Some(generation),
+                }
                 return;
             }
             Stage::Queued(want) => (Then::Start(want.clone()), false),
@@ -284,7 +289,7 @@ impl State {
         };
         let unasked = (!matches!(then, Then::Start(_))).then_some(Unasked { spawning });
         // Where there is nobody else the driver is asked all the same: whoever began this may have died over it.
-        let again_at = self.peers.is_some().then_some(now + reconcile::ASK_AGAIN);
+        let again_at = shared.then_some(now + reconcile::ASK_AGAIN);
         self.end(id, How::Stop, Some(generation), then, now);
         if let Some(Stage::Stopping(stopping)) = self.workspaces.get_mut(id).map(|w| &mut w.stage) {
             (stopping.unasked, stopping.again_at) = (unasked, again_at);

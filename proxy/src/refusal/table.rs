@@ -139,7 +139,7 @@ impl Code {
                 (S::FORBIDDEN, "not_allowed", Level::INFO),
                 "You may not enter",
                 "The rules of this installation do not let you in.",
-                "the expression access.allow is not true for this user",
+                "access.allow, or the allow of the route, is not true for this user, or a rule gave no answer: the log names it",
             ),
         }
     }

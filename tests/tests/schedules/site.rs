@@ -17,6 +17,9 @@ use truth::TRUE;
 
 /// For what controllers, kubelet and containers do on a busy machine, an API server that begins anew included.
 const SETTLED: Duration = Duration::from_secs(120);
+/// For the cluster's scheduler, too: a pod that it was about to place when the API server ended it looks at again after five
+/// minutes, if nothing else happens.
+const RESTS: Duration = Duration::from_secs(330);
 
 struct Replica {
     /// None = it was killed, and is to begin anew.
@@ -388,7 +391,7 @@ impl Site {
             self.replicas[number].cable.heals();
             self.begin(number).await;
         }
-        wait_for("the truth to rest and all tables to show it", SETTLED, async || {
+        wait_for("the truth to rest and all tables to show it", RESTS, async || {
             let truth = self.truth().await?;
             let shown = self.all_show(&truth).await;
             let same = self.truth().await.as_ref() == Some(&truth);
