@@ -69,6 +69,14 @@ pub(crate) struct Secrets {
     pub(crate) verifier: String,
 }
 
+impl Secrets {
+    /// New ones, for one try.
+    pub(crate) fn new() -> Self {
+        let (_, verifier) = PkceCodeChallenge::new_random_sha256();
+        Self { nonce: Nonce::new_random().secret().clone(), verifier: verifier.into_secret() }
+    }
+}
+
 /// What a provider handed out.
 #[derive(Debug)]
 pub(crate) struct Handed {
@@ -83,16 +91,17 @@ pub(crate) struct Handed {
 }
 
 impl Provider {
-    /// The address at which somebody logs in, and what is to be remembered of it.
+    /// The address at which somebody logs in.
     ///
     /// # Errors
     /// The provider was never heard.
-    pub(crate) fn begin(&self, redirect: &str, state: &str) -> Result<(String, Secrets), Failure> {
+    pub(crate) fn begin(&self, redirect: &str, state: &str, secrets: &Secrets) -> Result<String, Failure> {
         let metadata = self.metadata()?;
         let client = self.client(&metadata, Some(redirect))?;
-        let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
-        let (state, nonce) = (CsrfToken::new(state.to_owned()), Nonce::new_random());
-        let (secret, told) = (nonce.clone(), &self.told);
+        let verifier = PkceCodeVerifier::new(secrets.verifier.clone());
+        let challenge = PkceCodeChallenge::from_code_verifier_sha256(&verifier);
+        let (state, nonce) = (CsrfToken::new(state.to_owned()), Nonce::new(secrets.nonce.clone()));
+        let told = &self.told;
         let mut request = client
             .authorize_url(CoreAuthenticationFlow::AuthorizationCode, move || state, move || nonce)
             .set_pkce_challenge(challenge);
@@ -106,8 +115,7 @@ impl Provider {
             request = request.add_extra_param("hd", domain.clone());
         }
         let (address, _, _) = request.url();
-        let secrets = Secrets { nonce: secret.secret().clone(), verifier: verifier.into_secret() };
-        Ok((address.into(), secrets))
+        Ok(address.into())
     }
 
     /// Whether an answer that names its sender comes from this provider (RFC 9207 §2.4).
