@@ -16,6 +16,8 @@ pub const WORKSPACE: &str = "__Host-usher-ws";
 pub const LOGIN_PREFIX: &str = "__Host-usher-login-";
 /// Before a hand-off's attempt id.
 pub const ENTER_PREFIX: &str = "__Host-usher-enter-";
+/// Before the attempt id of a login whose page has kept a fragment.
+pub const FRAGMENT_PREFIX: &str = "__Host-usher-fragment-";
 
 /// What a name stands for in the Cookie fields of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +115,7 @@ fn is_ours(name: &[u8]) -> bool {
         || name == WORKSPACE.as_bytes()
         || name.starts_with(LOGIN_PREFIX.as_bytes())
         || name.starts_with(ENTER_PREFIX.as_bytes())
+        || name.starts_with(FRAGMENT_PREFIX.as_bytes())
 }
 
 /// A field without our cookies; `None` if nothing is left of it.

@@ -2,6 +2,7 @@
 
 use crate::assertion::Assertions;
 use crate::drain::Drain;
+use crate::identity::Providers;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use arc_swap::ArcSwap;
@@ -21,6 +22,8 @@ pub struct Edge {
     pub users: Users,
     /// Which hand-off tickets were used.
     pub tickets: Tickets,
+    /// Who tells who somebody is.
+    pub providers: Providers,
     /// What cookies and tickets are sealed with.
     pub keys: Keys,
     /// What tells workspaces who asks.

@@ -151,6 +151,7 @@ impl Lab {
             sessions: control.sessions,
             users: control.users,
             tickets: control.tickets,
+            providers: Default::default(),
             assertions: Assertions::new(&keys),
             keys,
             origins: Origins::default(),

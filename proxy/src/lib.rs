@@ -18,6 +18,7 @@ pub mod gateway;
 pub mod handoff;
 pub mod head;
 pub mod hold;
+pub mod identity;
 pub mod judge;
 pub mod keys;
 #[cfg(test)]

@@ -38,6 +38,8 @@ pub struct Page<'a> {
     pub scripts: &'a [&'a str],
     /// Where a browser without scripts goes after [`REFRESH_SECONDS`], as text.
     pub refresh: Option<&'a str>,
+    /// Where a browser without scripts goes at once, as text.
+    pub next: Option<&'a str>,
 }
 
 /// How long a browser without scripts waits until it looks again.
@@ -62,6 +64,13 @@ impl Page<'_> {
             let _ = writeln!(
                 html,
                 "<noscript><meta http-equiv=\"refresh\" content=\"{REFRESH_SECONDS};url={}\"></noscript>",
+                escape(address)
+            );
+        }
+        if let Some(address) = self.next {
+            let _ = writeln!(
+                html,
+                "<noscript><meta http-equiv=\"refresh\" content=\"0;url={}\"></noscript>",
                 escape(address)
             );
         }
@@ -165,6 +174,7 @@ mod tests {
         let page = Page {
             title: "</title><script>",
             refresh: Some("/a?b=\"><script>"),
+            next: Some("/a?b=\"><script>"),
             scripts: &["/.usher/x.js\"><script>"],
             ..Page::default()
         };

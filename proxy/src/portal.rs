@@ -32,6 +32,10 @@ pub fn router(edge: Arc<Edge>) -> Router {
     Router::new()
         .route("/", get(dashboard::show))
         .route("/login", get(login::show).post(login::submit))
+        .route("/auth/{provider}/login", get(login::depart))
+        .route("/auth/{provider}/callback", get(login::arrive).post(login::arrive_by_form))
+        .route("/assets/depart.js", get(|| async { answer::script(include_str!("portal/assets/depart.js")) }))
+        .route("/assets/arrive.js", get(|| async { answer::script(include_str!("portal/assets/arrive.js")) }))
         .route("/logout", get(dashboard::ask_out).post(logout::submit))
         .route("/assets/login.js", get(|| async { answer::script(include_str!("portal/assets/login.js")) }))
         .route(

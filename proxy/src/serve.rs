@@ -5,6 +5,7 @@ mod ground;
 use crate::accept::{self, CoreFailed, Cores};
 use crate::assertion::Assertions;
 use crate::edge::Edge;
+use crate::identity::{ProviderError, Providers};
 use crate::keys::{Following, Keys, KeysError};
 use crate::listen::{self, Bound, ListenError};
 use crate::metrics::Metrics;
@@ -61,6 +62,9 @@ pub enum ServeError {
     /// The driver cannot begin.
     #[error(transparent)]
     Driver(#[from] OpenError),
+    /// An identity provider cannot be followed.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
     /// A listener cannot be bound.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -128,11 +132,12 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let leads = driver.shared().map(|shared| shared.leads);
     let control = Control::start(seen, driver, records.clone(), &metrics.registry, shutdown.clone()).await?;
     let edge = Arc::new(Edge {
-        config: ArcSwap::from(config),
+        config: ArcSwap::from(config.clone()),
         workspaces: control.workspaces,
         sessions: control.sessions,
         users: control.users,
         tickets: control.tickets,
+        providers: Providers::follow(&config.login, &shutdown)?,
         assertions: Assertions::new(&keys),
         keys,
         origins: bound.origins(),

@@ -78,6 +78,14 @@ impl Preset {
         }
     }
 
+    fn prompt_another(self) -> &'static str {
+        match self {
+            // These three know no `login`.
+            Self::GitHub | Self::Google | Self::Microsoft => "select_account",
+            Self::OpenIdConnect | Self::Auth0 | Self::GitLab | Self::Keycloak => "login",
+        }
+    }
+
     fn parameters(self) -> &'static [(&'static str, &'static str)] {
         match self {
             // Google's own way to ask for a refresh token.
@@ -129,6 +137,7 @@ fn provider(name: Option<&ProviderName>, table: &mut Table<'_>, outer: Environme
         authentication: authentication?,
         scopes: scopes?,
         parameters: parameters?,
+        prompt_another: chosen.prompt_another(),
         certificate_authority: certificate_authority?,
         emails_verified: emails_verified?,
         hosted_domain: hosted_domain?,

@@ -34,6 +34,8 @@ pub struct Provider {
     pub scopes: Vec<String>,
     /// `parameters`: what is sent along to its login page.
     pub parameters: BTreeMap<String, String>,
+    /// The `prompt` by which it lets somebody be another than it knows them as (OpenID Connect Core 1.0 §3.1.2.1).
+    pub prompt_another: &'static str,
     /// `certificate_authority`: PEM file of who signs for it; none = those of the system.
     pub certificate_authority: Option<PathBuf>,
     /// `emails_verified`: its e-mail addresses are verified though it does not say so.

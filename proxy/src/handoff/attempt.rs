@@ -72,6 +72,18 @@ impl Attempt {
         cookies::clear(&self.cookie(kind))
     }
 
+    /// Its name, which stands in its cookies' names.
+    pub fn name(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.name)
+    }
+
+    /// Whether the browser keeps the fragment of the address that this try leads back to, as the script of its page
+    /// says in a cookie; what removes that cookie.
+    pub fn kept_fragment(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let name = format!("{}{}", cookies::FRAGMENT_PREFIX, self.name());
+        matches!(cookies::find(headers, &name), Found::One(_)).then(|| cookies::clear(&name))
+    }
+
     /// The try as it stands in an address.
     pub fn to_text(self) -> String {
         URL_SAFE_NO_PAD.encode(self.to_bytes())
@@ -93,7 +105,7 @@ impl Attempt {
     }
 
     fn cookie(&self, kind: Kind) -> String {
-        format!("{}{}", kind.prefix(), URL_SAFE_NO_PAD.encode(self.name))
+        format!("{}{}", kind.prefix(), self.name())
     }
 }
 

@@ -142,6 +142,7 @@ mod tests {
             authentication: Authentication::Basic(Secret::new("s".to_owned())),
             scopes: vec!["openid".to_owned()],
             parameters: Default::default(),
+            prompt_another: "login",
             certificate_authority: None,
             emails_verified: false,
             hosted_domain: None,

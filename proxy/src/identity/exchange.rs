@@ -62,6 +62,7 @@ pub(crate) enum Failure {
 }
 
 /// What only the browser's own try knows.
+#[derive(Clone)]
 pub(crate) struct Secrets {
     /// Stands in the id token (OpenID Connect Core 1.0 §3.1.2.1).
     pub(crate) nonce: String,
@@ -91,11 +92,17 @@ pub(crate) struct Handed {
 }
 
 impl Provider {
-    /// The address at which somebody logs in.
+    /// The address at which somebody logs in; as `another` than the provider may still know them as.
     ///
     /// # Errors
     /// The provider was never heard.
-    pub(crate) fn begin(&self, redirect: &str, state: &str, secrets: &Secrets) -> Result<String, Failure> {
+    pub(crate) fn begin(
+        &self,
+        redirect: &str,
+        state: &str,
+        secrets: &Secrets,
+        another: bool,
+    ) -> Result<String, Failure> {
         let metadata = self.metadata()?;
         let client = self.client(&metadata, Some(redirect))?;
         let verifier = PkceCodeVerifier::new(secrets.verifier.clone());
@@ -113,6 +120,9 @@ impl Provider {
         }
         if let Some(domain) = &told.hosted_domain {
             request = request.add_extra_param("hd", domain.clone());
+        }
+        if another && !told.parameters.contains_key("prompt") {
+            request = request.add_extra_param("prompt", told.prompt_another);
         }
         let (address, _, _) = request.url();
         Ok(address.into())
@@ -146,8 +156,7 @@ impl Provider {
         for (name, value) in self.proof(&metadata)? {
             request = request.add_extra_param(name, value);
         }
-        let ask = |request| self.web.ask(request);
-        let tokens = request.request_async(&ask).await.map_err(|error| failure(&error))?;
+        let tokens = request.request_async(&self.web).await.map_err(|error| failure(&error))?;
         let Some(token) = tokens.id_token() else {
             return Err(Failure::Wrong("the provider sends no id token".to_owned()));
         };
@@ -169,8 +178,7 @@ impl Provider {
         for (name, value) in self.proof(&metadata)? {
             request = request.add_extra_param(name, value);
         }
-        let ask = |request| self.web.ask(request);
-        let tokens = request.request_async(&ask).await.map_err(|error| failure(&error))?;
+        let tokens = request.request_async(&self.web).await.map_err(|error| failure(&error))?;
         let claims = match tokens.id_token() {
             // No nonce: it belongs to the login (OpenID Connect Core 1.0 §12.2).
             Some(token) => self.verified(token, None).await?,

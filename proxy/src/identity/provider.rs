@@ -139,8 +139,7 @@ impl Provider {
     async fn discover(&self) -> Result<Metadata, String> {
         let issuer = IssuerUrl::new(self.told.protocol.issuer().to_string())
             .map_err(|error| format!("its issuer is no address: {error}"))?;
-        let ask = |request| self.web.ask(request);
-        Metadata::discover_async(issuer, &ask).await.map_err(|error| said(&error))
+        Metadata::discover_async(issuer, &self.web).await.map_err(|error| said(&error))
     }
 }
 

@@ -3,6 +3,8 @@
 //! Redirects are not followed and nothing is unpacked: what a provider says comes from where it was asked, and is no
 //! larger than it looks.
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
@@ -10,6 +12,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -124,6 +127,15 @@ impl Web {
             }
         })?;
         Ok(Response::from_parts(head, body.to_bytes().to_vec()))
+    }
+}
+
+impl<'a> AsyncHttpClient<'a> for Web {
+    type Error = WebError;
+    type Future = BoxFuture<'a, Result<HttpResponse, WebError>>;
+
+    fn call(&'a self, request: HttpRequest) -> Self::Future {
+        self.ask(request).boxed()
     }
 }
 

@@ -7,6 +7,7 @@ use crate::access::route::Place;
 use crate::edge::{Edge, ListenerFacts};
 use crate::handoff::{self, Address, Attempt, Ticket};
 use crate::own::Asked;
+use crate::page::escape;
 use crate::refusal::Code;
 use axum::response::Response;
 use config::Config;
@@ -60,9 +61,12 @@ impl Onward {
         }
     }
 
-    /// The workspace's host that it leads to, for the page that asks for a name.
-    pub(super) fn host(&self) -> Option<&str> {
-        self.to.as_ref().filter(|to| to.place != Place::Portal).map(|to| to.host.as_str())
+    /// What the login is for, as HTML.
+    pub(super) fn purpose(&self) -> String {
+        match self.to.as_ref().filter(|to| to.place != Place::Portal) {
+            Some(to) => format!("Log in to go to <code>{}</code>.", escape(to.host.as_str())),
+            None => "Log in to reach your workspaces.".to_owned(),
+        }
     }
 
     /// Sends somebody who is logged in on their way.

@@ -135,6 +135,7 @@ impl Shown<'_> {
             body: &body,
             scripts: &[SCRIPT_PATH],
             refresh: self.moves().then_some(again.as_str()),
+            next: None,
         }
         .html()
     }
