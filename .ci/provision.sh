@@ -22,7 +22,7 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 cache=${USHER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/usher}
 DENY=0.20.2
 NODE=24.19.0
-NODE_OLDEST=20
+NODE_OLDEST=22
 GO=1.26.6
 GO_OLDEST=1.26
 

@@ -144,7 +144,16 @@ fn admin(
 fn sessions(table: &mut Table<'_>) -> Option<Sessions> {
     let idle_after = table.value("idle_after", value::duration(SECOND));
     let max_age = table.value("max_age", value::duration(SECOND));
-    let sessions = Sessions { idle_after: idle_after?, max_age: max_age? };
+    let per_user = table.value("per_user", value::integer(1..=1_000));
+    let refresh_after = table.value("refresh_after", value::duration(SECOND));
+    let outage_grace = table.value("outage_grace", value::duration(Duration::ZERO));
+    let sessions = Sessions {
+        idle_after: idle_after?,
+        max_age: max_age?,
+        per_user: per_user?,
+        refresh_after: refresh_after?,
+        outage_grace: outage_grace?,
+    };
     if sessions.idle_after > sessions.max_age {
         let key = if table.has("idle_after") { "idle_after" } else { "max_age" };
         table.fault(key, "idle_after is longer than max_age", "an idle_after that is at most max_age");

@@ -121,6 +121,12 @@ pub struct Sessions {
     pub idle_after: Duration,
     /// `max_age`: ended this long after the login, used or not.
     pub max_age: Duration,
+    /// `per_user`: how many one user may have; the oldest leaves.
+    pub per_user: usize,
+    /// `refresh_after`: so old at most what a provider said gets, until it is asked again.
+    pub refresh_after: Duration,
+    /// `outage_grace`: so much longer it holds while the provider does not answer.
+    pub outage_grace: Duration,
 }
 
 /// `[spawn]`: how many at a time.

@@ -153,18 +153,22 @@ const KEYS: &[KeyDoc] = &[
     doc("login.providers.NAME.scopes", "list of strings", Otherwise("the preset's: \"openid\", \"profile\", \"email\" and what a refresh needs"), "what is asked of the provider"),
     doc("login.providers.NAME.parameters.NAME", STRING, NONE, "sent along to the provider's login page, such as `prompt`"),
     doc("login.providers.NAME.certificate_authority", PATH, Otherwise("the system's"), "PEM file of who signs for the provider's certificate"),
+    doc("login.providers.NAME.user_info", BOOL, Otherwise("true; false for the presets google and microsoft, whose id tokens say all"), "ask the provider's user info endpoint for what the id token does not say"),
     doc("login.providers.NAME.emails_verified", BOOL, Value("false"), "its e-mail addresses are verified though it does not say so; others are hidden from all rules"),
     doc("login.providers.NAME.hosted_domain", STRING, NONE, "for the preset google: the domain (`hd`) that accounts must belong to"),
 
     doc("access.allow", BOOL_RULE, Required, "who may enter, of those who have logged in; \"true\" is all of them"),
     doc("access.groups", GROUPS_RULE, Value("\"has(claims.groups) ? claims.groups : []\""), "which groups somebody is in; asked at the login and at each refresh, over `user`, `claims` and `request`"),
-    doc("access.label", STRING_RULE, Value("\"user.name\""), "which label a user asks for"),
+    doc("access.label", STRING_RULE, Value("\"has(claims.preferred_username) ? claims.preferred_username : user.name\""), "which label a user asks for"),
     doc("access.admin", BOOL_RULE, Value("\"false\""), "who may see all sessions and workspaces, and end them"),
     doc("access.template", STRING_RULE, Required, "which template a user's first workspace has"),
     doc("access.running_max", INT_RULE, Value("\"2\""), "how many workspaces of one user may run at a time"),
 
     doc("sessions.idle_after", DURATION, Value("\"30m\""), "a session unused this long ends; on Kubernetes two periods of `kubernetes.use_every` later"),
     doc("sessions.max_age", DURATION, Value("\"24h\""), "a session ends this long after the login, used or not"),
+    doc("sessions.per_user", NUMBER, Value("20"), "how many sessions one user may have; the oldest leaves"),
+    doc("sessions.refresh_after", DURATION, Value("\"10m\""), "how old what a provider said of somebody gets until it is asked again, while the session is used; half of its token's life if that is less"),
+    doc("sessions.outage_grace", DURATION, Value("\"8h\""), "how long sessions live on what a provider that does not answer said before"),
 
     doc("spawn.concurrent", NUMBER, Value("8"), "how many workspaces start at the same time, over all users"),
     doc("spawn.queue", NUMBER, Value("1000"), "how many may wait for their turn; more get 503"),

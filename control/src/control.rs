@@ -127,7 +127,7 @@ impl Control {
 mod tests {
     use super::*;
     use crate::testing::*;
-    use crate::{Event, NewSession, ObservedPhase, Phase, RedbRecords, Route};
+    use crate::{Device, Event, Login, NewSession, ObservedPhase, Phase, RedbRecords, Route};
     use config::{Label, Subject};
     use std::path::Path;
 
@@ -186,6 +186,8 @@ mod tests {
             label: Label::parse("alice").unwrap(),
             display_name: "Alice".to_owned(),
             subject: Subject::default(),
+            login: Login::now(None, None, Device::default()),
+            kept: None,
         };
 
         let first = usher(&file).await;

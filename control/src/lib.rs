@@ -52,7 +52,9 @@ pub use quota::{OverQuota, QuotaScope};
 pub use records::redb::{RedbRecords, StoreOpenError};
 pub use records::secrets::SecretRecords;
 pub use records::{Change, Kind, Record, RecordError, Records, Version};
-pub use sessions::{LastUse, NewSession, Session, SessionId, Sessions};
+pub use sessions::{
+    Claim, Device, Due, Kept, LastUse, Login, NewSession, Session, SessionId, SessionRef, Sessions,
+};
 pub use table::{Entry, Part, Phase, Route, StopReason, Terms, Wake, WakeRefused, WhyAlive, Workspaces};
 pub use tickets::Tickets;
 pub use users::{Identity, LastSeen, User, Users};

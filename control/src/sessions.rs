@@ -2,26 +2,24 @@
 
 pub(crate) mod document;
 mod keeper;
+mod refresh;
+mod session;
 
 pub(crate) use keeper::{Keeper, Limits};
+pub use refresh::{Claim, Due, SessionRef};
+pub(crate) use session::SessionAge;
+pub use session::{Device, Kept, LastUse, Login, NewSession, Session};
 
-use crate::activity::now_ms;
-use crate::{Identity, Kind, RecordError, Records, activity, clock, hash};
+use crate::{Identity, Kind, RecordError, Records, clock, hash};
 use arc_swap::ArcSwap;
-use config::Label;
+use config::ProviderName;
+use document::Document;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-
-/// How many sessions one user may have: more than browsers that a person has, fewer than a script makes. The
-/// oldest leaves, after the new one was made: whoever is last of many at once sees them all, and so it holds however
-/// many log in side by side. Until then there are as many more as logins are under way.
-const PER_USER: usize = 100;
 
 /// How long a change that this process wrote may take until its own watch tells it.
 const ECHO: Duration = Duration::from_secs(5);
@@ -37,98 +35,6 @@ pub(crate) struct SessionName([u8; 32]);
 /// The beginning of a [`SessionName`], enough to tell the sessions that live from each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ShortName(pub(crate) [u8; 8]);
-
-/// When a session was last used: written by requests and tunnels, read by the sweep. It only grows.
-#[derive(Debug, Default)]
-pub struct LastUse(AtomicU64);
-
-impl LastUse {
-    /// Marks the session as used now.
-    pub fn touch(&self) {
-        self.0.fetch_max(now_ms(), Relaxed);
-    }
-
-    /// It was used then.
-    fn learn(&self, used: Instant) {
-        self.0.fetch_max(activity::ms_of(used), Relaxed);
-    }
-
-    /// When that was last; `None` = not yet since this process knows the session.
-    pub fn time(&self) -> Option<Instant> {
-        activity::at(&self.0)
-    }
-}
-
-/// A live session, as requests see it.
-#[derive(Debug)]
-pub struct Session {
-    /// Who.
-    pub identity: Identity,
-    /// Their label.
-    pub label: Label,
-    /// What to call them.
-    pub display_name: String,
-    /// What the rules see of them.
-    pub subject: config::Subject,
-    /// Cancelled when the session ends, by whatever cause: live sockets close with 4401.
-    pub ended: CancellationToken,
-    /// As known when it was taken up here.
-    age: SessionAge,
-    /// As [`now_ms`]; 0 = not used here yet.
-    last_use: Arc<LastUse>,
-    /// As other Ushers know it; not told on by this one.
-    elsewhere: LastUse,
-}
-
-/// When a session began and when it was used last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SessionAge {
-    pub(crate) created: Instant,
-    pub(crate) used: Instant,
-}
-
-impl Session {
-    /// Marks the session as used now: an atomic store.
-    pub fn touch(&self) {
-        self.last_use.touch();
-    }
-
-    /// The mark alone, for a tunnel that outlives its request.
-    pub fn last_use(&self) -> Arc<LastUse> {
-        self.last_use.clone()
-    }
-
-    /// As this Usher knows it.
-    fn own_age(&self) -> SessionAge {
-        SessionAge { used: self.last_use.time().unwrap_or(self.age.used), ..self.age }
-    }
-
-    /// As anybody knows it.
-    fn age(&self) -> SessionAge {
-        let own = self.own_age();
-        SessionAge { used: self.elsewhere.time().map_or(own.used, |used| used.max(own.used)), ..own }
-    }
-
-    /// Whether it has not been used for too long, or is too old.
-    fn is_over(&self, limits: Limits, now: Instant) -> bool {
-        let age = self.age();
-        now.saturating_duration_since(age.used) >= limits.idle_after
-            || now.saturating_duration_since(age.created) >= limits.max_age
-    }
-}
-
-/// What a login leads to.
-#[derive(Debug, Clone)]
-pub struct NewSession {
-    /// Who.
-    pub identity: Identity,
-    /// Their label.
-    pub label: Label,
-    /// What to call them.
-    pub display_name: String,
-    /// What the rules see of them.
-    pub subject: config::Subject,
-}
 
 /// The live sessions. Cheap to clone.
 #[derive(Clone)]
@@ -155,13 +61,15 @@ impl Sessions {
         let name = id.name();
         self.await_that(patience, || self.named(name)).await
     }
-    /// Records a new session; it is known here when this returns. A user with very many loses the oldest.
+    /// Records a new session; it is known here when this returns. A user with too many loses the oldest, after the new one
+    /// was made: whoever is last of many at once sees them all, and so it holds however many log in side by side. Until
+    /// then there are as many more as logins are under way.
     ///
     /// # Errors
     /// The store fails.
     pub async fn create(&self, new: NewSession) -> Result<(SessionId, Arc<Session>), RecordError> {
         let id = SessionId::random()?;
-        self.records.create(Kind::Session, &id.name().to_string(), document::write(&new)).await?;
+        self.records.create(Kind::Session, &id.name().to_string(), Document::new(&new).write()).await?;
         let session = self.await_known(&id, ECHO).await.ok_or_else(no_echo)?;
         self.end_excess(&new.identity).await?;
         Ok((id, session))
@@ -181,6 +89,36 @@ impl Sessions {
         let names: Vec<_> = self.of(identity).into_iter().map(|(_, name)| name).collect();
         self.end_named(&names).await?;
         Ok(names.len())
+    }
+    /// Ends all sessions that a provider has ended: those of its own session `sid`, or all of `subject` where it names
+    /// none; tells how many.
+    ///
+    /// # Errors
+    /// As [`Sessions::end_all`].
+    pub async fn end_at(
+        &self,
+        provider: &ProviderName,
+        subject: Option<&str>,
+        sid: Option<&str>,
+    ) -> Result<usize, RecordError> {
+        let is_meant = |session: &Session| {
+            session.login.provider.as_ref() == Some(provider)
+                && subject.is_none_or(|subject| session.identity.subject == subject)
+                && sid.is_none_or(|sid| session.login.sid.as_deref() == Some(sid))
+        };
+        if subject.is_none() && sid.is_none() {
+            return Ok(0);
+        }
+        let snapshot = self.snapshot.load_full();
+        let names: Vec<_> =
+            snapshot.live.iter().filter(|(_, session)| is_meant(session)).map(|(name, _)| *name).collect();
+        self.end_named(&names).await?;
+        Ok(names.len())
+    }
+    /// All sessions of somebody, the oldest first.
+    pub fn list(&self, identity: &Identity) -> Vec<(SessionRef, Arc<Session>)> {
+        let names = self.of(identity).into_iter();
+        names.filter_map(|(_, name)| Some((SessionRef(name), self.named(name)?))).collect()
     }
     /// How many are live.
     pub fn count(&self) -> usize {
@@ -219,7 +157,7 @@ impl Sessions {
 
     async fn end_excess(&self, identity: &Identity) -> Result<(), RecordError> {
         let theirs = self.of(identity);
-        let excess = theirs.len().saturating_sub(PER_USER);
+        let excess = theirs.len().saturating_sub(self.snapshot.load().limits.per_user);
         let oldest: Vec<_> = theirs.into_iter().take(excess).map(|(_, name)| name).collect();
         self.end_named(&oldest).await
     }
@@ -261,6 +199,11 @@ impl SessionId {
         let random = SystemRandom::new().fill(&mut bytes);
         random.map_err(|_| RecordError::Store("the system gives no random numbers".to_owned()))?;
         Ok(Self(bytes))
+    }
+
+    /// Its record.
+    pub fn reference(self) -> SessionRef {
+        SessionRef(self.name())
     }
 
     fn name(self) -> SessionName {

@@ -90,7 +90,8 @@ impl Assertions {
             return header;
         }
         let (issuer, audience) = (listener.origin(config.portal.as_str()), permit.host(config));
-        let claims = Claims::of(&caller.session, &issuer, &audience, now);
+        let subject = caller.session.subject();
+        let claims = Claims::of(&caller.session, &subject, &issuer, &audience, now);
         let header = self.signers().signing(issued).sign(&claims);
         kept.keep(whose, &caller.session, now, header.clone());
         header

@@ -3,6 +3,7 @@
 use crate::assertion::Assertions;
 use crate::drain::Drain;
 use crate::identity::Providers;
+use crate::identity::refresh::Wishes;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use arc_swap::ArcSwap;
@@ -24,6 +25,8 @@ pub struct Edge {
     pub tickets: Tickets,
     /// Who tells who somebody is.
     pub providers: Providers,
+    /// Asks them anew about somebody.
+    pub refresh: Wishes,
     /// What cookies and tickets are sealed with.
     pub keys: Keys,
     /// What tells workspaces who asks.

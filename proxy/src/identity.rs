@@ -1,21 +1,26 @@
 //! Who somebody is: the identity providers, and what they say.
 //!
 //! One provider each is followed (`provider`), asked in bounded time (`web`) by the code flow (`exchange`); what it says of
-//! a person becomes what the rules see (`claims`).
+//! a person becomes what the rules see (`claims`), again and again while they are logged in (`refresh`).
 
 mod claims;
 mod client_key;
+pub(crate) mod device;
 mod exchange;
 mod provider;
+pub mod refresh;
 mod web;
 
 pub(crate) use exchange::{Failure, Handed, Secrets};
 pub(crate) use provider::{Known, Provider};
 
-use config::ProviderName;
+use crate::access::authorise;
+use crate::refusal::{Code, Refusal};
+use config::{Config, ProviderName, RequestFacts, Subject};
+use control::Login;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinSet;
 use web::{NoWeb, Web};
 
 /// Why the providers cannot be followed.
@@ -36,11 +41,12 @@ pub struct Providers {
 }
 
 impl Providers {
-    /// Begins to follow those of a configuration, until `ended`. None of them has to answer.
+    /// Begins to follow those of a configuration, in tasks that end when they are dropped. None of them has to answer.
     ///
     /// # Errors
     /// The certificate authorities of one cannot be read.
-    pub fn follow(config: &config::Login, ended: &CancellationToken) -> Result<Self, ProviderError> {
+    pub fn follow(config: &config::Login) -> Result<(Self, JoinSet<()>), ProviderError> {
+        let mut following = JoinSet::new();
         let mut webs: BTreeMap<Option<PathBuf>, Web> = BTreeMap::new();
         let mut by_name = BTreeMap::new();
         for (name, told) in &config.providers {
@@ -54,9 +60,11 @@ impl Providers {
                     web
                 }
             };
-            by_name.insert(name.clone(), Provider::follow(told.clone(), web, ended.clone()));
+            let (provider, changes) = Provider::new(told.clone(), web);
+            following.spawn(provider.clone().ask_again_and_again(changes));
+            by_name.insert(name.clone(), provider);
         }
-        Ok(Self { by_name })
+        Ok((Self { by_name }, following))
     }
 
     /// One of them.
@@ -67,5 +75,27 @@ impl Providers {
     /// All, by name.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Provider> {
         self.by_name.values()
+    }
+}
+
+/// Tells the groups of somebody, and whether they may enter.
+///
+/// # Errors
+/// They may not, or the rules give no answer.
+pub(crate) fn judge(config: &Config, subject: &mut Subject, facts: &RequestFacts) -> Result<(), Refusal> {
+    let rules = &config.access;
+    let failed = |rule| move |error| authorise::rule_failed(rule, &error);
+    subject.groups = rules.groups.evaluate(subject, facts).map_err(failed("access.groups"))?;
+    match rules.allow.evaluate(subject, facts).map_err(failed("access.allow"))? {
+        true => Ok(()),
+        false => Err(Refusal::new(Code::NotAllowed)),
+    }
+}
+
+/// Whether who logged in so could do so again.
+pub(crate) fn is_served(config: &Config, login: &Login) -> bool {
+    match &login.provider {
+        Some(name) => config.login.providers.contains_key(name),
+        None => config.login.development,
     }
 }

@@ -38,6 +38,8 @@ pub enum Purpose {
     Csrf,
     /// The key pair that assertions are signed with.
     Assertion,
+    /// What a provider gave to be asked anew.
+    Refresh,
 }
 
 impl Purpose {
@@ -50,6 +52,7 @@ impl Purpose {
             Self::Ticket => b"ticket",
             Self::Csrf => b"csrf",
             Self::Assertion => b"assertion",
+            Self::Refresh => b"refresh",
         }
     }
 }

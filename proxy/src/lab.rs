@@ -9,6 +9,7 @@ use crate::access::{self, Verdict};
 use crate::assertion::Assertions;
 use crate::connection::ConnectionFacts;
 use crate::edge::{Edge, ListenerFacts, Origins};
+use crate::identity::refresh::Wishes;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::own::Asked;
@@ -152,6 +153,7 @@ impl Lab {
             users: control.users,
             tickets: control.tickets,
             providers: Default::default(),
+            refresh: Wishes::new().0,
             assertions: Assertions::new(&keys),
             keys,
             origins: Origins::default(),

@@ -5,7 +5,7 @@ mod ground;
 use crate::accept::{self, CoreFailed, Cores};
 use crate::assertion::Assertions;
 use crate::edge::Edge;
-use crate::identity::{ProviderError, Providers};
+use crate::identity::{ProviderError, Providers, refresh};
 use crate::keys::{Following, Keys, KeysError};
 use crate::listen::{self, Bound, ListenError};
 use crate::metrics::Metrics;
@@ -26,7 +26,7 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Builder;
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// Threads of the runtime beside the cores: the control loop, the records, the admin listeners. None of it is in
@@ -99,6 +99,9 @@ pub enum ServeError {
     /// An admin listener ended although nobody told it to.
     #[error("an admin listener ended")]
     AdminEnded,
+    /// What asks the identity providers ended although nobody told it to.
+    #[error("what asks the identity providers ended")]
+    IdentityEnded,
     /// As [`ServeError::CoreEnded`], by a panic, seen at the end.
     #[error(transparent)]
     CoreFailed(#[from] CoreFailed),
@@ -131,13 +134,16 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let (driver, driving) = ground.drive(seen.clone(), open_files, shutdown.clone()).await?;
     let leads = driver.shared().map(|shared| shared.leads);
     let control = Control::start(seen, driver, records.clone(), &metrics.registry, shutdown.clone()).await?;
+    let (providers, discovering) = Providers::follow(&config.login)?;
+    let (refresh, wishes) = refresh::Wishes::new();
     let edge = Arc::new(Edge {
         config: ArcSwap::from(config.clone()),
         workspaces: control.workspaces,
         sessions: control.sessions,
         users: control.users,
         tickets: control.tickets,
-        providers: Providers::follow(&config.login, &shutdown)?,
+        providers,
+        refresh,
         assertions: Assertions::new(&keys),
         keys,
         origins: bound.origins(),
@@ -148,19 +154,36 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     });
     // Before anybody is told that it listens, and may want it to end.
     let signals = drain::Signals::new()?;
-    let mut admin = serve_admin(&edge).await?;
+    let admin = serve_admin(&edge).await?;
     announce(&edge, &bound);
     let cores = accept::spawn(&edge, bound)?;
     let mut running = control.running;
+    let mut refreshing = tokio::spawn(refresh::run(edge.clone(), wishes, shutdown.clone()));
     let prestarting = prestart::begin(edge.clone(), records, leads, shutdown.clone());
-    watch_over(&edge, signals, &cores, &mut running, &mut admin, following)
-        .await
-        .inspect_err(|error| tracing::error!(%error, "usher ends, since a part of it has"))?;
+    watch_over(
+        &edge,
+        signals,
+        &cores,
+        &mut running,
+        &mut refreshing,
+        Parts { admin, discovering, following },
+    )
+    .await
+    .inspect_err(|error| tracing::error!(%error, "usher ends, since a part of it has"))?;
     tokio::task::spawn_blocking(|| cores.join()).await??;
     shutdown.cancel();
     running.await??;
+    refreshing.await?;
     prestarting.await?;
     Ok(driving.await?)
+}
+
+/// What runs beside the requests until everything was drained.
+struct Parts {
+    admin: JoinSet<()>,
+    /// Who follows the identity providers.
+    discovering: JoinSet<()>,
+    following: Following,
 }
 
 /// Returns when everything was drained.
@@ -168,16 +191,19 @@ async fn watch_over(
     edge: &Edge,
     signals: drain::Signals,
     cores: &Cores,
-    control: &mut tokio::task::JoinHandle<Result<(), LoopError>>,
-    admin: &mut JoinSet<()>,
-    following: Following,
+    control: &mut JoinHandle<Result<(), LoopError>>,
+    refreshing: &mut JoinHandle<()>,
+    parts: Parts,
 ) -> Result<(), ServeError> {
+    let Parts { mut admin, mut discovering, following } = parts;
     let drained = drain::on_signal(edge, signals);
     tokio::pin!(drained);
     tokio::select! {
         () = &mut drained => Ok(()),
         ended = control => Err(ended?.err().map_or(ServeError::CoreEnded, ServeError::from)),
-        error = admin_ended(admin) => Err(error),
+        error = admin_ended(&mut admin) => Err(error),
+        ended = refreshing => Err(ended.err().map_or(ServeError::IdentityEnded, ServeError::from)),
+        Some(ended) = discovering.join_next() => Err(ended.err().map_or(ServeError::IdentityEnded, ServeError::from)),
         error = following => Err(error.into()),
         () = cores.ended() => {
             // In a drain the cores end one by one; before it that is a fault.

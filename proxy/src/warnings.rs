@@ -9,7 +9,8 @@ pub fn of(config: &Config) -> Vec<String> {
 }
 
 fn no_login(config: &Config) -> Option<String> {
-    (!config.login.development).then(|| "no login is enabled in [login], so nobody can log in".to_owned())
+    let none = !config.login.development && config.login.providers.is_empty();
+    none.then(|| "no login is enabled in [login], so nobody can log in".to_owned())
 }
 
 /// Over plain http browsers keep our cookies on localhost names alone.

@@ -31,6 +31,13 @@ pub fn form(page: &str) -> Option<Form> {
     Some(form)
 }
 
+/// Where the link with this id leads.
+pub fn link(page: &str, id: &str) -> Option<String> {
+    let tags = page.split("<a ").skip(1).map(|text| format!(" {}", first_tag(text)));
+    let mut found = tags.filter(|tag| attribute(tag, "id").as_deref() == Some(id));
+    attribute(&found.next()?, "href")
+}
+
 /// Up to the end of the tag that the text begins in.
 fn first_tag(text: &str) -> &str {
     &text[..text.find('>').unwrap_or(text.len())]
@@ -65,6 +72,12 @@ mod tests {
             form(page),
             Some(Form { action: "/login?a=1&b=2".into(), hidden, text: Some("name".into()) })
         );
+    }
+
+    #[test]
+    fn a_link_is_found_by_its_id() {
+        let page = r#"<a href="/x">x</a><a id="on" class="button" href="/login?a=1&amp;b=2">Go on</a>"#;
+        assert_eq!((link(page, "on").as_deref(), link(page, "off")), (Some("/login?a=1&b=2"), None));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Promises to users, kept against real parts: what the integration tests share.
 //!
 //! [`Usher`] starts the real binary on free ports, [`Ask`] is one HTTP request with every header in the test's
-//! hands, [`Person`] is somebody with a browser's cookie jar, [`Socket`] a WebSocket, [`Cluster`] a real Kubernetes,
+//! hands, [`Person`] is somebody with a browser's cookie jar, [`Socket`] a WebSocket, [`IdentityProvider`] a real one, [`Cluster`] a real Kubernetes,
 //! [`Cable`] an Usher's way to its API server, [`WallClock`] its clock, [`Rendered`] what the Helm chart makes of values.
 //! All of them panic with what they saw when the world is not as a test needs it.
 
@@ -10,6 +10,7 @@ mod chart;
 mod cluster;
 pub mod html;
 mod http_client;
+mod identity_provider;
 mod logs;
 mod namespace;
 mod person;
@@ -26,6 +27,7 @@ pub use chance::chance;
 pub use chart::{CHART, Rendered, helm, helm_command};
 pub use cluster::{Cable, Cluster, Image, Part, Realm, SIMULATED, Way};
 pub use http_client::{Answer, Ask, Client, Kept, h2_answer};
+pub use identity_provider::IdentityProvider;
 pub use logs::Logs;
 pub use namespace::Namespace;
 pub use person::{Jar, Person};

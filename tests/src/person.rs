@@ -7,6 +7,7 @@ use crate::usher::{DOMAIN, Usher};
 use crate::wait::{SOON, STARTED, wait_for, wait_instead_of};
 use http::{HeaderMap, Method};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use url::Url;
 
@@ -246,36 +247,57 @@ impl Person {
     async fn follow_until(&mut self, mut url: Url, done: impl Fn(&Self) -> bool) -> (Url, Answer) {
         let mut site = "none";
         let mut form: Option<Vec<(String, String)>> = None;
-        for _ in 0..16 {
+        for _ in 0..24 {
             self.trail.push(url.clone());
             let answer = self.step(&url, site, form.take()).await;
-            site = "same-site";
             if done(self) {
                 return (url, answer);
             }
+            let from = url.clone();
+            let asks = url.path() == "/login" || url.path().starts_with("/interaction/");
             if answer.status.is_redirection() {
                 url = url.join(answer.field("location")).expect("Location is a URL");
-            } else if url.path() == "/login" && answer.status.is_success() {
+            } else if let Some(on) = html::link(&answer.text(), "on") {
+                url = url.join(&on).expect("a link is a URL");
+            } else if asks && answer.status.is_success() {
                 let (action, fields) = self.fill_in(&answer);
                 url = url.join(&action).expect("a form's action is a URL");
                 form = Some(fields);
-                site = "same-origin";
             } else {
                 return (url, answer);
             }
+            let here = self.is_of_usher(&from) == self.is_of_usher(&url);
+            site = match (here, form.is_some(), site) {
+                (false, _, _) | (true, false, "cross-site") => "cross-site",
+                (true, true, _) => "same-origin",
+                (true, false, _) => "same-site",
+            };
         }
-        panic!("{} was redirected 16 times, last to {url}", self.name)
+        panic!("{} was redirected 24 times, last to {url}", self.name)
+    }
+
+    /// Whether an address is Usher's, and not an identity provider's.
+    fn is_of_usher(&self, url: &Url) -> bool {
+        url.port_or_known_default() == Some(self.client.address.port())
+    }
+
+    /// What asks the server of an address.
+    fn client_of(&self, url: &Url) -> Client {
+        if self.is_of_usher(url) {
+            return self.client.clone();
+        }
+        let port = url.port_or_known_default().expect("a web address has a port");
+        Client { address: SocketAddr::from(([127, 0, 0, 1], port)), certificate: None }
     }
 
     /// One request of a navigation: a POST when there is a form to send.
     async fn step(&mut self, url: &Url, site: &str, form: Option<Vec<(String, String)>>) -> Answer {
         let host = url.host_str().expect("a web address has a host").to_owned();
         let path = url.query().map_or(url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+        let client = self.client_of(url);
         let ask = match form {
-            None => self.client.get(&host, &path),
-            Some(fields) => {
-                self.client.post(&host, &path).with("origin", &self.client.origin(&host)).form(&fields)
-            }
+            None => client.get(&host, &path),
+            Some(fields) => client.post(&host, &path).with("origin", &client.origin(&host)).form(&fields),
         };
         let answer = self.with_cookies(ask, &host).navigate(site).send().await;
         self.jar.take(&host, &answer.headers);

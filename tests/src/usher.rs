@@ -35,6 +35,7 @@ pub struct Setup {
     certificate: Option<Certificate>,
     listen_on: Option<IpAddr>,
     environment: Vec<(String, String)>,
+    no_development: bool,
 }
 
 impl Setup {
@@ -67,6 +68,12 @@ impl Setup {
     /// With one more variable in its environment.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Without the development login.
+    pub(crate) fn without_development(mut self) -> Self {
+        self.no_development = true;
         self
     }
 
@@ -121,11 +128,17 @@ impl Setup {
         let anywhere = self.listen_on.is_some_and(|address| !address.is_loopback());
         let access = if self.rest.contains("[access]") { "" } else { ACCESS };
         let demo = if self.rest.contains("[templates.demo]") { "" } else { DEMO };
+        let login = match self.no_development {
+            true => String::new(),
+            false => {
+                format!("[login]\ndevelopment = true\ndevelopment_from_anywhere_unsafe = {anywhere}\n\n")
+            }
+        };
         format!(
             "domain = \"{DOMAIN}\"\nstate_dir = \"{folder}/state\"\n{}\n\
              [[listeners]]\naddress = \"{address}\"\n{tls}\n\
              [admin]\naddress = \"127.0.0.1:0\"\nsocket = \"{folder}/admin.sock\"\n\n\
-             [login]\ndevelopment = true\ndevelopment_from_anywhere_unsafe = {anywhere}\n\n{access}{demo}\n{}\n",
+             {login}{access}{demo}\n{}\n",
             self.root, self.rest
         )
     }

@@ -78,6 +78,11 @@ impl Preset {
         }
     }
 
+    /// Whether the user info says more than the id token.
+    fn user_info(self) -> bool {
+        !matches!(self, Self::Google | Self::Microsoft)
+    }
+
     fn prompt_another(self) -> &'static str {
         match self {
             // These three know no `login`.
@@ -109,7 +114,11 @@ pub(super) fn login(table: &mut Table<'_>, outer: Environment<'_>) -> Option<Log
     })
 }
 
-fn provider(name: Option<&ProviderName>, table: &mut Table<'_>, outer: Environment<'_>) -> Option<Arc<Provider>> {
+fn provider(
+    name: Option<&ProviderName>,
+    table: &mut Table<'_>,
+    outer: Environment<'_>,
+) -> Option<Arc<Provider>> {
     let preset = table.value("preset", value::word(&PRESETS, "a preset"));
     // After a slip the rest is read as it was probably meant.
     let chosen = preset.unwrap_or(Preset::OpenIdConnect);
@@ -120,6 +129,7 @@ fn provider(name: Option<&ProviderName>, table: &mut Table<'_>, outer: Environme
     let scopes = scopes(table, chosen);
     let parameters = parameters(table, chosen);
     let certificate_authority = table.maybe("certificate_authority", value::path);
+    let user_info = table.maybe("user_info", value::boolean);
     let emails_verified = table.value("emails_verified", value::boolean);
     let hosted_domain = hosted_domain(table, chosen);
     let issuer = issuer?;
@@ -139,6 +149,7 @@ fn provider(name: Option<&ProviderName>, table: &mut Table<'_>, outer: Environme
         parameters: parameters?,
         prompt_another: chosen.prompt_another(),
         certificate_authority: certificate_authority?,
+        user_info: user_info?.unwrap_or(chosen.user_info()),
         emails_verified: emails_verified?,
         hosted_domain: hosted_domain?,
     }))
@@ -191,7 +202,11 @@ fn authentication(table: &mut Table<'_>, outer: Environment<'_>) -> Option<Authe
         (None, Some(key)) => match way {
             None | Some(Way::PrivateKey) => Some(Authentication::PrivateKey(key)),
             Some(Way::Basic | Way::Post) => {
-                table.fault("authentication", "needs a client_secret", "client_secret in place of private_key");
+                table.fault(
+                    "authentication",
+                    "needs a client_secret",
+                    "client_secret in place of private_key",
+                );
                 None
             }
         },
@@ -234,7 +249,8 @@ fn hosted_domain(table: &mut Table<'_>, preset: Preset) -> Option<Option<String>
 }
 
 fn parameter(text: &str) -> Result<String, String> {
-    let is_name = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    let is_name =
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if !is_name {
         return Err("is not the name of a parameter: letters, digits, `_` and `-`".to_owned());
     }

@@ -38,6 +38,8 @@ pub struct Provider {
     pub prompt_another: &'static str,
     /// `certificate_authority`: PEM file of who signs for it; none = those of the system.
     pub certificate_authority: Option<PathBuf>,
+    /// `user_info`: its user info endpoint is asked for what the id token does not say.
+    pub user_info: bool,
     /// `emails_verified`: its e-mail addresses are verified though it does not say so.
     pub emails_verified: bool,
     /// `hosted_domain`: Google's `hd`, which a person must have.

@@ -59,7 +59,8 @@ fn is_issuer(text: &str) -> bool {
         Some(("http", rest)) => (true, rest),
         _ => return false,
     };
-    let is_plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'?' | b'#' | b'@' | b'"' | b'<' | b'>' | b'\\');
+    let is_plain =
+        |b: u8| b.is_ascii_graphic() && !matches!(b, b'?' | b'#' | b'@' | b'"' | b'<' | b'>' | b'\\');
     let authority = rest.split('/').next().unwrap_or_default();
     text.bytes().all(is_plain) && is_authority(authority, is_http)
 }

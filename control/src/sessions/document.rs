@@ -1,17 +1,46 @@
 //! A session's record.
 
-use super::NewSession;
+use super::{Device, Kept, Login, NewSession};
 use crate::Identity;
-use config::{Label, Subject};
+use config::{Label, ProviderName, Subject};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-#[derive(Serialize, Deserialize)]
-struct Document {
+/// A session as it is written down.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Document {
     identity: Identity,
     label: String,
     display_name: String,
     subject: SubjectDocument,
+    #[serde(default)]
+    login: LoginDocument,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kept: Option<KeptDocument>,
+    /// Which refresh is under way: who asks the provider has written a name of its own here before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) refreshing: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct LoginDocument {
+    /// In milliseconds since 1970.
+    at: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    provider: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sid: Option<String>,
+    agent: String,
+    network: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct KeptDocument {
+    sealed: String,
+    lasts_secs: u64,
+    /// When the provider gave it, in milliseconds since 1970; only believed to shorten a wait.
+    at: u64,
 }
 
 /// What the rules see of somebody, as it is written down.
@@ -29,8 +58,8 @@ pub(crate) struct SubjectDocument {
 pub(super) enum DocumentError {
     #[error("it is not the JSON of a session: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("its label cannot be used: {0}")]
-    Label(#[from] config::BadName),
+    #[error("its label or its provider cannot be used: {0}")]
+    Name(#[from] config::BadName),
 }
 
 impl From<Subject> for SubjectDocument {
@@ -45,22 +74,65 @@ impl From<SubjectDocument> for Subject {
     }
 }
 
-pub(super) fn write(new: &NewSession) -> Vec<u8> {
-    let document = Document {
-        identity: new.identity.clone(),
-        label: new.label.to_string(),
-        display_name: new.display_name.clone(),
-        subject: new.subject.clone().into(),
-    };
-    serde_json::to_vec(&document).expect("a document of texts and JSON is JSON")
+impl From<&Kept> for KeptDocument {
+    fn from(kept: &Kept) -> Self {
+        Self { sealed: kept.sealed.clone(), lasts_secs: kept.lasts.as_secs(), at: millis(kept.at) }
+    }
 }
 
-pub(super) fn read(value: &[u8]) -> Result<NewSession, DocumentError> {
-    let document: Document = serde_json::from_slice(value)?;
-    Ok(NewSession {
-        identity: document.identity,
-        label: Label::parse(&document.label)?,
-        display_name: document.display_name,
-        subject: document.subject.into(),
-    })
+impl From<KeptDocument> for Kept {
+    fn from(KeptDocument { sealed, lasts_secs, at }: KeptDocument) -> Self {
+        Self { sealed, lasts: Duration::from_secs(lasts_secs), at: time(at) }
+    }
+}
+
+impl Document {
+    pub(super) fn new(new: &NewSession) -> Self {
+        let Login { at, provider, sid, device } = &new.login;
+        Self {
+            identity: new.identity.clone(),
+            label: new.label.to_string(),
+            display_name: new.display_name.clone(),
+            subject: new.subject.clone().into(),
+            login: LoginDocument {
+                at: millis(*at),
+                provider: provider.as_ref().map(ToString::to_string),
+                sid: sid.clone(),
+                agent: device.agent.clone(),
+                network: device.network.clone(),
+            },
+            kept: new.kept.as_ref().map(KeptDocument::from),
+            refreshing: None,
+        }
+    }
+
+    pub(super) fn read(value: &[u8]) -> Result<Self, DocumentError> {
+        Ok(serde_json::from_slice(value)?)
+    }
+
+    pub(super) fn write(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a document of texts and JSON is JSON")
+    }
+
+    /// What it says of the session.
+    pub(super) fn session(self) -> Result<NewSession, DocumentError> {
+        let LoginDocument { at, provider, sid, agent, network } = self.login;
+        let provider = provider.map(|name| ProviderName::parse(&name)).transpose()?;
+        Ok(NewSession {
+            identity: self.identity,
+            label: Label::parse(&self.label)?,
+            display_name: self.display_name,
+            subject: self.subject.into(),
+            login: Login { at: time(at), provider, sid, device: Device { agent, network } },
+            kept: self.kept.map(Kept::from),
+        })
+    }
+}
+
+fn millis(time: SystemTime) -> u64 {
+    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(0)
+}
+
+fn time(millis: u64) -> SystemTime {
+    UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or(UNIX_EPOCH)
 }

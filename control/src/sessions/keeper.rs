@@ -1,14 +1,16 @@
 //! The loop that keeps the snapshot of sessions: its only writer.
 
-use super::{LastUse, NewSession, Session, SessionAge, SessionName, Sessions, ShortName, Snapshot, document};
+use super::document::{Document, DocumentError};
+use super::refresh::Freshness;
+use super::{Session, SessionAge, SessionName, Sessions, ShortName, Snapshot};
 use crate::metrics::Metrics;
-use crate::{Change, Kind, LoopError, RecordError, Records, clock};
+use crate::{Change, Kind, LoopError, Record, RecordError, Records, clock};
 use arc_swap::ArcSwap;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -26,12 +28,15 @@ const DELETIONS: usize = 32;
 pub(crate) struct Limits {
     pub(crate) idle_after: Duration,
     pub(crate) max_age: Duration,
+    pub(crate) per_user: usize,
+    pub(crate) refresh_after: Duration,
 }
 
 impl Limits {
     /// `late` = how long others may take to tell of a use: so much later than configured a session is unused.
     pub(crate) fn of(config: &config::Config, late: Duration) -> Self {
-        Self { idle_after: config.sessions.idle_after + late, max_age: config.sessions.max_age }
+        let config::Sessions { idle_after, max_age, per_user, refresh_after, .. } = config.sessions;
+        Self { idle_after: idle_after + late, max_age, per_user, refresh_after }
     }
 }
 
@@ -47,6 +52,8 @@ pub(crate) struct Keeper {
     over: HashSet<SessionName>,
     deletions: JoinSet<Result<(), RecordError>>,
     metrics: Arc<Metrics>,
+    /// Those that have another in their place, which is not published yet.
+    replaced: Vec<(Arc<Session>, Arc<Session>)>,
 }
 
 impl Keeper {
@@ -73,6 +80,7 @@ impl Keeper {
             over: HashSet::new(),
             deletions: JoinSet::new(),
             metrics,
+            replaced: Vec::new(),
         };
         for record in recorded {
             keeper.take(Change::Put(record));
@@ -128,17 +136,14 @@ impl Keeper {
         match change {
             Change::Put(record) => {
                 let Some(name) = SessionName::parse(&record.name) else { return false };
-                if self.snapshot.live.contains_key(&name) || self.over.contains(&name) {
+                let known = self.snapshot.live.get(&name);
+                if self.over.contains(&name) || known.is_some_and(|known| record.version <= known.version) {
                     return false;
                 }
-                match document::read(&record.value) {
-                    Ok(new) => self.begin(name, new, clock::now()),
-                    Err(error) => {
-                        tracing::warn!(%error, "the record of a session cannot be read and is ignored");
-                        return false;
-                    }
-                }
-                true
+                self.put(name, &record, clock::now()).unwrap_or_else(|error| {
+                    tracing::warn!(%error, "the record of a session cannot be read and is ignored");
+                    false
+                })
             }
             Change::Deleted(name) => {
                 let Some(name) = SessionName::parse(&name) else { return false };
@@ -148,19 +153,30 @@ impl Keeper {
         }
     }
 
-    fn begin(&mut self, name: SessionName, new: NewSession, now: Instant) {
-        let age = self.ages.remove(&name.short()).unwrap_or(SessionAge { created: now, used: now });
-        let session = Session {
-            identity: new.identity,
-            label: new.label,
-            display_name: new.display_name,
-            subject: new.subject,
-            ended: CancellationToken::new(),
-            age,
-            last_use: Arc::default(),
-            elsewhere: LastUse::default(),
+    /// Takes up a session, or what is new of one.
+    fn put(&mut self, name: SessionName, record: &Record, now: Instant) -> Result<bool, DocumentError> {
+        let document = Document::read(&record.value)?;
+        let refreshing = document.refreshing.clone();
+        let new = document.session()?;
+        let known = self.snapshot.live.get(&name);
+        let freshness = new.kept.as_ref().map(|kept| {
+            let before = known.and_then(|known| known.freshness.as_ref());
+            let fresh = Freshness::of(kept, self.snapshot.limits.refresh_after, SystemTime::now(), now);
+            fresh.refreshing(refreshing.as_ref(), before, now)
+        });
+        let session = match known {
+            Some(known) => known.renewed(new, record.version, freshness),
+            None => {
+                let age = self.ages.remove(&name.short()).unwrap_or(SessionAge { created: now, used: now });
+                Session::new(new, record.version, age, freshness)
+            }
         };
-        self.snapshot.live.insert(name, Arc::new(session));
+        let session = Arc::new(session);
+        let before = self.snapshot.live.insert(name, session.clone());
+        if let Some(before) = before {
+            self.replaced.push((before, session));
+        }
+        Ok(true)
     }
 
     fn end(&mut self, name: SessionName) -> bool {
@@ -190,9 +206,15 @@ impl Keeper {
         !over.is_empty()
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         self.published.store(Arc::new(self.snapshot.clone()));
         self.changed.send_modify(|version| *version += 1);
+        // After it can be looked up: whoever asks anew finds what is new.
+        for (before, after) in self.replaced.drain(..) {
+            if !before.sees_as(&after) {
+                before.changed.cancel();
+            }
+        }
         self.metrics.sessions.set(i64::try_from(self.snapshot.live.len()).unwrap_or(i64::MAX));
     }
 }

@@ -1,11 +1,21 @@
 use super::*;
+use crate::Version;
 use crate::metrics::Metrics;
 use crate::records::redb::RedbRecords;
 use crate::testing::secs;
+use config::Label;
 use futures_util::stream::{self, StreamExt};
 use std::path::Path;
+use std::time::SystemTime;
+use tokio_util::sync::CancellationToken;
 
-const LIMITS: Limits = Limits { idle_after: secs_of(1800), max_age: secs_of(86_400) };
+const PER_USER: usize = 20;
+const LIMITS: Limits = Limits {
+    idle_after: secs_of(1800),
+    max_age: secs_of(86_400),
+    per_user: PER_USER,
+    refresh_after: secs_of(600),
+};
 
 const fn secs_of(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -31,19 +41,22 @@ fn new(subject: &str) -> NewSession {
         identity: Identity { issuer: "test".to_owned(), subject: subject.to_owned() },
         label: Label::parse(subject).unwrap(),
         display_name: subject.to_uppercase(),
-        subject: config::Subject { name: subject.to_owned(), ..config::Subject::default() },
+        subject: config::Subject { name: subject.to_uppercase(), ..config::Subject::default() },
+        login: Login {
+            at: SystemTime::UNIX_EPOCH,
+            provider: Some(ProviderName::parse("lab").unwrap()),
+            sid: Some(format!("sid of {subject}")),
+            device: Device { agent: "Firefox on Linux".to_owned(), network: "192.0.2.0/24".to_owned() },
+        },
+        kept: None,
     }
 }
 
 /// A session as it would be after so much time, without waiting for it.
 fn aged(created: Duration, used: Duration) -> (Session, Instant) {
     let start = Instant::now();
-    let NewSession { identity, label, display_name, subject } = new("alice");
     let age = SessionAge { created: start, used: start };
-    let ended = CancellationToken::new();
-    let last_use = Arc::default();
-    let elsewhere = LastUse::default();
-    let session = Session { identity, label, display_name, subject, ended, age, last_use, elsewhere };
+    let session = Session::new(new("alice"), Version(1), age, None);
     (session, start + created.max(used))
 }
 
@@ -65,7 +78,7 @@ async fn a_session_is_known_when_create_returns_and_gone_when_end_does() {
     let (id, session) = sessions.create(new("alice")).await.unwrap();
     let found = sessions.lookup(&id).unwrap();
     assert_eq!((found.label.as_str(), found.display_name.as_str()), ("alice", "ALICE"));
-    assert_eq!(found.subject.name, "alice");
+    assert_eq!(found.subject().name, "ALICE");
     assert_eq!(sessions.count(), 1);
     sessions.end(&id).await.unwrap();
     assert!(sessions.lookup(&id).is_none() && session.ended.is_cancelled());
@@ -130,7 +143,7 @@ async fn a_session_that_another_replica_made_is_awaited() {
     let id = SessionId([9; 16]);
     assert!(sessions.await_known(&id, Duration::from_millis(10)).await.is_none());
     let name = id.name().to_string();
-    let made = sessions.records.create(Kind::Session, &name, document::write(&new("alice")));
+    let made = sessions.records.create(Kind::Session, &name, Document::new(&new("alice")).write());
     let (known, made) = tokio::join!(sessions.await_known(&id, secs(10)), made);
     made.unwrap();
     assert!(known.is_some());
@@ -170,4 +183,139 @@ async fn a_session_that_is_used_by_way_of_another_usher_lives_on_here_and_is_not
     assert!(!session.is_over(LIMITS, later + secs(1000)));
     assert!(session.is_over(LIMITS, later + LIMITS.idle_after));
     assert_eq!(sessions.ages(), [(name, own)]);
+}
+
+#[tokio::test]
+async fn what_a_provider_ends_is_its_own_session_or_all_of_one_account() {
+    let (_dir, sessions) = fresh().await;
+    let (lab, other) = (ProviderName::parse("lab").unwrap(), ProviderName::parse("other").unwrap());
+    for name in ["alice", "alice", "bob", "carol"] {
+        sessions.create(new(name)).await.unwrap();
+    }
+    let end = async |provider, subject, sid| sessions.end_at(provider, subject, sid).await.unwrap();
+    assert_eq!(end(&other, Some("alice"), None).await, 0);
+    assert_eq!(end(&lab, None, None).await, 0, "who names nobody ends nobody");
+    assert_eq!(end(&lab, Some("bob"), Some("sid of carol")).await, 0);
+    assert_eq!(end(&lab, None, Some("sid of carol")).await, 1);
+    assert_eq!(end(&lab, Some("alice"), None).await, 2);
+    assert_eq!(sessions.count(), 1);
+}
+
+#[test]
+fn a_session_reads_as_it_was_written_and_so_does_one_of_before() {
+    let mut written = new("alice");
+    written.kept =
+        Some(Kept { sealed: "sealed".to_owned(), lasts: secs(60), at: SystemTime::UNIX_EPOCH + secs(9) });
+    let read = Document::read(&Document::new(&written).write()).unwrap().session().unwrap();
+    assert_eq!((read.login, read.kept), (written.login, written.kept));
+    let before = br#"{"identity":{"issuer":"i","subject":"s"},"label":"alice","display_name":"A",
+        "subject":{"issuer":"i","subject":"s","name":"A","claims":{},"groups":[]}}"#;
+    let read = Document::read(before).unwrap().session().unwrap();
+    assert_eq!((read.label.as_str(), read.login.provider, read.kept), ("alice", None, None));
+}
+
+/// A session whose provider says that what it says holds for ten minutes.
+async fn kept(sessions: &Sessions) -> (SessionId, SessionRef, Arc<Session>) {
+    let at = SystemTime::now();
+    let new =
+        NewSession { kept: Some(Kept { sealed: "first".to_owned(), lasts: secs(600), at }), ..new("alice") };
+    let (id, session) = sessions.create(new).await.unwrap();
+    (id, SessionRef(id.name()), session)
+}
+
+/// Uses it later than it was made: a use is known to the millisecond.
+fn use_it(session: &Session) {
+    let before = session.used();
+    while session.used() <= before {
+        session.touch();
+    }
+}
+
+fn said(groups: &[&str], sealed: &str) -> (config::Subject, Option<Kept>) {
+    let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+    let subject = config::Subject { groups, name: "ALICE".to_owned(), ..config::Subject::default() };
+    (subject, Some(Kept { sealed: sealed.to_owned(), lasts: secs(600), at: SystemTime::now() }))
+}
+
+/// What is due, in short.
+fn due(sessions: &Sessions, later: u64) -> Vec<&'static str> {
+    let due = sessions.due(Instant::now() + secs(later)).into_iter();
+    due.map(|due| if matches!(due, Due::Ask(..)) { "ask" } else { "lost" }).collect()
+}
+
+#[tokio::test]
+async fn a_provider_is_asked_again_at_half_of_its_tokens_life() {
+    let (_dir, sessions) = fresh().await;
+    let (_, _, session) = kept(&sessions).await;
+    use_it(&session);
+    assert_eq!(due(&sessions, 290), [""; 0]);
+    assert_eq!(due(&sessions, 301), ["ask"]);
+    assert!(!session.is_stale(Instant::now() + secs(590)) && session.is_stale(Instant::now() + secs(601)));
+}
+
+#[tokio::test]
+async fn about_somebody_who_was_not_there_since_no_provider_is_asked() {
+    let (_dir, sessions) = fresh().await;
+    let at = SystemTime::now() + secs(1);
+    let new =
+        NewSession { kept: Some(Kept { sealed: "first".to_owned(), lasts: secs(600), at }), ..new("alice") };
+    let (_, session) = sessions.create(new).await.unwrap();
+    assert_eq!(due(&sessions, 700), [""; 0]);
+    use_it(&session);
+    assert_eq!(due(&sessions, 700), ["ask"]);
+}
+
+#[tokio::test]
+async fn one_of_two_asks_a_provider_and_what_it_said_is_seen_by_all() {
+    let (_dir, sessions) = fresh().await;
+    let (id, reference, session) = kept(&sessions).await;
+    use_it(&session);
+    let (one, other) = tokio::join!(sessions.claim(reference), sessions.claim(reference));
+    let claim = match (one.unwrap(), other.unwrap()) {
+        (Some(claim), None) | (None, Some(claim)) => claim,
+        both => panic!("{both:?}"),
+    };
+    assert_eq!(claim.session.kept.as_ref().unwrap().sealed, "first");
+    sessions.await_that(ECHO, || (due(&sessions, 301) == ["lost"]).then_some(())).await.unwrap();
+    let (subject, kept) = said(&["staff"], "second");
+    sessions.renew(&claim, subject, None, kept).await.unwrap();
+    tokio::time::timeout(ECHO, session.changed.cancelled()).await.unwrap();
+    let renewed = sessions.lookup(&id).unwrap();
+    assert_eq!((renewed.subject().groups, session.ended.is_cancelled()), (vec!["staff".to_owned()], false));
+    assert_eq!(renewed.login, session.login);
+    renewed.touch();
+    assert_eq!(session.used(), renewed.used(), "it is one session");
+    let claim = sessions.claim(reference).await.unwrap().unwrap();
+    assert_eq!(claim.session.kept.as_ref().unwrap().sealed, "second");
+    let (subject, kept) = said(&["staff"], "third");
+    sessions.renew(&claim, subject, None, kept).await.unwrap();
+    let known = || sessions.lookup(&id).filter(|known| known.version != renewed.version);
+    sessions.await_that(ECHO, || known().map(drop)).await.unwrap();
+    assert!(!renewed.changed.is_cancelled(), "the rules see the same");
+}
+
+#[tokio::test]
+async fn who_asks_and_gets_no_answer_gives_the_right_back_and_who_dies_over_it_loses_that_session() {
+    let (_dir, sessions) = fresh().await;
+    let (_, reference, session) = kept(&sessions).await;
+    use_it(&session);
+    let claim = sessions.claim(reference).await.unwrap().unwrap();
+    sessions.give_back(&claim).await.unwrap();
+    sessions.await_that(ECHO, || (due(&sessions, 301) == ["ask"]).then_some(())).await.unwrap();
+    let _dies = sessions.claim(reference).await.unwrap().unwrap();
+    sessions.await_that(ECHO, || (due(&sessions, 301) == ["lost"]).then_some(())).await.unwrap();
+    assert_eq!(due(&sessions, 44), [""; 0]);
+    assert_eq!(due(&sessions, 46), ["lost"]);
+    assert!(sessions.claim(reference).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_session_that_ended_while_its_provider_was_asked_stays_so() {
+    let (_dir, sessions) = fresh().await;
+    let (id, reference, _) = kept(&sessions).await;
+    let claim = sessions.claim(reference).await.unwrap().unwrap();
+    sessions.end(&id).await.unwrap();
+    let (subject, kept) = said(&[], "second");
+    sessions.renew(&claim, subject, None, kept).await.unwrap();
+    assert!(sessions.records.list(Kind::Session).await.unwrap().is_empty());
 }

@@ -3,6 +3,7 @@
 use crate::access::route::Place;
 use crate::cookies::Found;
 use crate::edge::Edge;
+use crate::identity::{self, Provider};
 use crate::refusal::{Code, Refusal};
 use crate::request::{self, Intent, Request};
 use crate::session_cookie::{self, Presented};
@@ -10,7 +11,10 @@ use config::Template;
 use control::{Phase, Session, SessionId};
 use http::Method;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long a request waits for what a provider says anew.
+const PROVIDER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Somebody whose session is live.
 #[derive(Debug, Clone)]
@@ -42,20 +46,36 @@ pub async fn caller(edge: &Edge, place: &Place, request: &Request<'_>) -> Result
         return Ok(None);
     };
     let Some(session) = live(edge, cookie).await else { return Ok(None) };
+    let Some(session) = fresh(edge, cookie.id, session).await else { return Ok(None) };
     if is_use(place, ready(edge, place).as_deref(), request) {
         session.touch();
     }
     Ok(Some(Caller { session, id: cookie.id }))
 }
 
-/// The session that a validly sealed cookie or ticket names, if it lives.
+/// The session that a validly sealed cookie or ticket names, if it lives and its login is still offered.
 pub(crate) async fn live(edge: &Edge, cookie: Presented) -> Option<Arc<Session>> {
-    match edge.sessions.lookup(&cookie.id) {
+    let session = match edge.sessions.lookup(&cookie.id) {
         None if cookie.younger_than(FRESH, SystemTime::now()) => {
             edge.sessions.await_known(&cookie.id, PATIENCE).await
         }
         known => known,
+    };
+    session.filter(|session| identity::is_served(&edge.config.load(), &session.login))
+}
+
+/// The session, once its provider was asked anew where what it said does not hold any more: who came back after hours is
+/// not let in on what was true then. A provider that does not answer is not waited for, and sessions live on without it.
+async fn fresh(edge: &Edge, id: SessionId, session: Arc<Session>) -> Option<Arc<Session>> {
+    if !session.is_stale(Instant::now()) {
+        return Some(session);
     }
+    let provider = session.login.provider.as_ref().and_then(|name| edge.providers.get(name.as_str()));
+    if !provider.is_some_and(Provider::answers) {
+        return Some(session);
+    }
+    edge.refresh.ask(id.reference());
+    edge.sessions.await_fresh(&id, PROVIDER_PATIENCE).await
 }
 
 /// The template of the workspace of this place, if it is ready.

@@ -65,7 +65,7 @@ impl Permit {
         if let Some(name) = self.id.route() {
             return self.wake_shared(config, name, retry);
         }
-        let subject = &self.caller.session.subject;
+        let subject = &self.caller.session.subject();
         let limit = config.access.running_max.evaluate(subject, facts);
         let limit = limit.map_err(|error| rule_failed("access.running_max", &error))?;
         let by_rule = template_by_rule(config, &self.id, subject, facts)?;
@@ -179,7 +179,7 @@ pub fn allowed(
     let permit = || Permit { id: id.clone(), port: *port, caller: caller.clone() };
     if let Some(name) = id.route() {
         let route = config.routes.get(name).filter(|_| port.is_none()).ok_or_else(not_found)?;
-        let allows = route.allow.evaluate(&caller.session.subject, &facts());
+        let allows = route.allow.evaluate(&caller.session.subject(), &facts());
         return match allows.map_err(|error| rule_failed("routes.allow", &error))? {
             true => Ok(permit()),
             false => Err(Refusal::with(Code::NotAllowed, format!("{name} is not open to you"))),
@@ -235,7 +235,7 @@ fn template_in_force(
         Some(entry) => config.templates.get(&entry.template).cloned(),
         None => config
             .templates
-            .get(&template_by_rule(config, id, &caller.session.subject, &facts()).ok()?)
+            .get(&template_by_rule(config, id, &caller.session.subject(), &facts()).ok()?)
             .cloned(),
     }
 }

@@ -1,6 +1,7 @@
 //! What an assertion says.
 
 use super::LIFETIME;
+use config::Subject;
 use control::Session;
 use serde::Serialize;
 use serde_json::Value;
@@ -57,8 +58,15 @@ const GROUPS_MAX: usize = 3072;
 
 impl<'a> Claims<'a> {
     /// The claims about the owner of a session, issued now (since 1970).
-    pub(super) fn of(session: &'a Session, issuer: &'a str, audience: &'a str, now: Duration) -> Self {
-        let (identity, facts) = (&session.identity, &session.subject);
+    /// `facts` is what the rules see of them.
+    pub(super) fn of(
+        session: &'a Session,
+        facts: &'a Subject,
+        issuer: &'a str,
+        audience: &'a str,
+        now: Duration,
+    ) -> Self {
+        let identity = &session.identity;
         let email = facts.claims.get("email").and_then(Value::as_str).filter(|email| fits(email, EMAIL_MAX));
         let verified = facts.claims.get("email_verified").and_then(Value::as_bool);
         let provided = Provided { iss: &identity.issuer, sub: &identity.subject };

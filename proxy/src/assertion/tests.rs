@@ -7,7 +7,7 @@ use crate::lab::{CONFIG, Lab};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use config::{Label, RequestFacts, Subject, WorkspaceId};
-use control::{Identity, NewSession};
+use control::{Device, Identity, Login, NewSession};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
@@ -24,6 +24,8 @@ fn alice() -> NewSession {
         label: Label::parse("alice").unwrap(),
         display_name: "Alice Å".to_owned(),
         subject,
+        login: Login::now(None, None, Device::default()),
+        kept: None,
     }
 }
 

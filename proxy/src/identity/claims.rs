@@ -25,7 +25,9 @@ pub(crate) enum BadClaims {
     #[error("the claims cannot be read: {0}")]
     Unreadable(String),
     /// They are too many.
-    #[error("the claims take {0} bytes, more than {CLAIMS}; let the provider send fewer, or ask for fewer `scopes`")]
+    #[error(
+        "the claims take {0} bytes, more than {CLAIMS}; let the provider send fewer, or ask for fewer `scopes`"
+    )]
     TooLong(usize),
     /// They are of no account.
     #[error("the claims have no `sub`, or one that is no text")]
@@ -144,6 +146,7 @@ mod tests {
             parameters: Default::default(),
             prompt_another: "login",
             certificate_authority: None,
+            user_info: true,
             emails_verified: false,
             hosted_domain: None,
         }
@@ -198,7 +201,11 @@ mod tests {
         let hosted = config::Provider { hosted_domain: Some("example.org".to_owned()), ..provider() };
         let of = |claims: Value| subject(&hosted, map(claims), Map::new()).map(|subject| subject.subject);
         assert_eq!(of(json!({ "sub": "1", "hd": "example.org" })), Ok("1".to_owned()));
-        for other in [json!({ "sub": "1" }), json!({ "sub": "1", "hd": "example.com" }), json!({ "sub": "1", "hd": 1 })] {
+        for other in [
+            json!({ "sub": "1" }),
+            json!({ "sub": "1", "hd": "example.com" }),
+            json!({ "sub": "1", "hd": 1 }),
+        ] {
             assert_eq!(of(other), Err(BadClaims::AnotherDomain));
         }
         for none in [json!({}), json!({ "sub": "" }), json!({ "sub": 1 }), json!({ "sub": null })] {
@@ -209,7 +216,14 @@ mod tests {
     #[test]
     fn claims_that_say_something_twice_or_too_much_are_not_read() {
         assert!(parse(br#"{"sub":"1","groups":["a"]}"#).is_ok());
-        for bad in [r#"{"sub":"1","sub":"2"}"#, r#"{"sub":"1","\u0073ub":"2"}"#, "[]", "", "null", r#"{"sub":"1"} x"#] {
+        for bad in [
+            r#"{"sub":"1","sub":"2"}"#,
+            r#"{"sub":"1","\u0073ub":"2"}"#,
+            "[]",
+            "",
+            "null",
+            r#"{"sub":"1"} x"#,
+        ] {
             assert!(matches!(parse(bad.as_bytes()), Err(BadClaims::Unreadable(_))), "{bad}");
         }
         let long = format!(r#"{{"sub":"{}"}}"#, "x".repeat(CLAIMS));

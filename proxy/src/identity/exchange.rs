@@ -10,7 +10,7 @@ use openidconnect::core::{
     CoreRequestTokenError, CoreTokenResponse,
 };
 use openidconnect::{
-    AccessToken, AuthType, AuthorizationCode, ClientId, ClientSecret, ClaimsVerificationError, CsrfToken,
+    AccessToken, AuthType, AuthorizationCode, ClaimsVerificationError, ClientId, ClientSecret, CsrfToken,
     EndpointMaybeSet, EndpointNotSet, EndpointSet, Nonce, OAuth2TokenResponse, PkceCodeChallenge,
     PkceCodeVerifier, RedirectUrl, RefreshToken, Scope, SignatureVerificationError, TokenResponse,
 };
@@ -57,7 +57,9 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Wrong(String),
     /// It does not know Usher, or not by this proof.
-    #[error("the provider does not accept Usher as its client: {0}; look at client_id, at the secret or key, and at the provider's own list of redirect addresses")]
+    #[error(
+        "the provider does not accept Usher as its client: {0}; look at client_id, at the secret or key, and at the provider's own list of redirect addresses"
+    )]
     Client(String),
 }
 
@@ -137,7 +139,9 @@ impl Provider {
         match iss {
             Some(iss) if iss == self.told.protocol.issuer().as_str() => Ok(()),
             Some(_) => Err(Failure::Wrong("the answer comes from another provider".to_owned())),
-            None if must => Err(Failure::Wrong("the answer does not say which provider it comes from".to_owned())),
+            None if must => {
+                Err(Failure::Wrong("the answer does not say which provider it comes from".to_owned()))
+            }
             None => Ok(()),
         }
     }
@@ -146,7 +150,12 @@ impl Provider {
     ///
     /// # Errors
     /// It is worth nothing, or what it is worth cannot be told.
-    pub(crate) async fn redeem(&self, code: &str, redirect: &str, secrets: Secrets) -> Result<Handed, Failure> {
+    pub(crate) async fn redeem(
+        &self,
+        code: &str,
+        redirect: &str,
+        secrets: Secrets,
+    ) -> Result<Handed, Failure> {
         let metadata = self.metadata()?;
         let client = self.client(&metadata, Some(redirect))?;
         let mut request = client
@@ -164,11 +173,11 @@ impl Provider {
         self.handed(&metadata, &tokens, claims).await
     }
 
-    /// Asks anew who somebody is.
+    /// Asks anew who somebody is. What it said before holds where it says nothing.
     ///
     /// # Errors
     /// They are nobody any more, or it cannot be told.
-    pub(crate) async fn refresh(&self, refresh: &str) -> Result<Option<Handed>, Failure> {
+    pub(crate) async fn refresh(&self, refresh: &str, before: Map<String, Value>) -> Result<Handed, Failure> {
         let metadata = self.metadata()?;
         let client = self.client(&metadata, None)?;
         let refresh = RefreshToken::new(refresh.to_owned());
@@ -182,9 +191,9 @@ impl Provider {
         let claims = match tokens.id_token() {
             // No nonce: it belongs to the login (OpenID Connect Core 1.0 §12.2).
             Some(token) => self.verified(token, None).await?,
-            None => Map::new(),
+            None => before,
         };
-        self.handed(&metadata, &tokens, claims).await.map(Some)
+        self.handed(&metadata, &tokens, claims).await
     }
 
     async fn handed(
@@ -194,19 +203,26 @@ impl Provider {
         claims: Map<String, Value>,
     ) -> Result<Handed, Failure> {
         let sid = claims.get("sid").and_then(Value::as_str).map(str::to_owned);
-        let info = if lacks(&claims) { self.user_info(metadata, tokens.access_token(), &claims).await? } else { Map::new() };
+        let info = self.user_info(metadata, tokens.access_token(), &claims).await?;
         let subject = claims::subject(&self.told, claims, info).map_err(|error| wrong(&error))?;
         let refresh = tokens.refresh_token().map(|token| token.secret().clone());
         Ok(Handed { subject, sid, refresh, lasts: tokens.expires_in() })
     }
 
     /// The claims of an id token, if it is to be believed; asks for the keys anew where one is not known.
-    async fn verified(&self, token: &CoreIdToken, nonce: Option<&Nonce>) -> Result<Map<String, Value>, Failure> {
+    async fn verified(
+        &self,
+        token: &CoreIdToken,
+        nonce: Option<&Nonce>,
+    ) -> Result<Map<String, Value>, Failure> {
         let check = |metadata: &Metadata| -> Result<(), ClaimsVerificationError> {
-            let client = self.client(metadata, None).map_err(|error| ClaimsVerificationError::Other(error.to_string()))?;
+            let client = self
+                .client(metadata, None)
+                .map_err(|error| ClaimsVerificationError::Other(error.to_string()))?;
             let said = metadata.id_token_signing_alg_values_supported();
-            let verifier =
-                client.id_token_verifier().set_allowed_algs(ALGORITHMS.into_iter().filter(|one| said.contains(one)));
+            let verifier = client
+                .id_token_verifier()
+                .set_allowed_algs(ALGORITHMS.into_iter().filter(|one| said.contains(one)));
             match nonce {
                 Some(nonce) => token.claims(&verifier, nonce).map(drop),
                 None => token.claims(&verifier, |_: Option<&Nonce>| Ok(())).map(drop),
@@ -237,7 +253,8 @@ impl Provider {
         token: &AccessToken,
         claims: &Map<String, Value>,
     ) -> Result<Map<String, Value>, Failure> {
-        let Some(endpoint) = metadata.userinfo_endpoint() else { return Ok(Map::new()) };
+        let endpoint = metadata.userinfo_endpoint().filter(|_| self.told.user_info);
+        let Some(endpoint) = endpoint else { return Ok(Map::new()) };
         let request = http::Request::get(endpoint.as_str())
             .header(http::header::ACCEPT, "application/json")
             .header(http::header::AUTHORIZATION, format!("Bearer {}", token.secret()))
@@ -249,7 +266,7 @@ impl Provider {
         }
         let info = claims::parse(answer.body()).map_err(|error| wrong(&error))?;
         // Else it may be about somebody else (OpenID Connect Core 1.0 §5.3.2).
-        if !claims.is_empty() && info.get("sub") != claims.get("sub") {
+        if info.get("sub") != claims.get("sub") {
             return Err(Failure::Wrong("the user info is about another account".to_owned()));
         }
         Ok(info)
@@ -284,7 +301,8 @@ impl Provider {
     /// What proves at the token endpoint that Usher is the client, where no secret does (RFC 7523 §2.2).
     fn proof(&self, metadata: &Metadata) -> Result<Vec<(&'static str, String)>, Failure> {
         let Authentication::PrivateKey(key) = &self.told.authentication else { return Ok(Vec::new()) };
-        let audience = metadata.token_endpoint().map_or_else(|| metadata.issuer().to_string(), |url| url.to_string());
+        let audience =
+            metadata.token_endpoint().map_or_else(|| metadata.issuer().to_string(), |url| url.to_string());
         let assertion = ClientKey::parse(key)
             .and_then(|key| key.assertion(&self.told.client_id, &audience))
             .map_err(|error| Failure::Client(error.to_string()))?;
@@ -293,11 +311,6 @@ impl Provider {
             ("client_assertion", assertion),
         ])
     }
-}
-
-/// Whether the id token leaves open who somebody is to others.
-fn lacks(claims: &Map<String, Value>) -> bool {
-    !["name", "preferred_username", "email"].iter().any(|key| claims.contains_key(*key))
 }
 
 fn away(error: &WebError) -> Failure {
@@ -316,7 +329,9 @@ fn failure(error: &CoreRequestTokenError<WebError>) -> Failure {
             let text = said.to_string();
             match said.error() {
                 CoreErrorResponseType::InvalidGrant => Failure::Refused(text),
-                CoreErrorResponseType::InvalidClient | CoreErrorResponseType::UnauthorizedClient => Failure::Client(text),
+                CoreErrorResponseType::InvalidClient | CoreErrorResponseType::UnauthorizedClient => {
+                    Failure::Client(text)
+                }
                 _ => Failure::Away(text),
             }
         }

@@ -13,9 +13,9 @@ use openidconnect::core::{
 use openidconnect::{AdditionalProviderMetadata, DiscoveryError, IssuerUrl, ProviderMetadata};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
 
 /// The first wait after a failure; each further failure doubles it.
 const AGAIN_FIRST: Duration = Duration::from_secs(1);
@@ -74,23 +74,33 @@ pub(crate) struct Provider {
     known: Arc<ArcSwap<Known>>,
     changed: watch::Receiver<()>,
     wanted: Arc<Notify>,
+    /// Whether it answered when it was last asked.
+    answers: Arc<AtomicBool>,
 }
 
 impl Provider {
-    /// Begins to follow it, until `ended`.
-    pub(crate) fn follow(told: Arc<config::Provider>, web: Web, ended: CancellationToken) -> Self {
+    /// One that nothing is known of yet; what [`Provider::ask_again_and_again`] tells of it.
+    pub(crate) fn new(told: Arc<config::Provider>, web: Web) -> (Self, watch::Sender<()>) {
         let known = Arc::new(ArcSwap::from_pointee(Known::Nothing));
         let (changes, changed) = watch::channel(());
         let wanted = Arc::new(Notify::new());
-        let provider = Self { told, web, known, changed, wanted };
-        let follower = provider.clone();
-        tokio::spawn(async move { ended.run_until_cancelled(follower.ask_again_and_again(changes)).await });
-        provider
+        let provider = Self { told, web, known, changed, wanted, answers: Arc::new(AtomicBool::new(true)) };
+        (provider, changes)
     }
 
     /// What is known of it.
     pub(crate) fn known(&self) -> Known {
         Known::clone(&self.known.load())
+    }
+
+    /// Whether it answered when it was last asked: if not, nobody is to wait for it.
+    pub(crate) fn answers(&self) -> bool {
+        self.answers.load(Relaxed)
+    }
+
+    /// It was asked, and answered or not.
+    pub(crate) fn answered(&self, answered: bool) {
+        self.answers.store(answered, Relaxed);
     }
 
     /// Asks for its keys, since one is not known; waits up to `patience` for what it says. More than one question in
@@ -103,7 +113,8 @@ impl Provider {
         drop(tokio::time::timeout(patience, changed.changed()).await);
     }
 
-    async fn ask_again_and_again(self, changes: watch::Sender<()>) {
+    /// Follows it, for ever.
+    pub(crate) async fn ask_again_and_again(self, changes: watch::Sender<()>) {
         let mut failures = 0;
         loop {
             let asked = Instant::now();

@@ -51,9 +51,10 @@ pub(super) async fn show(
     let development = is_development_served(&asked.config, &asked.connection.listener);
     let mut providers = edge.providers.all();
     match (providers.next(), providers.next()) {
-        (Some(only), None) if !development => {
-            handoff::redirect(&departure(only, &onward.query(&asked.connection.listener), is_another(query)), [])
-        }
+        (Some(only), None) if !development => handoff::redirect(
+            &departure(only, &onward.query(&asked.connection.listener), is_another(query)),
+            [],
+        ),
         _ => choose(&edge, &asked, onward, is_another(query), &headers, now),
     }
 }
@@ -99,7 +100,8 @@ fn choose(
     now: SystemTime,
 ) -> Response {
     let departure = |provider| departure(provider, &onward.query(&asked.connection.listener), another);
-    let buttons: String = edge.providers.all().map(|provider| button(provider, &departure(provider))).collect();
+    let buttons: String =
+        edge.providers.all().map(|provider| button(provider, &departure(provider))).collect();
     let heading = if buttons.is_empty() { "Who are you?" } else { "Log in" };
     let mut body = format!("<h1>{heading}</h1><p class=\"lead\">{}</p>{buttons}", onward.purpose());
     let mut cookies = vec![];

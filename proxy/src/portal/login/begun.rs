@@ -38,7 +38,11 @@ struct Sealed {
 
 impl Begun {
     /// Begins a try; the cookies to set with it.
-    pub(in crate::portal) fn begin(onward: Onward, headers: &HeaderMap, now: SystemTime) -> (Self, Vec<HeaderValue>) {
+    pub(in crate::portal) fn begin(
+        onward: Onward,
+        headers: &HeaderMap,
+        now: SystemTime,
+    ) -> (Self, Vec<HeaderValue>) {
         let (attempt, cookies) = Attempt::begin(Kind::Login, headers, now);
         let ends = now.duration_since(UNIX_EPOCH).unwrap_or_default() + Attempt::LIFETIME;
         let ends = u64::try_from(ends.as_millis()).unwrap_or(0);

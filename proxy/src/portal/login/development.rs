@@ -35,7 +35,8 @@ pub(in crate::portal) async fn submit(
     body: Bytes,
 ) -> Response {
     if !is_development_served(&asked.config, &asked.connection.listener) {
-        return impossible(&edge, &asked).unwrap_or_else(|| answer::refuse(&asked, &Refusal::new(Code::MethodNotAllowed)));
+        return impossible(&edge, &asked)
+            .unwrap_or_else(|| answer::refuse(&asked, &Refusal::new(Code::MethodNotAllowed)));
     }
     let (result, response) = match log_in(&edge, &asked, &headers, &body, SystemTime::now()).await {
         Ok(response) => (LoginResult::Accepted, response),
@@ -59,7 +60,8 @@ async fn log_in(
     }
     let fields = Fields::parse(headers, body).unwrap_or_default();
     let begun = fields.one("state").and_then(|state| Begun::open(&edge.keys, asked, state));
-    let begun = begun.filter(|begun| begun.provider.is_none()).ok_or_else(|| failed(stale(asked, "/login")))?;
+    let begun =
+        begun.filter(|begun| begun.provider.is_none()).ok_or_else(|| failed(stale(asked, "/login")))?;
     let back = begun.onward.login(listener);
     let left = begun.left(now).ok_or_else(|| failed(stale(asked, &back)))?;
     if !begun.attempt.is_of(Kind::Login, headers) {
@@ -72,7 +74,7 @@ async fn log_in(
     };
     // Asked before the form is used up, which leaves a record: who may not enter leaves none, however often they try.
     // They could send the form again, and it would still log in one time at most.
-    let entering = Entering::by_name(asked, name)?;
+    let entering = Entering::by_name(asked, headers, name)?;
     match edge.tickets.redeem(&begun.attempt.to_bytes(), left).await {
         Ok(true) => {}
         // The second of two clicks: the first one's session may be there already.

@@ -73,7 +73,11 @@ fn leave(asked: &Asked, provider: &Provider, begun: &Begun, to: &str) -> Respons
         begun.attempt.name(),
     );
     let (scripts, next) = (&["/assets/depart.js"][..], Some(to));
-    answer::page(asked, StatusCode::OK, Page { title: "Log in", body: &body, scripts, next, ..Page::default() })
+    answer::page(
+        asked,
+        StatusCode::OK,
+        Page { title: "Log in", body: &body, scripts, next, ..Page::default() },
+    )
 }
 
 /// The page that leads on from the provider, with the fragment that was kept.
@@ -85,7 +89,11 @@ fn come_back(asked: &Asked, begun: &Begun, back: &str) -> Response {
         begun.attempt.name(),
     );
     let (scripts, next) = (&["/assets/arrive.js"][..], Some(back));
-    answer::page(asked, StatusCode::OK, Page { title: "Logged in", body: &body, scripts, next, ..Page::default() })
+    answer::page(
+        asked,
+        StatusCode::OK,
+        Page { title: "Logged in", body: &body, scripts, next, ..Page::default() },
+    )
 }
 
 /// `POST /auth/<provider>/callback`: a provider that answers by a form. Our cookies stay away from a form of another site,
@@ -138,7 +146,7 @@ async fn log_in(
         Worthless::Used => (LoginResult::Failed, handoff::redirect(&back, [])),
         Worthless::Unknown(error) => (LoginResult::Failed, store_failed(&error)),
     })?;
-    let entering = Entering::by_provider(asked, &provider.told.name, handed)?;
+    let entering = Entering::by_provider(edge, asked, headers, &provider.told.name, handed)?;
     let cookies = [begun.attempt.end(Kind::Login), entering.enter(edge, asked, now).await?];
     let mut response = match begun.attempt.kept_fragment(headers) {
         Some(forget) => {
@@ -209,7 +217,9 @@ async fn redeem(
     }
     if let Some(error) = answer.one("error") {
         let said = answer.one("error_description").unwrap_or(error);
-        return Err(Failure::Refused(said.chars().filter(|said| !said.is_control()).take(SAID).collect()).into());
+        return Err(
+            Failure::Refused(said.chars().filter(|said| !said.is_control()).take(SAID).collect()).into()
+        );
     }
     let code = answer.one("code").ok_or_else(|| Failure::Wrong("the answer has no code".to_owned()))?;
     Ok(provider.redeem(&code, &redirect_address(asked, provider), secrets).await?)
@@ -248,12 +258,17 @@ fn failed(asked: &Asked, provider: &Provider, failure: &Failure, back: &str) -> 
             format!("{title} does not answer at the moment. Whoever is logged in stays so."),
         ),
         Failure::Refused(said) => (StatusCode::FORBIDDEN, format!("{title} says: {said}")),
-        Failure::Wrong(_) => {
-            (StatusCode::BAD_GATEWAY, format!("The answer of {title} is not to be believed. Nothing was changed."))
-        }
-        Failure::Client(_) => {
-            (StatusCode::BAD_GATEWAY, format!("{title} does not know this installation. Its operator has to look."))
-        }
+        Failure::Wrong(_) => (
+            StatusCode::BAD_GATEWAY,
+            format!("The answer of {title} is not to be believed. Nothing was changed."),
+        ),
+        Failure::Client(_) => (
+            StatusCode::BAD_GATEWAY,
+            format!("{title} does not know this installation. Its operator has to look."),
+        ),
     };
-    (LoginResult::Failed, answer::say(asked, status, "You could not be logged in", &text, (back, "Try again")))
+    (
+        LoginResult::Failed,
+        answer::say(asked, status, "You could not be logged in", &text, (back, "Try again")),
+    )
 }

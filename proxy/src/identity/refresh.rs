@@ -1,0 +1,243 @@
+//! Asks providers anew about those who are logged in: who was removed there is out here, and their sockets are cut.
+
+use super::exchange::{Failure, Handed};
+use super::judge;
+use crate::edge::Edge;
+use crate::keys::{Keys, Purpose};
+use config::{RequestFacts, Subject};
+use control::{Claim, Due, Identity, Kept, RecordError, Session, SessionRef};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// How often it is looked for whom to ask about.
+const LOOK: Duration = Duration::from_secs(1);
+/// How many questions are under way at a time, for all providers together.
+const AT_ONCE: usize = 64;
+/// How long one question may take, all its requests together.
+const ASK: Duration = Duration::from_secs(20);
+/// How long an answer is tried to be written down. With [`ASK`] it is less than `control` takes a question to be lost.
+const WRITE: Duration = Duration::from_secs(15);
+/// The first wait after a provider gave no answer, and the longest; each further one doubles.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(120));
+/// How many wishes may wait; a session whose wish does not fit is asked about at the next look.
+const WISHES: usize = 1024;
+/// What a provider holds true if it does not say how long.
+const LASTS: Duration = Duration::from_hours(1);
+/// The longest token that is kept, in bytes.
+const TOKEN: usize = 16 * 1024;
+
+/// Whom to ask about, although nobody used their session: requests that wait for it.
+#[derive(Debug, Clone)]
+pub struct Wishes(mpsc::Sender<SessionRef>);
+
+impl Wishes {
+    /// What requests hold, and what [`run`] reads.
+    pub fn new() -> (Self, mpsc::Receiver<SessionRef>) {
+        let (sender, receiver) = mpsc::channel(WISHES);
+        (Self(sender), receiver)
+    }
+
+    /// Asks about one as soon as may be.
+    pub(crate) fn ask(&self, session: SessionRef) {
+        // A full queue is emptied within a look, and whoever waits asks again with the next request.
+        let _asked = self.0.try_send(session);
+    }
+}
+
+/// Asks about all whose time has come, until `ended`; then it waits for the answers that are on their way, which nobody
+/// else could get again.
+pub async fn run(edge: Arc<Edge>, mut wishes: mpsc::Receiver<SessionRef>, ended: CancellationToken) {
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut asking = Asking::default();
+    loop {
+        let wished = tokio::select! {
+            () = ended.cancelled() => break,
+            Some(done) = asking.under_way.join_next() => {
+                asking.take_back(done);
+                continue;
+            }
+            Some(wish) = wishes.recv() => Some(wish),
+            _ = look.tick() => None,
+        };
+        asking.begin(&edge, wished, Instant::now());
+    }
+    while asking.under_way.join_next().await.is_some() {}
+}
+
+/// What one question came to.
+enum Outcome {
+    /// It is settled.
+    Done,
+    /// The provider gave no answer: later again.
+    Later,
+}
+
+/// The questions that are under way, and those that wait for their next try.
+#[derive(Default)]
+struct Asking {
+    under_way: JoinSet<(SessionRef, Outcome)>,
+    busy: HashSet<SessionRef>,
+    /// After how many failures, and not before when.
+    failed: HashMap<SessionRef, (u32, Instant)>,
+}
+
+impl Asking {
+    fn begin(&mut self, edge: &Arc<Edge>, wished: Option<SessionRef>, now: Instant) {
+        let due = match wished {
+            Some(wish) => edge.sessions.due_if(wish, now).into_iter().collect(),
+            None => edge.sessions.due(now),
+        };
+        if wished.is_none() {
+            let due: HashSet<_> = due.iter().map(Due::session).collect();
+            self.failed.retain(|session, _| due.contains(session));
+        }
+        for due in due {
+            let session = due.session();
+            let waits = self.failed.get(&session).is_some_and(|(_, until)| now < *until);
+            if self.under_way.len() < AT_ONCE && !waits && self.busy.insert(session) {
+                let edge = edge.clone();
+                self.under_way.spawn(async move { (session, settle(&edge, due).await) });
+            }
+        }
+    }
+
+    fn take_back(&mut self, done: Result<(SessionRef, Outcome), tokio::task::JoinError>) {
+        // A panic would leave its session marked as busy here; another Usher ends it as lost.
+        let Ok((session, outcome)) = done else { return };
+        self.busy.remove(&session);
+        match outcome {
+            Outcome::Done => drop(self.failed.remove(&session)),
+            Outcome::Later => {
+                let (failures, until) = self.failed.entry(session).or_insert((0, Instant::now()));
+                *until = Instant::now() + AGAIN.0.saturating_mul(1 << (*failures).min(8)).min(AGAIN.1);
+                *failures += 1;
+            }
+        }
+    }
+}
+
+async fn settle(edge: &Edge, due: Due) -> Outcome {
+    let settled = match due {
+        Due::Ask(session, reference) => ask(edge, &session, reference).await,
+        Due::Lost(session, reference) => {
+            end(edge, &session, reference, "whoever asked the provider about it ended over it").await
+        }
+    };
+    settled.unwrap_or_else(|error| {
+        tracing::warn!(%error, "a session could not be refreshed");
+        Outcome::Later
+    })
+}
+
+async fn ask(edge: &Edge, session: &Session, reference: SessionRef) -> Result<Outcome, RecordError> {
+    let Some(claim) = edge.sessions.claim(reference).await? else { return Ok(Outcome::Done) };
+    let provider = session.login.provider.as_ref().and_then(|name| edge.providers.get(name.as_str()));
+    let Some(provider) = provider else {
+        return end(edge, session, reference, "its provider is not configured any more").await;
+    };
+    let Some(token) = open(&edge.keys, &claim) else {
+        return end(edge, session, reference, "what the provider gave for it cannot be opened any more")
+            .await;
+    };
+    let handed = timeout(ASK, provider.refresh(&token, claim.session.subject.claims.clone())).await;
+    let handed = handed.unwrap_or_else(|_| Err(Failure::Away(format!("it did not answer within {ASK:?}"))));
+    provider.answered(!matches!(handed, Err(Failure::Away(_))));
+    match handed {
+        Ok(handed) => renew(edge, session, reference, &claim, &token, handed).await,
+        Err(Failure::Refused(said)) => {
+            end(edge, session, reference, &format!("its provider says: {said}")).await
+        }
+        Err(failure) => {
+            edge.sessions.give_back(&claim).await?;
+            let name = &provider.told.name;
+            tracing::warn!(login.provider = %name, error = %failure, "an identity provider was asked in vain");
+            if session.is_stale_for(edge.config.load().sessions.outage_grace, Instant::now()) {
+                return end(edge, session, reference, "its provider gave no answer for too long").await;
+            }
+            Ok(Outcome::Later)
+        }
+    }
+}
+
+/// Writes down what a provider said, or ends the session by it.
+async fn renew(
+    edge: &Edge,
+    session: &Session,
+    reference: SessionRef,
+    claim: &Claim,
+    token: &str,
+    handed: Handed,
+) -> Result<Outcome, RecordError> {
+    let Handed { mut subject, sid, refresh, lasts } = handed;
+    if subject.subject != session.identity.subject {
+        return end(edge, session, reference, "its provider answered about another account").await;
+    }
+    if judge(&edge.config.load(), &mut subject, &facts(edge, session)).is_err() {
+        return end(edge, session, reference, "the rules do not let its user in any more").await;
+    }
+    let kept = keep(&edge.keys, &subject, refresh.as_deref().unwrap_or(token), lasts);
+    let until = Instant::now() + WRITE;
+    loop {
+        match edge.sessions.renew(claim, subject.clone(), sid.clone(), kept.clone()).await {
+            Ok(()) => return Ok(Outcome::Done),
+            // The provider's next token is in here and nowhere else.
+            Err(error) if Instant::now() < until => {
+                tracing::warn!(%error, "what an identity provider said could not be written down yet");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn end(
+    edge: &Edge,
+    session: &Session,
+    reference: SessionRef,
+    why: &str,
+) -> Result<Outcome, RecordError> {
+    edge.sessions.end_one(reference).await?;
+    tracing::info!(user.label = %session.label, session.reason = why, "a session was ended");
+    Ok(Outcome::Done)
+}
+
+/// What the rules see of a request that nobody sends: the portal's, from the network of the login.
+fn facts(edge: &Edge, session: &Session) -> RequestFacts {
+    let network = &session.login.device.network;
+    RequestFacts {
+        host: edge.config.load().portal.to_string(),
+        method: "GET".to_owned(),
+        path: "/".to_owned(),
+        address: network.split('/').next().unwrap_or_default().to_owned(),
+    }
+}
+
+/// What is kept to ask a provider anew; none where its token is too long for that.
+pub(crate) fn keep(keys: &Keys, subject: &Subject, token: &str, lasts: Option<Duration>) -> Option<Kept> {
+    if token.len() > TOKEN {
+        tracing::warn!(
+            token.bytes = token.len(),
+            "a refresh token is too long to be kept: its session is not refreshed"
+        );
+        return None;
+    }
+    let sealed = keys.seal(Purpose::Refresh, &whose(&subject.issuer, &subject.subject), token.as_bytes());
+    Some(Kept { sealed, lasts: lasts.unwrap_or(LASTS), at: SystemTime::now() })
+}
+
+fn open(keys: &Keys, claim: &Claim) -> Option<String> {
+    let Identity { issuer, subject } = &claim.session.identity;
+    let sealed = claim.session.kept.as_ref()?.sealed.as_bytes();
+    String::from_utf8(keys.open(Purpose::Refresh, &whose(issuer, subject), sealed).ok()?).ok()
+}
+
+/// What a token is sealed for: in another account's record it does not open.
+fn whose(issuer: &str, subject: &str) -> String {
+    format!("{issuer} {subject}")
+}

@@ -1,0 +1,122 @@
+//! A real identity provider, on a free port.
+
+use crate::http_client::{Answer, Client};
+use crate::usher::{DOMAIN, Setup, Usher};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+/// The name of the table under `[login.providers]` that [`IdentityProvider::setup`] writes.
+const NAME: &str = "lab";
+const CLIENT: &str = "usher";
+const SECRET: &str = "between Usher and the provider + & %";
+
+/// A running `oidc-provider`. Dropped, it ends.
+pub struct IdentityProvider {
+    child: Child,
+    _stdin: ChildStdin,
+    /// Where it is asked.
+    pub client: Client,
+}
+
+impl IdentityProvider {
+    /// Starts one that knows these accounts: claims by `sub`.
+    pub async fn start(accounts: Value) -> Self {
+        Self::start_with(json!({ "accounts": accounts })).await
+    }
+
+    /// As [`IdentityProvider::start`], with settings of `tests/identity/provider.mjs`.
+    pub async fn start_with(settings: Value) -> Self {
+        let modules = std::env::var("NODE_MODULES").expect(
+            "NODE_MODULES is set, and node in PATH new enough: run `make test`, or see .ci/provision.sh for both",
+        );
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("identity/provider.mjs");
+        let mut child = Command::new("node")
+            .arg(script)
+            .arg(settings.to_string())
+            .env("NODE_MODULES", modules)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("node can be started");
+        let stdin = child.stdin.take().expect("stdin is piped");
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let first = tokio::task::spawn_blocking(|| {
+            let mut line = String::new();
+            BufReader::new(stdout).read_line(&mut line).map(|_| line)
+        });
+        let line = first.await.expect("reading does not panic").expect("a pipe can be read");
+        let address = line.trim().strip_prefix("http://").and_then(|address| address.parse().ok());
+        let address: SocketAddr = address.unwrap_or_else(|| panic!("the provider says {line:?}"));
+        Self { child, _stdin: stdin, client: Client { address, certificate: None } }
+    }
+
+    /// Its `iss`.
+    pub fn issuer(&self) -> String {
+        format!("http://{}", self.client.address)
+    }
+
+    /// An Usher whose only login it is: more keys of its table, and the rest as for [`Setup::new`].
+    pub fn setup(&self, more: &str, rest: &str) -> Setup {
+        let table = format!(
+            "[login.providers.{NAME}]\nissuer = \"{}\"\ntitle = \"The Lab\"\nclient_id = \"{CLIENT}\"\n\
+             client_secret = {{ from_env = \"LAB_SECRET\" }}\n{more}\n",
+            self.issuer()
+        );
+        Setup::new(&format!("{table}\n{rest}")).environment("LAB_SECRET", SECRET).without_development()
+    }
+
+    /// Tells it of an Usher, which is its client from then on.
+    pub async fn knows(&self, usher: &Usher) {
+        self.knows_as(usher, json!({})).await;
+    }
+
+    /// As [`IdentityProvider::knows`], with more metadata of the client.
+    pub async fn knows_as(&self, usher: &Usher, more: Value) {
+        let portal = usher.client().origin(DOMAIN);
+        let mut client = json!({
+            "client_id": CLIENT,
+            "client_secret": SECRET,
+            "redirect_uris": [format!("{portal}/auth/{NAME}/callback")],
+            "grant_types": ["authorization_code", "refresh_token"],
+            "response_types": ["code"],
+        });
+        let (Value::Object(client_keys), Value::Object(more)) = (&mut client, more) else {
+            panic!("not objects")
+        };
+        client_keys.extend(more);
+        self.control("client", client).await;
+    }
+
+    /// Gives an account these claims.
+    pub async fn account(&self, id: &str, claims: Value) {
+        self.control("account", json!({ "id": id, "claims": claims })).await;
+    }
+
+    /// Takes an account away.
+    pub async fn remove(&self, id: &str) {
+        self.control("account", json!({ "id": id })).await;
+    }
+
+    /// How often a path was asked for.
+    pub async fn asked(&self, path: &str) -> u64 {
+        self.control("asked", json!({})).await.json()[path].as_u64().unwrap_or(0)
+    }
+
+    async fn control(&self, what: &str, said: Value) -> Answer {
+        let ask = self.client.post("127.0.0.1", &format!("/control/{what}"));
+        let answer = ask.body(said.to_string()).send().await;
+        assert!(answer.status.is_success(), "the provider does not {what}: {}", answer.text());
+        answer
+    }
+}
+
+impl Drop for IdentityProvider {
+    fn drop(&mut self) {
+        // Both fail only for a process that has ended already.
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
