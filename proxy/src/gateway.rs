@@ -68,9 +68,15 @@ impl Gateway {
     }
 
     /// Lets no byte pass once the permit is worth nothing any more: the session has ended, or the workspace is
-    /// somebody else's. An answer may stream for hours.
+    /// somebody else's, or a rule does not let its user in any more. An answer may stream for hours.
     fn check_permit(&self, exchange: &mut Exchange) -> Result<()> {
-        let Some(Forward { permit, route, .. }) = &exchange.forward else { return Ok(()) };
+        let Some(Forward { permit, route, .. }) = &mut exchange.forward else { return Ok(()) };
+        if permit.is_by_rule() && permit.caller().session.changed.is_cancelled() {
+            match permit.renewed(&self.edge, &exchange.config) {
+                Some(renewed) => *permit = renewed,
+                None => return Err(exchange.give_up(Refusal::new(Code::NotAllowed))),
+            }
+        }
         let entry = || self.edge.workspaces.lookup(permit.id());
         let code = if permit.caller().session.ended.is_cancelled() {
             Code::Unauthenticated

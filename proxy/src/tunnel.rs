@@ -16,6 +16,7 @@ mod relay;
 pub use relay::End;
 
 use crate::access::Forward;
+use crate::access::authorise::Permit;
 use crate::access::ensure::is_of;
 use crate::connection::Conn;
 use crate::dial::{Dial, DialError, Dialled};
@@ -25,7 +26,7 @@ use crate::refusal::{self, Code, Reader, Refusal};
 use crate::{answer, dial, upstream};
 use bytes::Bytes;
 use config::{HostName, WorkspaceId};
-use control::{Activity, Entry, Identity, Phase, Session};
+use control::{Activity, Entry, Identity, Phase};
 use handshake::{Answer, Opened, unusable};
 use http::StatusCode;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -80,7 +81,7 @@ pub fn run(conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> impl Future<Output 
     // Boxed before the future exists, so that a tunnel of many hours does not keep the space of its beginning.
     let beginning = Box::pin(begin(conn, upgrade, edge.clone()));
     async move {
-        let Begun { mut relay, greeting, early, endings, session, _open } = match beginning.await {
+        let Begun { mut relay, greeting, early, endings, permit, _open } = match beginning.await {
             Ok(begun) => *begun,
             Err(outcome) => {
                 edge.metrics.tunnel_ended(TunnelEnd::NotOpened);
@@ -88,8 +89,9 @@ pub fn run(conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> impl Future<Output 
             }
         };
         relay.greet(greeting);
+        let session = permit.caller().session.clone();
         let stopped = || how_stopped(edge.workspaces.lookup(&endings.id).as_deref(), &session.identity);
-        let end = carry(&mut relay, early, &endings, Box::pin(edge.tunnel_turn()), stopped).await;
+        let end = carry(&mut relay, early, &endings, Box::pin(told(&edge, permit)), stopped).await;
         edge.metrics.tunnel_ended(label(end));
         Outcome {
             status: Some(StatusCode::SWITCHING_PROTOCOLS),
@@ -106,7 +108,7 @@ struct Begun {
     greeting: Vec<u8>,
     early: Vec<u8>,
     endings: Endings,
-    session: Arc<Session>,
+    permit: Permit,
     _open: OpenTunnel,
 }
 
@@ -119,7 +121,7 @@ async fn begin(mut conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> Result<Box<
     let opening = open(&mut conn, dial.open(&address), &head, &config.domain, &endings).await;
     let (Dialled { stream: workspace, witness }, opened) = settle(&mut conn, opening, &request_id).await?;
     let activity = forward.counts.then_some(forward.activity);
-    let session = forward.permit.caller().session.clone();
+    let session = &forward.permit.caller().session;
     let tally = Tally {
         uses: activity.clone().map(|activity| (activity, session.last_use())),
         client_frames: edge.metrics.client_frames.clone(),
@@ -131,7 +133,7 @@ async fn begin(mut conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> Result<Box<
         greeting: answer::to_wire(&opened.head),
         early: opened.early,
         endings,
-        session,
+        permit: forward.permit,
         _open: OpenTunnel::new(activity, &edge.metrics.tunnels_open),
     }))
 }
@@ -150,6 +152,29 @@ impl Endings {
             route: forward.route.ended.clone(),
             session: forward.permit.caller().session.ended.clone(),
             id: Box::new(forward.permit.id().clone()),
+        }
+    }
+}
+
+/// The end that has nothing to do with the workspace: a drain, or a rule that does not let the user in any more.
+async fn told(edge: &Edge, permit: Permit) -> End {
+    if !permit.is_by_rule() {
+        edge.tunnel_turn().await;
+        return End::Drained;
+    }
+    tokio::select! {
+        () = edge.tunnel_turn() => End::Drained,
+        () = forbidden(edge, permit) => End::NotAllowed,
+    }
+}
+
+/// Asks the rule that gave a permit again whenever it may say something else, until it says no.
+async fn forbidden(edge: &Edge, mut permit: Permit) {
+    loop {
+        permit.caller().session.changed.cancelled().await;
+        match permit.renewed(&edge, &edge.config.load()) {
+            Some(renewed) => permit = renewed,
+            None => return,
         }
     }
 }
@@ -293,7 +318,7 @@ async fn carry<C, W>(
     relay: &mut Relay<C, W>,
     early: Vec<u8>,
     endings: &Endings,
-    drained: impl Future<Output = ()>,
+    told: impl Future<Output = End>,
     stopped: impl Fn() -> (End, String),
 ) -> End
 where
@@ -304,14 +329,18 @@ where
         biased;
         () = endings.route.cancelled() => End::Stopped,
         () = endings.session.cancelled() => End::SessionEnded,
-        () = drained => End::Drained,
+        end = told => end,
         end = relay.run(early) => end,
     };
     let end = match end {
         End::Vanished if timeout(NEWS_PATIENCE, endings.route.cancelled()).await.is_ok() => End::Stopped,
         end => end,
     };
-    let (end, why) = if end == End::Stopped { stopped() } else { (end, String::new()) };
+    let (end, why) = match end {
+        End::Stopped => stopped(),
+        End::NotAllowed => (end, "This is not open to you any more.".to_owned()),
+        end => (end, String::new()),
+    };
     if end != End::Failed {
         relay.close(end, &why).await;
     }

@@ -4,7 +4,7 @@ use crate::http_client::{Answer, Client};
 use crate::usher::{DOMAIN, Setup, Usher};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
@@ -53,6 +53,12 @@ impl IdentityProvider {
         Self { child, _stdin: stdin, client: Client { address, certificate: None } }
     }
 
+    /// A port of loopback on which nothing listens now, for one that is to come later.
+    pub fn free_port() -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        listener.local_addr().expect("it is bound").port()
+    }
+
     /// Its `iss`.
     pub fn issuer(&self) -> String {
         format!("http://{}", self.client.address)
@@ -60,12 +66,31 @@ impl IdentityProvider {
 
     /// An Usher whose only login it is: more keys of its table, and the rest as for [`Setup::new`].
     pub fn setup(&self, more: &str, rest: &str) -> Setup {
-        let table = format!(
-            "[login.providers.{NAME}]\nissuer = \"{}\"\ntitle = \"The Lab\"\nclient_id = \"{CLIENT}\"\n\
-             client_secret = {{ from_env = \"LAB_SECRET\" }}\n{more}\n",
-            self.issuer()
-        );
+        let table = self.table(&format!("client_secret = {{ from_env = \"LAB_SECRET\" }}\n{more}"));
         Setup::new(&format!("{table}\n{rest}")).environment("LAB_SECRET", SECRET).without_development()
+    }
+
+    fn table(&self, more: &str) -> String {
+        let issuer = self.issuer();
+        format!(
+            "[login.providers.{NAME}]\nissuer = \"{issuer}\"\ntitle = \"The Lab\"\nclient_id = \"{CLIENT}\"\n{more}\n"
+        )
+    }
+
+    /// As [`IdentityProvider::setup`], started, where a new key (`rsa` or `ec`) and no secret proves who Usher is; and the
+    /// public part of it.
+    pub async fn setup_with_key(&self, kind: &str, rest: &str) -> (Usher, Value) {
+        let script = "const { generateKeyPairSync } = require('node:crypto');
+            const options = process.argv[1] === 'rsa' ? { modulusLength: 2048 } : { namedCurve: 'P-256' };
+            const { privateKey, publicKey } = generateKeyPairSync(process.argv[1], options);
+            const key = privateKey.export({ type: 'pkcs8', format: 'pem' });
+            console.log(JSON.stringify([key, publicKey.export({ format: 'jwk' })]));";
+        let made = Command::new("node").args(["-e", script, kind]).output().expect("node can be started");
+        let (key, public): (String, Value) = serde_json::from_slice(&made.stdout).expect("a key pair");
+        let table = self.table("private_key = { from_env = \"LAB_KEY\" }");
+        let setup =
+            Setup::new(&format!("{table}\n{rest}")).environment("LAB_KEY", &key).without_development();
+        (setup.start().await, public)
     }
 
     /// Tells it of an Usher, which is its client from then on.

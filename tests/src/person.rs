@@ -14,23 +14,31 @@ use url::Url;
 /// The cookie of a session on a workspace's host.
 const SESSION: &str = "__Host-usher-ws";
 
-/// Cookies by host and name. All of them host-only, which is what a `__Host-` cookie is.
+/// Cookies by host, name and path. All of them host-only, which is what a `__Host-` cookie is.
 #[derive(Debug, Clone, Default)]
 pub struct Jar {
-    hosts: BTreeMap<String, BTreeMap<String, String>>,
+    hosts: BTreeMap<String, BTreeMap<(String, String), String>>,
 }
 
 impl Jar {
-    /// The Cookie field for a host; none when there is nothing to send.
+    /// The Cookie field for all of a host; none when there is nothing to send.
     pub fn field(&self, host: &str) -> Option<String> {
-        let cookies = self.hosts.get(host).filter(|cookies| !cookies.is_empty())?;
-        let pairs: Vec<String> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        Some(pairs.join("; "))
+        self.field_at(host, "/")
+    }
+
+    /// The Cookie field for a path of a host (RFC 6265 §5.1.4).
+    fn field_at(&self, host: &str, path: &str) -> Option<String> {
+        let fits = |of: &str| {
+            path.strip_prefix(of).is_some_and(|rest| rest.is_empty() || of == "/" || rest.starts_with('/'))
+        };
+        let cookies = self.hosts.get(host)?.iter().filter(|((_, of), _)| fits(of));
+        let pairs: Vec<String> = cookies.map(|((name, _), value)| format!("{name}={value}")).collect();
+        (!pairs.is_empty()).then(|| pairs.join("; "))
     }
 
     /// One cookie's value.
     pub fn cookie(&self, host: &str, name: &str) -> Option<&str> {
-        self.hosts.get(host)?.get(name).map(String::as_str)
+        self.hosts.get(host)?.get(&(name.to_owned(), "/".to_owned())).map(String::as_str)
     }
 
     /// Takes the cookies that an answer sets, and drops those that it ends.
@@ -38,12 +46,19 @@ impl Jar {
         let cookies = self.hosts.entry(host.to_owned()).or_default();
         for field in headers.get_all("set-cookie") {
             let field = String::from_utf8_lossy(field.as_bytes()).into_owned();
-            let (pair, attributes) = field.split_once(';').unwrap_or((&field, ""));
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if attributes.to_ascii_lowercase().contains("max-age=0") {
-                cookies.remove(name.trim());
+            let mut parts = field.split(';').map(str::trim);
+            let (name, value) = parts.next().and_then(|pair| pair.split_once('=')).unwrap_or((&field, ""));
+            let attributes: Vec<(String, &str)> = parts
+                .filter_map(|part| part.split_once('='))
+                .map(|(name, value)| (name.to_ascii_lowercase(), value))
+                .collect();
+            let attribute = |name| attributes.iter().find(|(key, _)| key == name).map(|(_, value)| *value);
+            let key = (name.to_owned(), attribute("path").unwrap_or("/").to_owned());
+            let is_past = attribute("expires").is_some_and(|time| time.starts_with("Thu, 01 Jan 1970"));
+            if is_past || attribute("max-age") == Some("0") {
+                cookies.remove(&key);
             } else {
-                cookies.insert(name.trim().to_owned(), value.trim().to_owned());
+                cookies.insert(key, value.to_owned());
             }
         }
     }
@@ -138,6 +153,16 @@ impl Person {
         if safe { ask } else { ask.with("origin", &origin) }
     }
 
+    /// What asks the listener that they come to.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// What a path of the portal answers to its own pages.
+    pub async fn portal(&self, path: &str) -> Answer {
+        self.with_cookies(self.client.get(DOMAIN, path), DOMAIN).fetch("same-origin").send().await
+    }
+
     /// A request with their cookies for its host, and nothing else.
     pub fn with_cookies(&self, ask: Ask, host: &str) -> Ask {
         match self.jar.field(host) {
@@ -227,7 +252,7 @@ impl Person {
     }
 
     /// An address of their own host.
-    fn home(&self, path: &str) -> Url {
+    pub fn home(&self, path: &str) -> Url {
         let address = format!("{}{path}", self.client.origin(&self.host()));
         Url::parse(&address).expect("a test's path is valid")
     }
@@ -243,6 +268,12 @@ impl Person {
         self.follow_until(url, |_| false).await
     }
 
+    /// As [`Person::follow`], until they have been at an address whose path begins so; where that was, and what was there.
+    pub async fn follow_to(&mut self, url: Url, path: &str) -> (Url, Answer) {
+        self.follow_until(url, |person| person.trail.last().is_some_and(|url| url.path().starts_with(path)))
+            .await
+    }
+
     /// As [`Person::follow`], until they have what they came for.
     async fn follow_until(&mut self, mut url: Url, done: impl Fn(&Self) -> bool) -> (Url, Answer) {
         let mut site = "none";
@@ -254,12 +285,12 @@ impl Person {
                 return (url, answer);
             }
             let from = url.clone();
-            let asks = url.path() == "/login" || url.path().starts_with("/interaction/");
+            let asks = url.path() == "/login" || !self.is_of_usher(&url);
             if answer.status.is_redirection() {
                 url = url.join(answer.field("location")).expect("Location is a URL");
             } else if let Some(on) = html::link(&answer.text(), "on") {
                 url = url.join(&on).expect("a link is a URL");
-            } else if asks && answer.status.is_success() {
+            } else if asks && answer.status.is_success() && html::form(&answer.text()).is_some() {
                 let (action, fields) = self.fill_in(&answer);
                 url = url.join(&action).expect("a form's action is a URL");
                 form = Some(fields);
@@ -299,18 +330,22 @@ impl Person {
             None => client.get(&host, &path),
             Some(fields) => client.post(&host, &path).with("origin", &client.origin(&host)).form(&fields),
         };
-        let answer = self.with_cookies(ask, &host).navigate(site).send().await;
+        let ask = match self.jar.field_at(&host, url.path()) {
+            Some(field) => ask.with("cookie", &field),
+            None => ask,
+        };
+        let answer = ask.navigate(site).send().await;
         self.jar.take(&host, &answer.headers);
         answer
     }
 
-    /// The login's form, with their name typed in.
+    /// The login's form, with their name typed in where it asks for one.
     fn fill_in(&self, page: &Answer) -> (String, Vec<(String, String)>) {
         let form =
             html::form(&page.text()).unwrap_or_else(|| panic!("no form in the login: {}", page.text()));
-        let name = form.text.unwrap_or_else(|| panic!("nowhere to type a name: {}", page.text()));
         let mut fields = form.hidden;
-        fields.push((name, self.name.clone()));
+        // One without goes on by itself: a provider's answer by a form.
+        fields.extend(form.text.map(|name| (name, self.name.clone())));
         (form.action, fields)
     }
 }

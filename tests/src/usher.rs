@@ -72,7 +72,7 @@ impl Setup {
     }
 
     /// Without the development login.
-    pub(crate) fn without_development(mut self) -> Self {
+    pub fn without_development(mut self) -> Self {
         self.no_development = true;
         self
     }

@@ -31,7 +31,7 @@ const PRESETS: [(&str, Preset); 7] = [
 ];
 
 /// Authorisation parameters that Usher sets itself (RFC 6749 §4.1.1, RFC 7636 §4.3, OpenID Connect Core 1.0 §3.1.2.1).
-const OWN_PARAMETERS: [&str; 11] = [
+const OWN_PARAMETERS: [&str; 10] = [
     "client_id",
     "client_secret",
     "code_challenge",
@@ -40,7 +40,6 @@ const OWN_PARAMETERS: [&str; 11] = [
     "redirect_uri",
     "request",
     "request_uri",
-    "response_mode",
     "response_type",
     "state",
 ];

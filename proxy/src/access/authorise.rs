@@ -19,11 +19,13 @@ use std::sync::Arc;
 ///
 /// It says nothing of how the workspace would be started: the rules for that are asked by [`Permit::wake`]
 /// alone, so that a request to a ready workspace evaluates no expression.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Permit {
     id: WorkspaceId,
     port: Option<u16>,
     caller: Caller,
+    /// What a route's rule saw of the request; none where no rule was asked.
+    asked: Option<Box<RequestFacts>>,
 }
 
 impl Permit {
@@ -38,6 +40,21 @@ impl Permit {
     /// Who may.
     pub fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// Whether a rule gave it, which may say something else once its provider says something else of the caller.
+    pub fn is_by_rule(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// This permit for the caller as they are now; none if their session ended or the rule does not let them in any more.
+    pub fn renewed(&self, edge: &Edge, config: &Config) -> Option<Self> {
+        let caller = Caller { session: edge.sessions.lookup(&self.caller.id)?, id: self.caller.id };
+        let place = Place::Workspace { id: self.id.clone(), port: self.port };
+        match &self.asked {
+            Some(asked) => allowed(edge, config, &place, &caller, || RequestFacts::clone(asked)).ok(),
+            None => Some(Self { id: self.id.clone(), port: self.port, caller, asked: None }),
+        }
     }
 
     /// The workspace's host name, as `{host}` in its template.
@@ -176,12 +193,13 @@ pub fn allowed(
 ) -> Result<Permit, Refusal> {
     let not_found = || Refusal::new(Code::NotFound);
     let Place::Workspace { id, port } = place else { return Err(not_found()) };
-    let permit = || Permit { id: id.clone(), port: *port, caller: caller.clone() };
+    let permit = |asked| Permit { id: id.clone(), port: *port, caller: caller.clone(), asked };
     if let Some(name) = id.route() {
         let route = config.routes.get(name).filter(|_| port.is_none()).ok_or_else(not_found)?;
-        let allows = route.allow.evaluate(&caller.session.subject(), &facts());
+        let facts = facts();
+        let allows = route.allow.evaluate(&caller.session.subject(), &facts);
         return match allows.map_err(|error| rule_failed("routes.allow", &error))? {
-            true => Ok(permit()),
+            true => Ok(permit(Some(Box::new(facts)))),
             false => Err(Refusal::with(Code::NotAllowed, format!("{name} is not open to you"))),
         };
     }
@@ -196,7 +214,7 @@ pub fn allowed(
             return Err(not_found());
         }
     }
-    Ok(permit())
+    Ok(permit(None))
 }
 
 /// What the rules see of a request.

@@ -48,7 +48,11 @@ fn rig_with(room: usize, early: &[u8]) -> Rig {
     let (early, draining) = (early.to_vec(), drain.clone());
     let tunnel = tokio::spawn(async move {
         let mut relay = Relay::new(client_side, workspace_side, 0, tally);
-        carry(&mut relay, early, &endings, draining.cancelled(), || (End::Stopped, WHY.to_owned())).await
+        let drained = async {
+            draining.cancelled().await;
+            End::Drained
+        };
+        carry(&mut relay, early, &endings, drained, || (End::Stopped, WHY.to_owned())).await
     });
     Rig {
         client,

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use config::{Config, HostName, WorkspaceId};
 use control::{
-    Action, Address, Cause, Control, Driver, Event, Generation, Identity, NewSession, Observed,
-    ObservedPhase, Phase, RedbRecords, Scope,
+    Action, Address, Cause, Control, Device, Driver, Event, Generation, Identity, Login, NewSession,
+    Observed, ObservedPhase, Phase, RedbRecords, Scope,
 };
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -13,6 +13,7 @@ use proxy::access::route::Place;
 use proxy::assertion::Assertions;
 use proxy::drain::Drain;
 use proxy::edge::Edge;
+use proxy::identity::refresh::Wishes;
 use proxy::keys::Keys;
 use proxy::metrics::Metrics;
 use proxy::{listen, session_cookie};
@@ -118,6 +119,8 @@ impl Floor {
             sessions: control.sessions,
             users: control.users,
             tickets: control.tickets,
+            providers: Default::default(),
+            refresh: Wishes::new().0,
             assertions: Assertions::new(&keys),
             keys,
             origins: bound.origins(),
@@ -261,8 +264,14 @@ async fn log_in(edge: &Edge) -> String {
     let identity = Identity { issuer: Identity::DEVELOPMENT.to_owned(), subject: "alice".to_owned() };
     let (_, label) = edge.users.enter(&identity, "alice").await.unwrap();
     let place = Place::Workspace { id: WorkspaceId::Own { label: label.clone(), name: None }, port: None };
-    let new =
-        NewSession { identity, label, display_name: "Alice".to_owned(), subject: config::Subject::default() };
+    let new = NewSession {
+        identity,
+        label,
+        display_name: "Alice".to_owned(),
+        subject: config::Subject::default(),
+        login: Login::now(None, None, Device::default()),
+        kept: None,
+    };
     let (id, _) = edge.sessions.create(new).await.unwrap();
     let host = HostName::parse(HOST).unwrap();
     let set = session_cookie::issue(&edge.keys, &place, &host, id, SystemTime::now());

@@ -174,10 +174,15 @@ fn belonging(
     if begun.left(now).is_none() {
         return Err((LoginResult::Failed, stale(asked, &back)));
     }
-    if !begun.attempt.is_of(Kind::Login, headers) {
-        return Err((LoginResult::Failed, handoff::cookie_dropped(asked, &back)));
+    if begun.attempt.is_of(Kind::Login, headers) {
+        return Ok(begun);
     }
-    Ok(begun)
+    // With a session it is somebody who came back here after their login: on, and nothing is looked at again.
+    let response = match asked.own.caller {
+        Some(_) => handoff::redirect(&back, []),
+        None => handoff::cookie_dropped(asked, &back),
+    };
+    Err((LoginResult::Failed, response))
 }
 
 /// Why an answer is worth no session.

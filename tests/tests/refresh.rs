@@ -1,0 +1,148 @@
+//! Sessions and their provider: who was removed there is out here soon, and who was not stays, whatever happens to it.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use tests::{Closed, DOMAIN, IdentityProvider, Person, SOON, Usher, wait_for};
+use tokio::task::JoinSet;
+
+/// How long what the provider says holds: Usher asks again at half of it.
+const HOLDS: u64 = 4;
+
+fn staff() -> Value {
+    json!({ "name": "Ada", "preferred_username": "alice", "groups": ["staff"] })
+}
+
+const RULES: &str = "[access]\nallow = \"'staff' in groups\"\ntemplate = \"'demo'\"\n";
+
+async fn lab(accounts: Value, rest: &str) -> (IdentityProvider, Usher) {
+    let provider = IdentityProvider::start_with(json!({ "accounts": accounts, "accessTtl": HOLDS })).await;
+    let usher = provider.setup("", &format!("{RULES}{rest}")).start().await;
+    provider.knows(&usher).await;
+    (provider, usher)
+}
+
+/// Uses a session until it has ended.
+async fn until_refused(person: &Person) {
+    wait_for("the session to end", Duration::from_secs(2 * HOLDS) + SOON, async || {
+        let answer = person.fetch(http::Method::GET, "/").send().await;
+        (answer.status == StatusCode::UNAUTHORIZED).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_left_the_group_is_out_after_the_next_refresh_and_their_socket_is_closed() {
+    let (provider, usher) = lab(json!({ "alice": staff() }), "").await;
+    let alice = Person::at_work(&usher, "alice").await;
+    let mut socket = alice.socket("/ws").await.unwrap();
+    socket.echoes("before").await;
+    let refreshed = provider.asked("/token").await + 1;
+    wait_for("a refresh that changes nothing", SOON * 2, async || {
+        socket.echoes("in use").await;
+        (provider.asked("/token").await >= refreshed).then_some(())
+    })
+    .await;
+    socket.echoes("after").await;
+    provider.account("alice", json!({ "name": "Ada", "preferred_username": "alice", "groups": [] })).await;
+    let removed = Instant::now();
+    until_refused(&alice).await;
+    assert_eq!(socket.closed().await, Closed::Frame(4401, "the session has ended".to_owned()));
+    assert!(removed.elapsed() < Duration::from_secs(HOLDS) + SOON);
+}
+
+#[tokio::test]
+async fn who_has_no_account_any_more_is_out_after_the_next_refresh() {
+    let (provider, usher) = lab(json!({ "alice": staff() }), "").await;
+    let alice = Person::at_work(&usher, "alice").await;
+    provider.remove("alice").await;
+    until_refused(&alice).await;
+    assert!(usher.logs.all().contains("its provider says"), "{}", usher.logs.all());
+}
+
+#[tokio::test]
+async fn who_comes_back_later_is_not_let_in_on_what_was_true_before() {
+    let (provider, usher) = lab(json!({ "alice": staff() }), "").await;
+    let alice = Person::at_work(&usher, "alice").await;
+    let refreshed = async || (provider.asked("/token").await == 2).then_some(());
+    wait_for("the refresh for what was done after the login", SOON * 2, refreshed).await;
+    provider.account("alice", json!({ "name": "Ada", "preferred_username": "alice", "groups": [] })).await;
+    let left = Instant::now();
+    let over = async || (left.elapsed() > Duration::from_secs(HOLDS)).then_some(());
+    wait_for("what the provider said to hold no longer", SOON * 2, over).await;
+    assert_eq!(provider.asked("/token").await, 2, "nobody used the session");
+    let first = alice.fetch(http::Method::GET, "/").send().await;
+    assert_eq!(first.status, StatusCode::UNAUTHORIZED, "the first request already: {}", first.text());
+}
+
+#[tokio::test]
+async fn a_provider_that_is_away_ends_no_session() {
+    let (provider, usher) = lab(json!({ "alice": staff() }), "").await;
+    let alice = Person::at_work(&usher, "alice").await;
+    let mut socket = alice.socket("/ws").await.unwrap();
+    drop(provider);
+    wait_for("Usher to notice", Duration::from_secs(2 * HOLDS) + SOON, async || {
+        socket.echoes("in use").await;
+        usher.logs.all().contains("an identity provider was asked in vain").then_some(())
+    })
+    .await;
+    // Past the time for which what was said held.
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(HOLDS) {
+        socket.echoes("on").await;
+        assert_eq!(alice.fetch(http::Method::GET, "/").send().await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_is_away_for_longer_than_the_grace_ends_them() {
+    let (provider, usher) = lab(json!({ "alice": staff() }), "[sessions]\noutage_grace = \"1s\"\n").await;
+    let alice = Person::at_work(&usher, "alice").await;
+    drop(provider);
+    let since = Instant::now();
+    wait_for("the session to end", Duration::from_secs(4 * HOLDS) + SOON, async || {
+        let answer = alice.fetch(http::Method::GET, "/").send().await;
+        (answer.status == StatusCode::UNAUTHORIZED).then_some(())
+    })
+    .await;
+    assert!(since.elapsed() > Duration::from_secs(HOLDS), "not before the grace is over");
+}
+
+#[tokio::test]
+async fn three_hundred_sessions_are_refreshed_at_once_and_no_token_is_sent_twice() {
+    const SESSIONS: usize = 300;
+    let accounts: serde_json::Map<_, _> = (0..SESSIONS)
+        .map(|n| {
+            (format!("user{n}"), json!({ "preferred_username": format!("user{n}"), "groups": ["staff"] }))
+        })
+        .collect();
+    let provider = IdentityProvider::start_with(json!({ "accounts": accounts, "accessTtl": 60 })).await;
+    let sessions = "[sessions]\nrefresh_after = \"12s\"\n";
+    let usher = provider.setup("", &format!("{RULES}{sessions}")).start().await;
+    provider.knows(&usher).await;
+    let mut people = Vec::new();
+    for first in (0..SESSIONS).step_by(20) {
+        let mut logins = JoinSet::new();
+        for n in first..first + 20 {
+            let person = Person::new(&usher, &format!("user{n}"));
+            logins.spawn(async move {
+                let mut person = person;
+                let portal = format!("{}/", person.client().origin(DOMAIN)).parse().unwrap();
+                assert_eq!(person.follow(portal).await.1.status, StatusCode::OK);
+                person
+            });
+        }
+        people.extend(logins.join_all().await);
+    }
+    let redeemed = provider.asked("/token").await;
+    assert_eq!(redeemed, SESSIONS as u64);
+    // All of them use their sessions until all were refreshed.
+    let refreshed = async || {
+        for person in &people {
+            assert_eq!(person.portal("/api/v1/workspaces").await.status, StatusCode::OK, "{}", person.name);
+        }
+        (provider.asked("/token").await >= 2 * redeemed).then_some(())
+    };
+    wait_for("all to be refreshed", SOON * 12, refreshed).await;
+    assert_eq!(usher.metric("usher_sessions").await, Some(300.0));
+}
