@@ -153,6 +153,7 @@ const KEYS: &[KeyDoc] = &[
     doc("login.providers.NAME.scopes", "list of strings", Otherwise("the preset's: \"openid\", \"profile\", \"email\" and what a refresh needs"), "what is asked of the provider"),
     doc("login.providers.NAME.parameters.NAME", STRING, NONE, "sent along to the provider's login page, such as `prompt`"),
     doc("login.providers.NAME.certificate_authority", PATH, Otherwise("the system's"), "PEM file of who signs for the provider's certificate"),
+    doc("login.providers.NAME.logout", "\"offer\", \"always\" or \"never\"", Value("\"offer\""), "whether who logs out here is led to the provider to log out there, by a button or at once"),
     doc("login.providers.NAME.user_info", BOOL, Otherwise("true; false for the presets google and microsoft, whose id tokens say all"), "ask the provider's user info endpoint for what the id token does not say"),
     doc("login.providers.NAME.emails_verified", BOOL, Value("false"), "its e-mail addresses are verified though it does not say so; others are hidden from all rules"),
     doc("login.providers.NAME.hosted_domain", STRING, NONE, "for the preset google: the domain (`hd`) that accounts must belong to"),

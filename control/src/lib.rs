@@ -53,7 +53,7 @@ pub use records::redb::{RedbRecords, StoreOpenError};
 pub use records::secrets::SecretRecords;
 pub use records::{Change, Kind, Record, RecordError, Records, Version};
 pub use sessions::{
-    Claim, Device, Due, Kept, LastUse, Login, NewSession, Session, SessionId, SessionRef, Sessions,
+    Claim, Device, Due, Kept, LastUse, Login, NewSession, Person, Session, SessionId, SessionRef, Sessions,
 };
 pub use table::{Entry, Part, Phase, Route, StopReason, Terms, Wake, WakeRefused, WhyAlive, Workspaces};
 pub use tickets::Tickets;

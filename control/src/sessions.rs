@@ -12,10 +12,10 @@ pub use session::{Device, Kept, LastUse, Login, NewSession, Session};
 
 use crate::{Identity, Kind, RecordError, Records, clock, hash};
 use arc_swap::ArcSwap;
-use config::ProviderName;
+use config::{Label, ProviderName};
 use document::Document;
 use ring::rand::{SecureRandom, SystemRandom};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,6 +35,19 @@ pub(crate) struct SessionName([u8; 32]);
 /// The beginning of a [`SessionName`], enough to tell the sessions that live from each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ShortName(pub(crate) [u8; 8]);
+
+/// Somebody who is logged in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// Who.
+    pub identity: Identity,
+    /// Their label.
+    pub label: Label,
+    /// What to call them.
+    pub display_name: String,
+    /// How many sessions they have.
+    pub sessions: usize,
+}
 
 /// The live sessions. Cheap to clone.
 #[derive(Clone)]
@@ -119,6 +132,21 @@ impl Sessions {
     pub fn list(&self, identity: &Identity) -> Vec<(SessionRef, Arc<Session>)> {
         let names = self.of(identity).into_iter();
         names.filter_map(|(_, name)| Some((SessionRef(name), self.named(name)?))).collect()
+    }
+    /// Everybody who is logged in, by label.
+    pub fn people(&self) -> Vec<Person> {
+        let snapshot = self.snapshot.load();
+        let mut people: BTreeMap<&Label, Person> = BTreeMap::new();
+        for session in snapshot.live.values() {
+            let new = || Person {
+                identity: session.identity.clone(),
+                label: session.label.clone(),
+                display_name: session.display_name.clone(),
+                sessions: 0,
+            };
+            people.entry(&session.label).or_insert_with(new).sessions += 1;
+        }
+        people.into_values().collect()
     }
     /// How many are live.
     pub fn count(&self) -> usize {

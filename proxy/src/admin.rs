@@ -5,6 +5,7 @@
 //! name to loopback sends its own name). The Unix socket (0600) serves `/status` and the changes as well.
 
 use crate::edge::Edge;
+use crate::portal::sessions::labelled;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -68,6 +69,7 @@ pub fn socket_router(edge: Arc<Edge>) -> Router {
         .route("/status", get(status))
         .route("/workspaces/{id}/stop", post(stop))
         .route("/workspaces/{id}/delete", post(delete))
+        .route("/people/{label}/sign-out", post(sign_out))
         .with_state(edge.clone());
     health(edge).merge(changes)
 }
@@ -180,6 +182,19 @@ async fn stop(State(edge): State<Arc<Edge>>, Path(id): Path<String>) -> Answer {
         Ok(format!("{id} is being stopped\n"))
     } else {
         Err((StatusCode::NOT_FOUND, format!("{id} is not running: `usher status` tells what is\n")))
+    }
+}
+
+async fn sign_out(State(edge): State<Arc<Edge>>, Path(label): Path<String>) -> Answer {
+    let Some(identity) = labelled(&edge, &label) else {
+        return Err((StatusCode::NOT_FOUND, format!("nobody with the label {label} is logged in\n")));
+    };
+    match edge.sessions.end_all(&identity).await {
+        Ok(count) => {
+            tracing::info!(user.label = label, sessions = count, "somebody was signed out by the operator");
+            Ok(format!("{label} is signed out: {count} ended\n"))
+        }
+        Err(error) => Err((StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))),
     }
 }
 

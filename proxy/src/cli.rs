@@ -68,6 +68,15 @@ pub enum Command {
         #[command(flatten)]
         running: Running,
     },
+    /// End all sessions of somebody, on every replica and with their open sockets; they can log in again.
+    #[command(after_help = "Example: usher sign-out alice")]
+    SignOut {
+        /// Their label, as in the host of their workspace.
+        label: String,
+        /// The running usher.
+        #[command(flatten)]
+        running: Running,
+    },
     /// The small application of the quickstart: a clock and an echo over WebSockets, who am I, a note.
     Demo(Demo),
     /// Tell the version.

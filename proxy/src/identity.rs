@@ -1,14 +1,17 @@
 //! Who somebody is: the identity providers, and what they say.
 //!
 //! One provider each is followed (`provider`), asked in bounded time (`web`) by the code flow (`exchange`); what it says of
-//! a person becomes what the rules see (`claims`), again and again while they are logged in (`refresh`).
+//! a person becomes what the rules see (`claims`), again and again while they are logged in (`refresh`), until it or they end
+//! that (`logout`).
 
 mod claims;
 mod client_key;
 pub(crate) mod device;
 mod exchange;
+pub(crate) mod logout;
 mod provider;
 pub mod refresh;
+mod signed;
 mod web;
 
 pub(crate) use exchange::{Failure, Handed, Secrets};

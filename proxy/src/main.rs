@@ -47,6 +47,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Delete { name, with_volume, running } => {
             print(&wait_for(remote::delete(&running.socket()?, &name, with_volume))??)
         }
+        Command::SignOut { label, running } => {
+            print(&wait_for(remote::sign_out(&running.socket()?, &label))??)
+        }
         Command::Demo(options) => run_demo(&options),
         Command::Version => print(concat!("usher ", env!("CARGO_PKG_VERSION"), "\n")),
     }

@@ -11,6 +11,7 @@ mod jwks;
 mod login;
 mod logout;
 mod onward;
+pub(crate) mod sessions;
 mod workspaces;
 
 #[cfg(test)]
@@ -33,6 +34,10 @@ pub fn router(edge: Arc<Edge>) -> Router {
         .route("/", get(dashboard::show))
         .route("/login", get(login::show).post(login::submit))
         .route("/auth/{provider}/login", get(login::depart))
+        .route("/auth/{provider}/backchannel-logout", post(logout::by_provider))
+        .route("/auth/{provider}/frontchannel-logout", get(logout::by_frame))
+        .route("/logged-out", get(logout::show))
+        .route("/assets/leave.js", get(|| async { answer::script(include_str!("portal/assets/leave.js")) }))
         .route("/auth/{provider}/callback", get(login::arrive).post(login::arrive_by_form))
         .route("/assets/depart.js", get(|| async { answer::script(include_str!("portal/assets/depart.js")) }))
         .route("/assets/arrive.js", get(|| async { answer::script(include_str!("portal/assets/arrive.js")) }))
@@ -44,6 +49,11 @@ pub fn router(edge: Arc<Edge>) -> Router {
         )
         .route("/api/v1/workspaces", get(api::list))
         .route("/api/v1/workspaces/{id}/{action}", post(api::change))
+        .route("/sessions", get(sessions::show))
+        .route("/people", get(sessions::people))
+        .route("/api/v1/sessions", get(sessions::list))
+        .route("/api/v1/sessions/{id}/end", post(sessions::end))
+        .route("/api/v1/people/{label}/sign-out", post(sessions::sign_out))
         .route("/.well-known/jwks.json", get(jwks::show))
         .fallback(|Extension(asked): Extension<Asked>| refuse(asked, Code::NotFound))
         .method_not_allowed_fallback(|Extension(asked): Extension<Asked>| {

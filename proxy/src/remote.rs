@@ -75,6 +75,15 @@ pub async fn delete(socket: &Path, name: &WorkspaceId, with_volume: bool) -> Res
     ask(socket, Method::POST, &format!("/workspaces/{name}/delete?volume={with_volume}")).await
 }
 
+/// `usher sign-out LABEL`: what the running usher says to it.
+///
+/// # Errors
+/// No usher answers, or nobody of that label is logged in.
+pub async fn sign_out(socket: &Path, label: &str) -> Result<String, RemoteError> {
+    let label: String = form_urlencoded::byte_serialize(label.as_bytes()).collect();
+    ask(socket, Method::POST, &format!("/people/{label}/sign-out")).await
+}
+
 async fn ask(socket: &Path, method: Method, path: &str) -> Result<String, RemoteError> {
     let (status, text) = match tokio::time::timeout(PATIENCE, exchange(socket, method, path)).await {
         Ok(Ok(answer)) => answer,

@@ -7,7 +7,9 @@
 //   account   {"id": …, "claims": {…}}; without claims the account is gone
 //   settings  {"accessTtl": seconds}
 //   asked     answers how often each path was asked for
+//   sid       {"id": …} answers the name of the account's session
 // It ends with its standard input.
+import dns from "node:dns";
 import { createRequire } from "node:module";
 import { createServer } from "node:http";
 import { join } from "node:path";
@@ -19,6 +21,10 @@ const load = (name) => import(pathToFileURL(require.resolve(name)));
 process.emitWarning = () => {};
 console.warn = console.info = () => {};
 const { default: Provider } = await load("oidc-provider");
+
+// Names under `localhost` are this machine (RFC 6761 §6.3); not every system's resolver knows that.
+const lookup = dns.lookup;
+dns.lookup = (name, ...rest) => lookup(name.endsWith(".localhost") ? "127.0.0.1" : name, ...rest);
 
 const settings = { accounts: {}, accessTtl: 3600, ...JSON.parse(process.argv[2] ?? "{}") };
 const accounts = new Map(Object.entries(settings.accounts));
@@ -75,6 +81,8 @@ async function granted({ oidc }) {
 const configuration = {
   adapter: Store,
   clients: [],
+  // Its own would ask nothing that is on this machine.
+  fetch: (url, { dispatcher, ...options }) => fetch(url, options),
   findAccount: (_, id) => known(id) || undefined,
   loadExistingGrant: granted,
   issueRefreshToken: (_, client) => client.grantTypeAllowed("refresh_token"),
@@ -118,7 +126,15 @@ async function control(what, said) {
   else if (what === "account" && said.claims) accounts.set(said.id, said.claims);
   else if (what === "account") accounts.delete(said.id);
   else if (what === "settings") Object.assign(settings, said);
+  else if (what === "sid") return sessionOf(said.id);
   return Object.fromEntries(asked);
+}
+
+/** The name of an account's session, as clients know it. */
+function sessionOf(id) {
+  const sessions = [...(Store.all.get("Session")?.values() ?? [])];
+  const authorizations = sessions.find((session) => session.accountId === id)?.authorizations ?? {};
+  return Object.values(authorizations)[0]?.sid ?? null;
 }
 
 const FORM = `<!doctype html><title>The provider's login</title><h1>The provider's login</h1>
@@ -151,6 +167,7 @@ let provider;
 server.listen(settings.port ?? 0, "127.0.0.1", () => {
   const address = `http://127.0.0.1:${server.address().port}`;
   provider = new Provider(address, configuration);
+  provider.on("backchannel.error", (_, error) => console.error("the back-channel logout failed:", error));
   process.stdout.write(`${address}\n`);
 });
 process.stdin.resume().on("end", () => process.exit(0));

@@ -13,8 +13,16 @@ pub struct Form {
 
 /// The first form of a page.
 pub fn form(page: &str) -> Option<Form> {
-    let start = page.find("<form")?;
-    let body = &page[start..];
+    read(&page[page.find("<form")?..])
+}
+
+/// The form of a page with this id.
+pub fn form_named(page: &str, id: &str) -> Option<Form> {
+    let mut starts = page.match_indices("<form").map(|(start, _)| &page[start..]);
+    read(starts.find(|form| attribute(first_tag(form), "id").as_deref() == Some(id))?)
+}
+
+fn read(body: &str) -> Option<Form> {
     let body = &body[..body.find("</form>").unwrap_or(body.len())];
     let mut form =
         Form { action: attribute(first_tag(body), "action").unwrap_or_default(), hidden: vec![], text: None };

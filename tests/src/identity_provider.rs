@@ -105,6 +105,9 @@ impl IdentityProvider {
             "client_id": CLIENT,
             "client_secret": SECRET,
             "redirect_uris": [format!("{portal}/auth/{NAME}/callback")],
+            "post_logout_redirect_uris": [format!("{portal}/logged-out")],
+            "backchannel_logout_uri": format!("{portal}/auth/{NAME}/backchannel-logout"),
+            "backchannel_logout_session_required": true,
             "grant_types": ["authorization_code", "refresh_token"],
             "response_types": ["code"],
         });
@@ -128,6 +131,12 @@ impl IdentityProvider {
     /// How often a path was asked for.
     pub async fn asked(&self, path: &str) -> u64 {
         self.control("asked", json!({})).await.json()[path].as_u64().unwrap_or(0)
+    }
+
+    /// Its name for the session that this account has at Usher.
+    pub async fn sid(&self, id: &str) -> String {
+        let said = self.control("sid", json!({ "id": id })).await.json();
+        said.as_str().unwrap_or_else(|| panic!("{id} has no session: {said}")).to_owned()
     }
 
     async fn control(&self, what: &str, said: Value) -> Answer {

@@ -239,6 +239,7 @@ impl Usher {
     pub fn command(&self, arguments: &[&str]) -> (bool, String) {
         let mut command = Command::new(Self::binary());
         command.args(arguments).arg("--config").arg(self.folder.path().join("usher.toml"));
+        command.envs(self.setup.environment.iter().map(|(name, value)| (name, value)));
         let output = command.output().expect("the binary can be started");
         let text = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&text).into_owned())

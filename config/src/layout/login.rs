@@ -1,7 +1,7 @@
 //! `[login]`: the identity providers, with the defaults of their presets.
 
 use super::{Environment, secret};
-use crate::model::{Authentication, Login, Protocol, Provider};
+use crate::model::{Authentication, Login, Protocol, Provider, ProviderLogout};
 use crate::names::{Issuer, ProviderName};
 use crate::reader::{Field, Table, Wrong, value};
 use std::collections::BTreeMap;
@@ -29,6 +29,9 @@ const PRESETS: [(&str, Preset); 7] = [
     ("keycloak", Preset::Keycloak),
     ("microsoft", Preset::Microsoft),
 ];
+
+const LOGOUTS: [(&str, ProviderLogout); 3] =
+    [("offer", ProviderLogout::Offer), ("always", ProviderLogout::Always), ("never", ProviderLogout::Never)];
 
 /// Authorisation parameters that Usher sets itself (RFC 6749 §4.1.1, RFC 7636 §4.3, OpenID Connect Core 1.0 §3.1.2.1).
 const OWN_PARAMETERS: [&str; 10] = [
@@ -128,6 +131,7 @@ fn provider(
     let scopes = scopes(table, chosen);
     let parameters = parameters(table, chosen);
     let certificate_authority = table.maybe("certificate_authority", value::path);
+    let logout = table.value("logout", value::word(&LOGOUTS, "what a logout does at the provider"));
     let user_info = table.maybe("user_info", value::boolean);
     let emails_verified = table.value("emails_verified", value::boolean);
     let hosted_domain = hosted_domain(table, chosen);
@@ -147,6 +151,7 @@ fn provider(
         scopes: scopes?,
         parameters: parameters?,
         prompt_another: chosen.prompt_another(),
+        logout: logout?,
         certificate_authority: certificate_authority?,
         user_info: user_info?.unwrap_or(chosen.user_info()),
         emails_verified: emails_verified?,

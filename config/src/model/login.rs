@@ -36,6 +36,8 @@ pub struct Provider {
     pub parameters: BTreeMap<String, String>,
     /// The `prompt` by which it lets somebody be another than it knows them as (OpenID Connect Core 1.0 §3.1.2.1).
     pub prompt_another: &'static str,
+    /// `logout`: whether who logs out here is led to it, to log out there.
+    pub logout: ProviderLogout,
     /// `certificate_authority`: PEM file of who signs for it; none = those of the system.
     pub certificate_authority: Option<PathBuf>,
     /// `user_info`: its user info endpoint is asked for what the id token does not say.
@@ -62,6 +64,17 @@ impl Protocol {
             Self::OpenIdConnect(issuer) | Self::GitHub(issuer) => issuer,
         }
     }
+}
+
+/// `logout`: what becomes of a provider's own session when somebody logs out here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProviderLogout {
+    /// A button leads there.
+    Offer,
+    /// The page goes there by itself.
+    Always,
+    /// It stays.
+    Never,
 }
 
 /// How a client proves who it is at the token endpoint (OpenID Connect Core 1.0 §9).

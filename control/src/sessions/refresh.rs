@@ -9,6 +9,7 @@ use super::{Kept, NewSession, Session, SessionId, SessionName, Sessions};
 use crate::{Kind, RecordError, Version, clock, hash};
 use config::Subject;
 use ring::rand::{SecureRandom, SystemRandom};
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -91,6 +92,19 @@ impl Due {
 /// A session's record, for those who may not know its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionRef(pub(super) SessionName);
+
+impl SessionRef {
+    /// Parses what [`fmt::Display`] prints.
+    pub fn parse(text: &str) -> Option<Self> {
+        SessionName::parse(text).map(Self)
+    }
+}
+
+impl fmt::Display for SessionRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// The right to ask a session's provider.
 #[derive(Debug)]

@@ -3,7 +3,6 @@ use crate::Version;
 use crate::metrics::Metrics;
 use crate::records::redb::RedbRecords;
 use crate::testing::secs;
-use config::Label;
 use futures_util::stream::{self, StreamExt};
 use std::path::Path;
 use std::time::SystemTime;

@@ -12,9 +12,9 @@ use http::header::ORIGIN;
 /// dest `document`. Without `Sec-Fetch-Site`, unsafe methods and WebSockets need `Origin` equal to this host's;
 /// a WebSocket with a cookie of ours needs it always, since Chromium tells nothing else on `ws:`.
 ///
-/// Three endpoints are called from elsewhere and have rules of their own: `/.usher/reset` by a page of the
+/// Four endpoints are called from elsewhere and have rules of their own: `/.usher/reset` by a page of the
 /// portal only; `/.usher/enter` and the portal's `/auth/<provider>/callback` by navigations from anywhere, never
-/// ahead of the person.
+/// ahead of the person; its `/auth/<provider>/frontchannel-logout` by anybody, since it looks at no cookie.
 ///
 /// # Errors
 /// 403 otherwise.
@@ -23,6 +23,7 @@ pub fn check(config: &Config, place: &Place, request: &Request<'_>) -> Result<()
         Door::Reset => request.is_from(&request.connection.listener.origin(config.portal.as_str())),
         Door::Enter => is_real_navigation(request),
         Door::Callback => is_real_navigation(request) || is_isolated(request),
+        Door::Logout => true,
         Door::Common => is_isolated(request),
     };
     if passes { Ok(()) } else { Err(Refusal::new(Code::CrossOrigin)) }
@@ -34,6 +35,7 @@ enum Door {
     Reset,
     Enter,
     Callback,
+    Logout,
     Common,
 }
 
@@ -41,16 +43,17 @@ fn door(place: &Place, path: &str) -> Door {
     match place {
         Place::Workspace { .. } if path == "/.usher/reset" => Door::Reset,
         Place::Workspace { .. } if path == "/.usher/enter" => Door::Enter,
-        Place::Portal if is_callback(path) => Door::Callback,
+        Place::Portal if is_of_provider(path, "callback") => Door::Callback,
+        Place::Portal if is_of_provider(path, "frontchannel-logout") => Door::Logout,
         _ => Door::Common,
     }
 }
 
-/// `/auth/<provider>/callback`. A provider that answers by `form_post` sends a cross-site POST there.
-fn is_callback(path: &str) -> bool {
-    path.strip_prefix("/auth/")
-        .and_then(|rest| rest.strip_suffix("/callback"))
-        .is_some_and(|provider| !provider.is_empty() && !provider.contains('/'))
+/// `/auth/<provider>/<what>`. A provider that answers by `form_post` sends a cross-site POST to `callback`, and shows
+/// `frontchannel-logout`, which looks at no cookie, in a frame.
+fn is_of_provider(path: &str, what: &str) -> bool {
+    let rest = path.strip_prefix("/auth/").and_then(|rest| rest.split_once('/'));
+    rest.is_some_and(|(provider, rest)| !provider.is_empty() && rest == what)
 }
 
 /// A tab that goes there; a browser that does not tell is believed, since what it brings is proof enough.

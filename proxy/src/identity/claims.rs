@@ -145,6 +145,7 @@ mod tests {
             scopes: vec!["openid".to_owned()],
             parameters: Default::default(),
             prompt_another: "login",
+            logout: config::ProviderLogout::Offer,
             certificate_authority: None,
             user_info: true,
             emails_verified: false,

@@ -137,7 +137,8 @@ async fn perform(
     Ok(id)
 }
 
-fn unauthenticated(asked: &Asked) -> Response {
+/// 401 with the address of the login, for whoever has no session.
+pub(super) fn unauthenticated(asked: &Asked) -> Response {
     let login = asked.connection.listener.origin(asked.host.as_str()) + "/login";
     answer::refuse(asked, &Refusal { location: Some(login), ..Refusal::new(Code::Unauthenticated) })
 }

@@ -1,5 +1,6 @@
 //! `/`: who I am, my workspaces, and the way out.
 
+use super::sessions::is_admin;
 use super::workspaces::View;
 use super::{answer, fields, workspaces};
 use crate::access::authenticate::Caller;
@@ -24,7 +25,11 @@ pub(super) async fn show(State(edge): State<Arc<Edge>>, Extension(asked): Extens
     let mine = workspaces::of(&edge.workspaces, &asked, caller, now);
     let sections: String = mine.iter().map(|view| section(view, &token)).collect();
     let shared = applications(&workspaces::shared(&edge, &asked, caller, now), &token);
-    let body = format!("<h1>Your workspaces</h1>{}{sections}{shared}<hr>{}", who(caller), sign_out(&token));
+    let body = format!(
+        "<h1>Your workspaces</h1>{}{sections}{shared}<hr>{}",
+        who(caller),
+        sign_out(&token, is_admin(&asked, caller))
+    );
     let page =
         Page { title: "Your workspaces", body: &body, scripts: &["/assets/dashboard.js"], ..Page::default() };
     answer::page(&asked, StatusCode::OK, page)
@@ -34,7 +39,7 @@ pub(super) async fn show(State(edge): State<Arc<Edge>>, Extension(asked): Extens
 pub(super) async fn ask_out(State(edge): State<Arc<Edge>>, Extension(asked): Extension<Asked>) -> Response {
     let Some(caller) = &asked.own.caller else { return handoff::redirect("/login", []) };
     let token = fields::token(&edge.keys, &asked, &caller.id);
-    let body = format!("<h1>Log out?</h1>{}{}", who(caller), sign_out(&token));
+    let body = format!("<h1>Log out?</h1>{}{}", who(caller), sign_out(&token, is_admin(&asked, caller)));
     answer::page(&asked, StatusCode::OK, Page { title: "Log out", body: &body, ..Page::default() })
 }
 
@@ -50,9 +55,10 @@ fn who(caller: &Caller) -> String {
     format!("<p class=\"lead\">You are <strong>{name}</strong>{also}.</p>{unsafe_login}")
 }
 
-fn sign_out(token: &str) -> String {
+fn sign_out(token: &str, is_admin: bool) -> String {
+    let people = if is_admin { " · <a href=\"/people\">Who is logged in</a>" } else { "" };
     format!(
-        "<div class=\"actions\">\
+        "<p><a href=\"/sessions\">Where you are logged in</a>{people}</p><div class=\"actions\">\
          <form method=\"post\" action=\"/logout\"><input type=\"hidden\" name=\"csrf\" value=\"{token}\">\
          <button class=\"second\">Log out</button></form>\
          <form method=\"post\" action=\"/logout\"><input type=\"hidden\" name=\"csrf\" value=\"{token}\">\

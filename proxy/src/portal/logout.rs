@@ -1,27 +1,39 @@
-//! `POST /logout`: ends the session everywhere; the cookies of all workspaces' hosts name it and die with it.
+//! Logging out: here, everywhere, at the provider; and what a provider says when somebody has logged out there.
+//!
+//! A session ends everywhere at once: the cookies of all workspaces' hosts name it and die with it, and its sockets are
+//! closed. The provider's own session is the provider's: somebody is led there to end it.
 
 use super::{answer, fields};
 use crate::edge::Edge;
 use crate::handoff;
+use crate::identity::Provider;
+use crate::identity::logout::{AGE, BadLogout, Ended};
 use crate::own::Asked;
+use crate::page::{Page, common_headers, escape};
+use crate::refusal::{Code, Refusal};
 use crate::session_cookie;
-use axum::body::Bytes;
-use axum::extract::{Extension, State};
+use axum::body::{Body, Bytes};
+use axum::extract::{Extension, Path, State};
 use axum::response::Response;
-use http::HeaderMap;
+use config::ProviderLogout;
+use control::RecordError;
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, SET_COOKIE};
+use http::{HeaderMap, StatusCode, Uri};
 use std::sync::Arc;
+use std::time::SystemTime;
 
+/// `POST /logout`: ends this session, or all of its user.
 pub(super) async fn submit(
     State(edge): State<Arc<Edge>>,
     Extension(asked): Extension<Asked>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let cleared = [session_cookie::clear(&asked.own.place)];
+    let cleared = session_cookie::clear(&asked.own.place);
     let Some(caller) = &asked.own.caller else {
         // A foreign page's form comes without the cookie, and must not take it away either.
-        let cleared = cleared.into_iter().filter(|_| fields::is_from_here(&asked, &headers));
-        return handoff::redirect("/login", cleared);
+        let cleared = Some(cleared).filter(|_| fields::is_from_here(&asked, &headers));
+        return handoff::redirect("/logged-out", cleared);
     };
     let fields = match fields::of_change(&edge.keys, &asked, caller, &headers, &body) {
         Ok(fields) => fields,
@@ -31,12 +43,159 @@ pub(super) async fn submit(
         Some("yes") => edge.sessions.end_all(&caller.session.identity).await.map(drop),
         _ => edge.sessions.end(&caller.id).await,
     };
-    match ended {
-        Ok(()) => handoff::redirect("/login", cleared),
+    if let Err(error) = ended {
         // The cookie stays: the session does, and the person can try again.
+        return not_ended(&error);
+    }
+    tracing::info!(user.label = %caller.session.label, everywhere = fields.one("everywhere") == Some("yes"), "somebody logged out");
+    let provider = caller.session.login.provider.as_ref().and_then(|name| edge.providers.get(name.as_str()));
+    let mut response = farewell(&asked, provider);
+    response.headers_mut().append(SET_COOKIE, cleared);
+    response
+}
+
+/// `GET /logged-out`: where a provider leads back to after its own logout.
+pub(super) async fn show(Extension(asked): Extension<Asked>) -> Response {
+    farewell(&asked, None)
+}
+
+/// The page after a logout. Of a provider that still knows the person it says so, and leads there.
+fn farewell(asked: &Asked, provider: Option<&Provider>) -> Response {
+    let again = "<p class=\"actions\"><a class=\"button second\" href=\"/login\">Log in again</a></p>";
+    let exit = provider.filter(|provider| provider.told.logout != ProviderLogout::Never);
+    let Some((provider, address)) = exit.and_then(|provider| Some((provider, provider.exit()?))) else {
+        let body = format!(
+            "<h1>You are logged out</h1><p class=\"lead\">Here, and in all your workspaces.</p>{again}"
+        );
+        return answer::page(
+            asked,
+            StatusCode::OK,
+            Page { title: "Logged out", body: &body, ..Page::default() },
+        );
+    };
+    let portal = asked.connection.listener.origin(asked.config.portal.as_str());
+    // No token of the provider's: it would stand in an address (RP-Initiated Logout 1.0 §2 takes the client's name as well).
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("client_id", &provider.told.client_id)
+        .append_pair("post_logout_redirect_uri", &format!("{portal}/logged-out"))
+        .finish();
+    let separator = if address.contains('?') { '&' } else { '?' };
+    let body = format!(
+        "<h1>You are logged out</h1>\
+         <p class=\"lead\">Here, and in all your workspaces. {title} may still know you in this browser.</p>\
+         <p class=\"actions\"><a id=\"leave\" class=\"button\" href=\"{}\">Log out at {title}, too</a></p>{again}",
+        escape(&format!("{address}{separator}{query}")),
+        title = escape(&provider.told.title),
+    );
+    let goes_on = provider.told.logout == ProviderLogout::Always;
+    let scripts: &[&str] = if goes_on { &["/assets/leave.js"] } else { &[] };
+    answer::page(asked, StatusCode::OK, Page { title: "Logged out", body: &body, scripts, ..Page::default() })
+}
+
+/// Scheme and authority of an address.
+fn origin(address: &str) -> String {
+    let uri: Uri = address.parse().unwrap_or_default();
+    format!(
+        "{}://{}",
+        uri.scheme_str().unwrap_or("https"),
+        uri.authority().map_or("", |authority| authority.as_str())
+    )
+}
+
+fn not_ended(error: &RecordError) -> Response {
+    tracing::error!(%error, "a session could not be ended");
+    handoff::unavailable()
+}
+
+/// `POST /auth/<provider>/backchannel-logout` (OpenID Connect Back-Channel Logout 1.0 §2.8): whoever holds a token that the
+/// provider has signed may end what it names.
+pub(super) async fn by_provider(
+    State(edge): State<Arc<Edge>>,
+    Extension(asked): Extension<Asked>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Response {
+    let Some(provider) = edge.providers.get(&name) else {
+        return answer::refuse(&asked, &Refusal::new(Code::NotFound));
+    };
+    let mut tokens = form_urlencoded::parse(&body).filter(|(key, _)| key == "logout_token");
+    let (Some((_, token)), None) = (tokens.next(), tokens.next()) else {
+        return told(StatusCode::BAD_REQUEST, "the body has no logout_token, or several");
+    };
+    let ended = match provider.ended(&token, SystemTime::now()).await {
+        Ok(ended) => ended,
+        Err(bad) => {
+            tracing::warn!(login.provider = %provider.told.name, error = %bad, "a logout token was refused");
+            let status = match bad {
+                BadLogout::Provider(_) => StatusCode::SERVICE_UNAVAILABLE,
+                BadLogout::Token(_) | BadLogout::Claim(_) => StatusCode::BAD_REQUEST,
+            };
+            return told(status, &bad.to_string());
+        }
+    };
+    match end(&edge, provider, &ended).await {
+        Ok(true) => told(StatusCode::OK, ""),
+        Ok(false) => told(StatusCode::BAD_REQUEST, "this logout token was used before"),
         Err(error) => {
-            tracing::error!(error = %error, "a session could not be ended");
-            handoff::unavailable()
+            tracing::error!(%error, "what a provider has ended could not be ended here");
+            told(StatusCode::SERVICE_UNAVAILABLE, "the sessions could not be ended; send it again")
         }
     }
+}
+
+/// Ends what a provider has ended; false = it was told before.
+async fn end(edge: &Edge, provider: &Provider, ended: &Ended) -> Result<bool, RecordError> {
+    let name = &provider.told.name;
+    let token = format!("logout {name} {}", ended.token);
+    // Before anything ends: a token that somebody has seen on its way must not end what its person begins later.
+    if !edge.tickets.redeem(token.as_bytes(), AGE * 2).await? {
+        return Ok(false);
+    }
+    let count = edge.sessions.end_at(name, ended.subject.as_deref(), ended.sid.as_deref()).await?;
+    tracing::info!(login.provider = %name, sessions = count, "a provider has ended somebody's sessions");
+    Ok(true)
+}
+
+/// `GET /auth/<provider>/frontchannel-logout` (OpenID Connect Front-Channel Logout 1.0 §3), from a frame in the provider's
+/// page: no cookie of ours comes there, so that nothing but the name of the provider's session says which one it is.
+pub(super) async fn by_frame(
+    State(edge): State<Arc<Edge>>,
+    Extension(asked): Extension<Asked>,
+    Path(name): Path<String>,
+    uri: Uri,
+) -> Response {
+    let Some(provider) = edge.providers.get(&name) else {
+        return answer::refuse(&asked, &Refusal::new(Code::NotFound));
+    };
+    let query: Vec<_> = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).collect();
+    let one = |key: &str| {
+        let mut values = query.iter().filter(|(name, _)| name == key);
+        values.next().filter(|_| values.next().is_none()).map(|(_, value)| &**value)
+    };
+    let issuer = provider.told.protocol.issuer();
+    let (Some(sid), true) = (one("sid"), one("iss") == Some(issuer.as_str())) else {
+        return told(StatusCode::BAD_REQUEST, "iss and sid must say which session has ended");
+    };
+    let mut response = match edge.sessions.end_at(&provider.told.name, None, Some(sid)).await {
+        Ok(_) => told(StatusCode::OK, ""),
+        Err(error) => return not_ended(&error),
+    };
+    let policy = format!("default-src 'none'; frame-ancestors {}", origin(issuer.as_str()));
+    if let Ok(policy) = HeaderValue::try_from(policy) {
+        response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    response
+}
+
+/// An answer to a provider's server.
+fn told(status: StatusCode, what: &str) -> Response {
+    let text = match status {
+        StatusCode::OK => String::new(),
+        _ => serde_json::json!({ "error": "invalid_request", "error_description": what }).to_string(),
+    };
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    *response.headers_mut() = common_headers();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }

@@ -40,7 +40,7 @@ async fn logging_out_ends_the_session_on_every_host() {
     let before = browser.clone();
     let token = browser.go(PORTAL).await.answer.hidden("csrf");
     let visit = browser.submit(&format!("{PORTAL}/logout"), &[("csrf", &token)]).await;
-    assert_eq!(visit.url, LOGIN);
+    assert!(visit.answer.body.contains("You are logged out"), "{visit:?}");
     assert_eq!(lab.edge.sessions.count(), 0);
     for url in [DEEP, "http://gpu--alice.lab.localhost:8080/", PORTAL] {
         let visit = before.clone().go(url).await;
