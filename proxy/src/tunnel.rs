@@ -26,7 +26,9 @@ use crate::refusal::{self, Code, Reader, Refusal};
 use crate::{answer, dial, upstream};
 use bytes::Bytes;
 use config::{HostName, WorkspaceId};
-use control::{Activity, Entry, Identity, Phase};
+use control::{Activity, Entry, Identity, Phase, Session};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use handshake::{Answer, Opened, unusable};
 use http::StatusCode;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -81,7 +83,7 @@ pub fn run(conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> impl Future<Output 
     // Boxed before the future exists, so that a tunnel of many hours does not keep the space of its beginning.
     let beginning = Box::pin(begin(conn, upgrade, edge.clone()));
     async move {
-        let Begun { mut relay, greeting, early, endings, permit, _open } = match beginning.await {
+        let Begun { mut relay, greeting, early, endings, told, session, _open } = match beginning.await {
             Ok(begun) => *begun,
             Err(outcome) => {
                 edge.metrics.tunnel_ended(TunnelEnd::NotOpened);
@@ -89,9 +91,8 @@ pub fn run(conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> impl Future<Output 
             }
         };
         relay.greet(greeting);
-        let session = permit.caller().session.clone();
         let stopped = || how_stopped(edge.workspaces.lookup(&endings.id).as_deref(), &session.identity);
-        let end = carry(&mut relay, early, &endings, Box::pin(told(&edge, permit)), stopped).await;
+        let end = carry(&mut relay, early, &endings, told, stopped).await;
         edge.metrics.tunnel_ended(label(end));
         Outcome {
             status: Some(StatusCode::SWITCHING_PROTOCOLS),
@@ -108,7 +109,9 @@ struct Begun {
     greeting: Vec<u8>,
     early: Vec<u8>,
     endings: Endings,
-    permit: Permit,
+    /// The end that has nothing to do with the workspace.
+    told: BoxFuture<'static, End>,
+    session: Arc<Session>,
     _open: OpenTunnel,
 }
 
@@ -121,7 +124,7 @@ async fn begin(mut conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> Result<Box<
     let opening = open(&mut conn, dial.open(&address), &head, &config.domain, &endings).await;
     let (Dialled { stream: workspace, witness }, opened) = settle(&mut conn, opening, &request_id).await?;
     let activity = forward.counts.then_some(forward.activity);
-    let session = &forward.permit.caller().session;
+    let session = forward.permit.caller().session.clone();
     let tally = Tally {
         uses: activity.clone().map(|activity| (activity, session.last_use())),
         client_frames: edge.metrics.client_frames.clone(),
@@ -133,7 +136,8 @@ async fn begin(mut conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> Result<Box<
         greeting: answer::to_wire(&opened.head),
         early: opened.early,
         endings,
-        permit: forward.permit,
+        told: told(edge.clone(), forward.permit),
+        session,
         _open: OpenTunnel::new(activity, &edge.metrics.tunnels_open),
     }))
 }
@@ -156,16 +160,19 @@ impl Endings {
     }
 }
 
-/// The end that has nothing to do with the workspace: a drain, or a rule that does not let the user in any more.
-async fn told(edge: &Edge, permit: Permit) -> End {
+/// Completes in a drain, or when a rule does not let the user in any more.
+fn told(edge: Arc<Edge>, permit: Permit) -> BoxFuture<'static, End> {
     if !permit.is_by_rule() {
-        edge.tunnel_turn().await;
-        return End::Drained;
+        return async move { edge.tunnel_turn().map(|()| End::Drained).await }.boxed();
     }
-    tokio::select! {
-        () = edge.tunnel_turn() => End::Drained,
-        () = forbidden(edge, permit) => End::NotAllowed,
+    async move {
+        let forbidden = Box::pin(forbidden(&edge, permit));
+        tokio::select! {
+            () = edge.tunnel_turn() => End::Drained,
+            () = forbidden => End::NotAllowed,
+        }
     }
+    .boxed()
 }
 
 /// Asks the rule that gave a permit again whenever it may say something else, until it says no.

@@ -294,7 +294,7 @@ fn a_secret_comes_from_one_source_and_is_never_shown() {
         ("{ from_env = 'ABSENT' }", "A.from_env: the environment variable `ABSENT` is not set"),
         ("{ from_env = 'hunter2!' }", "A.from_env: the environment variable (name not shown) is not set"),
         ("{ from_file = '/absent/hunter2' }", "A.from_file: the file cannot be read: No such file"),
-        ("{ from_env = 'TOKEN', from_file = 'hunter2' }", "A: is neither a text nor one source of a secret"),
+        ("{ from_env = 'TOKEN', from_file = 'hunter2' }", "A: is not one source of a secret"),
         ("{ value = 'hunter2' }", "A.value: unknown key (accepted: `from_env` or `from_file`)"),
         ("['hunter2']", "A: the value (not shown) is not a string"),
         ("{ from_env = ['hunter2'] }", "A.from_env: the value (not shown) is not a string"),

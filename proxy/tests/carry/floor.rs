@@ -248,6 +248,7 @@ fn config(setup: &Setup, state: &std::path::Path) -> Config {
 domain = "lab.localhost"
 state_dir = {state:?}
 access = {{ allow = "true", template = "'demo'" }}
+login = {{ development = true }}
 listeners = [{{ address = "127.0.0.1:0"{tls} }}]
 {}
 [templates.demo]
