@@ -1,6 +1,6 @@
 //! `[login]`: the identity providers, with the defaults of their presets.
 
-use super::{Environment, secret};
+use super::{Environment, client, secret};
 use crate::model::{Authentication, Login, Protocol, Provider};
 use crate::names::{Issuer, ProviderName};
 use crate::reader::{Field, Table, Wrong, value};
@@ -114,6 +114,7 @@ fn provider(name: Option<&ProviderName>, table: &mut Table<'_>, outer: Environme
     let certificate_authority = table.maybe("certificate_authority", value::path);
     let emails_verified = table.value("emails_verified", value::boolean);
     let hosted_domain = hosted_domain(table, chosen);
+    let addresses = client::address_lists(table);
     let issuer = issuer?;
     let name = name?.clone();
     let title = title?.or_else(|| chosen.title().map(str::to_owned));
@@ -132,6 +133,7 @@ fn provider(name: Option<&ProviderName>, table: &mut Table<'_>, outer: Environme
         certificate_authority: certificate_authority?,
         emails_verified: emails_verified?,
         hosted_domain: hosted_domain?,
+        addresses: addresses?,
     }))
 }
 
