@@ -3,7 +3,7 @@
 use crate::access::ensure::{How, Waiting};
 use crate::access::route::Place;
 use crate::access::{self, Forward, Verdict};
-use crate::connection::Link;
+use crate::connection::ConnectionFacts;
 use crate::edge::Edge;
 use crate::exchange::Exchange;
 use crate::metrics::PlaceLabel;
@@ -34,10 +34,10 @@ pub enum Next {
 
 /// Asks all phases what becomes of a request.
 pub async fn judge(edge: &Edge, session: &mut Session, exchange: &mut Exchange) -> Next {
-    let Some(link) = exchange.link() else {
+    let Some(connection) = exchange.connection() else {
         return Next::Answer(exchange.refuse(session.req_header(), &Refusal::new(Code::Internal)));
     };
-    match next(edge, session, exchange, &link).await {
+    match next(edge, session, exchange, &connection).await {
         Ok(next) => next,
         Err(refusal) => {
             if matches!(refusal.code, Code::BadRequest | Code::MethodNotAllowed) {
@@ -53,12 +53,12 @@ async fn next(
     edge: &Edge,
     session: &mut Session,
     exchange: &mut Exchange,
-    link: &Link,
+    connection: &ConnectionFacts,
 ) -> Result<Next, Refusal> {
     if let Some(http1) = session.as_http1() {
         request::check_raw(&http1.get_headers_raw_bytes())?;
     }
-    let request = Request::parse(session.req_header(), link.facts())?;
+    let request = Request::parse(session.req_header(), connection)?;
     let config = exchange.config.clone();
     Ok(match access::admit(edge, &config, &request).await? {
         Verdict::Own(own) => {
