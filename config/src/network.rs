@@ -27,6 +27,11 @@ impl Network {
         address.is_ipv4() == self.base.is_ipv4() && bits(address) & self.mask() == bits(self.base)
     }
 
+    /// Whether every address of its family is in the range.
+    pub fn is_everything(&self) -> bool {
+        self.prefix == 0
+    }
+
     /// Whether all of `other` is in the range.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         self.prefix <= other.prefix && self.contains(other.base)
