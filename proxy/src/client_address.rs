@@ -16,15 +16,18 @@ const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 /// The most entries that are read: no chain of proxies is as long.
 const HOPS_MAX: usize = 32;
 
+/// Reads one entry of a list.
+type Node = fn(&[u8]) -> Option<IpAddr>;
+
 /// The client's address, where the connection says that `peer` sent the request.
 ///
 /// Unless a trusted peer sent the header that the operator named, it is the peer's. An entry that cannot be read ends
 /// the reading: what is left is the proxy that passed it on.
 pub fn of(peer: IpAddr, headers: &HeaderMap, proxies: &Proxies) -> IpAddr {
-    let (name, node): (_, fn(&[u8]) -> Option<IpAddr>) = match proxies.client_address {
+    let (name, node) = match proxies.client_address {
         ClientAddress::Peer => return peer.to_canonical(),
-        ClientAddress::XForwardedFor => (X_FORWARDED_FOR, node::bare),
-        ClientAddress::Forwarded => (FORWARDED, node::forwarded),
+        ClientAddress::XForwardedFor => (X_FORWARDED_FOR, node::bare as Node),
+        ClientAddress::Forwarded => (FORWARDED, node::forwarded as Node),
     };
     let mut client = peer.to_canonical();
     let fields = headers.get_all(name).iter().rev();

@@ -34,6 +34,8 @@ pub struct Exchange {
     pub workspace: Option<WorkspaceId>,
     /// What it was refused with.
     pub refusal: Option<Code>,
+    /// Whether the phases were asked about it before.
+    pub judged: bool,
     /// What failed, by kind.
     pub fault: Option<String>,
     /// The way to its workspace, once admitted.
@@ -90,6 +92,7 @@ impl Exchange {
             place: PlaceLabel::None,
             workspace: None,
             refusal: None,
+            judged: false,
             fault: None,
             forward: None,
             tries: 0,

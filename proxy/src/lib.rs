@@ -23,6 +23,7 @@ pub mod judge;
 pub mod keys;
 #[cfg(test)]
 mod lab;
+pub mod limits;
 pub mod listen;
 pub mod log;
 pub mod metrics;

@@ -2,6 +2,12 @@
 //!
 //! Children of labelled metrics are resolved once at start, so that counting is an atomic add and takes no lock.
 
+mod limits;
+mod proxy_headers;
+
+pub use limits::{Limit, LimitMetrics};
+pub use proxy_headers::{BadProxyHeader, BadProxyHeaders};
+
 use crate::refusal::Code;
 use http::StatusCode;
 use prometheus::{
@@ -52,19 +58,6 @@ pub enum LoginResult {
     Failed,
 }
 
-/// Why a connection was closed that had to begin with a header of the PROXY protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BadProxyHeader {
-    /// It does not come from a trusted proxy.
-    Untrusted,
-    /// It begins with something else, or ended within.
-    Unreadable,
-    /// The header has no end.
-    TooLong,
-    /// The header did not come in time.
-    TooSlow,
-}
-
 /// How a tunnel ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TunnelEnd {
@@ -109,7 +102,10 @@ pub struct Metrics {
     pub connections_refused: IntCounter,
     /// TLS handshakes that failed or took too long.
     pub handshakes_failed: IntCounter,
-    bad_proxy_headers: [IntCounter; BAD_PROXY_HEADERS.len()],
+    /// Connections that did not begin with a header of the PROXY protocol as they had to.
+    pub bad_proxy_headers: BadProxyHeaders,
+    /// What the limits count.
+    pub limits: LimitMetrics,
     /// 1 while the development login is served.
     pub development_login: IntGauge,
 }
@@ -149,11 +145,6 @@ impl Metrics {
             "Connections by what became of them at the listener.",
             &["result"],
         )?;
-        let introductions = make.counters(
-            "usher_bad_proxy_headers_total",
-            "Connections closed at a listener with proxy_protocol, by why.",
-            &["reason"],
-        )?;
         let build = make.gauges("usher_build_info", "1; the version is a label.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Self {
@@ -174,7 +165,8 @@ impl Metrics {
             connections_accepted: connections.with_label_values(&["accepted"]),
             connections_refused: connections.with_label_values(&["refused"]),
             handshakes_failed: connections.with_label_values(&["handshake_failed"]),
-            bad_proxy_headers: BAD_PROXY_HEADERS.map(|reason| introductions.with_label_values(&[reason])),
+            limits: LimitMetrics::new(&make)?,
+            bad_proxy_headers: BadProxyHeaders::new(&make)?,
             development_login: make.gauge(
                 "usher_development_login",
                 "1 while the development login is served: never in production.",
@@ -202,11 +194,6 @@ impl Metrics {
         self.logins[result as usize].inc();
     }
 
-    /// Counts a connection that did not begin as it had to.
-    pub fn bad_proxy_header(&self, reason: BadProxyHeader) {
-        self.bad_proxy_headers[reason as usize].inc();
-    }
-
     /// Counts the end of a tunnel.
     pub fn tunnel_ended(&self, end: TunnelEnd) {
         self.tunnel_ends[end as usize].inc();
@@ -217,9 +204,6 @@ const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// In the order of [`TunnelEnd`].
 const TUNNEL_ENDS: [&str; 8] =
     ["not_opened", "closed", "violation", "session", "stopped", "not_allowed", "drained", "failed"];
-
-/// In the order of [`BadProxyHeader`].
-const BAD_PROXY_HEADERS: [&str; 4] = ["untrusted", "unreadable", "too_long", "too_slow"];
 
 /// Makes metrics and registers them.
 struct Maker<'a>(&'a Registry);
@@ -276,7 +260,8 @@ mod tests {
             ("usher_tunnels_total", TUNNEL_ENDS.len()),
             ("usher_tunnel_frames_total", 2),
             ("usher_connections_total", 3),
-            ("usher_bad_proxy_headers_total", BAD_PROXY_HEADERS.len()),
+            ("usher_bad_proxy_headers_total", 4),
+            ("usher_limited_total", 6),
         ] {
             assert_eq!(children(name).len(), count, "{name}");
             assert!(children(name).iter().all(|child| child.get_counter().get_value() == 0.0), "{name}");

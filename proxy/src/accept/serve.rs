@@ -67,8 +67,9 @@ impl Entrance {
         } else {
             Err(Some(BadProxyHeader::Untrusted))
         };
-        let count =
-            |reason: Option<_>| reason.into_iter().for_each(|bad| self.edge.metrics.bad_proxy_header(bad));
+        let count = |reason: Option<_>| {
+            reason.into_iter().for_each(|reason| self.edge.metrics.bad_proxy_headers.count(reason));
+        };
         read.map_err(count).ok()
     }
 

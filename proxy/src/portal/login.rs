@@ -52,9 +52,16 @@ pub(super) async fn submit(
     if let Some(page) = impossible(&asked) {
         return page;
     }
+    let client = asked.connection.client.ip();
+    if let Err(refusal) = edge.limits.login(&asked.config, client) {
+        return answer::refuse(&asked, &refusal);
+    }
     let (result, response) = match log_in(&edge, &asked, &headers, &body, SystemTime::now()).await {
         Ok(response) => (LoginResult::Accepted, response),
-        Err(failure) => failure,
+        Err((result, response)) => match edge.limits.hold_failure(client).await {
+            Ok(()) => (result, response),
+            Err(refusal) => (result, answer::refuse(&asked, &refusal)),
+        },
     };
     edge.metrics.login(result);
     response
