@@ -110,6 +110,13 @@ impl Person {
         person
     }
 
+    /// The same by another way: what they ask goes as this client sends it.
+    #[must_use]
+    pub fn by(mut self, client: &Client) -> Self {
+        self.client = client.clone();
+        self
+    }
+
     /// Goes on with another usher on the same state: the cookies stay.
     pub fn moved_to(&mut self, usher: &Usher) {
         self.client = usher.client();
