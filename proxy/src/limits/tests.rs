@@ -36,6 +36,20 @@ fn all_of_a_64_count_as_one_address() {
 }
 
 #[test]
+fn cores_that_hear_of_an_address_at_the_same_moment_count_in_one_cell() {
+    let (limits, config) = (limits(), config("requests_per_address = 100"));
+    for n in 0..50 {
+        let client = Ipv4Addr::new(192, 0, 2, n).into();
+        let ask = || (0..60).filter(|_| limits.request(&config, client).is_ok()).count();
+        let passed: usize = std::thread::scope(|scope| {
+            let cores: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+            cores.into_iter().map(|core| core.join().unwrap()).sum()
+        });
+        assert!((100..110).contains(&passed), "{passed}");
+    }
+}
+
+#[test]
 fn a_changed_configuration_counts_at_once() {
     let limits = limits();
     let client: IpAddr = "192.0.2.1".parse().unwrap();
