@@ -15,6 +15,7 @@ suite agreement cargo test --locked --package usher-control --profile "${PROFILE
 # 60 of them on a real cluster; then what else several replicas are promised there.
 suite schedules "${test[@]}" --test schedules -- --ignored --show-output
 suite addresses cargo test --locked --package usher-proxy --profile "${PROFILE:-dev}" --lib -- --ignored --show-output accept::reuse
+suite limits cargo test --locked --package usher-proxy --profile "${PROFILE:-dev}" --lib -- --ignored --show-output limits::
 suite pods "${test[@]}" --test addresses -- --ignored --show-output
 suite labels "${test[@]}" --test records -- --ignored --show-output of_two_thousand
 suite faults "${test[@]}" --test faults -- --ignored --show-output

@@ -84,6 +84,12 @@ development = true
 [access]
 allow = "true"
 template = "'backend'"
+[limits]
+requests_per_address = 1000000000
+logins_per_address = 1000000000
+requests_per_user = "1000000000"
+spawns_per_user = "1000000000"
+messages_per_user = "1000000000"
 [workspaces]
 idle_after = "never"
 [templates.backend]

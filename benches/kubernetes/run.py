@@ -24,6 +24,12 @@ def configuration(image):
 [access]
 allow = "true"
 template = "'bench'"
+[limits]
+requests_per_address = 1000000000
+logins_per_address = 1000000000
+requests_per_user = "1000000000"
+spawns_per_user = "1000000000"
+messages_per_user = "1000000000"
 [templates.bench]
 {demo(image)}
 """

@@ -23,6 +23,12 @@ def configuration(image):
 [access]
 allow = "true"
 template = "user.name.startsWith('w') ? 'warm' : 'cold'"
+[limits]
+requests_per_address = 1000000000
+logins_per_address = 1000000000
+requests_per_user = "1000000000"
+spawns_per_user = "1000000000"
+messages_per_user = "1000000000"
 [templates.warm]
 {demo(image, f"warm.ready = {READY}")}
 [templates.cold]

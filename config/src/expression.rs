@@ -102,6 +102,17 @@ impl<T: Answer> Expression<T> {
         self.answer(&scope::person(subject, request))
     }
 
+    /// Evaluates over `user`, `claims` and `groups`, for [`crate::Limits`] and [`crate::Access::tier`]: the rules of
+    /// the former know `user.tier`.
+    ///
+    /// # Errors
+    /// As [`Expression::evaluate`].
+    pub fn evaluate_being(&self, subject: &Subject, tier: Option<&str>) -> Result<T, EvalError> {
+        let size = scope::person_size(subject).ok_or_else(|| self.failed(TOO_DEEP))?;
+        self.within_bound(size, bound::PERSON_STEPS)?;
+        self.answer(&scope::being(subject, tier))
+    }
+
     /// Evaluates over `json` and `now`, for [`crate::BusyProbe`].
     ///
     /// # Errors
@@ -285,6 +296,23 @@ mod tests {
         let rule = expression::<bool>("claims.phone == '1'", Scope::Person);
         let error = rule.evaluate(&alice(), &request()).unwrap_err();
         assert_eq!(error.to_string(), "the expression `claims.phone == '1'` failed: no such key: phone");
+    }
+
+    #[test]
+    fn a_limit_sees_the_tier_and_no_request() {
+        let rule = expression::<i64>("user.tier == 'gold' && 'astro' in groups ? 9 : 1", Scope::Limit);
+        let given = |tier| rule.evaluate_being(&alice(), Some(tier));
+        assert_eq!((given("gold"), given("")), (Ok(9), Ok(1)));
+        let tier = expression::<String>("claims.age > 18 ? 'gold' : ''", Scope::Tier);
+        assert_eq!(tier.evaluate_being(&alice(), None), Ok("gold".to_owned()));
+        for (rule, scope) in [
+            ("request.path == '/' ? 1 : 2", Scope::Limit),
+            ("request.path == '/' ? 1 : 2", Scope::Tier),
+            ("user.tier == '' ? 1 : 2", Scope::Tier),
+            ("user.tier == '' ? 1 : 2", Scope::Person),
+        ] {
+            assert!(compile::<i64>(rule, scope).is_err(), "{rule} {scope:?}");
+        }
     }
 
     #[test]

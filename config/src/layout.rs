@@ -1,6 +1,7 @@
 //! The layout of the file: which keys stand where, and which must fit together.
 
 mod access;
+mod client;
 mod kubernetes;
 mod listeners;
 mod login;
@@ -51,8 +52,12 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
     };
     let login = root.table("login", |table| login::login(table, environment));
     let listeners = listeners::listeners(root, login.as_ref());
+    let has_proxy_protocol =
+        listeners.as_ref().is_none_or(|all| all.iter().any(|bound| bound.listener.proxy_protocol));
+    let proxies = client::proxies(root, has_proxy_protocol);
     let admin = root.table("admin", |table| admin(table, state_dir.as_deref(), listeners.as_deref()));
     let access = root.table("access", |table| access::access(table, &declared));
+    let limits = root.table("limits", client::limits);
     let sessions = root.table("sessions", sessions);
     let spawn = root.table("spawn", spawn);
     let drain = root.table("drain", drain);
@@ -79,10 +84,12 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
         portal: portal?,
         state_dir: state_dir?,
         driver: driver_name.and(driver)?,
+        proxies: proxies?,
         listeners: listeners?.into_iter().map(|bound| bound.listener).collect(),
         admin: admin?,
         login: login?,
         access: access?,
+        limits: limits?,
         sessions: sessions?,
         spawn: spawn?,
         drain: drain?,

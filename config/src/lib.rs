@@ -23,7 +23,7 @@ pub use names::{
     BadName, HostName, Issuer, Label, ProviderName, QuotaName, RESERVED_LABELS, RouteName, TemplateName,
     WorkspaceId, WorkspaceName,
 };
-pub use network::Network;
+pub use network::{AddressLists, Network};
 pub use places::{KeyFinding, KeyPath};
 pub use schema::{DriverName, KeyDefault, KeyDoc, reference};
 pub use secret::Secret;

@@ -1,10 +1,12 @@
 //! The validated configuration, as the other packages read it. Built only by the reader in this package.
 
+mod client;
 mod kubernetes;
 mod login;
 mod quota;
 mod route;
 
+pub use client::*;
 pub use kubernetes::*;
 pub use login::*;
 pub use quota::*;
@@ -12,6 +14,7 @@ pub use route::*;
 
 use crate::expression::{Expression, RequestFacts, Subject};
 use crate::names::{HostName, QuotaName, RouteName, TemplateName, WorkspaceName};
+use crate::network::AddressLists;
 use crate::places::Places;
 use crate::secret::Secret;
 use crate::values::{BadValue, Values};
@@ -32,6 +35,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// `driver`: what runs the workspaces; every template is one of it.
     pub driver: Driver,
+    /// `trusted_proxies` and `client_address`: whom to believe where a client is.
+    pub proxies: Proxies,
     /// `[[listeners]]`: at least one.
     pub listeners: Vec<Listener>,
     /// `[admin]`.
@@ -40,6 +45,8 @@ pub struct Config {
     pub login: Login,
     /// `[access]`: who may enter, and as whom.
     pub access: Access,
+    /// `[limits]`.
+    pub limits: Limits,
     /// `[sessions]`.
     pub sessions: Sessions,
     /// `[spawn]`.
@@ -76,6 +83,8 @@ pub struct Listener {
     pub public_port: Option<u16>,
     /// `certificate` and `private_key`: PEM files; none = cleartext.
     pub tls: Option<TlsFiles>,
+    /// `proxy_protocol`: connections begin with a header of the PROXY protocol, and come from trusted proxies.
+    pub proxy_protocol: bool,
 }
 
 /// The files of a listener's certificate.
@@ -112,6 +121,10 @@ pub struct Access {
     pub template: Expression<String>,
     /// `running_max`: int; how many workspaces of one user may run at a time.
     pub running_max: Expression<i64>,
+    /// `tier`: string, over `user`, `claims`, `groups`; what [`Limits`] see as `user.tier`.
+    pub tier: Expression<String>,
+    /// `allow_addresses` and `deny_addresses`: from where anything at all may be reached.
+    pub addresses: AddressLists,
 }
 
 /// `[sessions]`.
@@ -181,6 +194,8 @@ pub struct Template {
     pub prestart: Vec<Prestart>,
     /// When it is in use and when it stops.
     pub idle: Idle,
+    /// `allow_addresses` and `deny_addresses`: from where its workspaces may be reached and started.
+    pub addresses: AddressLists,
 }
 
 /// `[[prestart]]`: a time at which workspaces of a template start before their users come.

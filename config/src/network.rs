@@ -27,6 +27,11 @@ impl Network {
         address.is_ipv4() == self.base.is_ipv4() && bits(address) & self.mask() == bits(self.base)
     }
 
+    /// Whether every address of its family is in the range.
+    pub fn is_everything(&self) -> bool {
+        self.prefix == 0
+    }
+
     /// Whether all of `other` is in the range.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         self.prefix <= other.prefix && self.contains(other.base)
@@ -35,6 +40,23 @@ impl Network {
     fn mask(&self) -> u128 {
         let free = u32::from(width(self.base) - self.prefix);
         u128::MAX.checked_shl(free).unwrap_or(0)
+    }
+}
+
+/// `allow_addresses` and `deny_addresses`: from where something may be reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AddressLists {
+    /// Nobody else; empty = everybody.
+    pub(crate) allow: Vec<Network>,
+    /// Not even where the other list allows it.
+    pub(crate) deny: Vec<Network>,
+}
+
+impl AddressLists {
+    /// Whether a client at this address may come in.
+    pub fn permits(&self, address: IpAddr) -> bool {
+        let within = |networks: &[Network]| networks.iter().any(|network| network.contains(address));
+        (self.allow.is_empty() || within(&self.allow)) && !within(&self.deny)
     }
 }
 
@@ -77,6 +99,25 @@ mod tests {
         let (wide, narrow) =
             (Network::parse("127.0.0.0/8").unwrap(), Network::parse("127.1.0.0/16").unwrap());
         assert!(wide.covers(&narrow) && wide.covers(&wide) && !narrow.covers(&wide));
+    }
+
+    #[test]
+    fn deny_wins_and_an_empty_allow_list_allows_all() {
+        let networks = |texts: &[&str]| texts.iter().map(|text| Network::parse(text).unwrap()).collect();
+        for (allow, deny, address, expected) in [
+            (&[][..], &[][..], "192.0.2.1", true),
+            (&["10.0.0.0/8"], &[], "10.1.2.3", true),
+            (&["10.0.0.0/8"], &[], "::ffff:10.1.2.3", true),
+            (&["10.0.0.0/8"], &[], "192.0.2.1", false),
+            (&["10.0.0.0/8"], &[], "2001:db8::1", false),
+            (&["10.0.0.0/8"], &["10.1.0.0/16"], "10.1.2.3", false),
+            (&["10.0.0.0/8"], &["10.1.0.0/16"], "10.2.2.3", true),
+            (&[], &["2001:db8::/32"], "2001:db8::1", false),
+            (&[], &["2001:db8::/32"], "192.0.2.1", true),
+        ] {
+            let lists = AddressLists { allow: networks(allow), deny: networks(deny) };
+            assert_eq!(lists.permits(address.parse().unwrap()), expected, "{allow:?} {deny:?} {address}");
+        }
     }
 
     #[test]

@@ -121,6 +121,8 @@ const AMOUNT: &str = "quantity";
 const NO_LIMIT: KeyDefault = Otherwise("no limit");
 const NOT_SET: KeyDefault = Otherwise("not set");
 const NONE: KeyDefault = Otherwise("none");
+const NETWORKS: &str = "list of networks";
+const EMPTY: KeyDefault = Value("[]");
 
 #[rustfmt::skip]
 const KEYS: &[KeyDoc] = &[
@@ -130,10 +132,14 @@ const KEYS: &[KeyDoc] = &[
 
     doc("driver", "\"process\" or \"kubernetes\"", Value("\"process\""), "what runs the workspaces: processes of this machine, or pods of a cluster"),
 
+    doc("trusted_proxies", NETWORKS, EMPTY, "the proxies in front of usher, whose word is taken for where clients are"),
+    doc("client_address", "\"peer\", \"x-forwarded-for\" or \"forwarded\"", Value("\"peer\""), "where a client's address is read from: the connection, or the header that trusted_proxies set"),
+
     doc("listeners.address", "address or list", Required, "where to listen: one address or more that serve the same"),
     doc("listeners.public_port", NUMBER, Otherwise("the port listened on"), "the port that browsers use, where it is another one"),
     doc("listeners.certificate", PATH, Otherwise("cleartext"), "PEM file of the certificate, leaf first; together with private_key"),
     doc("listeners.private_key", PATH, Otherwise("cleartext"), "PEM file of the certificate's key: PKCS #8, PKCS #1 or SEC1"),
+    doc("listeners.proxy_protocol", BOOL, Value("false"), "every connection comes from trusted_proxies and begins with a header of the PROXY protocol, version 1 or 2"),
 
     doc("admin.address", ADDRESS, Value("\"127.0.0.1:9090\""), "/metrics, /livez and /readyz over TCP"),
     doc("admin.socket", PATH, Otherwise("admin.sock in state_dir"), "Unix socket (0600) of everything for operators, changes included"),
@@ -158,12 +164,24 @@ const KEYS: &[KeyDoc] = &[
     doc("login.providers.NAME.emails_verified", BOOL, Value("false"), "its e-mail addresses are verified though it does not say so; others are hidden from all rules"),
     doc("login.providers.NAME.hosted_domain", STRING, NONE, "for the preset google: the domain (`hd`) that accounts must belong to"),
 
+    doc("login.providers.NAME.allow_addresses", NETWORKS, EMPTY, "from where somebody may log in by it; empty = from everywhere"),
+    doc("login.providers.NAME.deny_addresses", NETWORKS, EMPTY, "from where nobody may log in by it, whatever the other list says"),
+
     doc("access.allow", BOOL_RULE, Required, "who may enter, of those who have logged in; \"true\" is all of them"),
     doc("access.groups", GROUPS_RULE, Value("\"has(claims.groups) ? claims.groups : []\""), "which groups somebody is in; asked at the login and at each refresh, over `user`, `claims` and `request`"),
     doc("access.label", STRING_RULE, Value("\"has(claims.preferred_username) ? claims.preferred_username : user.name\""), "which label a user asks for"),
     doc("access.admin", BOOL_RULE, Value("\"false\""), "who may see all sessions and workspaces, and end them"),
     doc("access.template", STRING_RULE, Required, "which template a user's first workspace has"),
     doc("access.running_max", INT_RULE, Value("\"2\""), "how many workspaces of one user may run at a time"),
+    doc("access.tier", STRING_RULE, Value("\"''\""), "what the rules of [limits] see as user.tier; over `user`, `claims` and `groups`"),
+    doc("access.allow_addresses", NETWORKS, EMPTY, "from where the portal and everything else may be reached; empty = from everywhere"),
+    doc("access.deny_addresses", NETWORKS, EMPTY, "from where nothing may be reached, whatever the other list says"),
+
+    doc("limits.requests_per_address", NUMBER, Value("30000"), "requests in a minute from one address, or one /64 of IPv6, whoever sends them"),
+    doc("limits.logins_per_address", NUMBER, Value("10"), "attempts to log in in a minute from one address"),
+    doc("limits.requests_per_user", INT_RULE, Value("\"6000\""), "requests in a minute of one user, from wherever"),
+    doc("limits.spawns_per_user", INT_RULE, Value("\"20\""), "starts in a minute that one user asks for"),
+    doc("limits.messages_per_user", INT_RULE, Value("\"60000\""), "data frames in a minute that one user sends over all their WebSockets; one more closes its socket with 1008"),
 
     doc("sessions.idle_after", DURATION, Value("\"30m\""), "a session unused this long ends; on Kubernetes two periods of `kubernetes.use_every` later"),
     doc("sessions.max_age", DURATION, Value("\"24h\""), "a session ends this long after the login, used or not"),
@@ -269,6 +287,8 @@ const KEYS: &[KeyDoc] = &[
     doc("templates.NAME.prestart.at", "time of day", Required, "when, such as 07:50"),
     doc("templates.NAME.prestart.zone", STRING, Otherwise("UTC"), "by whose clocks: a name of the IANA time zone database"),
     doc("templates.NAME.prestart.groups", "list of strings", Otherwise("everybody"), "for users who were in one of these groups at their last login"),
+    doc("templates.NAME.allow_addresses", NETWORKS, EMPTY, "from where its workspaces may be reached and started; empty = from everywhere"),
+    doc("templates.NAME.deny_addresses", NETWORKS, EMPTY, "from where they may not, whatever the other list says"),
     doc("templates.NAME.idle_after", NEVER, AS_WORKSPACES, "as workspaces.idle_after"),
     doc("templates.NAME.warn_before", DURATION, AS_WORKSPACES, "as workspaces.warn_before"),
     doc("templates.NAME.max_age", NEVER, AS_WORKSPACES, "as workspaces.max_age"),
@@ -297,6 +317,8 @@ const KEYS: &[KeyDoc] = &[
     of_pods("routes.NAME.ready.contains", STRING, Otherwise("anything"), "as templates.NAME.ready.contains"),
     of_pods("routes.NAME.notice", BOOL, Value("false"), "as templates.NAME.notice"),
     of_pods("routes.NAME.service_workers", BOOL, Value("false"), "as templates.NAME.service_workers"),
+    of_pods("routes.NAME.allow_addresses", NETWORKS, EMPTY, "as templates.NAME.allow_addresses"),
+    of_pods("routes.NAME.deny_addresses", NETWORKS, EMPTY, "as templates.NAME.deny_addresses"),
     of_pods("routes.NAME.idle_after", NEVER, AS_WORKSPACES, "as workspaces.idle_after"),
     of_pods("routes.NAME.warn_before", DURATION, AS_WORKSPACES, "as workspaces.warn_before"),
     of_pods("routes.NAME.max_age", NEVER, AS_WORKSPACES, "as workspaces.max_age"),

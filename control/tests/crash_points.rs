@@ -186,6 +186,7 @@ fn spec() -> StartSpec {
         ports: Vec::new(),
         notice: false,
         service_workers: false,
+        addresses: config::AddressLists::default(),
         prestart: Vec::new(),
         start_timeout: PATIENCE,
         stop_grace: Duration::from_millis(50),

@@ -4,6 +4,7 @@ pub mod authenticate;
 pub mod authorise;
 pub mod ensure;
 pub mod isolate;
+pub mod limit;
 pub mod route;
 
 use crate::edge::Edge;
@@ -57,8 +58,11 @@ pub struct Own {
 /// The refusal, by the first phase that refuses.
 pub async fn admit(edge: &Edge, config: &Config, request: &Request<'_>) -> Result<Verdict, Refusal> {
     let place = route::place(config, request)?;
+    limit::address(edge, config, request)?;
     isolate::check(config, &place, request)?;
     let caller = authenticate::caller(edge, &place, request).await?;
+    limit::user(edge, config, caller.as_ref(), request)?;
+    authenticate::touch(edge, &place, caller.as_ref(), request);
     if place.is_own(request) || place.withholds_worker(edge, config, caller.as_ref(), request) {
         return Ok(Verdict::Own(Own { place, caller }));
     }

@@ -127,6 +127,7 @@ fn unready(edge: &Edge) -> Option<&'static str> {
 }
 
 async fn metrics(State(edge): State<Arc<Edge>>) -> Response {
+    edge.limits.tell_entries();
     let encoder = TextEncoder::new();
     let mut text = Vec::new();
     match encoder.encode(&edge.metrics.registry.gather(), &mut text) {

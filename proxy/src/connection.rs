@@ -10,11 +10,14 @@ mod wire;
 
 pub use wire::Wire;
 
+use crate::client_address;
 use crate::drain::Slot;
 use crate::edge::ListenerFacts;
 use crate::log::RequestEvent;
 use crate::refusal::Code;
 use async_trait::async_trait;
+use config::Proxies;
+use http::HeaderMap;
 use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::SslDigest;
@@ -46,10 +49,21 @@ const PREFACE: u8 = 24;
 pub struct ConnectionFacts {
     /// The listener it came in by.
     pub listener: Arc<ListenerFacts>,
-    /// The client's address.
+    /// The client's address: the peer's, or what a proxy says that is trusted.
     pub client: SocketAddr,
     /// The server name of the TLS handshake, lower case.
     pub server_name: Option<String>,
+}
+
+impl ConnectionFacts {
+    /// The facts for one request of the connection: a trusted proxy sends those of many clients over one.
+    pub fn of_request(self: &Arc<Self>, headers: &HeaderMap, proxies: &Proxies) -> Arc<Self> {
+        let client = client_address::of(self.client.ip(), headers, proxies);
+        if client == self.client.ip().to_canonical() {
+            return self.clone();
+        }
+        Arc::new(Self { client: SocketAddr::new(client, 0), ..Self::clone(self) })
+    }
 }
 
 /// [`Link::head`]: no head is read.
@@ -62,7 +76,7 @@ const BEGUN: u8 = 2;
 /// What the requests of a connection share with it.
 #[derive(Debug)]
 pub struct Link {
-    facts: ConnectionFacts,
+    facts: Arc<ConnectionFacts>,
     head: AtomicU8,
     /// The event of the request whose head never was a whole one: the last on its connection.
     unread: OnceLock<Box<RequestEvent>>,
@@ -70,7 +84,7 @@ pub struct Link {
 
 impl Link {
     /// The facts of the connection.
-    pub fn facts(&self) -> &ConnectionFacts {
+    pub fn facts(&self) -> &Arc<ConnectionFacts> {
         &self.facts
     }
 
@@ -116,7 +130,7 @@ pub struct Conn {
 impl Conn {
     /// Wraps an accepted connection, after its TLS handshake if there is one.
     pub fn new(wire: Wire, listener: Arc<ListenerFacts>, client: SocketAddr, slot: Slot) -> Self {
-        let facts = ConnectionFacts { listener, client, server_name: wire.server_name() };
+        let facts = Arc::new(ConnectionFacts { listener, client, server_name: wire.server_name() });
         let link = Arc::new(Link { facts, head: AtomicU8::new(NONE), unread: OnceLock::new() });
         let socket = SocketDigest::from_raw_fd(wire.id());
         // Known already: it saves Pingora a `getpeername` per connection.

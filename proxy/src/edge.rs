@@ -5,6 +5,7 @@ use crate::drain::Drain;
 use crate::identity::Providers;
 use crate::identity::refresh::Wishes;
 use crate::keys::Keys;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use arc_swap::ArcSwap;
 use config::Config;
@@ -33,6 +34,8 @@ pub struct Edge {
     pub assertions: Assertions,
     /// The origins that the listeners serve.
     pub origins: Origins,
+    /// How much addresses and users may ask for.
+    pub limits: Limits,
     /// What is counted.
     pub metrics: Metrics,
     /// Cancelled when a drain begins: readiness fails, new connections stop after `drain.delay`.

@@ -34,6 +34,8 @@ pub struct Exchange {
     pub workspace: Option<WorkspaceId>,
     /// What it was refused with.
     pub refusal: Option<Code>,
+    /// Whether the phases were asked about it before.
+    pub judged: bool,
     /// What failed, by kind.
     pub fault: Option<String>,
     /// The way to its workspace, once admitted.
@@ -51,7 +53,7 @@ pub struct Exchange {
     /// The answer's body while it is open.
     pub open: Option<OpenResponse>,
     started: Instant,
-    link: Option<Arc<Link>>,
+    connection: Option<Arc<ConnectionFacts>>,
     given_up: Option<Refusal>,
     handover: Mutex<Option<Box<Handover>>>,
 }
@@ -90,6 +92,7 @@ impl Exchange {
             place: PlaceLabel::None,
             workspace: None,
             refusal: None,
+            judged: false,
             fault: None,
             forward: None,
             tries: 0,
@@ -99,20 +102,20 @@ impl Exchange {
             notice: None,
             open: None,
             started: Instant::now(),
-            link: None,
+            connection: None,
             given_up: None,
             handover: Mutex::new(None),
         }
     }
 
-    /// Notes the connection that it is on.
-    pub fn on(&mut self, link: Arc<Link>) {
-        self.link = Some(link);
+    /// Notes the connection that it is on, and by its head where its client is.
+    pub fn on(&mut self, link: &Link, head: &RequestHeader) {
+        self.connection = Some(link.facts().of_request(&head.headers, &self.config.proxies));
     }
 
-    /// The connection that it is on.
-    pub fn link(&self) -> Option<Arc<Link>> {
-        self.link.clone()
+    /// The connection that it is on, with the address of its own client.
+    pub fn connection(&self) -> Option<Arc<ConnectionFacts>> {
+        self.connection.clone()
     }
 
     /// Notes that its phases let it through to a workspace, ready or not.
@@ -124,7 +127,7 @@ impl Exchange {
     /// Notes a refusal, and makes the answer to it.
     pub fn refuse(&mut self, head: &RequestHeader, refusal: &Refusal) -> Response<Bytes> {
         self.refusal = Some(refusal.code);
-        let portal = self.facts().map(|facts| facts.listener.origin(self.config.portal.as_str()));
+        let portal = self.connection.as_ref().map(|facts| facts.listener.origin(self.config.portal.as_str()));
         let reader =
             Reader { intent: Intent::of(&head.headers), method: &head.method, request_id: &self.id, portal };
         refusal::answer(refusal, &reader)
@@ -167,7 +170,7 @@ impl Exchange {
         RequestEvent {
             id: self.id.clone(),
             started: self.started,
-            client: self.facts().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |facts| facts.client.ip()),
+            client: self.client(),
             method: log::cut(head.method.as_str().as_bytes()),
             host,
             path: log::cut(head.uri.path().as_bytes()),
@@ -181,8 +184,9 @@ impl Exchange {
         }
     }
 
-    fn facts(&self) -> Option<&ConnectionFacts> {
-        self.link.as_ref().map(|link| link.facts())
+    fn client(&self) -> IpAddr {
+        let client = self.connection.as_ref().map(|facts| facts.client.ip());
+        client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 }
 

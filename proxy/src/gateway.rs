@@ -90,8 +90,8 @@ impl Gateway {
 
     /// What a person sees whose workspace cannot be dialled just now: the page that goes on by itself.
     async fn waits(&self, session: &Session, exchange: &Exchange) -> Option<Response<Bytes>> {
-        let (forward, link) = (exchange.forward.as_ref()?, exchange.link()?);
-        let request = Request::parse(session.req_header(), link.facts()).ok()?;
+        let (forward, connection) = (exchange.forward.as_ref()?, exchange.connection()?);
+        let request = Request::parse(session.req_header(), &connection).ok()?;
         if !request.intent().wants_page() {
             return None;
         }
@@ -116,7 +116,7 @@ impl ProxyHttp for Gateway {
     async fn early_request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
         let link = Link::of(session).ok_or_else(|| internal("the connection has no facts"))?;
         link.head_complete();
-        exchange.on(link);
+        exchange.on(&link, session.req_header());
         // Pingora takes a keep-alive without a limit from every request that asks for one.
         if session.get_keepalive().is_some() {
             // Whoever comes again is to come by way of another, which serves better.
@@ -202,8 +202,8 @@ impl ProxyHttp for Gateway {
         // It may have waited for a connection for long.
         self.check_permit(exchange)?;
         let forward = admitted(&exchange.forward)?;
-        let link = exchange.link().ok_or_else(|| internal("the connection has no facts"))?;
-        let request = Request::parse(session.req_header(), link.facts())
+        let connection = exchange.connection().ok_or_else(|| internal("the connection has no facts"))?;
+        let request = Request::parse(session.req_header(), &connection)
             .map_err(|_| internal("an admitted request does not parse"))?;
         let listener = &request.connection.listener;
         let now = SystemTime::now();

@@ -3,7 +3,7 @@
 use crate::access::ensure::{How, Waiting};
 use crate::access::route::Place;
 use crate::access::{self, Forward, Verdict};
-use crate::connection::Link;
+use crate::connection::ConnectionFacts;
 use crate::edge::Edge;
 use crate::exchange::Exchange;
 use crate::metrics::PlaceLabel;
@@ -34,10 +34,10 @@ pub enum Next {
 
 /// Asks all phases what becomes of a request.
 pub async fn judge(edge: &Edge, session: &mut Session, exchange: &mut Exchange) -> Next {
-    let Some(link) = exchange.link() else {
+    let Some(connection) = exchange.connection() else {
         return Next::Answer(exchange.refuse(session.req_header(), &Refusal::new(Code::Internal)));
     };
-    match next(edge, session, exchange, &link).await {
+    match next(edge, session, exchange, &connection).await {
         Ok(next) => next,
         Err(refusal) => {
             if matches!(refusal.code, Code::BadRequest | Code::MethodNotAllowed) {
@@ -53,12 +53,13 @@ async fn next(
     edge: &Edge,
     session: &mut Session,
     exchange: &mut Exchange,
-    link: &Link,
+    connection: &ConnectionFacts,
 ) -> Result<Next, Refusal> {
     if let Some(http1) = session.as_http1() {
         request::check_raw(&http1.get_headers_raw_bytes())?;
     }
-    let request = Request::parse(session.req_header(), link.facts())?;
+    let request = Request { again: exchange.judged, ..Request::parse(session.req_header(), connection)? };
+    exchange.judged = true;
     let config = exchange.config.clone();
     Ok(match access::admit(edge, &config, &request).await? {
         Verdict::Own(own) => {
@@ -91,7 +92,7 @@ async fn next(
                 forward.activity.request();
             }
             if request.websocket {
-                Next::Tunnel(Box::new(upgrade(edge, exchange, &request, forward)))
+                Next::Tunnel(Box::new(upgrade(edge, exchange, &request, forward)?))
             } else {
                 Next::Forward(Box::new(forward))
             }
@@ -99,10 +100,16 @@ async fn next(
     })
 }
 
-fn upgrade(edge: &Edge, exchange: &Exchange, request: &Request<'_>, forward: Forward) -> Upgrade {
+fn upgrade(
+    edge: &Edge,
+    exchange: &Exchange,
+    request: &Request<'_>,
+    forward: Forward,
+) -> Result<Upgrade, Refusal> {
+    let messages = edge.limits.messages(&exchange.config, &forward.permit.caller().session)?;
     let listener = &request.connection.listener;
     let assertion = edge.assertions.header(&forward.permit, &exchange.config, listener, SystemTime::now());
     let mut head = request.head.clone();
     head::to_upstream(&mut head, request, &forward, assertion);
-    Upgrade { head, forward, request_id: exchange.id.clone() }
+    Ok(Upgrade { head, forward, messages, request_id: exchange.id.clone() })
 }

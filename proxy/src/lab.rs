@@ -11,6 +11,7 @@ use crate::connection::ConnectionFacts;
 use crate::edge::{Edge, ListenerFacts, Origins};
 use crate::identity::refresh::Wishes;
 use crate::keys::Keys;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::own::Asked;
 use crate::request::{Intent, Request};
@@ -73,6 +74,15 @@ connect = "socket"
 ports = [8888]
 "#;
 
+/// For tests that hurry as no person does.
+pub(crate) const HURRIED: &str = r#"
+[limits]
+requests_per_address = 1000000000
+logins_per_address = 1000000000
+requests_per_user = "1000000000"
+messages_per_user = "1000000000"
+"#;
+
 pub(crate) struct Lab {
     pub(crate) edge: Arc<Edge>,
     pub(crate) records: Arc<RedbRecords>,
@@ -132,7 +142,8 @@ impl Driver for Nothing {
 
 impl Lab {
     pub(crate) async fn new() -> Self {
-        Self::with(CONFIG, ListenerFacts { tls: false, public_port: 8080, loopback: true }).await
+        let facts = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+        Self::with(&format!("{CONFIG}{HURRIED}"), facts).await
     }
 
     pub(crate) async fn with(toml: &str, listener: ListenerFacts) -> Self {
@@ -146,6 +157,7 @@ impl Lab {
         let control =
             Control::start(told, driver.clone(), records.clone(), &registry, shutdown.clone()).await.unwrap();
         let keys = Keys::open_dir(state.path()).unwrap();
+        let metrics = Metrics::new().unwrap();
         let edge = Edge {
             config: ArcSwap::new(config),
             workspaces: control.workspaces,
@@ -157,7 +169,8 @@ impl Lab {
             assertions: Assertions::new(&keys),
             keys,
             origins: Origins::default(),
-            metrics: Metrics::new().unwrap(),
+            limits: Limits::at_once(&metrics),
+            metrics,
             draining: CancellationToken::new(),
             close_tunnels: CancellationToken::new(),
             drain: crate::drain::Drain::default(),

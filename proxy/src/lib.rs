@@ -6,6 +6,7 @@ pub mod admin;
 pub mod answer;
 pub mod assertion;
 pub mod cli;
+pub mod client_address;
 pub mod configuration;
 pub mod connection;
 pub mod cookies;
@@ -23,6 +24,7 @@ pub mod judge;
 pub mod keys;
 #[cfg(test)]
 mod lab;
+pub mod limits;
 pub mod listen;
 pub mod log;
 pub mod metrics;

@@ -68,6 +68,8 @@ pub(crate) struct Door {
     pub(crate) facts: Arc<ListenerFacts>,
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// Whether connections begin with a header of the PROXY protocol.
+    pub(crate) proxy_protocol: bool,
     /// One per core.
     pub(crate) sockets: Vec<TcpListener>,
 }
@@ -110,7 +112,7 @@ pub fn bind(listeners: &[Listener], cores: usize) -> Result<Bound, ListenError> 
     for (listener, tls) in listeners.iter().zip(configs) {
         let before = doors.len();
         for address in &listener.addresses {
-            doors.extend(door(*address, listener.public_port, tls.clone(), cores)?);
+            doors.extend(door(*address, listener, tls.clone(), cores)?);
         }
         if doors.len() == before {
             return Err(ListenError::NoAddress(listener.addresses.clone()));
@@ -122,7 +124,7 @@ pub fn bind(listeners: &[Listener], cores: usize) -> Result<Bound, ListenError> 
 /// Binds one address; `None` where it is IPv6 and the machine has none.
 fn door(
     asked: SocketAddr,
-    public_port: Option<u16>,
+    listener: &Listener,
     tls: Option<Arc<ServerConfig>>,
     cores: usize,
 ) -> Result<Option<Door>, ListenError> {
@@ -137,10 +139,10 @@ fn door(
     let (sockets, address) = spread(first, cores).map_err(|error| explain(asked, error))?;
     let facts = Arc::new(ListenerFacts {
         tls: tls.is_some(),
-        public_port: public_port.unwrap_or(address.port()),
+        public_port: listener.public_port.unwrap_or(address.port()),
         loopback: address.ip().is_loopback(),
     });
-    Ok(Some(Door { facts, address, tls, sockets }))
+    Ok(Some(Door { facts, address, tls, proxy_protocol: listener.proxy_protocol, sockets }))
 }
 
 /// One listening socket per core from the first one, and the address that they share.
@@ -209,6 +211,7 @@ mod tests {
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
             public_port: None,
             tls: None,
+            proxy_protocol: false,
         }
     }
 

@@ -2,6 +2,12 @@
 //!
 //! Children of labelled metrics are resolved once at start, so that counting is an atomic add and takes no lock.
 
+mod limits;
+mod proxy_headers;
+
+pub use limits::{Limit, LimitMetrics};
+pub use proxy_headers::{BadProxyHeader, BadProxyHeaders};
+
 use crate::refusal::Code;
 use http::StatusCode;
 use prometheus::{
@@ -96,6 +102,10 @@ pub struct Metrics {
     pub connections_refused: IntCounter,
     /// TLS handshakes that failed or took too long.
     pub handshakes_failed: IntCounter,
+    /// Connections that did not begin with a header of the PROXY protocol as they had to.
+    pub bad_proxy_headers: BadProxyHeaders,
+    /// What the limits count.
+    pub limits: LimitMetrics,
     /// 1 while the development login is served.
     pub development_login: IntGauge,
 }
@@ -155,6 +165,8 @@ impl Metrics {
             connections_accepted: connections.with_label_values(&["accepted"]),
             connections_refused: connections.with_label_values(&["refused"]),
             handshakes_failed: connections.with_label_values(&["handshake_failed"]),
+            limits: LimitMetrics::new(&make)?,
+            bad_proxy_headers: BadProxyHeaders::new(&make)?,
             development_login: make.gauge(
                 "usher_development_login",
                 "1 while the development login is served: never in production.",
@@ -248,6 +260,8 @@ mod tests {
             ("usher_tunnels_total", TUNNEL_ENDS.len()),
             ("usher_tunnel_frames_total", 2),
             ("usher_connections_total", 3),
+            ("usher_bad_proxy_headers_total", 4),
+            ("usher_limited_total", 6),
         ] {
             assert_eq!(children(name).len(), count, "{name}");
             assert!(children(name).iter().all(|child| child.get_counter().get_value() == 0.0), "{name}");

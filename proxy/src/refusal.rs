@@ -7,6 +7,7 @@ pub use answer::{Reader, answer};
 pub use table::all;
 
 use http::StatusCode;
+use std::time::Duration;
 
 /// Why a request is not carried out, with what the client may know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub enum Code {
     CrossOrigin,
     /// 403: the rule `access.allow` says no.
     NotAllowed,
+    /// 403: not from this address.
+    AddressNotAllowed,
     /// 404.
     NotFound,
     /// 405.
@@ -54,6 +57,8 @@ pub enum Code {
     CookieTwice,
     /// 429.
     TooMany,
+    /// 429: a limit of an address or a user.
+    RateLimited,
     /// 502: the workspace's answer could not be used.
     BadUpstream,
     /// 503: it is starting.
@@ -85,6 +90,11 @@ impl Refusal {
     }
 }
 
+/// Whole seconds for `Retry-After`, rounded up, at least one.
+pub fn seconds(wait: Duration) -> u32 {
+    u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
+}
+
 /// One row: everything that is the same for all refusals of a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
@@ -100,4 +110,16 @@ pub struct Row {
     pub hint: &'static str,
     /// The level of the event of a request that is refused so.
     pub level: tracing::Level,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_whole_seconds_and_never_zero() {
+        for (millis, wanted) in [(0, 1), (1, 1), (1000, 1), (1001, 2)] {
+            assert_eq!(seconds(Duration::from_millis(millis)), wanted);
+        }
+    }
 }

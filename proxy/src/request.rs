@@ -37,6 +37,8 @@ pub struct Request<'a> {
     pub query: Option<&'a str>,
     /// Whether it is a valid WebSocket handshake (RFC 6455 §4.2.1).
     pub websocket: bool,
+    /// Whether all phases were asked before: what is held asks them anew, and counts once.
+    pub again: bool,
 }
 
 impl<'a> Request<'a> {
@@ -55,7 +57,7 @@ impl<'a> Request<'a> {
         let host = host(head)?;
         let (path, query) = target(head)?;
         let websocket = handshake::check(head)?;
-        Ok(Self { head, connection, host, path, query, websocket })
+        Ok(Self { head, connection, host, path, query, websocket, again: false })
     }
 
     /// What kind of client asks for what.

@@ -7,6 +7,7 @@ use crate::assertion::Assertions;
 use crate::edge::Edge;
 use crate::identity::{ProviderError, Providers, refresh};
 use crate::keys::{Following, Keys, KeysError};
+use crate::limits::Limits;
 use crate::listen::{self, Bound, ListenError};
 use crate::metrics::Metrics;
 use crate::{admin, drain, prestart, warnings};
@@ -147,6 +148,7 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
         assertions: Assertions::new(&keys),
         keys,
         origins: bound.origins(),
+        limits: Limits::new(&metrics),
         metrics,
         draining: CancellationToken::new(),
         close_tunnels: CancellationToken::new(),

@@ -11,6 +11,7 @@ mod body;
 mod frames;
 mod half;
 mod handshake;
+mod messages;
 mod relay;
 
 pub use relay::End;
@@ -21,6 +22,7 @@ use crate::access::ensure::is_of;
 use crate::connection::Conn;
 use crate::dial::{Dial, DialError, Dialled};
 use crate::edge::Edge;
+use crate::limits::Meter;
 use crate::metrics::TunnelEnd;
 use crate::refusal::{self, Code, Reader, Refusal};
 use crate::{answer, dial, upstream};
@@ -31,6 +33,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use handshake::{Answer, Opened, unusable};
 use http::StatusCode;
+use messages::MessageLimit;
 use pingora::http::{RequestHeader, ResponseHeader};
 use prometheus::IntGauge;
 use relay::{Relay, Tally};
@@ -57,6 +60,8 @@ pub struct Upgrade {
     pub head: RequestHeader,
     /// What was admitted.
     pub forward: Forward,
+    /// What the client's messages are counted in.
+    pub messages: Arc<Meter>,
     /// The request's id, for a problem document.
     pub request_id: String,
 }
@@ -116,7 +121,7 @@ struct Begun {
 }
 
 async fn begin(mut conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> Result<Box<Begun>, Outcome> {
-    let Upgrade { head, forward, request_id } = upgrade;
+    let Upgrade { head, forward, messages, request_id } = upgrade;
     let endings = Endings::of(&forward);
     let address = upstream::address(&forward.route.address, forward.port);
     let config = edge.config.load_full();
@@ -129,6 +134,7 @@ async fn begin(mut conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> Result<Box<
         uses: activity.clone().map(|activity| (activity, session.last_use())),
         client_frames: edge.metrics.client_frames.clone(),
         workspace_frames: edge.metrics.workspace_frames.clone(),
+        messages: Some(Box::new(MessageLimit::new(edge.clone(), session.clone(), messages))),
         witness: witness.map(Box::new),
     };
     Ok(Box::new(Begun {
@@ -235,7 +241,7 @@ impl Drop for OpenTunnel {
 fn label(end: End) -> TunnelEnd {
     match end {
         End::Closed | End::Vanished => TunnelEnd::Closed,
-        End::ClientViolation(_) | End::WorkspaceViolation(_) => TunnelEnd::Violation,
+        End::ClientViolation(_) | End::WorkspaceViolation(_) | End::Limited => TunnelEnd::Violation,
         End::Stalled | End::Failed => TunnelEnd::Failed,
         End::SessionEnded => TunnelEnd::Session,
         End::Stopped => TunnelEnd::Stopped,

@@ -5,7 +5,17 @@ use config::{Config, HostName, Listener};
 /// One sentence for each thing that will not work as somebody may think, with the way out.
 pub fn of(config: &Config) -> Vec<String> {
     let cleartext = config.listeners.iter().filter(|listener| listener.tls.is_none());
-    no_login(config).into_iter().chain(cleartext.flat_map(|listener| cookieless(config, listener))).collect()
+    let cookieless = cleartext.flat_map(|listener| cookieless(config, listener));
+    no_login(config).into_iter().chain(trusts_all(config)).chain(cookieless).collect()
+}
+
+/// Whoever is trusted says from where they come.
+fn trusts_all(config: &Config) -> Option<String> {
+    let all = config.proxies.trusted.iter().find(|network| network.is_everything())?;
+    Some(format!(
+        "trusted_proxies names {all}, so that whoever connects to Usher can be any address: name the networks of \
+         your proxies",
+    ))
 }
 
 fn no_login(config: &Config) -> Option<String> {
@@ -29,12 +39,25 @@ mod tests {
     use super::*;
 
     fn warned(domain: &str, address: &str, login: &str) -> Vec<String> {
+        warned_with("", domain, address, login)
+    }
+
+    fn warned_with(root: &str, domain: &str, address: &str, login: &str) -> Vec<String> {
         let toml = format!(
-            "domain = \"{domain}\"\nstate_dir = \"/nowhere\"\nlisteners = [{{ address = \"{address}\" }}]\n\
+            "{root}domain = \"{domain}\"\nstate_dir = \"/nowhere\"\nlisteners = [{{ address = \"{address}\" }}]\n\
              access = {{ allow = \"true\", template = \"'demo'\" }}\nlogin = {{ {login} }}\n\
              templates.demo = {{ command = [\"demo\", \"{{port}}\"], connect = \"port\" }}\n"
         );
         of(&Config::parse("test", &toml, &|_| None).unwrap_or_else(|findings| panic!("{findings}")))
+    }
+
+    #[test]
+    fn trust_in_everybody_is_told() {
+        for (networks, told) in [("10.0.0.0/8", 0), ("0.0.0.0/0", 1), ("::/0", 1)] {
+            let root = format!("trusted_proxies = [\"{networks}\"]\nclient_address = \"forwarded\"\n");
+            let warned = warned_with(&root, "lab.localhost", "127.0.0.1:8080", "development = true");
+            assert_eq!(warned.len(), told, "{warned:?}");
+        }
     }
 
     #[test]

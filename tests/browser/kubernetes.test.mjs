@@ -13,6 +13,8 @@ development_from_anywhere_unsafe = true
 [access]
 allow = "true"
 template = "'jupyterlab'"
+[limits]
+logins_per_address = 1000
 [templates.jupyterlab]
 image = "${image}"
 image_pull_policy = "Never"

@@ -38,6 +38,8 @@ development = true
 [access]
 allow = "true"
 template = "'${template}'"
+[limits]
+logins_per_address = 1000
 ${idle ? SHORT : ''}${settings}
 ${await shippedTemplates()}`);
     await usher.#launch();

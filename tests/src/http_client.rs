@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::net::SocketAddr;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Where requests go: one listener of an usher.
@@ -19,15 +19,43 @@ pub struct Client {
     pub address: SocketAddr,
     /// Its certificate; none = cleartext.
     pub certificate: Option<Certificate>,
+    /// What each connection begins with, before TLS: a header of the PROXY protocol.
+    pub introduction: Vec<u8>,
+    /// What each request carries besides: what a proxy adds.
+    pub added: Vec<(String, String)>,
 }
 
 impl Client {
+    /// One that talks to this listener itself.
+    pub fn at(address: SocketAddr, certificate: Option<Certificate>) -> Self {
+        Self { address, certificate, introduction: Vec::new(), added: Vec::new() }
+    }
+
+    /// As by way of a load balancer that begins connections so.
+    pub fn introduced(mut self, header: &[u8]) -> Self {
+        self.introduction = header.to_vec();
+        self
+    }
+
+    /// As by way of a proxy that adds this field to each request.
+    pub fn adding(mut self, name: &str, field: &str) -> Self {
+        self.added = vec![(name.to_owned(), field.to_owned())];
+        self
+    }
+
     /// A new connection that will speak HTTP/1.1.
     pub async fn connect(&self, host: &str) -> std::io::Result<Box<dyn Stream>> {
+        let stream = self.begin().await?;
         Ok(match &self.certificate {
-            Some(certificate) => Box::new(certificate.connect(self.address, host, "http/1.1").await?),
-            None => Box::new(TcpStream::connect(self.address).await?),
+            Some(certificate) => Box::new(certificate.shake_hands(stream, host, "http/1.1").await?),
+            None => Box::new(stream),
         })
+    }
+
+    async fn begin(&self) -> std::io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(self.address).await?;
+        stream.write_all(&self.introduction).await?;
+        Ok(stream)
     }
 
     /// A host with this listener's port, as browsers put it into Host.
@@ -45,6 +73,10 @@ impl Client {
     pub fn ask(&self, method: Method, host: &str, path: &str) -> Ask {
         let mut headers = HeaderMap::new();
         headers.insert("host", value(&self.authority(host)));
+        for (name, field) in &self.added {
+            let name: HeaderName = name.parse().expect("a test's header name is valid");
+            headers.append(name, value(field));
+        }
         let path = path.to_owned();
         Ask { client: self.clone(), host: host.to_owned(), method, path, headers, body: Bytes::new() }
     }
@@ -238,7 +270,7 @@ pub async fn h2_answer(
     headers: &[(&str, &str)],
 ) -> anyhow::Result<Answer> {
     let certificate = client.certificate.as_ref().ok_or_else(|| anyhow::anyhow!("HTTP/2 needs TLS"))?;
-    let stream = certificate.connect(client.address, host, "h2").await?;
+    let stream = certificate.shake_hands(client.begin().await?, host, "h2").await?;
     let chosen = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
     anyhow::ensure!(chosen.as_deref() == Some(b"h2"), "the listener does not speak HTTP/2: {chosen:?}");
     let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());

@@ -50,7 +50,7 @@ impl IdentityProvider {
         let line = first.await.expect("reading does not panic").expect("a pipe can be read");
         let address = line.trim().strip_prefix("http://").and_then(|address| address.parse().ok());
         let address: SocketAddr = address.unwrap_or_else(|| panic!("the provider says {line:?}"));
-        Self { child, _stdin: stdin, client: Client { address, certificate: None } }
+        Self { child, _stdin: stdin, client: Client::at(address, None) }
     }
 
     /// A port of loopback on which nothing listens now, for one that is to come later.

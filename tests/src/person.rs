@@ -126,6 +126,13 @@ impl Person {
         person
     }
 
+    /// The same by another way: what they ask goes as this client sends it.
+    #[must_use]
+    pub fn by(mut self, client: &Client) -> Self {
+        self.client = client.clone();
+        self
+    }
+
     /// Goes on with another usher on the same state: the cookies stay.
     pub fn moved_to(&mut self, usher: &Usher) {
         self.client = usher.client();
@@ -354,7 +361,7 @@ impl Person {
             return self.client.clone();
         }
         let port = url.port_or_known_default().expect("a web address has a port");
-        Client { address: SocketAddr::from(([127, 0, 0, 1], port)), certificate: None }
+        Client::at(SocketAddr::from(([127, 0, 0, 1], port)), None)
     }
 
     /// One request of a navigation: a POST when there is a form to send.

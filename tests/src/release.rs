@@ -27,6 +27,9 @@ development_from_anywhere_unsafe = true
 allow = "true"
 template = "'demo'"
 
+[limits]
+logins_per_address = 1000
+
 [templates.demo]
 image = "IMAGE"
 image_pull_policy = "Never"
@@ -139,6 +142,6 @@ impl<'r> Release<'r> {
             service["spec"]["clusterIP"].as_str()?.parse::<IpAddr>().ok()
         })
         .await;
-        Client { address: SocketAddr::new(address, PORT), certificate: None }
+        Client::at(SocketAddr::new(address, PORT), None)
     }
 }

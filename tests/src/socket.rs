@@ -38,7 +38,8 @@ impl Socket {
         let scheme = if client.certificate.is_some() { "wss" } else { "ws" };
         let address = format!("{scheme}://{}{path}", client.authority(host));
         let mut request = address.into_client_request().expect("a test's address is valid");
-        for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
+        let added = client.added.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in headers.iter().copied().chain(added).filter(|(_, value)| !value.is_empty()) {
             let name: http::HeaderName = name.parse().expect("a test's header name is valid");
             request.headers_mut().append(name, value.parse().expect("a test's header value is valid"));
         }

@@ -53,6 +53,16 @@ impl Certificate {
         host: &str,
         protocol: &str,
     ) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+        self.shake_hands(TcpStream::connect(address).await?, host, protocol).await
+    }
+
+    /// The same over a connection that is there already.
+    pub async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        host: &str,
+        protocol: &str,
+    ) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
         let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("ring supports the default versions")
@@ -60,7 +70,6 @@ impl Certificate {
             .with_no_client_auth();
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         let name = ServerName::try_from(host.to_owned()).expect("a test's host is a DNS name");
-        let stream = TcpStream::connect(address).await?;
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 }

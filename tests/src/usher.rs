@@ -22,6 +22,10 @@ const ACCESS: &str = "[access]\nallow = \"true\"\ntemplate = \"'demo'\"\n\n";
 const DEMO: &str =
     "[templates.demo]\ncommand = [\"{usher}\", \"demo\", \"--socket\", \"{socket}\"]\nconnect = \"socket\"\n";
 
+/// Tests hurry as no person does, and all come from one address.
+const LIMITS: &str = "[limits]\nrequests_per_address = 1000000000\nlogins_per_address = 1000000000\n\
+    requests_per_user = \"1000000000\"\nspawns_per_user = \"1000000000\"\nmessages_per_user = \"1000000000\"\n\n";
+
 /// The demo beside a shell that ignores SIGTERM.
 const STUBBORN: &str = "[templates.demo]\nstop_grace = \"1s\"\nconnect = \"socket\"\n\
     command = [\"/bin/sh\", \"-c\", \"trap '' TERM; {usher} demo --socket {socket} & while :; do sleep 60; done\"]\n";
@@ -31,6 +35,8 @@ const STUBBORN: &str = "[templates.demo]\nstop_grace = \"1s\"\nconnect = \"socke
 pub struct Setup {
     /// Keys that stand before the first table.
     root: String,
+    /// Further keys of the listener.
+    listener: String,
     rest: String,
     certificate: Option<Certificate>,
     listen_on: Option<IpAddr>,
@@ -41,15 +47,21 @@ pub struct Setup {
 impl Setup {
     /// Listeners, admin, domain, state folder and login are the fixture's; this is the rest of the TOML.
     ///
-    /// Without an `[access]` of its own everybody gets the template `demo`, and without a `[templates.demo]` of its
-    /// own that is the application inside the binary.
+    /// Without an `[access]` of its own everybody gets the template `demo`, without a `[templates.demo]` of its own that
+    /// is the application inside the binary, and without `[limits]` of its own there are none.
     pub fn new(rest: &str) -> Self {
         Self { rest: rest.to_owned(), ..Self::default() }
     }
 
     /// With keys before the first table.
-    pub(crate) fn root(mut self, keys: &str) -> Self {
+    pub fn root(mut self, keys: &str) -> Self {
         self.root.push_str(keys);
+        self
+    }
+
+    /// With further keys of its listener.
+    pub fn listener(mut self, keys: &str) -> Self {
+        self.listener.push_str(keys);
         self
     }
 
@@ -127,6 +139,7 @@ impl Setup {
         let address = SocketAddr::new(self.listen_on.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0);
         let anywhere = self.listen_on.is_some_and(|address| !address.is_loopback());
         let access = if self.rest.contains("[access]") { "" } else { ACCESS };
+        let limits = if self.rest.contains("[limits]") { "" } else { LIMITS };
         let demo = if self.rest.contains("[templates.demo]") { "" } else { DEMO };
         let login = match self.no_development {
             true => String::new(),
@@ -136,10 +149,10 @@ impl Setup {
         };
         format!(
             "domain = \"{DOMAIN}\"\nstate_dir = \"{folder}/state\"\n{}\n\
-             [[listeners]]\naddress = \"{address}\"\n{tls}\n\
+             [[listeners]]\naddress = \"{address}\"\n{tls}{}\n\
              [admin]\naddress = \"127.0.0.1:0\"\nsocket = \"{folder}/admin.sock\"\n\n\
-             {login}{access}{demo}\n{}\n",
-            self.root, self.rest
+             {login}{access}{limits}{demo}\n{}\n",
+            self.root, self.listener, self.rest
         )
     }
 }
@@ -176,7 +189,7 @@ impl Usher {
         let logs = Logs::default();
         logs.follow(child.stderr.take().expect("stderr is piped"));
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let client = Client { address: nowhere, certificate: setup.certificate.clone() };
+        let client = Client::at(nowhere, setup.certificate.clone());
         Self { child, folder, setup, client, admin: nowhere, logs }
     }
 
@@ -218,7 +231,7 @@ impl Usher {
 
     /// A GET of its admin address.
     pub fn admin(&self, path: &str) -> Ask {
-        Client { address: self.admin, certificate: None }.get("127.0.0.1", path)
+        Client::at(self.admin, None).get("127.0.0.1", path)
     }
 
     /// The value of a metric's first sample whose line begins so.

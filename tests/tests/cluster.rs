@@ -82,7 +82,7 @@ async fn a_stateful_set_of_the_demo_serves_from_its_pod_and_keeps_its_volume() {
     create(&realm, stateful_set("alice", &container(&image, &command))).await;
 
     scale(&realm, "alice", 1).await;
-    let client = Client { address: address(&realm, "alice-0", 8888).await, certificate: None };
+    let client = Client::at(address(&realm, "alice-0", 8888).await, None);
     accepts(client.address).await;
     let saved = client.ask(Method::PUT, "alice.localhost", "/note").body("kept").send().await;
     assert!(saved.status.is_success(), "{} {}", saved.status, saved.text());
@@ -91,7 +91,7 @@ async fn a_stateful_set_of_the_demo_serves_from_its_pod_and_keeps_its_volume() {
     let gone = ["wait", "--for=delete", "pod/alice-0", "--timeout=30s", "--namespace", &realm.workspaces];
     cluster.kubectl(&gone).await;
     scale(&realm, "alice", 1).await;
-    let client = Client { address: address(&realm, "alice-0", 8888).await, certificate: None };
+    let client = Client::at(address(&realm, "alice-0", 8888).await, None);
     accepts(client.address).await;
     assert_eq!(client.get("alice.localhost", "/note").send().await.text(), "kept");
 }
@@ -105,7 +105,7 @@ async fn jupyterlab_answers_from_its_pod() {
         ["jupyter", "lab", "--no-browser", "--ip=0.0.0.0", "--port=8888", "--IdentityProvider.token="];
     create(&realm, stateful_set("alice", &container(&image, &command))).await;
     scale(&realm, "alice", 1).await;
-    let client = Client { address: address(&realm, "alice-0", 8888).await, certificate: None };
+    let client = Client::at(address(&realm, "alice-0", 8888).await, None);
     accepts(client.address).await;
     let answer = client.get("localhost", "/api").send().await;
     assert!(answer.json()["version"].is_string(), "{}", answer.text());

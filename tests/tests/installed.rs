@@ -129,7 +129,7 @@ async fn tunnels(realm: &Realm, pods: &[String]) -> f64 {
     for pod in pods {
         let object = realm.cluster().object(&["pod", pod, "--namespace", &realm.records]).await;
         let ip = object["status"]["podIP"].as_str().expect("a ready pod has an address").to_owned();
-        let admin = Client { address: format!("{ip}:9090").parse().expect("an address"), certificate: None };
+        let admin = Client::at(format!("{ip}:9090").parse().expect("an address"), None);
         let text = admin.get(&ip, "/metrics").send().await.text();
         let line = text.lines().find_map(|line| line.strip_prefix("usher_tunnels_open "));
         open += line.expect("it counts tunnels").parse::<f64>().expect("a number");

@@ -15,6 +15,10 @@ pub(crate) enum Scope {
     Claims,
     /// `user`, `claims`, `groups`, `request`.
     Person,
+    /// `user`, `claims`, `groups`: what is asked of somebody now and then, by no request in particular.
+    Tier,
+    /// As [`Scope::Tier`], with `user.tier`.
+    Limit,
     /// `json`, `now`.
     Probe,
 }
@@ -23,10 +27,13 @@ impl Scope {
     /// The variables, each with its fields where they are fixed.
     pub(crate) fn variables(self) -> &'static [(&'static str, &'static [&'static str])] {
         const USER: (&str, &[&str]) = ("user", &["issuer", "subject", "name"]);
+        const TIERED: (&str, &[&str]) = ("user", &["issuer", "subject", "name", "tier"]);
         const REQUEST: (&str, &[&str]) = ("request", &["host", "method", "path", "address"]);
         match self {
             Self::Claims => &[USER, ("claims", &[]), REQUEST],
             Self::Person => &[USER, ("claims", &[]), ("groups", &[]), REQUEST],
+            Self::Tier => &[USER, ("claims", &[]), ("groups", &[])],
+            Self::Limit => &[TIERED, ("claims", &[]), ("groups", &[])],
             Self::Probe => &[("json", &[]), ("now", &[])],
         }
     }
@@ -34,14 +41,15 @@ impl Scope {
     /// A made-up world in which an expression is tried at load: no claims, no groups, an empty answer.
     pub(crate) fn sample(self) -> Context<'static, 'static> {
         let text = str::to_owned;
+        let alice = Subject {
+            issuer: text("https://issuer.example.org"),
+            subject: text("4711"),
+            name: text("alice"),
+            ..Subject::default()
+        };
         match self {
             Self::Claims | Self::Person => person(
-                &Subject {
-                    issuer: text("https://issuer.example.org"),
-                    subject: text("4711"),
-                    name: text("alice"),
-                    ..Subject::default()
-                },
+                &alice,
                 &RequestFacts {
                     host: text("alice.lab.example.org"),
                     method: text("GET"),
@@ -49,6 +57,8 @@ impl Scope {
                     address: text("192.0.2.1"),
                 },
             ),
+            Self::Tier => being(&alice, None),
+            Self::Limit => being(&alice, Some("")),
             Self::Probe => probe(&serde_json::json!({}), UNIX_EPOCH),
         }
     }
@@ -105,18 +115,26 @@ pub(crate) fn person_size(subject: &Subject) -> Option<usize> {
 
 /// The world of [`Scope::Person`].
 pub(crate) fn person(subject: &Subject, request: &RequestFacts) -> Context<'static, 'static> {
+    let mut context = being(subject, None);
+    let facts = [
+        ("host", &*request.host),
+        ("method", &*request.method),
+        ("path", &*request.path),
+        ("address", &*request.address),
+    ];
+    context.add_variable_from_value("request", texts(&facts));
+    context
+}
+
+/// The world of [`Scope::Limit`]; without a tier that of [`Scope::Tier`].
+pub(crate) fn being(subject: &Subject, tier: Option<&str>) -> Context<'static, 'static> {
     let mut context = Context::with_env(env());
-    let user = [("issuer", &subject.issuer), ("subject", &subject.subject), ("name", &subject.name)];
+    let mut user =
+        vec![("issuer", &*subject.issuer), ("subject", &*subject.subject), ("name", &*subject.name)];
+    user.extend(tier.map(|tier| ("tier", tier)));
     context.add_variable_from_value("user", texts(&user));
     context.add_variable_from_value("claims", object(&subject.claims));
     context.add_variable_from_value("groups", subject.groups.clone());
-    let facts = [
-        ("host", &request.host),
-        ("method", &request.method),
-        ("path", &request.path),
-        ("address", &request.address),
-    ];
-    context.add_variable_from_value("request", texts(&facts));
     context
 }
 
@@ -138,8 +156,8 @@ fn timestamp(now: SystemTime) -> DateTime<Utc> {
         .unwrap_or_default()
 }
 
-fn texts(fields: &[(&str, &String)]) -> Value {
-    let fields = fields.iter().map(|(key, text)| (Key::from(*key), Value::from(text.as_str())));
+fn texts(fields: &[(&str, &str)]) -> Value {
+    let fields = fields.iter().map(|(key, text)| (Key::from(*key), Value::from(*text)));
     Value::Map(Map { map: Arc::new(fields.collect()) })
 }
 

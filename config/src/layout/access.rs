@@ -1,5 +1,6 @@
 //! `[access]`: the rules about persons.
 
+use super::client;
 use crate::expression::Scope;
 use crate::model::Access;
 use crate::near::{list, nearest};
@@ -13,6 +14,8 @@ pub(crate) fn access(table: &mut Table<'_>, declared: &[&str]) -> Option<Access>
     let admin = table.rule("admin", Scope::Person);
     let template = table.rule("template", Scope::Person);
     let running_max = table.rule("running_max", Scope::Person);
+    let tier = table.rule("tier", Scope::Tier);
+    let addresses = client::address_lists(table);
     if let Some(rule) = &template {
         templates_exist(table, rule, declared);
     }
@@ -23,6 +26,8 @@ pub(crate) fn access(table: &mut Table<'_>, declared: &[&str]) -> Option<Access>
         admin: admin?.expression,
         template: template?.expression,
         running_max: running_max?.expression,
+        tier: tier?.expression,
+        addresses: addresses?,
     })
 }
 

@@ -18,7 +18,9 @@ struct Place<'a> {
 
 /// Reads all listeners, which must not be in each other's way.
 pub(crate) fn listeners<'a>(root: &mut Table<'a>, login: Option<&Login>) -> Option<Vec<Bound<'a>>> {
-    let listeners = root.tables("listeners", listener)?;
+    // What is wrong with the list itself is told where it stands.
+    let has_proxies = root.has_items("trusted_proxies");
+    let listeners = root.tables("listeners", |table| listener(table, has_proxies))?;
     let places: Vec<&Place<'_>> = listeners.iter().flat_map(|bound| &bound.places).collect();
     for (index, place) in places.iter().enumerate() {
         if let Some(other) = places[..index].iter().find(|other| overlap(other.address, place.address)) {
@@ -47,11 +49,12 @@ pub(crate) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && a.port() != 0 && same_ip
 }
 
-fn listener<'a>(table: &mut Table<'a>) -> Option<Bound<'a>> {
+fn listener<'a>(table: &mut Table<'a>, has_proxies: bool) -> Option<Bound<'a>> {
     let places = addresses(table);
     let public_port = table.maybe("public_port", value::integer(1..=u16::MAX));
     let certificate = table.maybe("certificate", value::path);
     let private_key = table.maybe("private_key", value::path);
+    let proxy_protocol = proxy_protocol(table, has_proxies);
     let tls = match (certificate?, private_key?) {
         (Some(certificate), Some(private_key)) => Some(TlsFiles { certificate, private_key }),
         (None, None) => None,
@@ -66,7 +69,17 @@ fn listener<'a>(table: &mut Table<'a>) -> Option<Bound<'a>> {
     };
     let places = places?;
     let addresses = places.iter().map(|place| place.address).collect();
-    Some(Bound { listener: Listener { addresses, public_port: public_port?, tls }, places })
+    let listener = Listener { addresses, public_port: public_port?, tls, proxy_protocol: proxy_protocol? };
+    Some(Bound { listener, places })
+}
+
+fn proxy_protocol(table: &mut Table<'_>, has_proxies: bool) -> Option<bool> {
+    let proxy_protocol = table.value("proxy_protocol", value::boolean)?;
+    if proxy_protocol && !has_proxies {
+        let problem = "nobody is trusted to send this header, so that nobody could connect";
+        table.fault("proxy_protocol", problem, "the proxies' networks in trusted_proxies");
+    }
+    Some(proxy_protocol)
 }
 
 fn addresses<'a>(table: &mut Table<'a>) -> Option<Vec<Place<'a>>> {

@@ -1,6 +1,6 @@
 //! `[login]`: the identity providers, with the defaults of their presets.
 
-use super::{Environment, secret};
+use super::{Environment, client, secret};
 use crate::model::{Authentication, Login, Protocol, Provider, ProviderLogout};
 use crate::names::{Issuer, ProviderName};
 use crate::reader::{Field, Table, Wrong, value};
@@ -135,6 +135,7 @@ fn provider(
     let user_info = table.maybe("user_info", value::boolean);
     let emails_verified = table.value("emails_verified", value::boolean);
     let hosted_domain = hosted_domain(table, chosen);
+    let addresses = client::address_lists(table);
     let issuer = issuer?;
     let name = name?.clone();
     let title = title?.or_else(|| chosen.title().map(str::to_owned));
@@ -156,6 +157,7 @@ fn provider(
         user_info: user_info?.unwrap_or(chosen.user_info()),
         emails_verified: emails_verified?,
         hosted_domain: hosted_domain?,
+        addresses: addresses?,
     }))
 }
 

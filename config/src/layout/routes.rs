@@ -64,6 +64,7 @@ fn route(
         stop_grace: Duration::ZERO,
         prestart: Vec::new(),
         idle: serving.idle,
+        addresses: serving.addresses,
     };
     Some(DeclaredRoute { allow: allow?.expression, template: Arc::new(template) })
 }

@@ -9,9 +9,10 @@ mod process;
 pub(super) use pod::qualified_name;
 
 use super::placeholder::{self, Used};
-use super::{Environment, SECOND};
+use super::{Environment, SECOND, client};
 use crate::model::{Idle, ReadyProbe, Runs, Template};
 use crate::names::TemplateName;
+use crate::network::AddressLists;
 use crate::reader::{Field, Table, Wrong, value};
 use crate::schema::DriverName;
 use std::collections::BTreeMap;
@@ -90,6 +91,7 @@ fn template(
         stop_grace: stop_grace?.unwrap_or(defaults.stop_grace),
         prestart: prestart?,
         idle: serving.idle,
+        addresses: serving.addresses,
     })
 }
 
@@ -100,6 +102,7 @@ pub(super) struct Serving {
     pub(super) service_workers: bool,
     pub(super) start_timeout: Duration,
     pub(super) idle: Idle,
+    pub(super) addresses: AddressLists,
 }
 
 /// Reads what templates and routes say alike.
@@ -109,12 +112,14 @@ pub(super) fn serving(table: &mut Table<'_>, defaults: Option<&Defaults>) -> Opt
     let service_workers = table.value("service_workers", value::boolean);
     let start_timeout = table.maybe("start_timeout", value::duration(SECOND));
     let idle = idle::idle(table, defaults.map(|defaults| &defaults.limits));
+    let addresses = client::address_lists(table);
     Some(Serving {
         ready: ready?,
         notice: notice?,
         service_workers: service_workers?,
         start_timeout: start_timeout?.unwrap_or(defaults?.start_timeout),
         idle: idle?,
+        addresses: addresses?,
     })
 }
 

@@ -1,5 +1,6 @@
 //! Findings, by example: each with its line, column, key, what is wrong and what would be accepted.
 
+mod client;
 mod kubernetes;
 mod routes;
 
@@ -128,7 +129,7 @@ fn a_finding_says_what_would_be_accepted() {
     );
     assert_eq!(
         findings(&format!("{GOOD}idle_afer = '1h'\n"))
-            .split(" (accepted: `background`, `busy`, `command`")
+            .split(" (accepted: `allow_addresses`, `background`, `busy`, `command`")
             .next(),
         Some("f:10:1: templates.demo.idle_afer: unknown key; did you mean `idle_after`?")
     );

@@ -1,8 +1,10 @@
 //! `[login]`: who tells who somebody is.
 
 use crate::names::{Issuer, ProviderName};
+use crate::network::AddressLists;
 use crate::secret::Secret;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -46,6 +48,15 @@ pub struct Provider {
     pub emails_verified: bool,
     /// `hosted_domain`: Google's `hd`, which a person must have.
     pub hosted_domain: Option<String>,
+    /// `allow_addresses` and `deny_addresses`: from where somebody may log in by it.
+    pub addresses: AddressLists,
+}
+
+impl Provider {
+    /// Whether somebody at this address may log in by it.
+    pub fn permits(&self, address: IpAddr) -> bool {
+        self.addresses.permits(address)
+    }
 }
 
 /// How a provider is spoken to.

@@ -266,6 +266,12 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Whether the file gives the key something else than an empty list.
+    pub(crate) fn has_items(&self, key: &str) -> bool {
+        let value = self.entries.and_then(|entries| entries.get(key)).map(Spanned::get_ref);
+        value.is_some_and(|value| !matches!(value, DeValue::Array(items) if items.is_empty()))
+    }
+
     /// Whether the file gives the key.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.entries.is_some_and(|entries| entries.contains_key(key))

@@ -184,6 +184,9 @@ public_port = {{ include "usher.publicPort" . }}
 certificate = "/etc/usher-tls/tls.crt"
 private_key = "/etc/usher-tls/tls.key"
 {{- end }}
+{{- if .Values.proxyProtocol }}
+proxy_protocol = true
+{{- end }}
 
 [admin]
 address = "{{ ternary (printf "[%s]" .Values.adminIp) .Values.adminIp (contains ":" .Values.adminIp) }}:9090"

@@ -3,7 +3,7 @@
 
 use super::spawn;
 use crate::edge::ListenerFacts;
-use crate::lab::{CONFIG, Lab};
+use crate::lab::{CONFIG, HURRIED, Lab};
 use config::{Listener, TemplateName, WorkspaceId};
 use control::{Address, Event, Generation, Grant, Identity, Observed, ObservedPhase, Phase};
 use fastrand::Rng;
@@ -220,7 +220,8 @@ async fn shows(lab: &Lab, owner: &str, generation: Option<&Generation>) {
 
 /// One address after the other changes hands, so many times.
 async fn change_hands(mut chance: Rng, times: usize) -> Arc<Tally> {
-    let lab = Lab::with(CONFIG, ListenerFacts { tls: false, public_port: 8080, loopback: true }).await;
+    let facts = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+    let lab = Lab::with(&format!("{CONFIG}{HURRIED}"), facts).await;
     let listener = Listener {
         addresses: vec!["127.0.0.1:0".parse().unwrap()],
         ..lab.edge.config.load().listeners[0].clone()

@@ -1,11 +1,13 @@
 //! One connection, from its handshake to its end, or until it becomes a tunnel.
 
+use super::proxy_header;
 use crate::connection::{Conn, Link, Wire};
 use crate::drain::Slot;
 use crate::edge::{Edge, ListenerFacts};
 use crate::exchange::Handover;
 use crate::gateway::{Gateway, KEEP_ALIVE};
 use crate::listen::Door;
+use crate::metrics::BadProxyHeader;
 use crate::{log, tunnel};
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
 use pingora::protocols::Stream;
@@ -28,6 +30,7 @@ pub(super) struct Entrance {
     closing: watch::Receiver<bool>,
     facts: Arc<ListenerFacts>,
     tls: Option<TlsAcceptor>,
+    proxy_protocol: bool,
 }
 
 impl Entrance {
@@ -37,11 +40,13 @@ impl Entrance {
         closing: watch::Receiver<bool>,
         door: &Door,
     ) -> Self {
-        Self { edge, app, closing, facts: door.facts.clone(), tls: door.tls.clone().map(TlsAcceptor::from) }
+        let (facts, tls) = (door.facts.clone(), door.tls.clone().map(TlsAcceptor::from));
+        Self { edge, app, closing, facts, tls, proxy_protocol: door.proxy_protocol }
     }
 
     /// Serves one connection to its end.
-    pub(super) async fn serve(self: Arc<Self>, tcp: TcpStream, client: SocketAddr, slot: Slot) {
+    pub(super) async fn serve(self: Arc<Self>, mut tcp: TcpStream, peer: SocketAddr, slot: Slot) {
+        let Some(client) = self.introduce(&mut tcp, peer).await else { return };
         let Some(wire) = self.shake_hands(tcp).await else { return };
         let conn = Conn::new(wire, self.facts.clone(), client, slot);
         if conn.is_http2() {
@@ -49,6 +54,23 @@ impl Entrance {
         } else {
             self.http1(conn).await;
         }
+    }
+
+    /// Where the client is, by the header that a proxy begins with where this entrance is for proxies. Whatever else
+    /// comes by it is closed without a word, and counted.
+    async fn introduce(&self, tcp: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
+        if !self.proxy_protocol {
+            return Some(peer);
+        }
+        let read = if self.edge.config.load().proxies.trusts(peer.ip()) {
+            proxy_header::read(tcp, peer).await
+        } else {
+            Err(Some(BadProxyHeader::Untrusted))
+        };
+        let count = |reason: Option<_>| {
+            reason.into_iter().for_each(|reason| self.edge.metrics.bad_proxy_headers.count(reason));
+        };
+        read.map_err(count).ok()
     }
 
     async fn shake_hands(&self, tcp: TcpStream) -> Option<Wire> {

@@ -1,4 +1,4 @@
-//! Phase 3: who asks.
+//! Phase 4: who asks.
 
 use crate::access::route::Place;
 use crate::cookies::Found;
@@ -31,7 +31,6 @@ const FRESH: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The caller by the sealed, host-bound cookie of this place; `None` without a (single, valid, live) one.
-/// A request that is use keeps the session from its idle end.
 ///
 /// # Errors
 /// Two cookies of that name, to somebody who reads the answer: they count as none, and a browser that keeps
@@ -47,10 +46,16 @@ pub async fn caller(edge: &Edge, place: &Place, request: &Request<'_>) -> Result
     };
     let Some(session) = live(edge, cookie).await else { return Ok(None) };
     let Some(session) = fresh(edge, cookie.id, session).await else { return Ok(None) };
-    if is_use(place, ready(edge, place).as_deref(), request) {
-        session.touch();
-    }
     Ok(Some(Caller { session, id: cookie.id }))
+}
+
+/// Keeps the caller's session from its idle end, if the request is use.
+pub fn touch(edge: &Edge, place: &Place, caller: Option<&Caller>, request: &Request<'_>) {
+    if let Some(caller) = caller
+        && is_use(place, ready(edge, place).as_deref(), request)
+    {
+        caller.session.touch();
+    }
 }
 
 /// The session that a validly sealed cookie or ticket names, if it lives and its login is still offered.

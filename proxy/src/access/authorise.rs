@@ -1,4 +1,4 @@
-//! Phase 4: whether they may. The only file that can make a [`Permit`].
+//! Phase 5: whether they may. The only file that can make a [`Permit`].
 
 use crate::access::authenticate::Caller;
 use crate::access::route::Place;

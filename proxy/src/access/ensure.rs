@@ -1,10 +1,11 @@
-//! Phase 5: a ready workspace, or what to tell the client until there is one.
+//! Phase 6: a ready workspace, or what to tell the client until there is one.
 
 use crate::access::authenticate::Caller;
 use crate::access::authorise::{self, Permit};
-use crate::access::{Forward, Verdict};
+use crate::access::{Forward, Verdict, limit};
+use crate::connection::ConnectionFacts;
 use crate::edge::Edge;
-use crate::refusal::{Code, Refusal};
+use crate::refusal::{Code, Refusal, seconds};
 use crate::request::{Intent, Request, is_speculative};
 use config::{Config, Template};
 use control::{Cause, Entry, Identity, Phase, Wake, WakeRefused};
@@ -39,7 +40,7 @@ const ASK_AGAIN_FULL: Duration = Duration::from_secs(15);
 /// Forwards to a ready workspace; else wakes it if this request may, and tells how to wait.
 ///
 /// # Errors
-/// 404 for another owner's workspace. 424 for a browser's background request to a workspace that does not run,
+/// 404 for another owner's workspace, 403 from an address that its template shuts out. 424 for a browser's background request to a workspace that does not run,
 /// 503 while it starts; 503 with the cause for a script while a failure's back-off lasts; 503 for a full queue,
 /// 429 for too many workspaces of one user.
 pub async fn upstream(
@@ -49,9 +50,7 @@ pub async fn upstream(
     request: &Request<'_>,
 ) -> Result<Verdict, Refusal> {
     let entry = edge.workspaces.lookup(permit.id());
-    if !is_theirs(permit.caller(), entry.as_deref()) {
-        return Err(Refusal::new(Code::NotFound));
-    }
+    may_reach(config, permit.caller(), entry.as_deref(), request.connection)?;
     let facts = Facts {
         stands: Stands::of(entry.as_deref(), edge.workspaces.synced(), Instant::now()),
         intent: request.intent(),
@@ -72,7 +71,11 @@ pub async fn upstream(
         },
         Step::Wait(how) => Ok(Verdict::Wait(Waiting { permit, how, woken: false })),
         Step::Wake(how) => {
-            match edge.workspaces.wake(wake(config, entry.as_deref(), &permit, request)?).await {
+            if !request.again {
+                limit::spawn(edge, config, permit.caller())?;
+            }
+            let wake = wake(config, entry.as_deref(), &permit, request)?;
+            match edge.workspaces.wake(wake).await {
                 Ok(()) => Ok(Verdict::Wait(Waiting { permit, how, woken: true })),
                 // It failed while we asked: the page tells why, as if we had seen it before.
                 Err(WakeRefused::BackingOff(_)) if how == How::Page => {
@@ -99,7 +102,25 @@ fn wake(
 ) -> Result<Wake, Refusal> {
     let facts =
         authorise::facts(&request.host, request.head.method.as_str(), request.path, request.connection);
-    permit.wake(config, entry, &facts, false)
+    let wake = permit.wake(config, entry, &facts, false)?;
+    limit::template(config, &wake.template, request.connection.client.ip())?;
+    Ok(wake)
+}
+
+/// Lets in whose it is, from where its template lets them.
+///
+/// # Errors
+/// 404 for another owner's workspace; 403 for their own from an address that is shut out.
+pub(crate) fn may_reach(
+    config: &Config,
+    caller: &Caller,
+    entry: Option<&Entry>,
+    connection: &ConnectionFacts,
+) -> Result<(), Refusal> {
+    if !is_theirs(caller, entry) {
+        return Err(Refusal::new(Code::NotFound));
+    }
+    limit::entry(config, entry, connection.client.ip())
 }
 
 /// Whether what stands in the table is the caller's own: labels are never handed on, but what a driver found may
@@ -230,11 +251,6 @@ fn decide(Facts { stands, intent, another_port }: Facts) -> Step {
     }
 }
 
-/// Whole seconds for `Retry-After`, at least one.
-fn seconds(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -307,12 +323,5 @@ mod tests {
         assert_eq!((refusal.code, refusal.detail.as_str()), (Code::WorkspaceFailed, "it ended with code 1"));
         assert_eq!(not_woken(WakeRefused::NoTemplate("gpu".into())).code, Code::WorkspaceFailed);
         assert_eq!(not_woken(WakeRefused::ShuttingDown).code, Code::Unavailable);
-    }
-
-    #[test]
-    fn retry_after_is_whole_seconds_and_never_zero() {
-        for (millis, wanted) in [(0, 1), (1, 1), (1000, 1), (1001, 2)] {
-            assert_eq!(seconds(Duration::from_millis(millis)), wanted);
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Phase 2: whether a browser's page may send this at all. Siblings are same-site, so cookies prove nothing.
+//! Phase 3: whether a browser's page may send this at all. Siblings are same-site, so cookies prove nothing.
 
 use crate::access::route::Place;
 use crate::cookies;

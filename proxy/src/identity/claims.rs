@@ -150,6 +150,7 @@ mod tests {
             user_info: true,
             emails_verified: false,
             hosted_domain: None,
+            addresses: Default::default(),
         }
     }
 

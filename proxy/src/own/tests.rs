@@ -27,7 +27,7 @@ fn asked(session: &Session) -> Asked {
     Asked {
         own: Arc::new(Own { place: Place::Portal, caller: None }),
         host: config::HostName::parse("lab.localhost").unwrap(),
-        connection: Link::of(session).unwrap().facts().clone(),
+        connection: ConnectionFacts::clone(Link::of(session).unwrap().facts()),
         config: Arc::new(config),
         intent: Intent::Script,
         request_id: "4711".to_owned(),

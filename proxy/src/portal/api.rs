@@ -2,8 +2,8 @@
 
 use super::{answer, fields, workspaces};
 use crate::access::authorise::{self, Permit};
-use crate::access::ensure;
 use crate::access::route::Place;
+use crate::access::{ensure, limit};
 use crate::edge::Edge;
 use crate::handoff;
 use crate::own::Asked;
@@ -56,9 +56,8 @@ pub(super) async fn change(
         let id = WorkspaceId::parse(&id).map_err(|_| not_found())?;
         let place = Place::Workspace { id, port: None };
         let permit = authorise::allowed(&edge, &asked.config, &place, caller, facts)?;
-        if !ensure::is_theirs(caller, edge.workspaces.lookup(permit.id()).as_deref()) {
-            return Err(not_found());
-        }
+        let entry = edge.workspaces.lookup(permit.id());
+        ensure::may_reach(&asked.config, caller, entry.as_deref(), &asked.connection)?;
         let action = Action::parse(&action, permit.id(), &fields)?;
         if matches!(action, Action::Stop | Action::Delete { .. }) && !permit.is_owners() {
             return Err(ensure::not_ones_own());
@@ -120,8 +119,10 @@ async fn perform(
     let not_running = || Refusal::with(Code::WorkspaceStopped, "It is not running, or may not run longer.");
     match action {
         Action::Start => {
+            limit::spawn(edge, &asked.config, permit.caller())?;
             let entry = edge.workspaces.lookup(permit.id());
             let wake = permit.wake(&asked.config, entry.as_deref(), facts, true)?;
+            limit::template(&asked.config, &wake.template, asked.connection.client.ip())?;
             edge.workspaces.wake(wake).await.map_err(ensure::not_woken)?;
         }
         // Nothing to stop or to delete is what was wanted, too.

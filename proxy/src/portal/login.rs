@@ -59,6 +59,23 @@ pub(super) async fn show(
     }
 }
 
+/// Makes a try that counts against the address that it comes from, and takes its time if it comes to nothing.
+async fn attempted(edge: &Edge, asked: &Asked, attempt: impl Future<Output = Result<Response, NotIn>>) -> Response {
+    let client = asked.connection.client.ip();
+    if let Err(refusal) = edge.limits.login(&asked.config, client) {
+        return answer::refuse(asked, &refusal);
+    }
+    let (result, response) = match attempt.await {
+        Ok(response) => (LoginResult::Accepted, response),
+        Err((result, response)) => match edge.limits.hold_failure(client).await {
+            Ok(()) => (result, response),
+            Err(refusal) => (result, answer::refuse(asked, &refusal)),
+        },
+    };
+    edge.metrics.login(result);
+    response
+}
+
 /// The page that says why nobody can log in here, if so.
 fn impossible(edge: &Edge, asked: &Asked) -> Option<Response> {
     let listener = &asked.connection.listener;

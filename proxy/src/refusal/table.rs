@@ -13,6 +13,7 @@ pub fn all() -> &'static [Code] {
         Code::Unauthenticated,
         Code::CrossOrigin,
         Code::NotAllowed,
+        Code::AddressNotAllowed,
         Code::NotFound,
         Code::MethodNotAllowed,
         Code::RequestTimeout,
@@ -20,6 +21,7 @@ pub fn all() -> &'static [Code] {
         Code::MisdirectedRequest,
         Code::WorkspaceStopped,
         Code::TooMany,
+        Code::RateLimited,
         Code::OverQuota,
         Code::HeadersTooLarge,
         Code::CookiesTooLarge,
@@ -38,7 +40,11 @@ impl Code {
     /// The row of this code.
     pub fn row(self) -> Row {
         match self {
-            Self::LoginNeeded | Self::Unauthenticated | Self::CrossOrigin | Self::NotAllowed => self.access(),
+            Self::LoginNeeded
+            | Self::Unauthenticated
+            | Self::CrossOrigin
+            | Self::NotAllowed
+            | Self::AddressNotAllowed => self.access(),
             Self::WorkspaceStopped
             | Self::BadUpstream
             | Self::Starting
@@ -46,7 +52,9 @@ impl Code {
             | Self::OverQuota
             | Self::Unseen
             | Self::WorkspaceFailed => self.workspace(),
-            Self::TooMany | Self::Unavailable | Self::Internal | Self::Misconfigured => self.edge(),
+            Self::TooMany | Self::RateLimited | Self::Unavailable | Self::Internal | Self::Misconfigured => {
+                self.edge()
+            }
             _ => self.request(),
         }
     }
@@ -135,6 +143,13 @@ impl Code {
                 "workspaces are same-site with each other: requests that carry a session must come from the \
                  very origin that they go to",
             ),
+            Self::AddressNotAllowed => row(
+                (S::FORBIDDEN, "address_not_allowed", Level::INFO),
+                "Not from here",
+                "This cannot be reached from your network.",
+                "allow_addresses or deny_addresses, of access, the template or the route, shut the client.ip of the log \
+                 out; if that is a proxy's, see trusted_proxies",
+            ),
             _ => row(
                 (S::FORBIDDEN, "not_allowed", Level::INFO),
                 "You may not enter",
@@ -201,6 +216,12 @@ impl Code {
                 "That was tried too often. Please wait a moment.",
                 "detail names the limit",
             ),
+            Self::RateLimited => row(
+                (S::TOO_MANY_REQUESTS, "rate_limited", Level::INFO),
+                "Too much at once",
+                "There were too many requests. Please wait a moment.",
+                "detail names the limit, a key of [limits]; behind a proxy all clients are one address without trusted_proxies",
+            ),
             Self::Misconfigured => row(
                 (S::INTERNAL_SERVER_ERROR, "misconfigured", Level::WARN),
                 "Your workspace is not set up right",
@@ -262,6 +283,7 @@ mod tests {
                 ("unauthenticated", 401),
                 ("cross_origin", 403),
                 ("not_allowed", 403),
+                ("address_not_allowed", 403),
                 ("not_found", 404),
                 ("method_not_allowed", 405),
                 ("request_timeout", 408),
@@ -269,6 +291,7 @@ mod tests {
                 ("misdirected_request", 421),
                 ("workspace_stopped", 424),
                 ("too_many", 429),
+                ("rate_limited", 429),
                 ("over_quota", 429),
                 ("headers_too_large", 431),
                 ("cookies_too_large", 431),

@@ -28,6 +28,8 @@ pub(super) enum Fault {
     Unreadable,
     /// The receiver's connection failed.
     Unwritable,
+    /// The sender may not send so much; the chunk that was too much goes nowhere.
+    Limited,
 }
 
 /// One direction.
@@ -61,9 +63,13 @@ impl Half {
     }
 
     /// Takes bytes in as if they had just been read; nothing is written yet.
-    pub(super) fn preload(&mut self, bytes: &[u8], saw: impl Fn(&Chunk)) -> Result<(), Fault> {
+    pub(super) fn preload(
+        &mut self,
+        bytes: &[u8],
+        saw: impl Fn(&Chunk) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let chunk = self.frames.feed(bytes, false);
-        saw(&chunk);
+        saw(&chunk)?;
         self.rest.extend_from_slice(&bytes[..chunk.used]);
         chunk.violation.map_or(Ok(()), |violation| Err(Fault::Violation(violation)))
     }
@@ -80,7 +86,7 @@ impl Half {
         cx: &mut Context<'_>,
         (from, to): (&mut R, &mut W),
         to_boundary: bool,
-        saw: impl Fn(&Chunk),
+        saw: impl Fn(&Chunk) -> Result<(), Fault>,
     ) -> Poll<Result<(), Fault>>
     where
         R: AsyncRead + Unpin,
@@ -169,7 +175,7 @@ impl Half {
         from: &mut R,
         to: &mut W,
         to_boundary: bool,
-        saw: &impl Fn(&Chunk),
+        saw: &impl Fn(&Chunk) -> Result<(), Fault>,
     ) -> Poll<Result<(), Fault>>
     where
         R: AsyncRead + Unpin,
@@ -182,7 +188,7 @@ impl Half {
                 return Poll::Ready(Ok(()));
             }
             let chunk = self.frames.feed(bytes, to_boundary);
-            saw(&chunk);
+            saw(&chunk)?;
             let mut left = &bytes[..chunk.used];
             while !left.is_empty() {
                 match Pin::new(&mut *to).poll_write(cx, left) {

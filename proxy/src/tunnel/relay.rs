@@ -2,6 +2,7 @@
 
 use crate::tunnel::frames::{Chunk, Sender, close_frame};
 use crate::tunnel::half::{Fault, Half, poll_discard};
+use crate::tunnel::messages::MessageLimit;
 use crate::witness::Witness;
 use control::{Activity, LastUse};
 use prometheus::IntCounter;
@@ -31,6 +32,8 @@ pub enum End {
     ClientViolation(&'static str),
     /// The workspace broke the protocol.
     WorkspaceViolation(&'static str),
+    /// The client sent more messages than its user may.
+    Limited,
     /// One side took no bytes for too long.
     Stalled,
     /// A connection failed.
@@ -52,6 +55,7 @@ impl End {
         let (code, reason) = match self {
             Self::ClientViolation(rule) => (1002, rule),
             Self::WorkspaceViolation(_) => (1011, "the workspace broke the WebSocket protocol"),
+            Self::Limited => (1008, "too many messages"),
             Self::Stalled => (1008, "no bytes were taken for too long"),
             Self::SessionEnded => (4401, "the session has ended"),
             Self::Stopped => (4503, why),
@@ -72,11 +76,13 @@ pub(super) struct Tally {
     pub(super) workspace_frames: IntCounter,
     /// The workspace's connection, of which nothing but its use is asked. Boxed: a tunnel is small.
     pub(super) witness: Option<Box<Witness>>,
+    /// How many messages the client may send; none = any number. Boxed, too.
+    pub(super) messages: Option<Box<MessageLimit>>,
 }
 
 impl Tally {
     /// The clock is read two or three times a chunk, however many frames it holds.
-    fn saw(&self, sender: Sender, chunk: &Chunk) {
+    fn saw(&self, sender: Sender, chunk: &Chunk) -> Result<(), Fault> {
         if let Some(witness) = &self.witness {
             witness.carried(Instant::now());
         }
@@ -87,6 +93,11 @@ impl Tally {
         if chunk.data_frames > 0 {
             frames.inc_by(u64::from(chunk.data_frames));
         }
+        if let (Some(limit), Sender::Client) = (&self.messages, sender)
+            && !limit.admits(chunk.data_frames, Instant::now())
+        {
+            return Err(Fault::Limited);
+        }
         match (&self.uses, sender) {
             (Some((activity, session)), Sender::Client) if chunk.data => {
                 activity.client_frame();
@@ -96,6 +107,7 @@ impl Tally {
             (Some((activity, _)), Sender::Workspace) if chunk.data => activity.workspace_frame(),
             _ => {}
         }
+        Ok(())
     }
 }
 
@@ -237,6 +249,7 @@ fn end_of(sender: Sender, fault: Fault) -> End {
         (Fault::Violation(rule), Sender::Client) => End::ClientViolation(rule.0),
         (Fault::Violation(rule), Sender::Workspace) => End::WorkspaceViolation(rule.0),
         (Fault::Stalled, _) => End::Stalled,
+        (Fault::Limited, _) => End::Limited,
         (Fault::Unreadable, Sender::Workspace) => End::Vanished,
         (Fault::Unreadable | Fault::Unwritable, _) => End::Failed,
     }

@@ -41,6 +41,7 @@ fn rig_with(room: usize, early: &[u8]) -> Rig {
         client_frames: client_frames.clone(),
         workspace_frames: workspace_frames.clone(),
         witness: None,
+        messages: None,
     };
     let (route, session, drain) =
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
@@ -383,7 +384,13 @@ async fn tunnel_to(workspace: SocketAddr) -> (TcpStream, JoinHandle<Result<End, 
         let opening = open(&mut conn, dialled, &head, &base, &endings).await;
         let (Dialled { stream, .. }, opened) = settle(&mut conn, opening, "r-1").await?;
         let count = || IntCounter::new("frames", "for a test").unwrap();
-        let tally = Tally { uses: None, client_frames: count(), workspace_frames: count(), witness: None };
+        let tally = Tally {
+            uses: None,
+            client_frames: count(),
+            workspace_frames: count(),
+            witness: None,
+            messages: None,
+        };
         let mut relay = Relay::new(conn, stream, opened.reserved, tally);
         let never_drained = std::future::pending();
         relay.greet(answer::to_wire(&opened.head));

@@ -4,6 +4,7 @@
 use super::owner::{Owner, SameOrigin};
 use super::{Host, answer, read_status};
 use crate::access::ensure::{not_ones_own, not_woken};
+use crate::access::limit;
 use crate::refusal::Refusal;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -47,8 +48,11 @@ pub(super) async fn start(
 }
 
 async fn wake(host: &Host, owner: &Owner, retry: bool) -> Result<(), Refusal> {
-    let entry = host.edge.workspaces.lookup(owner.permit.id());
-    let wake = owner.permit.wake(&owner.asked.config, entry.as_deref(), &owner.facts(), retry)?;
+    let Owner { permit, asked, .. } = owner;
+    limit::spawn(&host.edge, &asked.config, permit.caller())?;
+    let entry = host.edge.workspaces.lookup(permit.id());
+    let wake = permit.wake(&asked.config, entry.as_deref(), &owner.facts(), retry)?;
+    limit::template(&asked.config, &wake.template, asked.connection.client.ip())?;
     host.edge.workspaces.wake(wake).await.map_err(not_woken)
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Host, refused, unasked};
 use crate::access::authorise::{self, Permit};
-use crate::access::ensure::is_theirs;
+use crate::access::ensure::may_reach;
 use crate::own::Asked;
 use crate::refusal::{Code, Refusal};
 use crate::request::single;
@@ -53,7 +53,7 @@ impl FromRequestParts<Host> for Owner {
         let permit = authorise::allowed(&host.edge, &asked.config, &asked.own.place, caller, facts);
         let permit = permit.and_then(|permit| {
             let entry = host.edge.workspaces.lookup(permit.id());
-            if is_theirs(caller, entry.as_deref()) { Ok(permit) } else { Err(Refusal::new(Code::NotFound)) }
+            may_reach(&asked.config, caller, entry.as_deref(), &asked.connection).map(|()| permit)
         });
         match permit {
             Ok(permit) => Ok(Self { permit, method: parts.method.clone(), uri: parts.uri.clone(), asked }),

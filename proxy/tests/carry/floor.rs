@@ -15,6 +15,7 @@ use proxy::drain::Drain;
 use proxy::edge::Edge;
 use proxy::identity::refresh::Wishes;
 use proxy::keys::Keys;
+use proxy::limits::Limits;
 use proxy::metrics::Metrics;
 use proxy::{listen, session_cookie};
 use std::future::Future;
@@ -124,6 +125,7 @@ impl Floor {
             assertions: Assertions::new(&keys),
             keys,
             origins: bound.origins(),
+            limits: Limits::new(&metrics),
             metrics,
             draining: CancellationToken::new(),
             close_tunnels: CancellationToken::new(),

@@ -11,7 +11,7 @@ async fn main() -> anyhow::Result<()> {
     let [address, host, cookies, count] = arguments.as_slice() else {
         anyhow::bail!("usage: abandon ADDRESS HOST COOKIES COUNT");
     };
-    let client = Client { address: address.parse::<SocketAddr>()?, certificate: None };
+    let client = Client::at(address.parse::<SocketAddr>()?, None);
     let origin = client.origin(host);
     let mut held = Vec::new();
     for _ in 0..count.parse::<usize>()? {

@@ -51,7 +51,11 @@ fn everything() -> Value {
     let peer =
         json!({ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "monitoring" } } });
     let toleration = json!({ "key": "spot", "operator": "Exists" });
+    let config =
+        format!("trusted_proxies = [\"10.0.0.0/16\"]\n{}", least()["config"].as_str().expect("a text"));
     with(&json!({
+        "config": config,
+        "proxyProtocol": true,
         "image": { "tag": "2", "pullPolicy": "Always", "pullSecrets": ["registry", "mirror"] },
         "replicas": 3,
         "portal": "auth.lab.example.org",

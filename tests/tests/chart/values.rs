@@ -32,6 +32,7 @@ fn values_that_are_wrong_are_refused_and_named() {
         (json!({ "service": { "port": 70_000 } }), "/service/port"),
         (json!({ "service": { "type": "ExternalName" } }), "/service/type"),
         (json!({ "drain": { "delay": "10s" } }), "/drain/delay"),
+        (json!({ "proxyProtocol": "v2" }), "/proxyProtocol"),
         (json!({ "workspaces": { "namespaces": [] } }), "/workspaces/namespaces"),
         (json!({ "workspaces": { "namespaces": ["desks", "desks"] } }), "/workspaces/namespaces"),
         (json!({ "workspaces": { "namespaces": ["Desks"] } }), "/workspaces/namespaces/0"),

@@ -24,6 +24,7 @@ pub fn template(command: &[&str]) -> Template {
         ports: Vec::new(),
         notice: false,
         service_workers: false,
+        addresses: config::AddressLists::default(),
         prestart: Vec::new(),
         start_timeout: Duration::from_secs(10),
         stop_grace: Duration::from_secs(5),

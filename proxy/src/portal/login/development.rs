@@ -1,7 +1,7 @@
 //! The login for development, which believes whatever name is typed.
 
 use super::entering::Entering;
-use super::{Begun, NotIn, impossible, stale, store_failed};
+use super::{Begun, NotIn, attempted, impossible, stale, store_failed};
 use crate::edge::{Edge, ListenerFacts};
 use crate::handoff::{self, Kind};
 use crate::keys::Keys;
@@ -38,12 +38,7 @@ pub(in crate::portal) async fn submit(
         return impossible(&edge, &asked)
             .unwrap_or_else(|| answer::refuse(&asked, &Refusal::new(Code::MethodNotAllowed)));
     }
-    let (result, response) = match log_in(&edge, &asked, &headers, &body, SystemTime::now()).await {
-        Ok(response) => (LoginResult::Accepted, response),
-        Err(not_in) => not_in,
-    };
-    edge.metrics.login(result);
-    response
+    attempted(&edge, &asked, log_in(&edge, &asked, &headers, &body, SystemTime::now())).await
 }
 
 async fn log_in(

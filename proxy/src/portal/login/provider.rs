@@ -8,7 +8,7 @@
 //! ```
 
 use super::entering::Entering;
-use super::{Begun, NotIn, stale, store_failed};
+use super::{Begun, NotIn, attempted, stale, store_failed};
 use crate::edge::Edge;
 use crate::handoff::{self, Kind};
 use crate::identity::{self, Failure, Handed, Provider};
@@ -40,6 +40,9 @@ pub(in crate::portal) async fn depart(
     uri: Uri,
 ) -> Response {
     let Some(provider) = edge.providers.get(&name) else { return unknown(&asked) };
+    if let Err(refusal) = permitted(&asked, provider) {
+        return answer::refuse(&asked, &refusal);
+    }
     let (now, query) = (SystemTime::now(), uri.query().unwrap_or_default());
     let onward = Onward::parse(&asked.config, &asked.connection.listener, query);
     if let Some(caller) = &asked.own.caller {
@@ -120,13 +123,17 @@ pub(in crate::portal) async fn arrive(
     uri: Uri,
 ) -> Response {
     let Some(provider) = edge.providers.get(&name) else { return unknown(&asked) };
+    if let Err(refusal) = permitted(&asked, provider) {
+        return answer::refuse(&asked, &refusal);
+    }
     let answer = Answer(uri.query().unwrap_or_default());
-    let (result, response) = match log_in(&edge, &asked, provider, &headers, answer).await {
-        Ok(response) => (LoginResult::Accepted, response),
-        Err(not_in) => not_in,
-    };
-    edge.metrics.login(result);
-    response
+    attempted(&edge, &asked, log_in(&edge, &asked, provider, &headers, answer)).await
+}
+
+/// Whether the provider is open to the address that asks.
+fn permitted(asked: &Asked, provider: &Provider) -> Result<(), Refusal> {
+    let client = asked.connection.client.ip();
+    if provider.told.permits(client) { Ok(()) } else { Err(Refusal::new(Code::AddressNotAllowed)) }
 }
 
 async fn log_in(
