@@ -170,7 +170,7 @@ const KEYS: &[KeyDoc] = &[
     doc("access.allow", BOOL_RULE, Required, "who may enter, of those who have logged in; \"true\" is all of them"),
     doc("access.groups", GROUPS_RULE, Value("\"has(claims.groups) ? claims.groups : []\""), "which groups somebody is in; asked at the login and at each refresh, over `user`, `claims` and `request`"),
     doc("access.label", STRING_RULE, Value("\"has(claims.preferred_username) ? claims.preferred_username : user.name\""), "which label a user asks for"),
-    doc("access.admin", BOOL_RULE, Value("\"false\""), "who may see all sessions and workspaces, and end them"),
+    doc("access.admin", BOOL_RULE, Value("\"false\""), "who may see who is logged in, and sign them out"),
     doc("access.template", STRING_RULE, Required, "which template a user's first workspace has"),
     doc("access.running_max", INT_RULE, Value("\"2\""), "how many workspaces of one user may run at a time"),
     doc("access.tier", STRING_RULE, Value("\"''\""), "what the rules of [limits] see as user.tier; over `user`, `claims` and `groups`"),

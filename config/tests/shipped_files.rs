@@ -14,7 +14,7 @@ const EXAMPLES: [(DriverName, &str); 2] = [
 ];
 
 fn environment(name: &str) -> Option<String> {
-    (name == "API_TOKEN").then(|| "s3cret".to_owned())
+    ["API_TOKEN", "LAB_CLIENT_SECRET", "ENTRA_KEY"].contains(&name).then(|| "s3cret".to_owned())
 }
 
 /// What a template tells the driver `process`.
@@ -44,7 +44,9 @@ fn values(text: &str) -> BTreeMap<String, toml::Value> {
 }
 
 fn flatten(path: &str, value: toml::Value, found: &mut BTreeMap<String, toml::Value>) {
-    const BY_NAME: [&str; 11] = [
+    const BY_NAME: [&str; 13] = [
+        "login.providers",
+        "login.providers.NAME.parameters",
         "quotas",
         "quotas.NAME.each",
         "quotas.NAME.all",
@@ -146,11 +148,14 @@ fn every_key_of_the_examples_is_known_to_the_reader() {
         let read = Config::parse("all", &everything(example), &environment);
         let findings = read.err().map(|findings| findings.0).unwrap_or_default();
         let keys: Vec<&str> = findings.iter().map(|finding| finding.key.as_str()).collect();
-        // The file of one secret is absent.
-        let expected: &[&str] = match driver {
-            DriverName::Process => &["templates.jupyterlab.environment.PASSWORD.from_file"],
-            DriverName::Kubernetes => &[],
-        };
+        // The files of some secrets are absent.
+        let mut expected = vec![
+            "login.providers.google.client_secret.from_file",
+            "login.providers.keycloak.private_key.from_file",
+        ];
+        if driver == DriverName::Process {
+            expected.push("templates.jupyterlab.environment.PASSWORD.from_file");
+        }
         assert_eq!(keys, expected, "{findings:?}");
     }
 }
@@ -174,6 +179,10 @@ fn the_examples_show_the_defaults_and_set_nothing_else() {
     }
 }
 
+fn is_shown_only(path: &str) -> bool {
+    path.starts_with("routes.") || path.starts_with("login.providers.")
+}
+
 fn shows_its_default(
     driver: DriverName,
     key: &KeyDoc,
@@ -187,10 +196,12 @@ fn shows_its_default(
     let is_left_out = !table.is_empty() && !set.keys().any(|other| other.starts_with(&format!("{table}.")));
     match key.default {
         KeyDefault::Required if is_left_out => {}
-        // Routes are shown, and none is set.
-        KeyDefault::Value(default) if is_left_out && key.path.starts_with("routes.") => {
+        // Routes and providers are shown, and none is set.
+        KeyDefault::Value(default) if is_left_out && is_shown_only(key.path) => {
             let default = values(&format!("it = {default}")).remove("it");
-            assert_eq!(all.get(key.path), default.as_ref(), "{}", key.path);
+            let is_shown = all.get(key.path) == default.as_ref();
+            // Several are shown, each with a preset of its own.
+            assert!(is_shown || key.path == "login.providers.NAME.preset", "{}", key.path);
         }
         KeyDefault::Required => assert!(set.contains_key(key.path), "{} is required", key.path),
         KeyDefault::Value(_) if key.path == "driver" => {

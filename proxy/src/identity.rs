@@ -1,6 +1,6 @@
 //! Who somebody is: the identity providers, and what they say.
 //!
-//! One provider each is followed (`provider`), asked in bounded time (`web`) by the code flow (`exchange`); what it says of
+//! One provider each is followed (`provider`), asked in bounded time (`web`) by the code flow (`exchange`, `github`); what it says of
 //! a person becomes what the rules see (`claims`), again and again while they are logged in (`refresh`), until it or they end
 //! that (`logout`).
 
@@ -8,6 +8,7 @@ mod claims;
 mod client_key;
 pub(crate) mod device;
 mod exchange;
+mod github;
 pub(crate) mod logout;
 mod provider;
 pub mod refresh;
@@ -15,11 +16,11 @@ mod signed;
 mod web;
 
 pub(crate) use exchange::{Failure, Handed, Secrets};
-pub(crate) use provider::{Known, Provider};
+pub(crate) use provider::Provider;
 
 use crate::access::authorise;
 use crate::refusal::{Code, Refusal};
-use config::{Config, ProviderName, RequestFacts, Subject};
+use config::{Config, Protocol, ProviderName, RequestFacts, Subject};
 use control::Login;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -64,7 +65,9 @@ impl Providers {
                 }
             };
             let (provider, changes) = Provider::new(told.clone(), web);
-            following.spawn(provider.clone().ask_again_and_again(changes));
+            if let Protocol::OpenIdConnect(_) = told.protocol {
+                following.spawn(provider.clone().ask_again_and_again(changes));
+            }
             by_name.insert(name.clone(), provider);
         }
         Ok((Self { by_name }, following))

@@ -29,13 +29,23 @@ impl IdentityProvider {
 
     /// As [`IdentityProvider::start`], with settings of `tests/identity/provider.mjs`.
     pub async fn start_with(settings: Value) -> Self {
+        Self::run("provider.mjs", settings).await
+    }
+
+    /// What stands for GitHub, with what `tests/identity/github.mjs` says; its client's secret is this one's.
+    pub async fn github(mut says: Value) -> Self {
+        says["secret"] = json!(SECRET);
+        Self::run("github.mjs", says).await
+    }
+
+    async fn run(script: &str, argument: Value) -> Self {
         let modules = std::env::var("NODE_MODULES").expect(
             "NODE_MODULES is set, and node in PATH new enough: run `make test`, or see .ci/provision.sh for both",
         );
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("identity/provider.mjs");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("identity").join(script);
         let mut child = Command::new("node")
             .arg(script)
-            .arg(settings.to_string())
+            .arg(argument.to_string())
             .env("NODE_MODULES", modules)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -137,6 +147,12 @@ impl IdentityProvider {
     pub async fn sid(&self, id: &str) -> String {
         let said = self.control("sid", json!({ "id": id })).await.json();
         said.as_str().unwrap_or_else(|| panic!("{id} has no session: {said}")).to_owned()
+    }
+
+    /// Changes what stands for GitHub says.
+    pub async fn now_says(&self, said: Value) {
+        let answer = self.client.post("127.0.0.1", "/control").body(said.to_string()).send().await;
+        assert!(answer.status.is_success(), "{}", answer.text());
     }
 
     async fn control(&self, what: &str, said: Value) -> Answer {

@@ -103,6 +103,31 @@ async fn usher_proves_who_it_is_in_each_of_the_three_ways_and_takes_an_answer_by
 }
 
 #[tokio::test]
+async fn github_lets_in_by_organisation_and_team_and_an_account_that_is_taken_away_is_out() {
+    let github = IdentityProvider::github(json!({
+        "user": { "id": 4711, "login": "alice", "name": "Ada", "email": "public@example.org" },
+        "emails": [{ "email": "alice@example.org", "primary": true, "verified": true }],
+        "orgs": [{ "login": "acme" }],
+        "teams": [{ "slug": "platform", "organization": { "login": "acme" } }],
+    }))
+    .await;
+    let rules = "[access]\nallow = \"'acme/platform' in groups && claims.email == 'alice@example.org'\"\n\
+                 template = \"'demo'\"\n[sessions]\nrefresh_after = \"1s\"\n";
+    let usher = github.setup("preset = \"github\"", rules).start().await;
+    let alice = Person::logged_in(&usher, "alice").await;
+    let fetch = || alice.fetch(http::Method::GET, "/.usher/status").send();
+    assert_eq!(fetch().await.status, StatusCode::OK);
+    github.now_says(json!({ "teams": [] })).await;
+    wait_for("the session to end", SOON * 2, async || {
+        alice.press("start").await;
+        (fetch().await.status == StatusCode::UNAUTHORIZED).then_some(())
+    })
+    .await;
+    let (_, answer) = Person::new(&usher, "alice").visit("/").await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", answer.text());
+}
+
+#[tokio::test]
 async fn ten_tabs_log_in_side_by_side_and_finish_in_any_order() {
     let provider = IdentityProvider::start(accounts()).await;
     let usher = usher(&provider, "", STAFF).await;

@@ -127,7 +127,7 @@ fn provider(
     let issuer = issuer(table, chosen);
     let title = table.maybe("title", title);
     let client_id = table.value("client_id", not_empty);
-    let authentication = authentication(table, outer);
+    let authentication = authentication(table, chosen, outer);
     let scopes = scopes(table, chosen);
     let parameters = parameters(table, chosen);
     let certificate_authority = table.maybe("certificate_authority", value::path);
@@ -191,7 +191,7 @@ const WAYS: [(&str, Way); 3] = [
 
 const SOURCES: &str = "{ from_env = \"NAME\" } or { from_file = \"PATH\" }";
 
-fn authentication(table: &mut Table<'_>, outer: Environment<'_>) -> Option<Authentication> {
+fn authentication(table: &mut Table<'_>, preset: Preset, outer: Environment<'_>) -> Option<Authentication> {
     let client_secret = table.maybe_table("client_secret", |table| secret::of(table, SOURCES, outer));
     let private_key = table.maybe_table("private_key", |table| secret::of(table, SOURCES, outer));
     let way = table.maybe("authentication", value::word(&WAYS, "a way to authenticate"));
@@ -205,6 +205,10 @@ fn authentication(table: &mut Table<'_>, outer: Environment<'_>) -> Option<Authe
                 None
             }
         },
+        (None, Some(_)) if preset == Preset::GitHub => {
+            table.fault("private_key", "is nothing that GitHub takes", "a client_secret");
+            None
+        }
         (None, Some(key)) => match way {
             None | Some(Way::PrivateKey) => Some(Authentication::PrivateKey(key)),
             Some(Way::Basic | Way::Post) => {

@@ -93,7 +93,8 @@ mod tests {
         let identity = Identity { issuer: subject.issuer.clone(), subject: subject.subject.clone() };
         let label = Label::parse("alice").unwrap();
         let login = Login::now(None, None, Device::default());
-        let new = NewSession { identity, label, display_name: "alice".to_owned(), subject, login, kept: None };
+        let new =
+            NewSession { identity, label, display_name: "alice".to_owned(), subject, login, kept: None };
         let (id, session) = lab.edge.sessions.create(new).await.unwrap();
         let place = Place::Workspace { id: WorkspaceId::parse("alice").unwrap(), port: None };
         let host = HostName::parse("alice.lab.localhost").unwrap();

@@ -2,9 +2,10 @@
 
 use super::claims::{self, BadClaims};
 use super::client_key::ClientKey;
+use super::github;
 use super::provider::{Known, Metadata, Provider};
 use super::web::WebError;
-use config::{Authentication, Subject};
+use config::{Authentication, Protocol, Subject};
 use openidconnect::core::{
     CoreAuthenticationFlow, CoreClient, CoreErrorResponseType, CoreIdToken, CoreJwsSigningAlgorithm,
     CoreRequestTokenError, CoreTokenResponse,
@@ -105,6 +106,9 @@ impl Provider {
         secrets: &Secrets,
         another: bool,
     ) -> Result<String, Failure> {
+        if let Protocol::GitHub(_) = self.told.protocol {
+            return Ok(github::begin(self, redirect, state, secrets, another));
+        }
         let metadata = self.metadata()?;
         let client = self.client(&metadata, Some(redirect))?;
         let verifier = PkceCodeVerifier::new(secrets.verifier.clone());
@@ -135,6 +139,9 @@ impl Provider {
     /// # Errors
     /// It does not, or should say so and does not.
     pub(crate) fn is_sender(&self, iss: Option<&str>) -> Result<(), Failure> {
+        if let Protocol::GitHub(_) = self.told.protocol {
+            return Ok(());
+        }
         let must = self.metadata()?.additional_metadata().authorization_response_iss_parameter_supported;
         match iss {
             Some(iss) if iss == self.told.protocol.issuer().as_str() => Ok(()),
@@ -156,6 +163,9 @@ impl Provider {
         redirect: &str,
         secrets: Secrets,
     ) -> Result<Handed, Failure> {
+        if let Protocol::GitHub(_) = self.told.protocol {
+            return github::redeem(self, code, redirect, &secrets).await;
+        }
         let metadata = self.metadata()?;
         let client = self.client(&metadata, Some(redirect))?;
         let mut request = client
@@ -178,6 +188,9 @@ impl Provider {
     /// # Errors
     /// They are nobody any more, or it cannot be told.
     pub(crate) async fn refresh(&self, refresh: &str, before: Map<String, Value>) -> Result<Handed, Failure> {
+        if let Protocol::GitHub(_) = self.told.protocol {
+            return github::refresh(self, refresh).await;
+        }
         let metadata = self.metadata()?;
         let client = self.client(&metadata, None)?;
         let refresh = RefreshToken::new(refresh.to_owned());

@@ -5,6 +5,7 @@
 
 use super::web::{Web, WebError};
 use arc_swap::ArcSwap;
+use config::Protocol;
 use openidconnect::core::{
     CoreAuthDisplay, CoreClaimName, CoreClaimType, CoreClientAuthMethod, CoreGrantType, CoreJsonWebKey,
     CoreJweContentEncryptionAlgorithm, CoreJweKeyManagementAlgorithm, CoreResponseMode, CoreResponseType,
@@ -57,7 +58,7 @@ impl AdditionalProviderMetadata for More {}
 
 /// What is known of a provider.
 #[derive(Debug, Clone)]
-pub(crate) enum Known {
+pub(super) enum Known {
     /// It was not heard yet.
     Nothing,
     /// It does not answer, or not as one of the kind does; why.
@@ -88,8 +89,13 @@ impl Provider {
         (provider, changes)
     }
 
+    /// Whether somebody can log in by it just now, as far as is known.
+    pub(crate) fn is_there(&self) -> bool {
+        matches!((&self.told.protocol, self.known()), (Protocol::GitHub(_), _) | (_, Known::Metadata(_)))
+    }
+
     /// What is known of it.
-    pub(crate) fn known(&self) -> Known {
+    pub(super) fn known(&self) -> Known {
         Known::clone(&self.known.load())
     }
 

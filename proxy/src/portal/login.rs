@@ -15,7 +15,7 @@ use super::answer;
 use super::onward::Onward;
 use crate::edge::Edge;
 use crate::handoff;
-use crate::identity::{Known, Provider};
+use crate::identity::Provider;
 use crate::metrics::LoginResult;
 use crate::own::Asked;
 use crate::page::{Page, escape};
@@ -60,7 +60,11 @@ pub(super) async fn show(
 }
 
 /// Makes a try that counts against the address that it comes from, and takes its time if it comes to nothing.
-async fn attempted(edge: &Edge, asked: &Asked, attempt: impl Future<Output = Result<Response, NotIn>>) -> Response {
+async fn attempted(
+    edge: &Edge,
+    asked: &Asked,
+    attempt: impl Future<Output = Result<Response, NotIn>>,
+) -> Response {
     let client = asked.connection.client.ip();
     if let Err(refusal) = edge.limits.login(&asked.config, client) {
         return answer::refuse(asked, &refusal);
@@ -135,10 +139,8 @@ fn choose(
 
 /// A way in by a provider. One that does not answer can be tried: it may do so by now.
 fn button(provider: &Provider, departure: &str) -> String {
-    let away = match provider.known() {
-        Known::Metadata(_) => "",
-        Known::Nothing | Known::Fails(_) => "<p class=\"note\">It does not answer at the moment.</p>",
-    };
+    let away =
+        if provider.is_there() { "" } else { "<p class=\"note\">It does not answer at the moment.</p>" };
     format!(
         "<p class=\"actions\"><a class=\"button\" data-departure href=\"{}\">Log in with {}</a></p>{away}",
         escape(departure),
