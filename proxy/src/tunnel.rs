@@ -185,7 +185,7 @@ fn told(edge: Arc<Edge>, permit: Permit) -> BoxFuture<'static, End> {
 async fn forbidden(edge: &Edge, mut permit: Permit) {
     loop {
         permit.caller().session.changed.cancelled().await;
-        match permit.renewed(&edge, &edge.config.load()) {
+        match permit.renewed(edge, &edge.config.load()) {
             Some(renewed) => permit = renewed,
             None => return,
         }

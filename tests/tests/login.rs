@@ -29,7 +29,7 @@ async fn usher(provider: &IdentityProvider, more: &str, rest: &str) -> Usher {
 }
 
 fn portal(usher: &Usher, path: &str) -> Url {
-    Url::parse(&format!("{}{path}", usher.client().origin(DOMAIN))).unwrap()
+    Url::parse(&format!("{}{path}", usher.client().origin(DOMAIN))).expect("a path is valid")
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ async fn lab() -> (IdentityProvider, Usher) {
 /// Somebody with a session, a workspace that runs, and a live socket.
 async fn at_work(usher: &Usher, name: &str) -> (Person, Socket) {
     let person = Person::at_work(usher, name).await;
-    let mut socket = person.socket("/ws").await.unwrap();
+    let mut socket = person.socket("/ws").await.expect("the workspace runs");
     socket.echoes("open").await;
     (person, socket)
 }
@@ -39,7 +39,7 @@ async fn is_out(person: &Person, socket: &mut Socket) {
 }
 
 fn portal(usher: &Usher, path: &str) -> Url {
-    Url::parse(&format!("{}{path}", usher.client().origin(DOMAIN))).unwrap()
+    Url::parse(&format!("{}{path}", usher.client().origin(DOMAIN))).expect("a path is valid")
 }
 
 #[tokio::test]

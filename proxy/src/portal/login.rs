@@ -30,7 +30,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 /// How a login ended before somebody was in, and what the person is told.
-type NotIn = (LoginResult, Response);
+type NotIn = Box<(LoginResult, Response)>;
+
+/// A login that could not be judged.
+fn failed(response: Response) -> NotIn {
+    Box::new((LoginResult::Failed, response))
+}
 
 /// `GET /login`: the ways in, or the only one; for somebody who is logged in, on to where the login leads.
 pub(super) async fn show(
@@ -71,9 +76,9 @@ async fn attempted(
     }
     let (result, response) = match attempt.await {
         Ok(response) => (LoginResult::Accepted, response),
-        Err((result, response)) => match edge.limits.hold_failure(client).await {
-            Ok(()) => (result, response),
-            Err(refusal) => (result, answer::refuse(asked, &refusal)),
+        Err(not_in) => match edge.limits.hold_failure(client).await {
+            Ok(()) => *not_in,
+            Err(refusal) => (not_in.0, answer::refuse(asked, &refusal)),
         },
     };
     edge.metrics.login(result);
@@ -157,7 +162,10 @@ fn denied(asked: &Asked, refusal: &Refusal) -> NotIn {
     let row = refusal.code.row();
     tracing::info!(refusal.reason = row.code, "a login was denied");
     let link = ("/login?as=another", "Log in as somebody else");
-    (LoginResult::Denied, answer::say(asked, row.status, "You may not enter", refusal.sentence(), link))
+    Box::new((
+        LoginResult::Denied,
+        answer::say(asked, row.status, "You may not enter", refusal.sentence(), link),
+    ))
 }
 
 fn store_failed(error: &RecordError) -> Response {

@@ -60,6 +60,7 @@ fn everything() -> Value {
         "replicas": 3,
         "portal": "auth.lab.example.org",
         "tls": { "secret": "wildcard" },
+        "secrets": ["providers", "more"],
         "service": {
             "type": "LoadBalancer", "port": 8443, "nodePort": 30443, "annotations": { "a": "b" },
             "loadBalancerClass": "example.org/lb", "loadBalancerSourceRanges": ["192.0.2.0/24"],
@@ -74,7 +75,10 @@ fn everything() -> Value {
             "podNetworks": ["100.64.0.0/10", "2001:db8::/32"],
         },
         "networkPolicies": {
-            "usher": { "from": [peer], "adminFrom": [peer], "apiServer": { "cidrs": ["192.0.2.7/32"], "ports": [6443] } },
+            "usher": {
+                "from": [peer], "adminFrom": [peer], "apiServer": { "cidrs": ["192.0.2.7/32"], "ports": [6443] },
+                "dns": [peer], "providers": { "to": [peer], "ports": [8443] },
+            },
             "workspaces": {
                 "portal": false, "internet": true, "never": ["198.51.100.0/24", "2001:db8::/32"],
                 "egress": [{ "to": [{ "ipBlock": { "cidr": "10.9.0.0/16" } }], "ports": [{ "protocol": "TCP", "port": 5432 }] }],

@@ -59,6 +59,21 @@ fn only_usher_reaches_a_workspace() {
 }
 
 #[test]
+fn usher_reaches_names_and_identity_providers_where_the_operator_lets_it() {
+    let (provider, inside) = (End::at("192.0.2.9"), End::pod("sso", &[("app", "keycloak")]));
+    let reaches = reach(&json!({}));
+    assert!(reaches(&replica(), &dns(), "UDP", 53) && reaches(&replica(), &provider, "TCP", 443));
+    assert!(!reaches(&replica(), &provider, "TCP", 80));
+    let api = json!({ "cidrs": ["192.0.2.1/32"] });
+    let usher = |providers: Value| json!({ "networkPolicies": { "usher": { "apiServer": api, "dns": [], "providers": providers } } });
+    let reaches = reach(&usher(json!({ "ports": [] })));
+    assert!(!reaches(&replica(), &dns(), "UDP", 53) && !reaches(&replica(), &provider, "TCP", 443));
+    let sso = json!({ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "sso" } } });
+    let reaches = reach(&usher(json!({ "to": [sso], "ports": [8443] })));
+    assert!(reaches(&replica(), &inside, "TCP", 8443) && !reaches(&replica(), &provider, "TCP", 8443));
+}
+
+#[test]
 fn a_workspace_reaches_names_and_the_portal_and_nothing_else() {
     let alice = workspace("alice");
     for (what, more, outside) in [

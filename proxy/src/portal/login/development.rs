@@ -1,11 +1,10 @@
 //! The login for development, which believes whatever name is typed.
 
 use super::entering::Entering;
-use super::{Begun, NotIn, attempted, impossible, stale, store_failed};
+use super::{Begun, NotIn, attempted, failed, impossible, stale, store_failed};
 use crate::edge::{Edge, ListenerFacts};
 use crate::handoff::{self, Kind};
 use crate::keys::Keys;
-use crate::metrics::LoginResult;
 use crate::own::Asked;
 use crate::page::{Page, escape};
 use crate::portal::answer;
@@ -49,7 +48,6 @@ async fn log_in(
     now: SystemTime,
 ) -> Result<Response, NotIn> {
     let listener = &asked.connection.listener;
-    let failed = |response| (LoginResult::Failed, response);
     if !is_from_here(asked, headers) {
         return Err(failed(answer::refuse(asked, &Refusal::new(Code::CrossOrigin))));
     }

@@ -1,10 +1,9 @@
 //! Somebody on their way in: past the operator's rules, to a label, to a session.
 
-use super::{NotIn, denied, store_failed};
+use super::{NotIn, denied, failed, store_failed};
 use crate::access::authorise;
 use crate::edge::Edge;
 use crate::identity::{self, Handed, refresh};
-use crate::metrics::LoginResult;
 use crate::own::Asked;
 use crate::session_cookie;
 use config::{Label, ProviderName, Subject};
@@ -72,7 +71,7 @@ impl Entering {
     ) -> Result<HeaderValue, NotIn> {
         let id = match self.record(edge).await {
             Ok(id) => id,
-            Err(error) => return Err((LoginResult::Failed, store_failed(&error))),
+            Err(error) => return Err(failed(store_failed(&error))),
         };
         if let Some(other) = &asked.own.caller
             && let Err(error) = edge.sessions.end(&other.id).await

@@ -8,11 +8,10 @@
 //! ```
 
 use super::entering::Entering;
-use super::{Begun, NotIn, attempted, stale, store_failed};
+use super::{Begun, NotIn, attempted, failed, stale, store_failed};
 use crate::edge::Edge;
 use crate::handoff::{self, Kind};
 use crate::identity::{self, Failure, Handed, Provider};
-use crate::metrics::LoginResult;
 use crate::own::Asked;
 use crate::page::{Page, escape};
 use crate::portal::answer;
@@ -58,7 +57,7 @@ pub(in crate::portal) async fn depart(
     let (redirect, state) = (redirect_address(&asked, provider), begun.seal(&edge.keys, &asked));
     let to = match provider.begin(&redirect, &state, &secrets, super::is_another(query)) {
         Ok(to) => to,
-        Err(failure) => return failed(&asked, provider, &failure, &back).1,
+        Err(failure) => return in_vain(&asked, provider, &failure, &back),
     };
     let mut response = leave(&asked, provider, &begun, &to);
     response.headers_mut().extend(cookies.into_iter().map(|cookie| (SET_COOKIE, cookie)));
@@ -148,10 +147,10 @@ async fn log_in(
     let back = begun.onward.login(&asked.connection.listener);
     let redeemed = redeem(edge, asked, provider, &mut begun, answer, now).await;
     let handed = redeemed.map_err(|why| match why {
-        Worthless::Failed(failure) => failed(asked, provider, &failure, &back),
+        Worthless::Failed(failure) => failed(in_vain(asked, provider, &failure, &back)),
         // The second of two clicks: the first one's session may be there already.
-        Worthless::Used => (LoginResult::Failed, handoff::redirect(&back, [])),
-        Worthless::Unknown(error) => (LoginResult::Failed, store_failed(&error)),
+        Worthless::Used => failed(handoff::redirect(&back, [])),
+        Worthless::Unknown(error) => failed(store_failed(&error)),
     })?;
     let entering = Entering::by_provider(edge, asked, headers, &provider.told.name, handed)?;
     let cookies = [begun.attempt.end(Kind::Login), entering.enter(edge, asked, now).await?];
@@ -176,10 +175,10 @@ fn belonging(
     now: SystemTime,
 ) -> Result<Begun, NotIn> {
     let state = answer.one("state").and_then(|state| Begun::open(&edge.keys, asked, &state));
-    let begun = state.ok_or_else(|| (LoginResult::Failed, stale(asked, "/login")))?;
+    let begun = state.ok_or_else(|| failed(stale(asked, "/login")))?;
     let back = begun.onward.login(&asked.connection.listener);
     if begun.left(now).is_none() {
-        return Err((LoginResult::Failed, stale(asked, &back)));
+        return Err(failed(stale(asked, &back)));
     }
     if begun.attempt.is_of(Kind::Login, headers) {
         return Ok(begun);
@@ -189,7 +188,7 @@ fn belonging(
         Some(_) => handoff::redirect(&back, []),
         None => handoff::cookie_dropped(asked, &back),
     };
-    Err((LoginResult::Failed, response))
+    Err(failed(response))
 }
 
 /// Why an answer is worth no session.
@@ -261,7 +260,7 @@ fn unknown(asked: &Asked) -> Response {
 }
 
 /// The page of a login that came to nothing, and the log's line about it.
-fn failed(asked: &Asked, provider: &Provider, failure: &Failure, back: &str) -> NotIn {
+fn in_vain(asked: &Asked, provider: &Provider, failure: &Failure, back: &str) -> Response {
     tracing::warn!(login.provider = %provider.told.name, error = %failure, "a login came to nothing");
     let title = &provider.told.title;
     let (status, text) = match failure {
@@ -279,8 +278,5 @@ fn failed(asked: &Asked, provider: &Provider, failure: &Failure, back: &str) -> 
             format!("{title} does not know this installation. Its operator has to look."),
         ),
     };
-    (
-        LoginResult::Failed,
-        answer::say(asked, status, "You could not be logged in", &text, (back, "Try again")),
-    )
+    answer::say(asked, status, "You could not be logged in", &text, (back, "Try again"))
 }
