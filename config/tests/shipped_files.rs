@@ -14,7 +14,7 @@ const EXAMPLES: [(DriverName, &str); 2] = [
 ];
 
 fn environment(name: &str) -> Option<String> {
-    ["API_TOKEN", "LAB_CLIENT_SECRET", "ENTRA_KEY"].contains(&name).then(|| "s3cret".to_owned())
+    ["API_TOKEN", "LAB_CLIENT_SECRET", "PARTNERS_KEY"].contains(&name).then(|| "s3cret".to_owned())
 }
 
 /// What a template tells the driver `process`.

@@ -209,6 +209,11 @@ fn authentication(table: &mut Table<'_>, preset: Preset, outer: Environment<'_>)
             table.fault("private_key", "is nothing that GitHub takes", "a client_secret");
             None
         }
+        (None, Some(_)) if preset == Preset::Microsoft => {
+            let problem = "is nothing that Microsoft takes without the thumbprint of a certificate";
+            table.fault("private_key", problem, "a client_secret");
+            None
+        }
         (None, Some(key)) => match way {
             None | Some(Way::PrivateKey) => Some(Authentication::PrivateKey(key)),
             Some(Way::Basic | Way::Post) => {
