@@ -8,6 +8,7 @@
 mod chance;
 mod chart;
 mod cluster;
+pub mod false_provider;
 pub mod html;
 mod http_client;
 mod identity_provider;

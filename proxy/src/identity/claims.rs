@@ -7,12 +7,18 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The longest claims that a session keeps, in bytes of JSON: some hundred groups, and none of a provider that sends all
 /// that it knows.
 const CLAIMS: usize = 32 * 1024;
+/// How much clocks may differ.
+pub(crate) const LEEWAY: Duration = Duration::from_secs(60);
 /// The longest name that is shown, in characters.
 const NAME: usize = 128;
+
+/// What is wrong with claims that say something two times.
+const TWICE: &str = "a key stands twice";
 
 /// Claims about the token and not about a person (OpenID Connect Core 1.0 §2, RFC 7519 §4.1).
 const OF_THE_TOKEN: [&str; 12] =
@@ -58,9 +64,16 @@ pub(crate) fn parse(json: &[u8]) -> Result<Map<String, Value>, BadClaims> {
     }
     let Once(claims) = serde_json::from_slice(json).map_err(|error| {
         // Where, and not what: it is about a person.
-        BadClaims::Unreadable(format!("{:?} error in column {}", error.classify(), error.column()))
+        let what = if error.to_string().starts_with(TWICE) { TWICE } else { "they are no object of JSON" };
+        BadClaims::Unreadable(format!("{what}, in column {}", error.column()))
     })?;
     Ok(claims)
+}
+
+/// Whether they were issued, or hold, later than now by more than clocks may differ (RFC 7519 §4.1.5, §4.1.6).
+pub(crate) fn is_of_the_future(claims: &Map<String, Value>, now: SystemTime) -> bool {
+    let latest = now.duration_since(UNIX_EPOCH).unwrap_or_default() + LEEWAY;
+    ["iat", "nbf"].iter().filter_map(|key| claims.get(*key)?.as_f64()).any(|time| time > latest.as_secs_f64())
 }
 
 /// What the rules see of a person; their groups are not asked yet.
@@ -119,7 +132,7 @@ impl<'de> Deserialize<'de> for Once {
                 let mut once = Map::new();
                 while let Some((key, value)) = entries.next_entry::<String, Value>()? {
                     if once.insert(key, value).is_some() {
-                        return Err(A::Error::custom("a key stands twice"));
+                        return Err(A::Error::custom(TWICE));
                     }
                 }
                 Ok(Once(once))

@@ -17,7 +17,7 @@ use openidconnect::{
 };
 use serde_json::{Map, Value};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How long a login waits for keys that a provider has just begun to use.
 const KEYS_PATIENCE: Duration = Duration::from_secs(5);
@@ -257,7 +257,14 @@ impl Provider {
         if text.len() > TOKEN {
             return Err(Failure::Wrong(format!("the id token is longer than {TOKEN} bytes")));
         }
-        claims::of_token(&text).map_err(|error| wrong(&error))
+        let claims = claims::of_token(&text).map_err(|error| wrong(&error))?;
+        if claims::is_of_the_future(&claims, SystemTime::now()) {
+            return Err(Failure::Wrong("the id token is not yet valid: look at both clocks".to_owned()));
+        }
+        if claims.get("azp").is_some_and(|party| party != &self.told.client_id) {
+            return Err(Failure::Wrong("the id token was given to another party".to_owned()));
+        }
+        Ok(claims)
     }
 
     async fn user_info(

@@ -1,6 +1,7 @@
 //! What a provider says when it has ended a session (OpenID Connect Back-Channel Logout 1.0), and where somebody ends theirs
 //! there (RP-Initiated Logout 1.0).
 
+use super::claims::LEEWAY;
 use super::exchange::Failure;
 use super::provider::{Metadata, Provider};
 use super::signed::{self, BadToken};
@@ -12,8 +13,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 /// How old a logout token may be.
 pub(crate) const AGE: Duration = Duration::from_secs(600);
-/// How much clocks may differ.
-const LEEWAY: Duration = Duration::from_secs(60);
 /// How long somebody else's key is waited for.
 const KEYS_PATIENCE: Duration = Duration::from_secs(5);
 /// The longest name of a session, an account or a token, in bytes.

@@ -164,8 +164,8 @@ impl Provider {
 fn said(error: &DiscoveryError<WebError>) -> String {
     match error {
         DiscoveryError::Request(error) => error.to_string(),
-        DiscoveryError::Response(status, _, _) => {
-            format!("its /.well-known/openid-configuration or its keys are answered with {status}")
+        DiscoveryError::Response(status, _, why) => {
+            format!("its /.well-known/openid-configuration or its keys are answered with {status}: {why}")
         }
         DiscoveryError::Parse(error) => {
             format!("what it says of itself is not what OpenID Connect Discovery asks for: {error}")
