@@ -186,6 +186,8 @@ pub struct Template {
     pub notice: bool,
     /// `service_workers`: let the application register service workers.
     pub service_workers: bool,
+    /// `headers`: under which further names, in lower case, the application is told what of its user.
+    pub headers: BTreeMap<String, UserFact>,
     /// `start_timeout`: time without progress until a start has failed.
     pub start_timeout: Duration,
     /// `stop_grace`: between SIGTERM and SIGKILL.
@@ -196,6 +198,21 @@ pub struct Template {
     pub idle: Idle,
     /// `allow_addresses` and `deny_addresses`: from where its workspaces may be reached and started.
     pub addresses: AddressLists,
+}
+
+/// What an application may be told of its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserFact {
+    /// What to call them.
+    Name,
+    /// Their label.
+    Label,
+    /// Their address, if a provider has verified it.
+    Email,
+    /// Their groups.
+    Groups,
+    /// The provider's `sub`.
+    Subject,
 }
 
 /// `[[prestart]]`: a time at which workspaces of a template start before their users come.

@@ -112,6 +112,7 @@ const STRING: &str = "string";
 const BOOL_RULE: &str = "expression: bool";
 const STRING_RULE: &str = "expression: string";
 const INT_RULE: &str = "expression: int";
+const FACT: &str = "\"name\", \"label\", \"email\", \"groups\" or \"subject\"";
 const GROUPS_RULE: &str = "expression: list of strings";
 const TABLE: &str = "table";
 const NAME: &str = "name";
@@ -282,6 +283,7 @@ const KEYS: &[KeyDoc] = &[
     doc("templates.NAME.ports", "list of numbers", Value("[]"), "further TCP ports of the workspace that <port>--<label>.<domain> reaches"),
     doc("templates.NAME.notice", BOOL, Value("false"), "warn in the application's pages before a stop"),
     doc("templates.NAME.service_workers", BOOL, Value("false"), "let the application register service workers"),
+    doc("templates.NAME.headers.NAME", FACT, NONE, "tells the application a fact about its user in a header of this name, too: name, label, email (verified), groups or subject"),
     doc("templates.NAME.prestart", "list of tables", NONE, "times at which first workspaces of the template start before their users come, each for those who have logged in before"),
     doc("templates.NAME.prestart.days", STRING, Otherwise("every day"), "on which days: mon, tue-fri, sat,sun"),
     doc("templates.NAME.prestart.at", "time of day", Required, "when, such as 07:50"),
@@ -317,6 +319,7 @@ const KEYS: &[KeyDoc] = &[
     of_pods("routes.NAME.ready.contains", STRING, Otherwise("anything"), "as templates.NAME.ready.contains"),
     of_pods("routes.NAME.notice", BOOL, Value("false"), "as templates.NAME.notice"),
     of_pods("routes.NAME.service_workers", BOOL, Value("false"), "as templates.NAME.service_workers"),
+    of_pods("routes.NAME.headers.NAME", FACT, NONE, "as templates.NAME.headers.NAME"),
     of_pods("routes.NAME.allow_addresses", NETWORKS, EMPTY, "as templates.NAME.allow_addresses"),
     of_pods("routes.NAME.deny_addresses", NETWORKS, EMPTY, "as templates.NAME.deny_addresses"),
     of_pods("routes.NAME.idle_after", NEVER, AS_WORKSPACES, "as workspaces.idle_after"),

@@ -44,7 +44,9 @@ fn values(text: &str) -> BTreeMap<String, toml::Value> {
 }
 
 fn flatten(path: &str, value: toml::Value, found: &mut BTreeMap<String, toml::Value>) {
-    const BY_NAME: [&str; 13] = [
+    const BY_NAME: [&str; 15] = [
+        "templates.NAME.headers",
+        "routes.NAME.headers",
         "login.providers",
         "login.providers.NAME.parameters",
         "quotas",

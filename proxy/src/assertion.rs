@@ -11,6 +11,7 @@ mod key;
 
 use crate::access::authorise::Permit;
 use crate::edge::ListenerFacts;
+use crate::head;
 use crate::keys::{Held, Keys, Purpose};
 use arc_swap::{ArcSwap, Guard};
 use claims::Claims;
@@ -38,6 +39,17 @@ pub struct Assertions {
     keys: Keys,
     signers: ArcSwap<Signers>,
     kept: ThreadLocal<RefCell<Kept>>,
+}
+
+/// What a workspace is told of its user beside their name; made when the assertion is. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// The assertion.
+    pub assertion: HeaderValue,
+    /// Their address, if a provider has verified it.
+    pub email: Option<HeaderValue>,
+    /// Their groups; none where they take too much room.
+    pub groups: Option<HeaderValue>,
 }
 
 /// The key pairs of a ring.
@@ -70,31 +82,29 @@ impl Assertions {
         self.signers.load()
     }
 
-    /// The value of `X-Usher-Assertion` for a request by this permit, through this listener.
+    /// What a workspace is told of a request by this permit, through this listener.
     ///
-    /// Its issuer is the portal's origin, its audience the workspace's host name, which is the same for other ports
+    /// The assertion's issuer is the portal's origin, its audience the workspace's host name, which is the same for other ports
     /// of that workspace.
-    pub fn header(
-        &self,
-        permit: &Permit,
-        config: &Config,
-        listener: &ListenerFacts,
-        now: SystemTime,
-    ) -> HeaderValue {
+    pub fn told(&self, permit: &Permit, config: &Config, listener: &ListenerFacts, now: SystemTime) -> Told {
         let caller = permit.caller();
         let issued = now;
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let whose = Whose { session: caller.id, workspace: permit.id().clone(), listener: listener.clone() };
         let mut kept = self.kept.get_or_default().borrow_mut();
-        if let Some(header) = kept.find(&whose, &caller.session, now) {
-            return header;
+        if let Some(told) = kept.find(&whose, &caller.session, now) {
+            return told;
         }
         let (issuer, audience) = (listener.origin(config.portal.as_str()), permit.host(config));
         let subject = caller.session.subject();
         let claims = Claims::of(&caller.session, &subject, &issuer, &audience, now);
-        let header = self.signers().signing(issued).sign(&claims);
-        kept.keep(whose, &caller.session, now, header.clone());
-        header
+        let told = Told {
+            assertion: self.signers().signing(issued).sign(&claims),
+            email: subject.claims.get("email").and_then(Value::as_str).map(head::visible),
+            groups: head::list(&subject.groups),
+        };
+        kept.keep(whose, &caller.session, now, told.clone());
+        told
     }
 
     /// The public keys (RFC 7517 §5) of all assertions that may be about at this time.

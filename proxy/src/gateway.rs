@@ -207,8 +207,8 @@ impl ProxyHttp for Gateway {
             .map_err(|_| internal("an admitted request does not parse"))?;
         let listener = &request.connection.listener;
         let now = SystemTime::now();
-        let assertion = self.edge.assertions.header(&forward.permit, &exchange.config, listener, now);
-        head::to_upstream(upstream, &request, forward, assertion);
+        let told = self.edge.assertions.told(&forward.permit, &exchange.config, listener, now);
+        head::to_upstream(upstream, &request, forward, told);
         exchange.sent = Some(Instant::now());
         Ok(())
     }

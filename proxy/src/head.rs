@@ -4,14 +4,16 @@ pub mod names;
 mod set_cookie;
 
 use crate::access::Forward;
+use crate::assertion::Told;
 use crate::cookies;
 use crate::notice;
 use crate::refusal::{Code, Refusal};
 use crate::request::{FIELDS_MAX, HEAD_MAX, Request, check_body, tokens};
-use config::HostName;
+use config::{HostName, UserFact};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -21,38 +23,60 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_USHER_USER: HeaderName = HeaderName::from_static("x-usher-user");
 /// The provider's name for the user.
 const X_USHER_SUBJECT: HeaderName = HeaderName::from_static("x-usher-subject");
+/// The user's address, if a provider has verified it.
+const X_USHER_EMAIL: HeaderName = HeaderName::from_static("x-usher-email");
+/// The user's groups.
+const X_USHER_GROUPS: HeaderName = HeaderName::from_static("x-usher-groups");
 /// What proves who asks, to a workspace that checks it ([`crate::assertion`]).
 const X_USHER_ASSERTION: HeaderName = HeaderName::from_static("x-usher-assertion");
 /// Longest value of a header about the user, before encoding: a name, not a story.
 const USER_MAX: usize = 256;
+/// Longest value of the groups, encoded: as much as an assertion has for them.
+const GROUPS_MAX: usize = 3072;
 
 /// Makes a client's head the one that goes upstream: client identity headers, our cookies and hop-by-hop
-/// headers leave (upgrade headers stay for a WebSocket), `X-Forwarded-*` and `X-Usher-*` of ours come.
+/// headers leave (upgrade headers stay for a WebSocket), `X-Forwarded-*` and `X-Usher-*` of ours come, and what
+/// the template calls otherwise.
 /// `Host` passes unmodified.
 ///
 /// Under Pingora it belongs in `upstream_request_filter`: what is set before can be named by the client's
 /// `Connection` and be taken away.
-pub fn to_upstream(
-    head: &mut RequestHeader,
-    request: &Request<'_>,
-    forward: &Forward,
-    assertion: HeaderValue,
-) {
+pub fn to_upstream(head: &mut RequestHeader, request: &Request<'_>, forward: &Forward, told: Told) {
     let session = &forward.permit.caller().session;
-    let user = User { name: &session.display_name, subject: &session.identity.subject, assertion };
-    rewrite(head, request, user, notice::wanted(request.head, &forward.route.template));
+    let template = &forward.route.template;
+    let (name, label, subject) = (&session.display_name, session.label.as_str(), &session.identity.subject);
+    let user = User { name, label, subject, told, headers: &template.headers };
+    rewrite(head, request, user, notice::wanted(request.head, template));
 }
 
 /// What a workspace is told of its user.
 struct User<'a> {
     name: &'a str,
+    label: &'a str,
     subject: &'a str,
-    assertion: HeaderValue,
+    told: Told,
+    /// Under which further names its application expects what.
+    headers: &'a BTreeMap<String, UserFact>,
+}
+
+impl User<'_> {
+    /// One fact, if it is known.
+    fn fact(&self, fact: UserFact) -> Option<HeaderValue> {
+        match fact {
+            UserFact::Name => Some(visible(self.name)),
+            UserFact::Label => Some(visible(self.label)),
+            UserFact::Subject => Some(visible(self.subject)),
+            UserFact::Email => self.told.email.clone(),
+            UserFact::Groups => self.told.groups.clone(),
+        }
+    }
 }
 
 fn rewrite(head: &mut RequestHeader, request: &Request<'_>, user: User<'_>, uncompressed: bool) {
     remove_hop_by_hop(head);
-    remove_where(head, names::is_identity);
+    remove_where(head, |name| {
+        names::is_identity(name) || user.headers.keys().any(|ours| names::is(name, ours))
+    });
     cookies::strip(head);
     make_origin_form(head);
     if request.websocket {
@@ -65,9 +89,19 @@ fn rewrite(head: &mut RequestHeader, request: &Request<'_>, user: User<'_>, unco
     set(head, X_FORWARDED_FOR, visible(&facts.client.ip().to_canonical().to_string()));
     set(head, X_FORWARDED_PROTO, visible(scheme));
     set(head, X_FORWARDED_HOST, visible(authority));
-    set(head, X_USHER_USER, visible(user.name));
-    set(head, X_USHER_SUBJECT, visible(user.subject));
-    set(head, X_USHER_ASSERTION, user.assertion);
+    const OURS: [(HeaderName, UserFact); 4] = [
+        (X_USHER_USER, UserFact::Name),
+        (X_USHER_SUBJECT, UserFact::Subject),
+        (X_USHER_EMAIL, UserFact::Email),
+        (X_USHER_GROUPS, UserFact::Groups),
+    ];
+    let theirs = user.headers.iter().filter_map(|(name, fact)| Some((name.parse().ok()?, *fact)));
+    for (name, fact) in OURS.into_iter().chain(theirs) {
+        if let Some(value) = user.fact(fact) {
+            set(head, name, value);
+        }
+    }
+    set(head, X_USHER_ASSERTION, user.told.assertion);
     if uncompressed {
         // The notice's script goes into the document, and what is compressed is never changed.
         set(head, header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -171,8 +205,26 @@ fn set(head: &mut RequestHeader, name: HeaderName, value: HeaderValue) {
     head.insert_header(name, value).expect("a header name is a valid one");
 }
 
+/// Texts as one, between commas; commas, spaces, `%` and what is not visible ASCII percent-encoded. None where they take more
+/// room than a head has for them: by a part of them an application would decide wrongly.
+pub(crate) fn list(texts: &[String]) -> Option<HeaderValue> {
+    let mut encoded = String::new();
+    for (index, text) in texts.iter().enumerate() {
+        encoded.push_str(if index == 0 { "" } else { "," });
+        for byte in text.bytes() {
+            match byte {
+                b',' | b'%' => drop(write!(encoded, "%{byte:02X}")),
+                b'!'..=b'~' => encoded.push(char::from(byte)),
+                _ => drop(write!(encoded, "%{byte:02X}")),
+            }
+        }
+    }
+    (encoded.len() <= GROUPS_MAX)
+        .then(|| HeaderValue::try_from(encoded).expect("visible ASCII is a header value"))
+}
+
 /// A text as visible ASCII with single inner spaces; every other byte, and `%` itself, percent-encoded.
-fn visible(text: &str) -> HeaderValue {
+pub(crate) fn visible(text: &str) -> HeaderValue {
     let end = text.floor_char_boundary(USER_MAX);
     let mut encoded = String::with_capacity(end);
     for byte in text[..end].trim().bytes() {

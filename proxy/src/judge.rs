@@ -108,8 +108,8 @@ fn upgrade(
 ) -> Result<Upgrade, Refusal> {
     let messages = edge.limits.messages(&exchange.config, &forward.permit.caller().session)?;
     let listener = &request.connection.listener;
-    let assertion = edge.assertions.header(&forward.permit, &exchange.config, listener, SystemTime::now());
+    let told = edge.assertions.told(&forward.permit, &exchange.config, listener, SystemTime::now());
     let mut head = request.head.clone();
-    head::to_upstream(&mut head, request, &forward, assertion);
+    head::to_upstream(&mut head, request, &forward, told);
     Ok(Upgrade { head, forward, messages, request_id: exchange.id.clone() })
 }

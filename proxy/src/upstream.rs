@@ -137,6 +137,7 @@ mod tests {
                 ports: Vec::new(),
                 notice: false,
                 service_workers: false,
+                headers: Default::default(),
                 addresses: config::AddressLists::default(),
                 prestart: Vec::new(),
                 start_timeout: Duration::from_secs(1),

@@ -59,6 +59,7 @@ fn route(
         ports: Vec::new(),
         notice: serving.notice,
         service_workers: serving.service_workers,
+        headers: serving.headers,
         start_timeout: serving.start_timeout,
         // Its pods say it themselves.
         stop_grace: Duration::ZERO,

@@ -1,6 +1,7 @@
 //! `[workspaces]` and `[templates.NAME]`: how workspaces run and when they stop.
 
 mod environment;
+mod headers;
 mod idle;
 mod pod;
 mod prestart;
@@ -10,7 +11,7 @@ pub(super) use pod::qualified_name;
 
 use super::placeholder::{self, Used};
 use super::{Environment, SECOND, client};
-use crate::model::{Idle, ReadyProbe, Runs, Template};
+use crate::model::{Idle, ReadyProbe, Runs, Template, UserFact};
 use crate::names::TemplateName;
 use crate::network::AddressLists;
 use crate::reader::{Field, Table, Wrong, value};
@@ -87,6 +88,7 @@ fn template(
         ports: ports?,
         notice: serving.notice,
         service_workers: serving.service_workers,
+        headers: serving.headers,
         start_timeout: serving.start_timeout,
         stop_grace: stop_grace?.unwrap_or(defaults.stop_grace),
         prestart: prestart?,
@@ -100,6 +102,7 @@ pub(super) struct Serving {
     pub(super) ready: Option<ReadyProbe>,
     pub(super) notice: bool,
     pub(super) service_workers: bool,
+    pub(super) headers: BTreeMap<String, UserFact>,
     pub(super) start_timeout: Duration,
     pub(super) idle: Idle,
     pub(super) addresses: AddressLists,
@@ -110,6 +113,7 @@ pub(super) fn serving(table: &mut Table<'_>, defaults: Option<&Defaults>) -> Opt
     let ready = table.maybe_table("ready", ready);
     let notice = table.value("notice", value::boolean);
     let service_workers = table.value("service_workers", value::boolean);
+    let headers = headers::headers(table);
     let start_timeout = table.maybe("start_timeout", value::duration(SECOND));
     let idle = idle::idle(table, defaults.map(|defaults| &defaults.limits));
     let addresses = client::address_lists(table);
@@ -117,6 +121,7 @@ pub(super) fn serving(table: &mut Table<'_>, defaults: Option<&Defaults>) -> Opt
         ready: ready?,
         notice: notice?,
         service_workers: service_workers?,
+        headers: headers?,
         start_timeout: start_timeout?.unwrap_or(defaults?.start_timeout),
         idle: idle?,
         addresses: addresses?,

@@ -1,10 +1,9 @@
 //! Assertions of one thread that are still good for a while.
 
-use super::USED_FOR;
+use super::{Told, USED_FOR};
 use crate::edge::ListenerFacts;
 use config::WorkspaceId;
 use control::{Session, SessionId};
-use http::HeaderValue;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -30,21 +29,21 @@ struct Signed {
     session: Weak<Session>,
     /// Since 1970.
     issued: Duration,
-    header: HeaderValue,
+    told: Told,
 }
 
 impl Kept {
     /// One that may be used again now (since 1970). A clock that went back makes it useless: it would not be valid yet.
-    pub(super) fn find(&self, whose: &Whose, session: &Arc<Session>, now: Duration) -> Option<HeaderValue> {
+    pub(super) fn find(&self, whose: &Whose, session: &Arc<Session>, now: Duration) -> Option<Told> {
         let signed = self.0.get(whose)?;
         let is_of = std::ptr::eq(signed.session.as_ptr(), Arc::as_ptr(session));
-        (is_of && signed.is_fresh(now)).then(|| signed.header.clone())
+        (is_of && signed.is_fresh(now)).then(|| signed.told.clone())
     }
 
     /// Keeps one that was issued now.
-    pub(super) fn keep(&mut self, whose: Whose, session: &Arc<Session>, now: Duration, header: HeaderValue) {
+    pub(super) fn keep(&mut self, whose: Whose, session: &Arc<Session>, now: Duration, told: Told) {
         self.make_room(now);
-        self.0.insert(whose, Signed { session: Arc::downgrade(session), issued: now, header });
+        self.0.insert(whose, Signed { session: Arc::downgrade(session), issued: now, told });
     }
 
     /// Room for one more. Should all be fresh, they all leave: so it is seldom done, and no order need be kept.
@@ -67,6 +66,7 @@ impl Signed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderValue;
 
     fn whose(number: u64) -> Whose {
         let mut session = SessionId([0; 16]);
@@ -78,10 +78,10 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded_and_old_ones_leave_first() {
         let mut kept = Kept::default();
-        let header = HeaderValue::from_static("a");
+        let told = Told { assertion: HeaderValue::from_static("a"), email: None, groups: None };
         let (early, late) = (Duration::from_secs(100), Duration::from_secs(200));
         let put = |kept: &mut Kept, number, now| {
-            let signed = Signed { session: Weak::new(), issued: now, header: header.clone() };
+            let signed = Signed { session: Weak::new(), issued: now, told: told.clone() };
             kept.make_room(now);
             kept.0.insert(whose(number), signed);
         };

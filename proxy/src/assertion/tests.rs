@@ -45,7 +45,7 @@ fn permitted(edge: &Edge, caller: &Caller, workspace: &str) -> Permit {
 
 /// What an edge of this ring tells the workspace.
 fn assertion(lab: &Lab, permit: &Permit, listener: &ListenerFacts, now: SystemTime) -> String {
-    let header = lab.edge.assertions.header(permit, &lab.edge.config.load(), listener, now);
+    let header = lab.edge.assertions.told(permit, &lab.edge.config.load(), listener, now).assertion;
     header.to_str().unwrap().to_owned()
 }
 
@@ -159,7 +159,8 @@ async fn a_renewed_session_gets_an_assertion_of_what_it_says_now() {
     let whose =
         || Whose { session: id, workspace: WorkspaceId::parse("alice").unwrap(), listener: PLAIN.clone() };
     let (mut kept, now) = (Kept::default(), Duration::from_secs(1_800_000_000));
-    kept.keep(whose(), &before, now, HeaderValue::from_static("a"));
+    let told = Told { assertion: HeaderValue::from_static("a"), email: None, groups: None };
+    kept.keep(whose(), &before, now, told);
     assert!(kept.find(&whose(), &before, now).is_some());
     assert!(kept.find(&whose(), &renewed, now).is_none());
 }
@@ -244,6 +245,7 @@ fn an_older_keys_assertions_verify_for_as_long_as_the_key_opens() {
 async fn neither_key_nor_assertion_shows_in_a_debug_text() {
     let lab = Lab::with(CONFIG, PLAIN).await;
     let permit = permit(&lab, alice(), "alice").await;
-    let header = lab.edge.assertions.header(&permit, &lab.edge.config.load(), &PLAIN, SystemTime::now());
+    let header =
+        lab.edge.assertions.told(&permit, &lab.edge.config.load(), &PLAIN, SystemTime::now()).assertion;
     assert_eq!(format!("{header:?} {:?}", lab.edge.assertions), "Sensitive Assertions(1 …)");
 }

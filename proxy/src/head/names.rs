@@ -55,7 +55,8 @@ pub(super) fn is_ours(name: &str) -> bool {
     begins(name, "usher-") || begins(name, "x-usher-")
 }
 
-fn is(name: &str, other: &str) -> bool {
+/// Whether two names are one, in any case and with `_` for `-`.
+pub(super) fn is(name: &str, other: &str) -> bool {
     name.len() == other.len() && begins(name, other)
 }
 

@@ -2,15 +2,32 @@ use super::*;
 use crate::request::tests::{Client, head};
 use proptest::prelude::*;
 
-const ALICE: User<'_> =
-    User { name: "Alice Å", subject: "a-1", assertion: HeaderValue::from_static("ours") };
+/// Under which further names her application is told what.
+fn headers() -> BTreeMap<String, UserFact> {
+    let named = [
+        ("remote-user", UserFact::Label),
+        ("x-webauth-email", UserFact::Email),
+        ("x-forwarded-groups", UserFact::Groups),
+    ];
+    named.into_iter().map(|(name, fact)| (name.to_owned(), fact)).collect()
+}
+
+fn alice(headers: &BTreeMap<String, UserFact>) -> User<'_> {
+    let groups = ["staff".to_owned(), "a, b".to_owned()];
+    let told = Told {
+        assertion: HeaderValue::from_static("ours"),
+        email: Some(visible("alice@example.org")),
+        groups: list(&groups),
+    };
+    User { name: "Alice Å", label: "alice", subject: "a-1", told, headers }
+}
 
 fn sent_upstream(host: &str, headers: &[(&str, &str)]) -> RequestHeader {
     let came = head("GET", host, "/x?y=1", headers);
     let client = Client::plain();
     let request = Request::parse(&came, &client.0).unwrap();
     let mut sent = came.clone();
-    rewrite(&mut sent, &request, ALICE, false);
+    rewrite(&mut sent, &request, alice(&BTreeMap::new()), false);
     sent
 }
 
@@ -42,6 +59,43 @@ fn a_workspace_is_told_who_asks_by_us_alone() {
     for gone in ["forwarded", "remote-user", "x-client-cert-dn"] {
         assert!(!sent.headers.contains_key(gone), "{gone}");
     }
+}
+
+#[test]
+fn an_application_is_told_who_asks_under_the_names_that_it_expects() {
+    let headers = headers();
+    let forged = [
+        ("Remote_User", "root"),
+        ("x-webauth-email", "root@example.org"),
+        ("X_WEBAUTH_Email", "root@example.org"),
+        ("x-usher-email", "root@example.org"),
+        ("x-usher-groups", "wheel"),
+    ];
+    let (came, honest) =
+        (head("GET", "alice.lab.test", "/", &forged), head("GET", "alice.lab.test", "/", &[]));
+    let client = Client::plain();
+    // One with a `_` in a name is refused before; here it is taken away all the same.
+    let request = Request::parse(&honest, &client.0).unwrap();
+    let told = |user: User<'_>| {
+        let mut sent = came.clone();
+        rewrite(&mut sent, &request, user, false);
+        assert!(!sent.headers.keys().any(|name| name.as_str().contains('_')), "{:?}", sent.headers);
+        let names =
+            ["remote-user", "x-webauth-email", "x-forwarded-groups", "x-usher-email", "x-usher-groups"];
+        names.map(|name| value(&sent, name).join("|"))
+    };
+    let groups = "staff,a%2C%20b";
+    assert_eq!(told(alice(&headers)), ["alice", "alice@example.org", groups, "alice@example.org", groups]);
+    let unknown = Told { email: None, groups: None, ..alice(&headers).told };
+    assert_eq!(told(User { told: unknown, ..alice(&headers) }), ["alice", "", "", "", ""]);
+}
+
+#[test]
+fn groups_that_take_too_much_room_are_not_told_at_all() {
+    let groups = |count: usize| -> Vec<String> { (0..count).map(|n| format!("group-{n:04}")).collect() };
+    assert_eq!(list(&groups(0)).unwrap(), "");
+    assert_eq!(list(&groups(2)).unwrap(), "group-0000,group-0001");
+    assert!(list(&groups(279)).is_some() && list(&groups(280)).is_none());
 }
 
 #[test]
@@ -98,7 +152,7 @@ fn a_document_that_may_get_the_notice_is_asked_for_uncompressed() {
     let request = Request::parse(&came, &client.0).unwrap();
     for (uncompressed, expected) in [(true, "identity"), (false, "gzip")] {
         let mut sent = came.clone();
-        rewrite(&mut sent, &request, ALICE, uncompressed);
+        rewrite(&mut sent, &request, alice(&BTreeMap::new()), uncompressed);
         assert_eq!(value(&sent, "accept-encoding"), [expected]);
     }
 }
@@ -111,7 +165,7 @@ fn an_absolute_target_goes_on_as_the_path_that_was_judged() {
     let request = Request::parse(&came, &client.0).unwrap();
     assert_eq!((request.path, request.query), ("/x", Some("y=1")));
     let mut sent = came.clone();
-    rewrite(&mut sent, &request, ALICE, false);
+    rewrite(&mut sent, &request, alice(&BTreeMap::new()), false);
     assert_eq!(sent.raw_path(), b"/x?y=1");
 }
 
@@ -238,7 +292,7 @@ proptest! {
         }
         let clean = head("GET", "alice.lab.test", "/", &[]);
         let request = Request::parse(&clean, &client.0).unwrap();
-        rewrite(&mut came, &request, ALICE, false);
+        rewrite(&mut came, &request, alice(&BTreeMap::new()), false);
         prop_assert!(came.headers.values().all(|value| value != "evil"), "{:?}", came.headers);
     }
 }
