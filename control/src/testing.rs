@@ -60,6 +60,7 @@ pub(crate) fn template(name: &str, idle: Idle) -> Arc<Template> {
         ports: Vec::new(),
         notice: false,
         service_workers: false,
+        headers: Default::default(),
         addresses: config::AddressLists::default(),
         prestart: Vec::new(),
         start_timeout: secs(30),

@@ -280,6 +280,7 @@ fn letters(digest: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::records::redb::RedbRecords;
+    use std::collections::HashSet;
     use tokio::task::JoinSet;
 
     fn users() -> (tempfile::TempDir, Users) {
@@ -320,6 +321,69 @@ mod tests {
             assert_eq!(labels, candidates(&real("1"), wanted));
             assert_ne!(labels.last(), candidates(&real("2"), wanted).last());
         }
+    }
+
+    /// A name as providers and people make them: most are of a few, so that many want the same.
+    fn wanted(chance: &mut fastrand::Rng) -> String {
+        const NAMES: [&str; 12] = [
+            "alice",
+            "Alice",
+            "alice@example.org",
+            "www",
+            "admin",
+            "Müller",
+            "李",
+            "xn--80ak6aa92e",
+            "",
+            "7of9",
+            "a--b",
+            "_acme-challenge",
+        ];
+        const SIGNS: &[u8] = b"abcxyz019-_.@ ";
+        match chance.u8(0..4) {
+            0 => NAMES[chance.usize(0..NAMES.len())].to_owned(),
+            1 => format!("{}{}", NAMES[chance.usize(0..NAMES.len())], chance.u16(0..500)),
+            2 => (0..chance.usize(0..40)).map(|_| char::from(SIGNS[chance.usize(0..SIGNS.len())])).collect(),
+            _ => (0..chance.usize(0..12)).map(|_| chance.char(..)).collect(),
+        }
+    }
+
+    /// So many identities each get the first of their labels that nobody has.
+    fn every_identity_gets_a_label_of_its_own(identities: u32) {
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let mut chance = fastrand::Rng::with_seed(seed);
+        let mut taken: HashSet<Label> = HashSet::new();
+        for number in 0..identities {
+            let identity = real(&number.to_string());
+            let wanted = wanted(&mut chance);
+            let labels = candidates(&identity, &wanted);
+            assert_eq!(labels, candidates(&identity, &wanted), "{wanted:?} of {number} (seed {seed})");
+            let free = labels.iter().find(|label| !taken.contains(label));
+            let label = free.unwrap_or_else(|| panic!("none for {wanted:?} of {number} (seed {seed})"));
+            let text = label.as_str();
+            let fits = (1..=LABEL_MAX).contains(&text.len())
+                && text.starts_with(|c: char| c.is_ascii_lowercase())
+                && text
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+                && !text.contains("--")
+                && !text.ends_with('-')
+                && !text.starts_with("xn-");
+            assert!(fits, "{text:?} for {wanted:?} (seed {seed})");
+            taken.insert(label.clone());
+        }
+    }
+
+    #[test]
+    fn twenty_thousand_identities_each_get_a_label_of_their_own() {
+        every_identity_gets_a_label_of_its_own(20_000);
+    }
+
+    #[test]
+    #[ignore = "takes a minute; `make soak` runs it"]
+    fn a_million_identities_each_get_a_label_of_their_own() {
+        every_identity_gets_a_label_of_its_own(1_000_000);
     }
 
     #[tokio::test]

@@ -186,6 +186,7 @@ fn spec() -> StartSpec {
         ports: Vec::new(),
         notice: false,
         service_workers: false,
+        headers: Default::default(),
         addresses: config::AddressLists::default(),
         prestart: Vec::new(),
         start_timeout: PATIENCE,

@@ -132,6 +132,7 @@ fn without_ours(field: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn fields(values: &[&[u8]]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -226,5 +227,81 @@ mod tests {
         );
         assert_eq!(set(WORKSPACE, "v", None), "__Host-usher-ws=v; Path=/; Secure; HttpOnly; SameSite=Lax");
         assert_eq!(clear(PORTAL), "__Host-usher=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0");
+    }
+
+    /// Pieces that a Cookie field is made of, of ours and of others', whole and torn.
+    fn piece() -> impl Strategy<Value = Vec<u8>> {
+        const PIECES: [&[u8]; 28] = [
+            b"__Host-usher",
+            b"__Host-usher-ws",
+            b"__Host-usher-login-abc",
+            b"__Host-usher-enter-abc",
+            b"__Host-usher-fragment-abc",
+            b"__host-usher",
+            b"__Host-usher2",
+            b"\xc2\xa0__Host-usher",
+            b"\"__Host-usher\"",
+            b"%5F_Host-usher",
+            b"_xsrf",
+            b"session",
+            b"=",
+            b"=",
+            b"=",
+            b"=secret-of-ours",
+            b";",
+            b";",
+            b"; ",
+            b" ;\t",
+            b",",
+            b" ",
+            b"\t",
+            b"\xff",
+            b"\"a;b\"",
+            b"",
+            b"$Version=1",
+            b"x=y",
+        ];
+        prop_oneof![
+            8 => prop::sample::select(&PIECES[..]).prop_map(<[u8]>::to_vec),
+            1 => prop::collection::vec(prop_oneof![32u8..127, 128u8..=255], 0..6),
+        ]
+    }
+
+    fn cookie_field() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(piece(), 0..24).prop_map(|pieces| pieces.concat())
+    }
+
+    /// The parts of fields with the space around each taken away, those that are nothing left out.
+    fn parts(fields: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let parts = fields.iter().flat_map(|field| field.split(|byte| *byte == b';'));
+        parts.map(|part| trim(part).to_vec()).filter(|part| !part.is_empty()).collect()
+    }
+
+    /// By the letter of the rule, apart from how it is done: what stands before the first `=`.
+    fn names_ours(part: &[u8]) -> bool {
+        let Some(at) = part.iter().position(|byte| *byte == b'=') else { return false };
+        let name = &part[..at];
+        let prefixes = [&b"__Host-usher-login-"[..], b"__Host-usher-enter-", b"__Host-usher-fragment-"];
+        name == b"__Host-usher"
+            || name == b"__Host-usher-ws"
+            || prefixes.iter().any(|prefix| name.starts_with(prefix))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn of_no_field_do_ours_pass_and_of_all_fields_the_rest_does(fields in prop::collection::vec(cookie_field(), 1..4)) {
+            let given: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
+            let left = parts(&stripped(&given));
+            let theirs: Vec<Vec<u8>> = parts(&fields).into_iter().filter(|part| !names_ours(part)).collect();
+            prop_assert_eq!(left, theirs);
+        }
+
+        #[test]
+        fn a_field_without_ours_passes_byte_for_byte(field in cookie_field()) {
+            prop_assume!(!parts(std::slice::from_ref(&field)).iter().any(|part| names_ours(part)));
+            prop_assert_eq!(stripped(&[&field]), vec![field]);
+        }
     }
 }

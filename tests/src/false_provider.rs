@@ -55,8 +55,7 @@ pub struct Lies {
 pub struct FalseProvider {
     /// Where it is asked.
     pub client: Client,
-    lies: Arc<Mutex<Lies>>,
-    public: Value,
+    server: Arc<Server>,
     serving: JoinHandle<()>,
 }
 
@@ -88,9 +87,11 @@ struct Server {
     issuer: String,
     key: Key,
     other: Key,
-    lies: Arc<Mutex<Lies>>,
+    lies: Mutex<Lies>,
     /// The nonce of the last login.
     nonce: Mutex<String>,
+    /// Every path that was asked for.
+    asked: Mutex<Vec<String>>,
 }
 
 impl FalseProvider {
@@ -98,19 +99,23 @@ impl FalseProvider {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address: SocketAddr = listener.local_addr().expect("it is bound");
-        let lies = Arc::<Mutex<Lies>>::default();
-        let (key, other) = (Key::new("the key"), Key::new("the key"));
-        let public = key.public.clone();
-        let issuer = format!("http://{address}");
-        let server = Arc::new(Server { issuer, key, other, lies: lies.clone(), nonce: Mutex::default() });
+        let server = Arc::new(Server {
+            issuer: format!("http://{address}"),
+            key: Key::new("the key"),
+            other: Key::new("the key"),
+            lies: Mutex::default(),
+            nonce: Mutex::default(),
+            asked: Mutex::default(),
+        });
+        let serves = server.clone();
         let serving = tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { continue };
-                let server = server.clone();
+                let server = serves.clone();
                 tokio::spawn(async move { server.serve(stream).await });
             }
         });
-        Self { client: Client::at(address, None), lies, public, serving }
+        Self { client: Client::at(address, None), server, serving }
     }
 
     /// Its `iss`.
@@ -120,12 +125,18 @@ impl FalseProvider {
 
     /// The key that it publishes.
     pub fn public_key(&self) -> &Value {
-        &self.public
+        &self.server.key.public
     }
 
     /// Lies so from now on.
     pub fn lies(&self, lies: Lies) {
-        *self.lies.lock().expect("nobody panics with it") = lies;
+        *self.server.lies.lock().expect("nobody panics with it") = lies;
+    }
+
+    /// How often a path was asked for.
+    pub fn asked(&self, path: &str) -> usize {
+        let asked = self.server.asked.lock().expect("nobody panics with it");
+        asked.iter().filter(|asked| *asked == path).count()
     }
 
     /// Its table in Usher's configuration, under this name.
@@ -158,6 +169,7 @@ impl Server {
         let target = text.split(' ').nth(1).unwrap_or("/");
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let lies = self.lies.lock().expect("nobody panics with it").clone();
+        self.asked.lock().expect("nobody panics with it").push(path.to_owned());
         let answer = match lies.answers.get(path) {
             Some(answer) if answer.is_empty() => {
                 // Silent, until the other side has had enough.
@@ -177,7 +189,7 @@ impl Server {
             "/jwks" => json_answer(&json!({ "keys": [self.key.public] })),
             "/authorize" => self.authorize(query, lies),
             "/token" => json_answer(&json!({
-                "access_token": "access", "token_type": "Bearer", "expires_in": 3600, "id_token": self.id_token(lies),
+                "access_token": "access", "refresh_token": "refresh", "token_type": "Bearer", "expires_in": 3600, "id_token": self.id_token(lies),
             })),
             "/userinfo" => {
                 json_answer(&json!({ "sub": "alice", "name": "Alice", "preferred_username": "alice" }))

@@ -76,8 +76,13 @@ impl IdentityProvider {
 
     /// An Usher whose only login it is: more keys of its table, and the rest as for [`Setup::new`].
     pub fn setup(&self, more: &str, rest: &str) -> Setup {
+        self.logs_in(Setup::new(rest), more)
+    }
+
+    /// This setup with it as the only login: more keys of its table.
+    pub fn logs_in(&self, setup: Setup, more: &str) -> Setup {
         let table = self.table(&format!("client_secret = {{ from_env = \"LAB_SECRET\" }}\n{more}"));
-        Setup::new(&format!("{table}\n{rest}")).environment("LAB_SECRET", SECRET).without_development()
+        setup.more(&table).environment("LAB_SECRET", SECRET).without_development()
     }
 
     fn table(&self, more: &str) -> String {
@@ -106,6 +111,13 @@ impl IdentityProvider {
     /// Tells it of an Usher, which is its client from then on.
     pub async fn knows(&self, usher: &Usher) {
         self.knows_as(usher, json!({})).await;
+    }
+
+    /// As [`IdentityProvider::knows`], of several that are one to it.
+    pub async fn knows_all(&self, ushers: &[Usher]) {
+        let back = |usher: &Usher| format!("{}/auth/{NAME}/callback", usher.client().origin(DOMAIN));
+        let back: Vec<_> = ushers.iter().map(back).collect();
+        self.knows_as(&ushers[0], json!({ "redirect_uris": back })).await;
     }
 
     /// As [`IdentityProvider::knows`], with more metadata of the client.

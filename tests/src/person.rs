@@ -302,6 +302,38 @@ impl Person {
             .await
     }
 
+    /// Comes to their own host up to the one-time ticket; the address that would show it.
+    pub async fn follow_to_ticket(&mut self) -> Url {
+        let is_ticket = |url: &Url| url.query().is_some_and(|query| query.starts_with("ticket="));
+        let mut url = self.home("/");
+        loop {
+            let (at, answer) = self.follow_until(url, |_| true).await;
+            url = match html::link(&answer.text(), "on") {
+                Some(on) => at.join(&on).expect("a link is a URL"),
+                None if answer.status.is_redirection() => {
+                    at.join(answer.field("location")).expect("Location is a URL")
+                }
+                None => {
+                    let (action, fields) = self.fill_in(&answer);
+                    let to = at.join(&action).expect("a form's action is a URL");
+                    let (at, answer) = self.navigate(to, Some(fields), |_| true).await;
+                    at.join(answer.field("location")).expect("Location is a URL")
+                }
+            };
+            if is_ticket(&url) {
+                return url;
+            }
+        }
+    }
+
+    /// Shows a ticket; whether they were let in by it.
+    pub async fn show(&mut self, ticket: Url) -> bool {
+        let host = self.host();
+        self.jar.hosts.entry(host.clone()).or_default().remove(&(SESSION.to_owned(), "/".to_owned()));
+        self.step(&ticket, "same-site", None).await;
+        self.jar.cookie(&host, SESSION).is_some()
+    }
+
     /// As [`Person::follow`], until they have what they came for.
     async fn follow_until(&mut self, url: Url, done: impl Fn(&Self) -> bool) -> (Url, Answer) {
         self.navigate(url, None, done).await

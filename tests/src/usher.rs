@@ -83,6 +83,12 @@ impl Setup {
         self
     }
 
+    /// With one more table.
+    pub(crate) fn more(mut self, table: &str) -> Self {
+        self.rest.push_str(&format!("\n{table}"));
+        self
+    }
+
     /// Without the development login.
     pub fn without_development(mut self) -> Self {
         self.no_development = true;

@@ -3,8 +3,10 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use tests::{Closed, DOMAIN, IdentityProvider, Person, SOON, Usher, wait_for};
+use tests::false_provider::{FalseProvider, Lies};
+use tests::{Closed, DOMAIN, IdentityProvider, Person, SOON, Setup, Usher, wait_for};
 use tokio::task::JoinSet;
+use url::Url;
 
 /// How long what the provider says holds: Usher asks again at half of it.
 const HOLDS: u64 = 4;
@@ -109,6 +111,43 @@ async fn a_provider_that_is_away_for_longer_than_the_grace_ends_them() {
 }
 
 #[tokio::test]
+async fn a_crash_while_the_provider_is_asked_ends_that_session_and_no_other() {
+    let provider = FalseProvider::start().await;
+    let rules = "[access]\nallow = \"true\"\ntemplate = \"'demo'\"\n[sessions]\nrefresh_after = \"1s\"\n";
+    let setup = Setup::new(&format!("{}{rules}", provider.table("lab"))).without_development();
+    let usher = setup.environment("SECRET", "s").start().await;
+    let log_in = async || {
+        let mut alice = Person::new(&usher, "alice");
+        let at = format!("{}/auth/lab/login", usher.client().origin(DOMAIN)).parse().unwrap();
+        wait_for("the login", SOON, async || {
+            let (_, page) = alice.follow(Url::clone(&at)).await;
+            (page.status == StatusCode::OK).then_some(())
+        })
+        .await;
+        alice
+    };
+    let mut alice = log_in().await;
+    let _other_device = log_in().await;
+    // From now on the token endpoint takes what it is sent, and says nothing.
+    provider.lies(Lies { answers: [("/token", Vec::new())].into(), ..Lies::default() });
+    let asked = provider.asked("/token");
+    wait_for("it to be asked", SOON, async || {
+        alice.change("/api/v1/sessions/none/end", &[]).await;
+        (provider.asked("/token") > asked).then_some(())
+    })
+    .await;
+    let usher = usher.kill_and_restart().await;
+    alice.moved_to(&usher);
+    assert_eq!(alice.portal("/api/v1/sessions").await.status, StatusCode::OK, "nobody knows yet");
+    wait_for("the session to be given up", Duration::from_secs(60), async || {
+        (alice.portal("/api/v1/sessions").await.status == StatusCode::UNAUTHORIZED).then_some(())
+    })
+    .await;
+    assert!(usher.logs.all().contains("whoever asked the provider about it ended over it"));
+    assert_eq!(usher.metric("usher_sessions").await, Some(1.0));
+}
+
+#[tokio::test]
 async fn three_hundred_sessions_are_refreshed_at_once_and_no_token_is_sent_twice() {
     const SESSIONS: usize = 300;
     let accounts: serde_json::Map<_, _> = (0..SESSIONS)
@@ -116,8 +155,8 @@ async fn three_hundred_sessions_are_refreshed_at_once_and_no_token_is_sent_twice
             (format!("user{n}"), json!({ "preferred_username": format!("user{n}"), "groups": ["staff"] }))
         })
         .collect();
-    let provider = IdentityProvider::start_with(json!({ "accounts": accounts, "accessTtl": 60 })).await;
-    let sessions = "[sessions]\nrefresh_after = \"12s\"\n";
+    let provider = IdentityProvider::start_with(json!({ "accounts": accounts, "accessTtl": 600 })).await;
+    let sessions = "[sessions]\nrefresh_after = \"20s\"\n";
     let usher = provider.setup("", &format!("{RULES}{sessions}")).start().await;
     provider.knows(&usher).await;
     let mut people = Vec::new();
@@ -134,15 +173,26 @@ async fn three_hundred_sessions_are_refreshed_at_once_and_no_token_is_sent_twice
         }
         people.extend(logins.join_all().await);
     }
-    let redeemed = provider.asked("/token").await;
-    assert_eq!(redeemed, SESSIONS as u64);
-    // All of them use their sessions until all were refreshed.
-    let refreshed = async || {
-        for person in &people {
-            assert_eq!(person.portal("/api/v1/workspaces").await.status, StatusCode::OK, "{}", person.name);
-        }
-        (provider.asked("/token").await >= 2 * redeemed).then_some(())
-    };
-    wait_for("all to be refreshed", SOON * 12, refreshed).await;
+    // While nobody can ask, all of them become due; then all are used in the same moment.
+    let logged_in = Instant::now();
+    let over = async || (logged_in.elapsed() > Duration::from_secs(20)).then_some(());
+    let usher = usher.killed_and_restarted_after(|| ()).await;
+    wait_for("all to be due", SOON * 2, over).await;
+    let before = provider.asked("/token").await;
+    let mut uses = JoinSet::new();
+    for mut person in people {
+        person.moved_to(&usher);
+        uses.spawn(async move {
+            assert_eq!(person.portal("/api/v1/sessions").await.status, StatusCode::OK, "{}", person.name);
+            person.change("/api/v1/sessions/none/end", &[]).await;
+            person
+        });
+    }
+    let people = uses.join_all().await;
+    let refreshed = async || (provider.asked("/token").await >= before + SESSIONS as u64).then_some(());
+    wait_for("all to be refreshed", SOON * 6, refreshed).await;
+    for person in &people {
+        assert_eq!(person.portal("/api/v1/sessions").await.status, StatusCode::OK, "{}", person.name);
+    }
     assert_eq!(usher.metric("usher_sessions").await, Some(300.0));
 }

@@ -52,3 +52,85 @@ impl Address {
 pub(crate) fn keeps_cookies(listener: &ListenerFacts, host: &HostName) -> bool {
     listener.tls || host.is_localhost()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CONFIG: &str = "domain = 'lab.localhost'\nstate_dir = '/nowhere'\nlisteners = [{ address = '127.0.0.1:8080' }]\n\
+        access = { allow = 'true', template = \"'demo'\" }\n[named_workspaces.gpu]\ntemplate = \"'demo'\"\n\
+        [templates.demo]\ncommand = ['demo', '{socket}']\nconnect = 'socket'\n";
+
+    /// Addresses put together of what has led browsers and servers astray.
+    fn address() -> impl Strategy<Value = String> {
+        const PIECES: [&str; 44] = [
+            "http://",
+            "https://",
+            "HTTP:",
+            "http:/",
+            "http:\\\\",
+            "//",
+            "///",
+            "/",
+            "\\",
+            "/\\",
+            "javascript:",
+            "data:",
+            "ftp://",
+            "lab.localhost",
+            "alice.lab.localhost",
+            "gpu--alice.lab.localhost",
+            "evil.example",
+            "lab.localhost.evil.example",
+            "evillab.localhost",
+            "localhost",
+            "127.0.0.1",
+            "[::1]",
+            "\u{ff4c}ab.localhost",
+            "lab\u{3002}localhost",
+            "%6cab.localhost",
+            ":8080",
+            ":8080",
+            ":80",
+            ":",
+            "@",
+            "user:pass@",
+            "#",
+            "?",
+            "?return=http://evil.example",
+            "%00",
+            "%2f",
+            "%5c",
+            "\t",
+            "\n",
+            " ",
+            "..",
+            ".",
+            "/x",
+            "\u{202e}",
+        ];
+        let random = prop::collection::vec(any::<char>(), 0..4).prop_map(String::from_iter);
+        let piece = prop_oneof![12 => prop::sample::select(&PIECES[..]).prop_map(str::to_owned), 1 => random];
+        let any = prop::collection::vec(piece, 0..9).prop_map(|pieces| pieces.concat());
+        let ours = any.clone().prop_map(|rest| format!("http://alice.lab.localhost:8080{rest}"));
+        prop_oneof![any, ours]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn no_address_leads_away_from_the_hosts_that_are_served(text in address()) {
+            let config = Config::parse("test", CONFIG, &|_| None).unwrap_or_else(|e| panic!("{e}"));
+            let listener = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+            let Some(address) = Address::parse(&config, &listener, &text) else { return Ok(()) };
+            // As a browser reads what stands in `Location`.
+            let url = Url::parse(&address.url(&listener)).unwrap();
+            let host = url.host_str().unwrap();
+            prop_assert!(host == "lab.localhost" || host.ends_with(".lab.localhost"), "{}", url);
+            prop_assert_eq!((url.scheme(), url.port(), url.username(), url.password()), ("http", Some(8080), "", None));
+            prop_assert!(http::HeaderValue::try_from(address.url(&listener)).is_ok());
+        }
+    }
+}

@@ -5,6 +5,7 @@ mod endings;
 mod journeys;
 mod outages;
 mod replicas;
+mod sessions;
 mod spaces;
 
 use tests::Realm;

@@ -24,6 +24,7 @@ pub fn template(command: &[&str]) -> Template {
         ports: Vec::new(),
         notice: false,
         service_workers: false,
+        headers: Default::default(),
         addresses: config::AddressLists::default(),
         prestart: Vec::new(),
         start_timeout: Duration::from_secs(10),

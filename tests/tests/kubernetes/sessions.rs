@@ -1,0 +1,138 @@
+//! Sessions of three Ushers before one cluster: who logged in at one is known to all, and who is out is out at all of them.
+
+use http::Method;
+use http::StatusCode;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use tests::{
+    Closed, Cluster, DOMAIN, IdentityProvider, Person, Realm, SOON, STARTED, Socket, Usher, wait_for,
+};
+use url::Url;
+
+/// Within which all replicas know that a session has ended.
+const ENDED: Duration = Duration::from_secs(5);
+
+const RULES: &str = "[access]\nallow = \"'staff' in groups\"\ntemplate = \"'demo'\"\n";
+
+fn accounts() -> Value {
+    json!({ "alice": { "name": "Ada", "preferred_username": "alice", "groups": ["staff"] } })
+}
+
+async fn three(realm: &Realm, provider: &IdentityProvider, rest: &str) -> [Usher; 3] {
+    let setup = provider.logs_in(realm.setup(&format!("{RULES}{rest}")).await, "");
+    let ushers = [setup.clone().start().await, setup.clone().start().await, setup.start().await];
+    provider.knows_all(&ushers).await;
+    ushers
+}
+
+/// The same person with the same cookies at another Usher.
+fn at(person: &Person, usher: &Usher) -> Person {
+    let mut person = person.clone();
+    person.moved_to(usher);
+    person
+}
+
+fn portal(usher: &Usher, path: &str) -> Url {
+    Url::parse(&format!("{}{path}", usher.client().origin(DOMAIN))).expect("a path is valid")
+}
+
+/// Somebody at work, with a live socket by way of each Usher.
+async fn at_work(ushers: &[Usher; 3]) -> (Person, Vec<Socket>) {
+    let alice = Person::at_work_in_cluster(&ushers[0], "alice").await;
+    let mut sockets = Vec::new();
+    for usher in ushers {
+        let here = at(&alice, usher);
+        here.reaches("ready").await;
+        sockets.push(here.socket("/ws").await.expect("the workspace runs"));
+    }
+    (alice, sockets)
+}
+
+/// All sockets are closed, and no Usher lets her in any more.
+async fn is_out(alice: &Person, ushers: &[Usher; 3], sockets: Vec<Socket>) {
+    let ended = Instant::now();
+    for mut socket in sockets {
+        let closed = tokio::time::timeout(ENDED.saturating_sub(ended.elapsed()), socket.closed()).await;
+        assert_eq!(closed.expect("in time"), Closed::Frame(4401, "the session has ended".to_owned()));
+    }
+    for usher in ushers {
+        assert_eq!(at(alice, usher).fetch(Method::GET, "/").send().await.status, StatusCode::UNAUTHORIZED);
+    }
+}
+
+#[tokio::test]
+async fn who_logs_in_at_one_is_known_to_the_next_at_once_without_a_bounce() {
+    let realm = Realm::new(&Cluster::shared()).await;
+    let provider = IdentityProvider::start(accounts()).await;
+    let ushers = three(&realm, &provider, "").await;
+    for round in 0..10 {
+        let [first, second] = [&ushers[round % 3], &ushers[(round + 1) % 3]];
+        let mut alice = Person::new(first, "alice");
+        let (_, dashboard) = alice.follow(portal(first, "/")).await;
+        assert_eq!(dashboard.status, StatusCode::OK, "{}", dashboard.text());
+        // The very next request goes elsewhere, whose watch may be behind.
+        let mut elsewhere = at(&alice, second);
+        let before = elsewhere.trail.len();
+        let (url, page) = elsewhere.follow(portal(second, "/")).await;
+        assert_eq!((url.path(), page.status), ("/", StatusCode::OK), "{}", page.text());
+        assert_eq!(elsewhere.trail.len(), before + 1, "no bounce: {:?}", &elsewhere.trail[before..]);
+    }
+}
+
+#[tokio::test]
+async fn who_logs_out_at_one_is_out_at_all_three_with_every_socket() {
+    let realm = Realm::new(&Cluster::shared()).await;
+    let provider = IdentityProvider::start(accounts()).await;
+    let ushers = three(&realm, &provider, "").await;
+    let (alice, sockets) = at_work(&ushers).await;
+    let here = at(&alice, &ushers[2]);
+    assert_eq!(here.change("/logout", &[]).await.status, StatusCode::OK);
+    is_out(&alice, &ushers, sockets).await;
+}
+
+#[tokio::test]
+async fn who_left_the_group_is_out_at_all_three_after_one_of_them_has_asked() {
+    let realm = Realm::new(&Cluster::shared()).await;
+    let provider = IdentityProvider::start_with(json!({ "accounts": accounts(), "accessTtl": 6 })).await;
+    let ushers = three(&realm, &provider, "").await;
+    let (alice, mut sockets) = at_work(&ushers).await;
+    // All three see her at work, and one of them asks at a time: her provider takes a token that comes twice for stolen.
+    let asked = provider.asked("/token").await;
+    wait_for("three refreshes", STARTED, async || {
+        for socket in &mut sockets {
+            socket.echoes("at work").await;
+        }
+        (provider.asked("/token").await >= asked + 3).then_some(())
+    })
+    .await;
+    provider.account("alice", json!({ "name": "Ada", "preferred_username": "alice", "groups": [] })).await;
+    wait_for("the session to end", SOON, async || {
+        let answer = alice.fetch(Method::GET, "/").send().await;
+        (answer.status == StatusCode::UNAUTHORIZED).then_some(())
+    })
+    .await;
+    is_out(&alice, &ushers, sockets).await;
+}
+
+#[tokio::test]
+async fn of_two_that_are_shown_the_same_ticket_one_lets_its_bearer_in() {
+    let realm = Realm::new(&Cluster::shared()).await;
+    let provider = IdentityProvider::start(accounts()).await;
+    let ushers = three(&realm, &provider, "").await;
+    for _ in 0..5 {
+        let mut alice = Person::new(&ushers[0], "alice");
+        // Up to the ticket, which is not shown yet.
+        let ticket = alice.follow_to_ticket().await;
+        let tries = [&ushers[1], &ushers[2]].map(|usher| {
+            let mut alice = at(&alice, usher);
+            let mut to = ticket.clone();
+            to.set_port(Some(usher.client().address.port())).expect("it has a port");
+            tokio::spawn(async move { alice.show(to).await })
+        });
+        let mut let_in = 0;
+        for tried in tries {
+            let_in += usize::from(tried.await.expect("no panic"));
+        }
+        assert_eq!(let_in, 1);
+    }
+}
