@@ -300,8 +300,8 @@ mod tests {
 
         #[test]
         fn a_field_without_ours_passes_byte_for_byte(field in cookie_field()) {
-            prop_assume!(!parts(std::slice::from_ref(&field)).iter().any(|part| names_ours(part)));
-            prop_assert_eq!(stripped(&[&field]), vec![field]);
+            let is_theirs = !parts(std::slice::from_ref(&field)).iter().any(|part| names_ours(part));
+            prop_assert!(!is_theirs || stripped(&[&field]) == [field]);
         }
     }
 }

@@ -57,6 +57,7 @@ pub(crate) fn keeps_cookies(listener: &ListenerFacts, host: &HostName) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::sync::LazyLock;
 
     const CONFIG: &str = "domain = 'lab.localhost'\nstate_dir = '/nowhere'\nlisteners = [{ address = '127.0.0.1:8080' }]\n\
         access = { allow = 'true', template = \"'demo'\" }\n[named_workspaces.gpu]\ntemplate = \"'demo'\"\n\
@@ -122,9 +123,10 @@ mod tests {
 
         #[test]
         fn no_address_leads_away_from_the_hosts_that_are_served(text in address()) {
-            let config = Config::parse("test", CONFIG, &|_| None).unwrap_or_else(|e| panic!("{e}"));
+            static PARSED: LazyLock<Config> =
+                LazyLock::new(|| Config::parse("test", CONFIG, &|_| None).unwrap_or_else(|e| panic!("{e}")));
             let listener = ListenerFacts { tls: false, public_port: 8080, loopback: true };
-            let Some(address) = Address::parse(&config, &listener, &text) else { return Ok(()) };
+            let Some(address) = Address::parse(&PARSED, &listener, &text) else { return Ok(()) };
             // As a browser reads what stands in `Location`.
             let url = Url::parse(&address.url(&listener)).unwrap();
             let host = url.host_str().unwrap();
