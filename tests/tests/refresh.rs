@@ -128,6 +128,8 @@ async fn a_crash_while_the_provider_is_asked_ends_that_session_and_no_other() {
     };
     let mut alice = log_in().await;
     let _other_device = log_in().await;
+    let settled = async || (provider.asked("/token") == 4).then_some(());
+    wait_for("what both did after their logins to be asked about", SOON, settled).await;
     // From now on the token endpoint takes what it is sent, and says nothing.
     provider.lies(Lies { answers: [("/token", Vec::new())].into(), ..Lies::default() });
     let asked = provider.asked("/token");
