@@ -8,6 +8,7 @@
 #       lint     rustfmt, clippy, cargo-deny
 #       apps     JupyterLab and Streamlit, in a virtual environment
 #       node     Node.js and the packages of tests/browser
+#       provider the second identity provider of the tests, in a virtual environment
 #       browser  Chromium
 #       network  iproute2, for the tests with network namespaces
 #       cluster  the programs of tests/cluster, built from Go modules: some ten minutes, once
@@ -33,6 +34,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 hash_of() { cat "$@" | sha256sum | cut -c1-12; }
 
 apps_dir() { printf '%s/apps-%s' "$cache" "$(hash_of "$here/tests/tools/requirements.txt")"; }
+provider_dir() { printf '%s/provider-%s' "$cache" "$(hash_of "$here/tests/identity/requirements.txt")"; }
 deny_dir() { printf '%s/cargo-deny-%s' "$cache" "$DENY"; }
 cluster_dir() {
   printf '%s/cluster-%s' "$cache" "$(hash_of "$here/tests/cluster/build.sh" "$here"/tests/cluster/programs/*/go.*)"
@@ -81,9 +83,9 @@ python_venv() {
   python3 -c 'import venv, ensurepip' 2>/dev/null || debian python3 python3-venv
 }
 
-fill_apps() {
-  python3 -m venv "$1"
-  "$1/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/tests/tools/requirements.txt"
+fill_venv() {
+  python3 -m venv "$2"
+  "$2/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/$1"
 }
 
 fill_node() {
@@ -173,7 +175,11 @@ provision() {
       ;;
     apps)
       python_venv
-      once "$(apps_dir)" fill_apps
+      once "$(apps_dir)" fill_venv tests/tools/requirements.txt
+      ;;
+    provider)
+      python_venv
+      once "$(provider_dir)" fill_venv tests/identity/requirements.txt
       ;;
     node)
       if [ "$(node_path)" = "$(node_dir)/bin" ]; then
@@ -221,6 +227,7 @@ provision() {
 path_of() {
   case "$1" in
     apps) printf '%s/bin\n' "$(apps_dir)" ;;
+    provider) printf '%s/bin\n' "$(provider_dir)" ;;
     lint) printf '%s/bin\n' "$(deny_dir)" ;;
     cluster) printf '%s\n' "$(cluster_dir)" ;;
     images) printf '%s\n' "$(images_dir)" ;;

@@ -15,7 +15,7 @@ pub mod refresh;
 mod signed;
 mod web;
 
-pub(crate) use exchange::{Failure, Handed, Secrets};
+pub(crate) use exchange::{Failure, Handed, Secrets, short};
 pub(crate) use provider::Provider;
 
 use crate::access::authorise;

@@ -9,6 +9,8 @@ pub struct Form {
     pub hidden: Vec<(String, String)>,
     /// The name of the first input that takes text.
     pub text: Option<String>,
+    /// The name of the first input that takes a password.
+    pub password: Option<String>,
 }
 
 /// The first form of a page.
@@ -24,8 +26,8 @@ pub fn form_named(page: &str, id: &str) -> Option<Form> {
 
 fn read(body: &str) -> Option<Form> {
     let body = &body[..body.find("</form>").unwrap_or(body.len())];
-    let mut form =
-        Form { action: attribute(first_tag(body), "action").unwrap_or_default(), hidden: vec![], text: None };
+    let action = attribute(first_tag(body), "action").unwrap_or_default();
+    let mut form = Form { action, hidden: vec![], text: None, password: None };
     for input in body.split("<input").skip(1).map(first_tag) {
         let name = attribute(input, "name");
         match (attribute(input, "type").as_deref(), name) {
@@ -33,6 +35,7 @@ fn read(body: &str) -> Option<Form> {
                 form.hidden.push((name, attribute(input, "value").unwrap_or_default()));
             }
             (None | Some("text"), Some(name)) if form.text.is_none() => form.text = Some(name),
+            (Some("password"), Some(name)) if form.password.is_none() => form.password = Some(name),
             _ => {}
         }
     }
@@ -74,12 +77,15 @@ mod tests {
     #[test]
     fn a_form_is_read_with_its_hidden_inputs_and_its_first_text() {
         let page = r#"<p><form method=post action="/login?a=1&amp;b=2"><input type="hidden" name="state" value="x&quot;y">
-            <input name=name autofocus><input type="submit" value="Go"></form><form><input name=other></form>"#;
-        let hidden = vec![("state".to_owned(), "x\"y".to_owned())];
-        assert_eq!(
-            form(page),
-            Some(Form { action: "/login?a=1&b=2".into(), hidden, text: Some("name".into()) })
-        );
+            <input name=name autofocus><input type=password name=secret><input type="submit" value="Go"></form>
+            <form><input name=other></form>"#;
+        let expected = Form {
+            action: "/login?a=1&b=2".into(),
+            hidden: vec![("state".to_owned(), "x\"y".to_owned())],
+            text: Some("name".into()),
+            password: Some("secret".into()),
+        };
+        assert_eq!(form(page), Some(expected));
     }
 
     #[test]

@@ -13,7 +13,7 @@ const NAME: &str = "lab";
 const CLIENT: &str = "usher";
 const SECRET: &str = "between Usher and the provider + & %";
 
-/// A running `oidc-provider`. Dropped, it ends.
+/// A running identity provider. Dropped, it ends.
 pub struct IdentityProvider {
     child: Child,
     _stdin: ChildStdin,
@@ -38,19 +38,34 @@ impl IdentityProvider {
         Self::run("github.mjs", says).await
     }
 
+    /// One that others have written in another language, Canaille: groups by account, all else as
+    /// `tests/identity/second.py` has it.
+    pub async fn second(accounts: Value) -> Self {
+        let folder = std::env::var("PROVIDER").expect(
+            "PROVIDER is the folder of a Python with Canaille: run `make test`, or see .ci/provision.sh",
+        );
+        let argument = json!({ "accounts": accounts });
+        Self::started(Command::new(Path::new(&folder).join("python")), "second.py", &argument).await
+    }
+
     async fn run(script: &str, argument: Value) -> Self {
         let modules = std::env::var("NODE_MODULES").expect(
             "NODE_MODULES is set, and node in PATH new enough: run `make test`, or see .ci/provision.sh for both",
         );
+        let mut node = Command::new("node");
+        node.env("NODE_MODULES", modules);
+        Self::started(node, script, &argument).await
+    }
+
+    async fn started(mut program: Command, script: &str, argument: &Value) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("identity").join(script);
-        let mut child = Command::new("node")
+        let mut child = program
             .arg(script)
             .arg(argument.to_string())
-            .env("NODE_MODULES", modules)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("node can be started");
+            .expect("a provider's program can be started");
         let stdin = child.stdin.take().expect("stdin is piped");
         let stdout = child.stdout.take().expect("stdout is piped");
         let first = tokio::task::spawn_blocking(|| {

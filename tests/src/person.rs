@@ -13,6 +13,10 @@ use url::Url;
 
 /// The cookie of a session on a workspace's host.
 const SESSION: &str = "__Host-usher-ws";
+/// What everybody types where a provider asks for a password.
+const PASSWORD: &str = "password";
+/// Where providers ask whether somebody wants to log out.
+const LEAVES: [&str; 2] = ["/session/", "/oauth/end_session"];
 
 /// Cookies by host, name and path. All of them host-only, which is what a `__Host-` cookie is.
 #[derive(Debug, Clone, Default)]
@@ -359,8 +363,8 @@ impl Person {
             }
             let from = url.clone();
             // What logs out asks first, and is pressed by the test that wants it.
-            let asks =
-                url.path() == "/login" || !(self.is_of_usher(&url) || url.path().starts_with("/session/"));
+            let leaves = LEAVES.iter().any(|path| url.path().starts_with(path));
+            let asks = url.path() == "/login" || !(self.is_of_usher(&url) || leaves);
             if answer.status.is_redirection() {
                 url = url.join(answer.field("location")).expect("Location is a URL");
             } else if let Some(on) = html::link(&answer.text(), "on") {
@@ -414,13 +418,14 @@ impl Person {
         answer
     }
 
-    /// The login's form, with their name typed in where it asks for one.
+    /// The login's form, with their name and password typed in where it asks for them.
     fn fill_in(&self, page: &Answer) -> (String, Vec<(String, String)>) {
         let form =
             html::form(&page.text()).unwrap_or_else(|| panic!("no form in the login: {}", page.text()));
         let mut fields = form.hidden;
         // One without goes on by itself: a provider's answer by a form.
         fields.extend(form.text.map(|name| (name, self.name.clone())));
+        fields.extend(form.password.map(|name| (name, PASSWORD.to_owned())));
         (form.action, fields)
     }
 }

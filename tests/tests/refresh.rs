@@ -3,7 +3,7 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use tests::false_provider::{FalseProvider, Lies};
+use tests::false_provider::{FalseProvider, Lies, answer};
 use tests::{Closed, DOMAIN, IdentityProvider, Person, SOON, Setup, Usher, wait_for};
 use tokio::task::JoinSet;
 use url::Url;
@@ -22,6 +22,25 @@ async fn lab(accounts: Value, rest: &str) -> (IdentityProvider, Usher) {
     let usher = provider.setup("", &format!("{RULES}{rest}")).start().await;
     provider.knows(&usher).await;
     (provider, usher)
+}
+
+/// Usher by a provider that is asked again each second.
+async fn by(provider: &FalseProvider, rules: &str) -> Usher {
+    let rest = format!("{}{rules}[sessions]\nrefresh_after = \"1s\"\n", provider.table("lab"));
+    Setup::new(&rest).without_development().environment("SECRET", "s").start().await
+}
+
+/// Somebody whom that provider lets in.
+async fn logged_in_by(usher: &Usher) -> Person {
+    let mut alice = Person::new(usher, "alice");
+    let at: Url =
+        format!("{}/auth/lab/login", usher.client().origin(DOMAIN)).parse().expect("it is an address");
+    wait_for("the login", SOON, async || {
+        let (_, page) = alice.follow(at.clone()).await;
+        (page.status == StatusCode::OK).then_some(())
+    })
+    .await;
+    alice
 }
 
 /// Uses a session until it has ended.
@@ -66,15 +85,42 @@ async fn who_has_no_account_any_more_is_out_after_the_next_refresh() {
 async fn who_comes_back_later_is_not_let_in_on_what_was_true_before() {
     let (provider, usher) = lab(json!({ "alice": staff() }), "").await;
     let alice = Person::at_work(&usher, "alice").await;
-    let refreshed = async || (provider.asked("/token").await == 2).then_some(());
-    wait_for("the refresh for what was done after the login", SOON * 2, refreshed).await;
+    let refreshed = async || Some(provider.asked("/token").await).filter(|asked| *asked >= 2);
+    let before = wait_for("the refresh for what was done after the login", SOON * 2, refreshed).await;
     provider.account("alice", json!({ "name": "Ada", "preferred_username": "alice", "groups": [] })).await;
     let left = Instant::now();
     let over = async || (left.elapsed() > Duration::from_secs(HOLDS)).then_some(());
     wait_for("what the provider said to hold no longer", SOON * 2, over).await;
-    assert_eq!(provider.asked("/token").await, 2, "nobody used the session");
+    assert_eq!(provider.asked("/token").await, before, "nobody used the session");
     let first = alice.fetch(http::Method::GET, "/").send().await;
     assert_eq!(first.status, StatusCode::UNAUTHORIZED, "the first request already: {}", first.text());
+}
+
+#[tokio::test]
+async fn a_group_that_only_the_user_info_tells_of_is_gone_with_it() {
+    let provider = FalseProvider::start().await;
+    let told = |claims: Value| answer("200 OK", "application/json", claims.to_string().as_bytes());
+    // After the login, it sends no id token.
+    let again = told(json!({ "access_token": "access", "refresh_token": "refresh", "token_type": "Bearer" }));
+    let staff = told(json!({ "sub": "alice", "preferred_username": "alice", "groups": ["staff"] }));
+    provider.lies(Lies { answers: [("/userinfo", staff.clone())].into(), ..Lies::default() });
+    let usher = by(&provider, RULES).await;
+    let alice = logged_in_by(&usher).await;
+    provider
+        .lies(Lies { answers: [("/token", again.clone()), ("/userinfo", staff)].into(), ..Lies::default() });
+    let asked = provider.asked("/userinfo");
+    wait_for("two refreshes", SOON, async || {
+        assert_eq!(alice.change("/api/v1/sessions/none/end", &[]).await.status, StatusCode::NOT_FOUND);
+        (provider.asked("/userinfo") > asked + 1).then_some(())
+    })
+    .await;
+    let nobody = told(json!({ "sub": "alice", "preferred_username": "alice" }));
+    provider.lies(Lies { answers: [("/token", again), ("/userinfo", nobody)].into(), ..Lies::default() });
+    wait_for("the session to end", SOON, async || {
+        let answer = alice.change("/api/v1/sessions/none/end", &[]).await;
+        (answer.status == StatusCode::UNAUTHORIZED).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -113,22 +159,10 @@ async fn a_provider_that_is_away_for_longer_than_the_grace_ends_them() {
 #[tokio::test]
 async fn a_crash_while_the_provider_is_asked_ends_that_session_and_no_other() {
     let provider = FalseProvider::start().await;
-    let rules = "[access]\nallow = \"true\"\ntemplate = \"'demo'\"\n[sessions]\nrefresh_after = \"1s\"\n";
-    let setup = Setup::new(&format!("{}{rules}", provider.table("lab"))).without_development();
-    let usher = setup.environment("SECRET", "s").start().await;
-    let log_in = async || {
-        let mut alice = Person::new(&usher, "alice");
-        let at = format!("{}/auth/lab/login", usher.client().origin(DOMAIN)).parse().unwrap();
-        wait_for("the login", SOON, async || {
-            let (_, page) = alice.follow(Url::clone(&at)).await;
-            (page.status == StatusCode::OK).then_some(())
-        })
-        .await;
-        alice
-    };
-    let mut alice = log_in().await;
-    let _other_device = log_in().await;
-    let settled = async || (provider.asked("/token") == 4).then_some(());
+    let usher = by(&provider, "[access]\nallow = \"true\"\ntemplate = \"'demo'\"\n").await;
+    let mut alice = logged_in_by(&usher).await;
+    let _other_device = logged_in_by(&usher).await;
+    let settled = async || (provider.asked("/token") >= 4).then_some(());
     wait_for("what both did after their logins to be asked about", SOON, settled).await;
     // From now on the token endpoint takes what it is sent, and says nothing.
     provider.lies(Lies { answers: [("/token", Vec::new())].into(), ..Lies::default() });

@@ -23,6 +23,16 @@ use std::time::{Duration, SystemTime};
 const KEYS_PATIENCE: Duration = Duration::from_secs(5);
 /// The longest token that is looked at, in bytes.
 const TOKEN: usize = 64 * 1024;
+/// Errors about the person, of those that RFC 6749 §5.2 does not know (§4.1.2.1 there; OpenID Connect Core 1.0 §3.1.2.6).
+const PERSONAL: [&str; 5] = [
+    "access_denied",
+    "interaction_required",
+    "login_required",
+    "consent_required",
+    "account_selection_required",
+];
+/// How much of what a provider says of a failure is told on, in characters.
+const SAID: usize = 256;
 
 /// What an id token may be signed with: by keys that only the provider has.
 const ALGORITHMS: [CoreJwsSigningAlgorithm; 8] = [
@@ -59,7 +69,7 @@ pub(crate) enum Failure {
     Wrong(String),
     /// It does not know Usher, or not by this proof.
     #[error(
-        "the provider does not accept Usher as its client: {0}; look at client_id, at the secret or key, and at the provider's own list of redirect addresses"
+        "the provider does not accept Usher as its client: {0}; look at client_id, at the secret or key, at `authentication`, and at the provider's own list of redirect addresses"
     )]
     Client(String),
 }
@@ -81,8 +91,7 @@ impl Secrets {
     }
 }
 
-/// What a provider handed out.
-#[derive(Debug)]
+/// What a provider handed out. It has secrets in it: nothing prints it.
 pub(crate) struct Handed {
     /// Who it is about; their groups are not asked yet.
     pub(crate) subject: Subject,
@@ -180,10 +189,11 @@ impl Provider {
             return Err(Failure::Wrong("the provider sends no id token".to_owned()));
         };
         let claims = self.verified(token, Some(&Nonce::new(secrets.nonce))).await?;
-        self.handed(&metadata, &tokens, claims).await
+        let info = self.user_info(&metadata, tokens.access_token(), &claims).await?;
+        self.handed(&tokens, claims, info)
     }
 
-    /// Asks anew who somebody is. What it said before holds where it says nothing.
+    /// Asks anew who somebody is. Where it sends no id token its user info counts, and without that what it said `before`.
     ///
     /// # Errors
     /// They are nobody any more, or it cannot be told.
@@ -201,22 +211,29 @@ impl Provider {
             request = request.add_extra_param(name, value);
         }
         let tokens = request.request_async(&self.web).await.map_err(|error| failure(&error))?;
-        let claims = match tokens.id_token() {
+        let signed = match tokens.id_token() {
             // No nonce: it belongs to the login (OpenID Connect Core 1.0 §12.2).
-            Some(token) => self.verified(token, None).await?,
-            None => before,
+            Some(token) => Some(self.verified(token, None).await?),
+            None => None,
         };
-        self.handed(&metadata, &tokens, claims).await
+        let info =
+            self.user_info(&metadata, tokens.access_token(), signed.as_ref().unwrap_or(&before)).await?;
+        let claims = match signed {
+            Some(signed) => signed,
+            None if info.is_empty() => before,
+            // What was said before would hide what is not said any more, as a group.
+            None => Map::new(),
+        };
+        self.handed(&tokens, claims, info)
     }
 
-    async fn handed(
+    fn handed(
         &self,
-        metadata: &Metadata,
         tokens: &CoreTokenResponse,
         claims: Map<String, Value>,
+        info: Map<String, Value>,
     ) -> Result<Handed, Failure> {
         let sid = claims.get("sid").and_then(Value::as_str).map(str::to_owned);
-        let info = self.user_info(metadata, tokens.access_token(), &claims).await?;
         let subject = claims::subject(&self.told, claims, info).map_err(|error| wrong(&error))?;
         let refresh = tokens.refresh_token().map(|token| token.secret().clone());
         Ok(Handed { subject, sid, refresh, lasts: tokens.expires_in() })
@@ -252,7 +269,9 @@ impl Provider {
             self.renewed(KEYS_PATIENCE).await;
             checked = check(&*self.metadata()?);
         }
-        checked.map_err(|error| Failure::Wrong(format!("the id token is not to be believed: {error}")))?;
+        checked.map_err(|error| {
+            Failure::Wrong(short(&format!("the id token is not to be believed: {error}")))
+        })?;
         let text = token.to_string();
         if text.len() > TOKEN {
             return Err(Failure::Wrong(format!("the id token is longer than {TOKEN} bytes")));
@@ -333,6 +352,11 @@ impl Provider {
     }
 }
 
+/// What a provider says, for logs and pages: not all that it likes.
+pub(crate) fn short(said: &str) -> String {
+    said.chars().filter(|said| !said.is_control()).take(SAID).collect()
+}
+
 fn away(error: &WebError) -> Failure {
     Failure::Away(error.to_string())
 }
@@ -346,9 +370,15 @@ fn failure(error: &CoreRequestTokenError<WebError>) -> Failure {
     match error {
         CoreRequestTokenError::Request(error) => away(error),
         CoreRequestTokenError::ServerResponse(said) => {
-            let text = said.to_string();
+            let text = short(&said.to_string());
             match said.error() {
-                CoreErrorResponseType::InvalidGrant => Failure::Refused(text),
+                // The second is what Authlib says of an account that is locked.
+                CoreErrorResponseType::InvalidGrant | CoreErrorResponseType::InvalidRequest => {
+                    Failure::Refused(text)
+                }
+                CoreErrorResponseType::Extension(error) if PERSONAL.contains(&error.as_str()) => {
+                    Failure::Refused(text)
+                }
                 CoreErrorResponseType::InvalidClient | CoreErrorResponseType::UnauthorizedClient => {
                     Failure::Client(text)
                 }
@@ -356,8 +386,8 @@ fn failure(error: &CoreRequestTokenError<WebError>) -> Failure {
             }
         }
         CoreRequestTokenError::Parse(error, _) => {
-            Failure::Wrong(format!("the token endpoint's answer cannot be understood: {error}"))
+            Failure::Wrong(short(&format!("the token endpoint's answer cannot be understood: {error}")))
         }
-        CoreRequestTokenError::Other(text) => Failure::Away(text.clone()),
+        CoreRequestTokenError::Other(text) => Failure::Away(short(text)),
     }
 }

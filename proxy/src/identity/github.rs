@@ -5,7 +5,7 @@
 //! GitHub App whose tokens expire gets a refresh token like everywhere else.
 
 use super::claims;
-use super::exchange::{Failure, Handed, Secrets};
+use super::exchange::{Failure, Handed, Secrets, short};
 use super::provider::Provider;
 use config::{Authentication, Issuer};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
@@ -123,7 +123,7 @@ async fn tokens(provider: &Provider, grant: &[(&str, &str)]) -> Result<Granted, 
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(body.into_bytes());
     let tokens: Tokens = ask(provider, request).await?;
-    let said = tokens.error_description.or(tokens.error.clone()).unwrap_or_default();
+    let said = short(tokens.error_description.as_ref().or(tokens.error.as_ref()).map_or("", String::as_str));
     match (tokens.access_token, tokens.error.as_deref()) {
         (Some(access), None) => {
             let lasts = tokens.expires_in.map(Duration::from_secs);

@@ -3,6 +3,7 @@
 //! It is asked again and again for what it says of itself until it answers, and now and then from there on; while it
 //! does not, what was known goes on to hold. Usher starts without it, and its button says so.
 
+use super::exchange::short;
 use super::web::{Web, WebError};
 use arc_swap::ArcSwap;
 use config::Protocol;
@@ -156,7 +157,7 @@ impl Provider {
     async fn discover(&self) -> Result<Metadata, String> {
         let issuer = IssuerUrl::new(self.told.protocol.issuer().to_string())
             .map_err(|error| format!("its issuer is no address: {error}"))?;
-        Metadata::discover_async(issuer, &self.web).await.map_err(|error| said(&error))
+        Metadata::discover_async(issuer, &self.web).await.map_err(|error| short(&said(&error)))
     }
 }
 

@@ -147,7 +147,8 @@ async fn ask(edge: &Edge, session: &Session, reference: SessionRef) -> Result<Ou
     };
     let handed = timeout(ASK, provider.refresh(&token, claim.session.subject.claims.clone())).await;
     let handed = handed.unwrap_or_else(|_| Err(Failure::Away(format!("it did not answer within {ASK:?}"))));
-    provider.answered(!matches!(handed, Err(Failure::Away(_))));
+    // One that does not know Usher gives no answer about anybody either.
+    provider.answered(!matches!(handed, Err(Failure::Away(_) | Failure::Client(_))));
     match handed {
         Ok(handed) => renew(edge, session, reference, &claim, &token, handed).await,
         Err(Failure::Refused(said)) => {

@@ -12,6 +12,7 @@ use crate::refusal::{Code, Refusal};
 use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
 use axum::response::Response;
+use config::EvalError;
 use control::{Identity, RecordError, Session, SessionRef};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
@@ -166,18 +167,21 @@ pub(crate) fn labelled(edge: &Edge, label: &str) -> Option<Identity> {
         .map(|person| person.identity)
 }
 
-/// Whether `access.admin` says yes of somebody.
+/// Whether `access.admin` says yes of somebody. No answer is a no, which only an admin's act tells of.
 pub(super) fn is_admin(asked: &Asked, caller: &Caller) -> bool {
-    admin(asked, caller).is_ok()
+    admin_rule(asked, caller).unwrap_or(false)
 }
 
 fn admin(asked: &Asked, caller: &Caller) -> Result<(), Refusal> {
-    let facts = authorise::facts(&asked.host, "GET", "/people", &asked.connection);
-    let is_admin = asked.config.access.admin.evaluate(&caller.session.subject(), &facts);
-    match is_admin.map_err(|error| authorise::rule_failed("access.admin", &error))? {
+    match admin_rule(asked, caller).map_err(|error| authorise::rule_failed("access.admin", &error))? {
         true => Ok(()),
         false => Err(Refusal::new(Code::NotAllowed)),
     }
+}
+
+fn admin_rule(asked: &Asked, caller: &Caller) -> Result<bool, EvalError> {
+    let facts = authorise::facts(&asked.host, "GET", "/people", &asked.connection);
+    asked.config.access.admin.evaluate(&caller.session.subject(), &facts)
 }
 
 fn mine(edge: &Edge, caller: &Caller) -> Vec<(SessionRef, Arc<Session>)> {

@@ -25,8 +25,6 @@ use http::{HeaderMap, StatusCode, Uri};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// How much of what a provider says against somebody is shown to them, in characters.
-const SAID: usize = 256;
 /// What a provider's answer says (RFC 6749 §4.1.2, RFC 9207 §2).
 const ANSWER: [&str; 5] = ["code", "state", "iss", "error", "error_description"];
 
@@ -228,9 +226,7 @@ async fn redeem(
     }
     if let Some(error) = answer.one("error") {
         let said = answer.one("error_description").unwrap_or(error);
-        return Err(
-            Failure::Refused(said.chars().filter(|said| !said.is_control()).take(SAID).collect()).into()
-        );
+        return Err(Failure::Refused(identity::short(&said)).into());
     }
     let code = answer.one("code").ok_or_else(|| Failure::Wrong("the answer has no code".to_owned()))?;
     Ok(provider.redeem(&code, &redirect_address(asked, provider), secrets).await?)
