@@ -2,6 +2,7 @@
 
 pub(crate) mod document;
 mod keeper;
+mod live;
 mod refresh;
 mod session;
 
@@ -14,6 +15,7 @@ use crate::{Identity, Kind, RecordError, Records, clock, hash};
 use arc_swap::ArcSwap;
 use config::{Label, ProviderName};
 use document::Document;
+use live::Live;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -60,7 +62,7 @@ pub struct Sessions {
 /// The live sessions as they are published: written by the [`Keeper`] alone.
 #[derive(Debug, Clone, Default)]
 struct Snapshot {
-    live: HashMap<SessionName, Arc<Session>>,
+    live: Live,
     limits: Limits,
 }
 
@@ -137,7 +139,7 @@ impl Sessions {
     pub fn people(&self) -> Vec<Person> {
         let snapshot = self.snapshot.load();
         let mut people: BTreeMap<&Label, Person> = BTreeMap::new();
-        for session in snapshot.live.values() {
+        for (_, session) in snapshot.live.iter() {
             let new = || Person {
                 identity: session.identity.clone(),
                 label: session.label.clone(),
@@ -161,7 +163,7 @@ impl Sessions {
 
     /// Takes in what another Usher knows of their use.
     pub(crate) fn learn(&self, ages: &HashMap<ShortName, SessionAge>) {
-        for (name, session) in &self.snapshot.load().live {
+        for (name, session) in self.snapshot.load().live.iter() {
             if let Some(age) = ages.get(&name.short()) {
                 session.elsewhere.learn(age.used);
             }
@@ -196,7 +198,7 @@ impl Sessions {
         }
         let gone = || {
             let snapshot = self.snapshot.load();
-            names.iter().all(|name| !snapshot.live.contains_key(name)).then_some(())
+            names.iter().all(|name| snapshot.live.get(name).is_none()).then_some(())
         };
         self.await_that(ECHO, gone).await.ok_or_else(no_echo)
     }

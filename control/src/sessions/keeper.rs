@@ -1,6 +1,7 @@
 //! The loop that keeps the snapshot of sessions: its only writer.
 
 use super::document::{Document, DocumentError};
+use super::live::Live;
 use super::refresh::Freshness;
 use super::{Session, SessionAge, SessionName, Sessions, ShortName, Snapshot};
 use crate::metrics::Metrics;
@@ -72,7 +73,7 @@ impl Keeper {
         let (changed, changes) = watch::channel(0);
         let sessions = Sessions { snapshot: published.clone(), changes, records: records.clone() };
         let mut keeper = Self {
-            snapshot: Snapshot { live: HashMap::new(), limits },
+            snapshot: Snapshot { live: Live::default(), limits },
             published,
             changed,
             records,
@@ -180,7 +181,7 @@ impl Keeper {
     }
 
     fn end(&mut self, name: SessionName) -> bool {
-        let session = self.snapshot.live.remove(&name);
+        let session = self.snapshot.live.remove(name);
         if let Some(session) = &session {
             session.ended.cancel();
         }
