@@ -20,9 +20,9 @@ async function shippedTemplates() {
   return text.slice(text.search(/^\[templates\./m)).replace(/^busy = \{(.*)\}$/m, 'busy = {$1, every = "5s" }');
 }
 
-/** A running usher: `template` is what everybody gets, `settings` more of its TOML; with `idle` it stops soon. */
+/** A running usher: `template` is what everybody gets, `settings` more of its TOML, `admin` the rule; with `idle` it stops soon. */
 export class Usher {
-  static async start({ template, settings = '', idle = false }) {
+  static async start({ template, settings = '', admin = 'false', idle = false }) {
     const usher = new Usher();
     usher.folder = await mkdtemp(join(tmpdir(), 'usher-browser-'));
     usher.config = join(usher.folder, 'usher.toml');
@@ -38,6 +38,7 @@ development = true
 [access]
 allow = "true"
 template = "'${template}'"
+admin = "${admin}"
 [limits]
 logins_per_address = 1000
 ${idle ? SHORT : ''}${settings}
