@@ -70,13 +70,14 @@ pub(crate) async fn live(edge: &Edge, cookie: Presented) -> Option<Arc<Session>>
 }
 
 /// The session, once its provider was asked anew where what it said does not hold any more: who came back after hours is
-/// not let in on what was true then. A provider that does not answer is not waited for, and sessions live on without it.
+/// not let in on what was true then. Neither a provider nor a store of records that does not answer is waited for, and
+/// sessions live on without them.
 async fn fresh(edge: &Edge, id: SessionId, session: Arc<Session>) -> Option<Arc<Session>> {
     if !session.is_stale(Instant::now()) {
         return Some(session);
     }
     let provider = session.login.provider.as_ref().and_then(|name| edge.providers.get(name.as_str()));
-    if !provider.is_some_and(Provider::answers) {
+    if !provider.is_some_and(Provider::answers) || !edge.refresh.can_be_met() {
         return Some(session);
     }
     edge.refresh.ask(id.reference());

@@ -8,6 +8,7 @@ use config::{RequestFacts, Subject};
 use control::{Claim, Due, Identity, Kept, RecordError, Session, SessionRef};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -33,19 +34,28 @@ const TOKEN: usize = 16 * 1024;
 
 /// Whom to ask about, although nobody used their session: requests that wait for it.
 #[derive(Debug, Clone)]
-pub struct Wishes(mpsc::Sender<SessionRef>);
+pub struct Wishes {
+    sessions: mpsc::Sender<SessionRef>,
+    /// Whether the records could be written when one was last asked about.
+    writes: Arc<AtomicBool>,
+}
 
 impl Wishes {
     /// What requests hold, and what [`run`] reads.
     pub fn new() -> (Self, mpsc::Receiver<SessionRef>) {
-        let (sender, receiver) = mpsc::channel(WISHES);
-        (Self(sender), receiver)
+        let (sessions, receiver) = mpsc::channel(WISHES);
+        (Self { sessions, writes: Arc::new(AtomicBool::new(true)) }, receiver)
     }
 
     /// Asks about one as soon as may be.
     pub(crate) fn ask(&self, session: SessionRef) {
         // A full queue is emptied within a look, and whoever waits asks again with the next request.
-        let _asked = self.0.try_send(session);
+        let _asked = self.sessions.try_send(session);
+    }
+
+    /// Whether what is asked can be written down, as far as is known: if not, nobody is to wait for it.
+    pub(crate) fn can_be_met(&self) -> bool {
+        self.writes.load(Relaxed)
     }
 }
 
@@ -129,6 +139,7 @@ async fn settle(edge: &Edge, due: Due) -> Outcome {
             end(edge, &session, reference, "whoever asked the provider about it ended over it").await
         }
     };
+    edge.refresh.writes.store(settled.is_ok(), Relaxed);
     settled.unwrap_or_else(|error| {
         tracing::warn!(%error, "a session could not be refreshed");
         Outcome::Later

@@ -8,6 +8,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,6 +26,8 @@ pub enum Way {
     Cut,
     /// Nothing passes and nothing breaks.
     Silent,
+    /// Each request is handed on this much later.
+    Slow(Duration),
     /// Each request is answered with this status, and the server hears nothing of it.
     Refused(u16),
     /// Each write is done by the server, and answered 504.
@@ -174,6 +177,9 @@ impl Connection {
             if now.way != Way::Silent
                 && let Some(length) = whole(&self.asked)
             {
+                if let Way::Slow(late) = now.way {
+                    tokio::time::sleep(late).await;
+                }
                 let request: Vec<u8> = self.asked.drain(..length).collect();
                 self.hand_on(&request).await?;
                 continue;

@@ -5,7 +5,8 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tests::{
-    Closed, Cluster, DOMAIN, IdentityProvider, Person, Realm, SOON, STARTED, Socket, Usher, wait_for,
+    Cable, Closed, Cluster, DOMAIN, IdentityProvider, Person, Realm, SOON, STARTED, Socket, Usher, Way,
+    wait_for,
 };
 use url::Url;
 
@@ -135,4 +136,88 @@ async fn of_two_that_are_shown_the_same_ticket_one_lets_its_bearer_in() {
         }
         assert_eq!(let_in, 1);
     }
+}
+
+/// Three Ushers, each with a way of its own to the API server.
+async fn three_by_cables(realm: &Realm, provider: &IdentityProvider) -> ([Usher; 3], [Cable; 3]) {
+    let cluster = realm.cluster();
+    let cables = [Cable::lay(cluster).await, Cable::lay(cluster).await, Cable::lay(cluster).await];
+    let mut ushers = Vec::new();
+    for setup in realm.setups_over(&cables, RULES).await {
+        ushers.push(provider.logs_in(setup, "").start().await);
+    }
+    let ushers = <[Usher; 3]>::try_from(ushers).unwrap_or_else(|_| panic!("one for each cable"));
+    provider.knows_all(&ushers).await;
+    (ushers, cables)
+}
+
+#[tokio::test]
+async fn an_usher_whose_store_says_nothing_keeps_its_sessions_and_acknowledges_nothing_that_it_did_not_do() {
+    let realm = Realm::new(&Cluster::shared()).await;
+    let provider = IdentityProvider::start_with(json!({ "accounts": accounts(), "accessTtl": 6 })).await;
+    let (ushers, cables) = three_by_cables(&realm, &provider).await;
+    let (alice, mut sockets) = at_work(&ushers).await;
+    let here = at(&alice, &ushers[0]);
+    cables[0].is(Way::Silent);
+    // Whoever comes now is told so in time; what they asked for is not done.
+    let (_, refused) = Person::new(&ushers[0], "alice").follow(portal(&ushers[0], "/login")).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{}", refused.text());
+    let logout = here.change("/logout", &[]).await;
+    assert_eq!(logout.status, StatusCode::SERVICE_UNAVAILABLE, "{}", logout.text());
+    // Past the time for which what the provider said holds: nobody can write down that it was asked anew.
+    wait_for("it to be known that nothing can be written", STARTED, async || {
+        sockets[0].echoes("at work").await;
+        ushers[0].logs.all().contains("a session could not be refreshed").then_some(())
+    })
+    .await;
+    let begun = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(here.portal("/api/v1/sessions").await.status, StatusCode::OK);
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "no request waits for the store: {:?}",
+        begun.elapsed()
+    );
+    sockets[0].echoes("still at work").await;
+    // What is done elsewhere holds elsewhere, and here once the store is heard again.
+    assert_eq!(at(&alice, &ushers[1]).change("/logout", &[]).await.status, StatusCode::OK);
+    wait_for("the third to know", ENDED, async || {
+        let answer = at(&alice, &ushers[2]).fetch(Method::GET, "/").send().await;
+        (answer.status == StatusCode::UNAUTHORIZED).then_some(())
+    })
+    .await;
+    assert_eq!(here.portal("/api/v1/sessions").await.status, StatusCode::OK, "nobody has told this one");
+    cables[0].heals();
+    is_out(&alice, &ushers, sockets).await;
+}
+
+#[tokio::test]
+async fn an_usher_whose_store_is_slow_lets_people_in_and_makes_nobody_wait_who_is() {
+    let realm = Realm::new(&Cluster::shared()).await;
+    let provider = IdentityProvider::start(accounts()).await;
+    let (ushers, cables) = three_by_cables(&realm, &provider).await;
+    let (alice, _sockets) = at_work(&ushers).await;
+    let late = Duration::from_secs(1);
+    cables[0].is(Way::Slow(late));
+    let here = at(&alice, &ushers[0]);
+    let begun = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(here.fetch(Method::GET, "/").send().await.status, StatusCode::OK);
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "no request waits for the store: {:?}",
+        begun.elapsed()
+    );
+    let (_, page) = Person::new(&ushers[0], "alice").follow(portal(&ushers[0], "/")).await;
+    assert_eq!(page.status, StatusCode::OK, "{}", page.text());
+    // Who comes by it, and goes on to another at once, is not bounced.
+    let mut other = Person::new(&ushers[1], "alice");
+    other.follow(portal(&ushers[1], "/")).await;
+    let mut elsewhere = at(&other, &ushers[0]);
+    let (url, page) = elsewhere.follow(portal(&ushers[0], "/")).await;
+    assert_eq!((url.path(), page.status), ("/", StatusCode::OK), "{}", page.text());
+    assert_eq!(here.change("/logout", &[]).await.status, StatusCode::OK);
+    assert_eq!(here.fetch(Method::GET, "/").send().await.status, StatusCode::UNAUTHORIZED);
 }
