@@ -54,6 +54,7 @@ pub use records::secrets::SecretRecords;
 pub use records::{Change, Kind, Record, RecordError, Records, Version};
 pub use sessions::{
     Claim, Device, Due, Kept, LastUse, Login, NewSession, Person, Session, SessionId, SessionRef, Sessions,
+    Signal,
 };
 pub use table::{Entry, Part, Phase, Route, StopReason, Terms, Wake, WakeRefused, WhyAlive, Workspaces};
 pub use tickets::Tickets;

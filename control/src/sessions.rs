@@ -5,11 +5,13 @@ mod keeper;
 mod live;
 mod refresh;
 mod session;
+mod signal;
 
 pub(crate) use keeper::{Keeper, Limits};
 pub use refresh::{Claim, Due, SessionRef};
 pub(crate) use session::SessionAge;
 pub use session::{Device, Kept, LastUse, Login, NewSession, Session};
+pub use signal::Signal;
 
 use crate::{Identity, Kind, RecordError, Records, clock, hash};
 use arc_swap::ArcSwap;

@@ -71,14 +71,14 @@ impl Gateway {
     /// somebody else's, or a rule does not let its user in any more. An answer may stream for hours.
     fn check_permit(&self, exchange: &mut Exchange) -> Result<()> {
         let Some(Forward { permit, route, .. }) = &mut exchange.forward else { return Ok(()) };
-        if permit.is_by_rule() && permit.caller().session.changed.is_cancelled() {
+        if permit.is_by_rule() && permit.caller().session.changed.is_given() {
             match permit.renewed(&self.edge, &exchange.config) {
                 Some(renewed) => *permit = renewed,
                 None => return Err(exchange.give_up(Refusal::new(Code::NotAllowed))),
             }
         }
         let entry = || self.edge.workspaces.lookup(permit.id());
-        let code = if permit.caller().session.ended.is_cancelled() {
+        let code = if permit.caller().session.ended.is_given() {
             Code::Unauthenticated
         } else if route.ended.is_cancelled() && !is_theirs(permit.caller(), entry().as_deref()) {
             Code::NotFound

@@ -160,7 +160,7 @@ impl Endings {
     fn of(forward: &Forward) -> Self {
         Self {
             route: forward.route.ended.clone(),
-            session: forward.permit.caller().session.ended.clone(),
+            session: forward.permit.caller().session.ended.token(),
             id: Box::new(forward.permit.id().clone()),
         }
     }
@@ -184,7 +184,7 @@ fn told(edge: Arc<Edge>, permit: Permit) -> BoxFuture<'static, End> {
 /// Asks the rule that gave a permit again whenever it may say something else, until it says no.
 async fn forbidden(edge: &Edge, mut permit: Permit) {
     loop {
-        permit.caller().session.changed.cancelled().await;
+        permit.caller().session.changed.token().cancelled().await;
         match permit.renewed(edge, &edge.config.load()) {
             Some(renewed) => permit = renewed,
             None => return,

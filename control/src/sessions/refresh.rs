@@ -28,7 +28,7 @@ pub(super) struct Freshness {
     /// From when on it does not hold any more.
     pub(super) stale: Instant,
     /// The refresh that is under way, and since when this Usher knows of it.
-    refreshing: Option<(String, Instant)>,
+    refreshing: Option<Box<(String, Instant)>>,
 }
 
 impl Freshness {
@@ -50,7 +50,7 @@ impl Freshness {
     pub(super) fn refreshing(mut self, name: Option<&String>, before: Option<&Self>, now: Instant) -> Self {
         let known = before.and_then(|before| before.refreshing.clone());
         self.refreshing =
-            name.map(|name| known.filter(|(known, _)| known == name).unwrap_or((name.clone(), now)));
+            name.map(|name| known.filter(|known| known.0 == *name).unwrap_or((name.clone(), now).into()));
         self
     }
 }
@@ -71,7 +71,7 @@ fn due(
     asks: impl FnOnce(&Session, Instant) -> bool,
 ) -> Option<Due> {
     let (freshness, reference) = (session.freshness.as_ref()?, SessionRef(name));
-    match &freshness.refreshing {
+    match freshness.refreshing.as_deref() {
         Some((_, since)) if now.saturating_duration_since(*since) >= UNDER_WAY => {
             Some(Due::Lost(session.clone(), reference))
         }

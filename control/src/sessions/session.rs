@@ -2,6 +2,7 @@
 
 use super::Limits;
 use super::refresh::Freshness;
+use super::signal::Signal;
 use crate::activity::now_ms;
 use crate::{Identity, Version, activity};
 use config::{Label, ProviderName, Subject};
@@ -10,7 +11,6 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
-use tokio_util::sync::CancellationToken;
 
 /// When a session was last used: written by requests and tunnels, read by the sweep. It only grows.
 #[derive(Debug, Default)]
@@ -101,11 +101,11 @@ pub struct Session {
     pub display_name: String,
     /// How they logged in.
     pub login: Login,
-    /// Cancelled when the session ends, by whatever cause: live sockets close with 4401.
-    pub ended: CancellationToken,
-    /// Cancelled when the rules see something else of its user than they did: another [`Session`] stands in its place,
+    /// Given when the session ends, by whatever cause: live sockets close with 4401.
+    pub ended: Arc<Signal>,
+    /// Given when the rules see something else of its user than they did: another [`Session`] stands in its place,
     /// and who may use what has to be asked anew.
-    pub changed: CancellationToken,
+    pub changed: Arc<Signal>,
     /// Of its record.
     pub(super) version: Version,
     /// What the rules see of them, as JSON: it is asked now and then, and takes a quarter of the memory so.
@@ -130,7 +130,9 @@ pub(crate) struct SessionAge {
 #[derive(Serialize, Deserialize)]
 struct Seen {
     claims: Map<String, Value>,
-    groups: Vec<String>,
+    /// None = those of the claim of that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    groups: Option<Vec<String>>,
 }
 
 impl Session {
@@ -148,8 +150,8 @@ impl Session {
             login,
             version,
             seen: seen(subject),
-            ended: CancellationToken::new(),
-            changed: CancellationToken::new(),
+            ended: Arc::default(),
+            changed: Arc::default(),
             age,
             last_use: Arc::default(),
             elsewhere: LastUse::default(),
@@ -180,6 +182,7 @@ impl Session {
     pub fn subject(&self) -> Subject {
         let Seen { claims, groups } =
             serde_json::from_str(&self.seen).expect("it was written from the same type");
+        let groups = groups.unwrap_or_else(|| claimed(&claims).unwrap_or_default());
         let Identity { issuer, subject } = self.identity.clone();
         Subject { issuer, subject, name: self.display_name.clone(), claims, groups }
     }
@@ -231,6 +234,14 @@ impl Session {
 }
 
 fn seen(subject: Subject) -> Box<str> {
-    let seen = Seen { claims: subject.claims, groups: subject.groups };
+    let Subject { claims, groups, .. } = subject;
+    let groups = (claimed(&claims).as_ref() != Some(&groups)).then_some(groups);
+    let seen = Seen { claims, groups };
     serde_json::to_string(&seen).expect("texts and JSON are JSON").into_boxed_str()
+}
+
+/// The claim that most providers tell groups by.
+fn claimed(claims: &Map<String, Value>) -> Option<Vec<String>> {
+    let groups = claims.get("groups")?.as_array()?.iter();
+    groups.map(|group| group.as_str().map(str::to_owned)).collect()
 }

@@ -80,7 +80,7 @@ async fn a_session_is_known_when_create_returns_and_gone_when_end_does() {
     assert_eq!(found.subject().name, "ALICE");
     assert_eq!(sessions.count(), 1);
     sessions.end(&id).await.unwrap();
-    assert!(sessions.lookup(&id).is_none() && session.ended.is_cancelled());
+    assert!(sessions.lookup(&id).is_none() && session.ended.is_given());
     sessions.end(&id).await.unwrap();
     assert!(sessions.lookup(&SessionId([7; 16])).is_none());
 }
@@ -278,9 +278,9 @@ async fn one_of_two_asks_a_provider_and_what_it_said_is_seen_by_all() {
     sessions.await_that(ECHO, || (due(&sessions, 301) == ["lost"]).then_some(())).await.unwrap();
     let (subject, kept) = said(&["staff"], "second");
     sessions.renew(&claim, subject, None, kept).await.unwrap();
-    tokio::time::timeout(ECHO, session.changed.cancelled()).await.unwrap();
+    tokio::time::timeout(ECHO, session.changed.token().cancelled()).await.unwrap();
     let renewed = sessions.lookup(&id).unwrap();
-    assert_eq!((renewed.subject().groups, session.ended.is_cancelled()), (vec!["staff".to_owned()], false));
+    assert_eq!((renewed.subject().groups, session.ended.is_given()), (vec!["staff".to_owned()], false));
     assert_eq!(renewed.login, session.login);
     renewed.touch();
     assert_eq!(session.used(), renewed.used(), "it is one session");
@@ -290,7 +290,7 @@ async fn one_of_two_asks_a_provider_and_what_it_said_is_seen_by_all() {
     sessions.renew(&claim, subject, None, kept).await.unwrap();
     let known = || sessions.lookup(&id).filter(|known| known.version != renewed.version);
     sessions.await_that(ECHO, || known().map(drop)).await.unwrap();
-    assert!(!renewed.changed.is_cancelled(), "the rules see the same");
+    assert!(!renewed.changed.is_given(), "the rules see the same");
 }
 
 #[tokio::test]
