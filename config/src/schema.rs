@@ -146,7 +146,7 @@ const KEYS: &[KeyDoc] = &[
     doc("admin.socket", PATH, Otherwise("admin.sock in state_dir"), "Unix socket (0600) of everything for operators, changes included"),
 
     doc("login.development", BOOL, Value("false"), "offer the login that believes whatever name is typed; for trying and testing"),
-    doc("login.development_from_anywhere_unsafe", BOOL, Value("false"), "offer it on listeners that are not loopback, too: whoever reaches one is whoever they say they are"),
+    doc("login.development_from_anywhere_unsafe", BOOL, Value("false"), "offer it to others than this machine, too: whoever reaches it is whoever they say they are"),
 
     doc("login.providers.NAME.preset", "\"oidc\", \"auth0\", \"github\", \"gitlab\", \"google\", \"keycloak\" or \"microsoft\"", Value("\"oidc\""), "whose software or service it is, which gives the other keys their defaults; NAME stands in /auth/NAME/callback"),
     doc("login.providers.NAME.issuer", ADDRESS, Otherwise("of GitHub, GitLab and Google the public one; else required"), "where the provider is: `iss` in its tokens, to the last slash"),

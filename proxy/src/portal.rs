@@ -17,8 +17,6 @@ mod workspaces;
 #[cfg(test)]
 mod tests;
 
-pub use login::is_development_served;
-
 use crate::edge::Edge;
 use crate::own::Asked;
 use crate::refusal::{Code, Refusal};

@@ -143,7 +143,8 @@ impl Setup {
             format!("certificate = \"{}\"\nprivate_key = \"{}\"\n", certificate.display(), key.display())
         });
         let address = SocketAddr::new(self.listen_on.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0);
-        let anywhere = self.listen_on.is_some_and(|address| !address.is_loopback());
+        let anywhere = self.listen_on.is_some_and(|address| !address.is_loopback())
+            || self.root.contains("trusted_proxies");
         let access = if self.rest.contains("[access]") { "" } else { ACCESS };
         let limits = if self.rest.contains("[limits]") { "" } else { LIMITS };
         let demo = if self.rest.contains("[templates.demo]") { "" } else { DEMO };

@@ -7,7 +7,6 @@ mod development;
 mod entering;
 mod provider;
 
-pub use development::is_development_served;
 pub(super) use development::submit;
 pub(super) use provider::{arrive, arrive_by_form, depart};
 
@@ -24,6 +23,7 @@ use axum::extract::{Extension, State};
 use axum::response::Response;
 use begun::Begun;
 use control::RecordError;
+use development::is_development_served;
 use http::header::SET_COOKIE;
 use http::{HeaderMap, StatusCode, Uri};
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub(super) async fn show(
     if let Some(page) = impossible(&edge, &asked) {
         return page;
     }
-    let development = is_development_served(&asked.config, &asked.connection.listener);
+    let development = is_development_served(&asked.config, &asked.connection);
     let mut providers = edge.providers.all();
     match (providers.next(), providers.next()) {
         (Some(only), None) if !development => handoff::redirect(
@@ -87,15 +87,14 @@ async fn attempted(
 
 /// The page that says why nobody can log in here, if so.
 fn impossible(edge: &Edge, asked: &Asked) -> Option<Response> {
-    let listener = &asked.connection.listener;
-    if !handoff::keeps_cookies(listener, &asked.host) {
+    if !handoff::keeps_cookies(&asked.connection.listener, &asked.host) {
         return Some(handoff::cookie_dropped(asked, "/login"));
     }
-    if is_development_served(&asked.config, listener) || edge.providers.all().next().is_some() {
+    if is_development_served(&asked.config, &asked.connection) || edge.providers.all().next().is_some() {
         return None;
     }
     let text = if asked.config.login.development {
-        "The development login is served on loopback addresses only, and no other login is configured."
+        "The development login is served to this machine only, and no other login is configured."
     } else {
         "No login is configured; the operator does that in [login]."
     };
@@ -131,7 +130,7 @@ fn choose(
     let heading = if buttons.is_empty() { "Who are you?" } else { "Log in" };
     let mut body = format!("<h1>{heading}</h1><p class=\"lead\">{}</p>{buttons}", onward.purpose());
     let mut cookies = vec![];
-    if is_development_served(&asked.config, &asked.connection.listener) {
+    if is_development_served(&asked.config, &asked.connection) {
         let (begun, set) = Begun::begin(onward, headers, now);
         body.push_str(&development::form(&begun, &edge.keys, asked, "", None));
         cookies = set;

@@ -2,7 +2,8 @@
 
 use super::entering::Entering;
 use super::{Begun, NotIn, attempted, failed, impossible, stale, store_failed};
-use crate::edge::{Edge, ListenerFacts};
+use crate::connection::ConnectionFacts;
+use crate::edge::Edge;
 use crate::handoff::{self, Kind};
 use crate::keys::Keys;
 use crate::own::Asked;
@@ -21,9 +22,11 @@ use std::time::SystemTime;
 /// The longest name that is believed, in characters.
 const NAME_MAX: usize = 64;
 
-/// Whether the development login is served to whoever comes by this listener.
-pub fn is_development_served(config: &Config, listener: &ListenerFacts) -> bool {
-    config.login.development && (listener.loopback || config.login.development_from_anywhere_unsafe)
+/// Whether the development login is served to whoever comes by this connection: people on this machine, and nobody for whom a
+/// trusted proxy on this machine speaks.
+pub(super) fn is_development_served(config: &Config, connection: &ConnectionFacts) -> bool {
+    let is_here = || connection.listener.loopback && connection.client.ip().to_canonical().is_loopback();
+    config.login.development && (config.login.development_from_anywhere_unsafe || is_here())
 }
 
 /// `POST /login`: a name was typed.
@@ -33,7 +36,7 @@ pub(in crate::portal) async fn submit(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if !is_development_served(&asked.config, &asked.connection.listener) {
+    if !is_development_served(&asked.config, &asked.connection) {
         return impossible(&edge, &asked)
             .unwrap_or_else(|| answer::refuse(&asked, &Refusal::new(Code::MethodNotAllowed)));
     }
@@ -133,6 +136,7 @@ fn believable(typed: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::ListenerFacts;
 
     #[test]
     fn a_name_is_believed_if_it_is_one_short_line() {
@@ -149,6 +153,35 @@ mod tests {
             ("a\u{0}b", None),
         ] {
             assert_eq!(believable(typed), name, "{typed:?}");
+        }
+    }
+
+    #[test]
+    fn who_comes_by_a_proxy_on_this_machine_is_not_on_it() {
+        let config = |more: &str| {
+            let text = format!(
+                "domain = 'lab.localhost'\nlisteners = [{{ address = '127.0.0.1:8080' }}]\n\
+                 login = {{ development = true{more} }}\naccess = {{ allow = 'true', template = \"'demo'\" }}\n\
+                 [templates.demo]\ncommand = ['demo', '{{socket}}']\nconnect = 'socket'\n"
+            );
+            Config::parse("test.toml", &text, &|_| None).unwrap()
+        };
+        let anywhere = ", development_from_anywhere_unsafe = true";
+        for (more, loopback, client, served) in [
+            ("", true, "127.0.0.1:1", true),
+            ("", true, "[::ffff:127.0.0.1]:1", true),
+            ("", true, "198.51.100.1:1", false),
+            ("", false, "127.0.0.1:1", false),
+            (anywhere, true, "198.51.100.1:1", true),
+            (anywhere, false, "198.51.100.1:1", true),
+        ] {
+            let listener = Arc::new(ListenerFacts { tls: false, public_port: 8080, loopback });
+            let connection = ConnectionFacts { listener, client: client.parse().unwrap(), server_name: None };
+            assert_eq!(
+                is_development_served(&config(more), &connection),
+                served,
+                "{more} {loopback} {client}"
+            );
         }
     }
 }
