@@ -1,6 +1,7 @@
 //! The layout of the file: which keys stand where, and which must fit together.
 
 mod access;
+mod audit;
 mod client;
 mod kubernetes;
 mod listeners;
@@ -59,6 +60,7 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
     let access = root.table("access", |table| access::access(table, &declared));
     let limits = root.table("limits", client::limits);
     let sessions = root.table("sessions", sessions);
+    let audit = root.table("audit", audit::audit);
     let spawn = root.table("spawn", spawn);
     let drain = root.table("drain", drain);
     let quotas = quotas::quotas(root, chosen);
@@ -91,6 +93,7 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
         access: access?,
         limits: limits?,
         sessions: sessions?,
+        audit: audit?,
         spawn: spawn?,
         drain: drain?,
         quotas: quotas?,

@@ -249,7 +249,7 @@ pub(crate) type Table = HashMap<WorkspaceId, Arc<Entry>>;
 /// What is asked of the control loop, each with the way to answer.
 pub(crate) enum Request {
     /// [`Workspaces::wake`].
-    Wake(Wake, oneshot::Sender<Result<(), WakeRefused>>),
+    Wake(Wake, oneshot::Sender<Result<bool, WakeRefused>>),
     /// [`Workspaces::stop`].
     Stop(WorkspaceId, oneshot::Sender<bool>),
     /// [`Workspaces::extend`].
@@ -367,11 +367,11 @@ impl Workspaces {
     }
     /// Asks for a start. Idempotent: one that is wanted already stays where it is in the queue.
     ///
-    /// When it returns, the table shows what came of it.
+    /// When it returns, the table shows what came of it. Tells whether this asked for it, and nobody had before.
     ///
     /// # Errors
     /// Why nothing will happen.
-    pub async fn wake(&self, wake: Wake) -> Result<(), WakeRefused> {
+    pub async fn wake(&self, wake: Wake) -> Result<bool, WakeRefused> {
         self.ask(|answer| Request::Wake(wake, answer)).await.unwrap_or(Err(WakeRefused::ShuttingDown))
     }
     /// Asks for a stop; used ones too. Returns when it is under way; `false` = there was nothing to stop.

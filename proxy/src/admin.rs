@@ -4,6 +4,7 @@
 //! `Origin`, or with a `Host` that is neither an address nor `localhost`, is refused (a page that rebinds its
 //! name to loopback sends its own name). The Unix socket (0600) serves `/status` and the changes as well.
 
+use crate::audit::{By, Entry, Event, Reason};
 use crate::edge::Edge;
 use crate::portal::sessions::labelled;
 use axum::extract::{Path, Query, Request, State};
@@ -179,7 +180,10 @@ fn known(id: &str) -> Result<WorkspaceId, (StatusCode, String)> {
 }
 
 async fn stop(State(edge): State<Arc<Edge>>, Path(id): Path<String>) -> Answer {
-    if edge.workspaces.stop(&known(&id)?).await {
+    let known = known(&id)?;
+    if edge.workspaces.stop(&known).await {
+        let entry = Entry::done(Event::WorkspaceStop).because(Reason::Asked).by(By::Operator);
+        edge.audit.record(entry.workspace(&known));
         Ok(format!("{id} is being stopped\n"))
     } else {
         Err((StatusCode::NOT_FOUND, format!("{id} is not running: `usher status` tells what is\n")))
@@ -188,9 +192,13 @@ async fn stop(State(edge): State<Arc<Edge>>, Path(id): Path<String>) -> Answer {
 
 async fn sign_out(State(edge): State<Arc<Edge>>, Path(label): Path<String>) -> Answer {
     let Some(identity) = labelled(&edge, &label) else {
+        let entry = Entry::refused(Event::SignOut, Reason::Unknown).by(By::Operator);
+        edge.audit.record(entry.subject_label(&label));
         return Err((StatusCode::NOT_FOUND, format!("nobody with the label {label} is logged in\n")));
     };
-    match edge.sessions.end_all(&identity).await {
+    let ending = edge.sessions.end_all(&identity).await;
+    edge.audit.signed_out(&ending, &|event| Entry::done(event).by(By::Operator), &label, &identity);
+    match ending.result() {
         Ok(count) => {
             tracing::info!(user.label = label, sessions = count, "somebody was signed out by the operator");
             Ok(format!("{label} is signed out: {count} ended\n"))
@@ -219,6 +227,11 @@ async fn delete(
         return Err((StatusCode::BAD_REQUEST, others));
     }
     let deleted = edge.workspaces.delete(&known, delete.volume, None).await;
+    edge.audit.deleted(
+        &deleted,
+        delete.volume,
+        Entry::done(Event::WorkspaceDelete).by(By::Operator).workspace(&known),
+    );
     if deleted.map_err(not_deleted)? {
         let files = if delete.volume { "with its files" } else { "its files are kept" };
         Ok(format!("{id} is being deleted, {files}\n"))
