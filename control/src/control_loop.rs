@@ -6,7 +6,7 @@ use crate::state::{Effect, Note, Outcome, Settings, State};
 use crate::table::{Publisher, Request, STALE, Standing, Table};
 use crate::usage::Written;
 use crate::work::{Probes, Work};
-use crate::{Act, Acts, BELIEVED, Driver, Event, WakeRefused, clock};
+use crate::{Act, Acts, BELIEVED, Driver, Event, StopAsked, WakeRefused, clock};
 use config::WorkspaceId;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
@@ -189,7 +189,12 @@ impl ControlLoop {
                 self.answer(answer, result.map(|()| !was_wanted));
             }
             Request::Stop(id, answer) => {
-                let stopped = self.state.stop(&id, now);
+                let was_wanted = self.state.is_wanted(&id);
+                let stopped = match (self.state.stop(&id, now), was_wanted) {
+                    (false, _) => StopAsked::Nothing,
+                    (true, false) => StopAsked::Already,
+                    (true, true) => StopAsked::Now,
+                };
                 self.answer(answer, stopped);
             }
             Request::Extend(id, answer) => {

@@ -58,6 +58,8 @@ pub use sessions::{
     Claim, Device, Due, Ended, Ending, Kept, LastUse, Login, NewSession, Over, Person, Session, SessionId,
     SessionRef, Sessions,
 };
-pub use table::{Entry, Part, Phase, Route, StopReason, Terms, Wake, WakeRefused, WhyAlive, Workspaces};
+pub use table::{
+    Entry, Part, Phase, Route, StopAsked, StopReason, Terms, Wake, WakeRefused, WhyAlive, Workspaces,
+};
 pub use tickets::Tickets;
 pub use users::{Identity, LastSeen, User, Users};

@@ -90,6 +90,17 @@ impl StopReason {
     }
 }
 
+/// What it came to when a stop was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopAsked {
+    /// There was nothing to stop.
+    Nothing,
+    /// It was on its way to its end already.
+    Already,
+    /// It ends since this was asked for.
+    Now,
+}
+
 /// What besides its use decides when a ready workspace is stopped.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Terms {
@@ -251,7 +262,7 @@ pub(crate) enum Request {
     /// [`Workspaces::wake`].
     Wake(Wake, oneshot::Sender<Result<bool, WakeRefused>>),
     /// [`Workspaces::stop`].
-    Stop(WorkspaceId, oneshot::Sender<bool>),
+    Stop(WorkspaceId, oneshot::Sender<StopAsked>),
     /// [`Workspaces::extend`].
     Extend(WorkspaceId, oneshot::Sender<Option<Instant>>),
     /// [`Workspaces::keep`].
@@ -374,9 +385,9 @@ impl Workspaces {
     pub async fn wake(&self, wake: Wake) -> Result<bool, WakeRefused> {
         self.ask(|answer| Request::Wake(wake, answer)).await.unwrap_or(Err(WakeRefused::ShuttingDown))
     }
-    /// Asks for a stop; used ones too. Returns when it is under way; `false` = there was nothing to stop.
-    pub async fn stop(&self, id: &WorkspaceId) -> bool {
-        self.ask(|answer| Request::Stop(id.clone(), answer)).await.unwrap_or(false)
+    /// Asks for a stop; used ones too. Returns when it is under way.
+    pub async fn stop(&self, id: &WorkspaceId) -> StopAsked {
+        self.ask(|answer| Request::Stop(id.clone(), answer)).await.unwrap_or(StopAsked::Nothing)
     }
     /// Moves the idle stop `idle_after` ahead from now, never beyond `max_age`. Tells the new time.
     pub async fn extend(&self, id: &WorkspaceId) -> Option<Instant> {

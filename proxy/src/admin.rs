@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use config::WorkspaceId;
-use control::Cause;
+use control::{Cause, StopAsked};
 use prometheus::{Encoder, TextEncoder};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -181,12 +181,16 @@ fn known(id: &str) -> Result<WorkspaceId, (StatusCode, String)> {
 
 async fn stop(State(edge): State<Arc<Edge>>, Path(id): Path<String>) -> Answer {
     let known = known(&id)?;
-    if edge.workspaces.stop(&known).await {
+    let stopped = edge.workspaces.stop(&known).await;
+    if stopped == StopAsked::Now {
         let entry = Entry::done(Event::WorkspaceStop).because(Reason::Asked).by(By::Operator);
         edge.audit.record(entry.workspace(&known));
-        Ok(format!("{id} is being stopped\n"))
-    } else {
-        Err((StatusCode::NOT_FOUND, format!("{id} is not running: `usher status` tells what is\n")))
+    }
+    match stopped {
+        StopAsked::Now | StopAsked::Already => Ok(format!("{id} is being stopped\n")),
+        StopAsked::Nothing => {
+            Err((StatusCode::NOT_FOUND, format!("{id} is not running: `usher status` tells what is\n")))
+        }
     }
 }
 

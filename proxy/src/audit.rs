@@ -20,7 +20,7 @@ pub use field::{COMMON, Field};
 pub use reason::Reason;
 pub use schema::schema;
 pub(crate) use told::of_failure;
-pub use writer::Writer;
+pub use writer::{Auditing, Writer};
 
 use crate::metrics::AuditMetrics;
 use file::Trail;
@@ -66,6 +66,15 @@ impl Audit {
         let (lines, inbox) = mpsc::channel(WAITING);
         let audit = Self { lines, losses: losses.clone(), metrics: metrics.clone() };
         Ok((audit, Writer::new(inbox, trail, losses)))
+    }
+
+    /// As [`Audit::open`], and has it written on the current runtime.
+    ///
+    /// # Errors
+    /// As [`Audit::open`].
+    pub fn begin(config: &config::Audit, metrics: &AuditMetrics) -> Result<(Self, Auditing), AuditError> {
+        let (audit, writer) = Self::open(config, metrics)?;
+        Ok((audit, writer.begin()))
     }
 
     /// Takes a line in. Where too many wait it goes to the log at once, and is counted as lost for the file.

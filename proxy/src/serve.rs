@@ -4,7 +4,7 @@ mod ground;
 
 use crate::accept::{self, CoreFailed, Cores};
 use crate::assertion::Assertions;
-use crate::audit::{Audit, AuditError};
+use crate::audit::{Audit, AuditError, Auditing};
 use crate::edge::Edge;
 use crate::identity::{ProviderError, Providers, refresh};
 use crate::keys::{Following, Keys, KeysError};
@@ -133,7 +133,7 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
 async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeError> {
     let shutdown = CancellationToken::new();
     let metrics = Metrics::new()?;
-    let (audit, auditing) = Audit::open(&config.audit, &metrics.audit)?;
+    let (audit, mut auditing) = Audit::begin(&config.audit, &metrics.audit)?;
     let ground = Ground::prepare(&config, &metrics.registry).await?;
     let records = ground.records();
     let (keys, following) = Keys::open_for(&config, &records).await?;
@@ -172,9 +172,6 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let cores = accept::spawn(&edge, bound)?;
     let mut running = control.running;
     let mut refreshing = tokio::spawn(refresh::run(edge.clone(), wishes, shutdown.clone()));
-    // Ends last: what the others do until then is told, too.
-    let told = CancellationToken::new();
-    let mut auditing = tokio::spawn(auditing.run(told.clone()));
     let prestarting = prestart::begin(edge.clone(), records, leads, shutdown.clone());
     watch_over(
         &edge,
@@ -192,8 +189,8 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     refreshing.await?;
     prestarting.await?;
     driving.await?;
-    told.cancel();
-    Ok(auditing.await?)
+    // Last: what the others do until they end is told, too.
+    Ok(auditing.end().await?)
 }
 
 /// What runs beside the requests until everything was drained.
@@ -203,7 +200,7 @@ struct Parts<'a> {
     discovering: JoinSet<()>,
     following: Following,
     /// Who writes the trail.
-    auditing: &'a mut JoinHandle<()>,
+    auditing: &'a mut Auditing,
 }
 
 /// Returns when everything was drained.
@@ -225,7 +222,7 @@ async fn watch_over(
         ended = refreshing => Err(ended.err().map_or(ServeError::IdentityEnded, ServeError::from)),
         Some(ended) = discovering.join_next() => Err(ended.err().map_or(ServeError::IdentityEnded, ServeError::from)),
         error = following => Err(error.into()),
-        ended = auditing => Err(ended.err().map_or(ServeError::AuditEnded, ServeError::from)),
+        ended = auditing.ended() => Err(ended.err().map_or(ServeError::AuditEnded, ServeError::from)),
         () = cores.ended() => {
             // In a drain the cores end one by one; before it that is a fault.
             if edge.draining.is_cancelled() { drained.await; Ok(()) } else { Err(ServeError::CoreEnded) }

@@ -157,7 +157,7 @@ async fn of_many_replicas_one_is_told_that_it_has_ended_a_session() {
     }
     let endings = futures_util::future::join_all(replicas.iter().map(|(replica, _)| replica.end(&id))).await;
     let ended: Vec<_> = endings.iter().flat_map(|ending| &ending.ended).collect();
-    assert_eq!(ended.iter().map(|ended| &*ended.session.label.as_str()).collect::<Vec<_>>(), ["alice"]);
+    assert_eq!(ended.iter().map(|ended| ended.session.label.as_str()).collect::<Vec<_>>(), ["alice"]);
     assert!(endings.iter().all(|ending| ending.failed.is_none()));
     assert_eq!(ended[0].reference, id.reference());
     let short = ended[0].reference.short();

@@ -34,7 +34,9 @@ fn common(name: &str, meaning: &str) -> Value {
             "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z$",
         }),
         "schema" => json!({ "description": meaning, "const": SCHEMA }),
-        "event" => json!({ "description": meaning, "enum": ROWS.map(|row| row.name) }),
+        "event" => {
+            json!({ "description": meaning, "enum": ROWS.iter().map(|row| row.name).collect::<Vec<_>>() })
+        }
         "outcome" => json!({ "description": meaning, "enum": outcomes.map(Outcome::as_str) }),
         "by" => json!({ "description": meaning, "enum": By::ALL.map(By::as_str) }),
         _ => json!({ "description": meaning, "enum": Reason::ALL.map(Reason::as_str).to_vec() }),

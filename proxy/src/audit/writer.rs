@@ -5,7 +5,7 @@ use super::file::Trail;
 use super::losses::Losses;
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use tokio::task::block_in_place;
+use tokio::task::{JoinError, JoinHandle, block_in_place};
 use tokio_util::sync::CancellationToken;
 
 /// How many lines are written in one go.
@@ -18,13 +18,45 @@ pub struct Writer {
     losses: Arc<Losses>,
 }
 
+/// The task that writes.
+pub struct Auditing {
+    told: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Auditing {
+    /// Completes when it has ended, which it does not by itself.
+    ///
+    /// # Errors
+    /// It panicked.
+    pub async fn ended(&mut self) -> Result<(), JoinError> {
+        (&mut self.task).await
+    }
+
+    /// Ends it, once all that was told until now is written.
+    ///
+    /// # Errors
+    /// It panicked.
+    pub async fn end(mut self) -> Result<(), JoinError> {
+        self.told.cancel();
+        self.ended().await
+    }
+}
+
 impl Writer {
+    /// Writes from now on.
+    pub fn begin(self) -> Auditing {
+        let told = CancellationToken::new();
+        let task = tokio::spawn(self.run(told.clone()));
+        Auditing { told, task }
+    }
+
     pub(super) fn new(inbox: mpsc::Receiver<Entry>, trail: Option<Trail>, losses: Arc<Losses>) -> Self {
         Self { inbox, trail, losses }
     }
 
     /// Writes until told to end, and then what is there still. It needs a runtime of several threads.
-    pub async fn run(mut self, ended: CancellationToken) {
+    async fn run(mut self, ended: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let told = tokio::select! {
@@ -65,7 +97,6 @@ mod tests {
     use crate::audit::{Audit, Entry, Event};
     use crate::metrics::Metrics;
     use std::path::PathBuf;
-    use tokio_util::sync::CancellationToken;
 
     fn config(file: PathBuf) -> config::Audit {
         config::Audit { file: Some(file), file_size: 1 << 20, files_kept: 1 }
@@ -80,9 +111,7 @@ mod tests {
         for nth in 0..1000 {
             audit.record(Entry::done(Event::WorkspaceEntered).at([127, 0, 0, 1].into(), &nth.to_string()));
         }
-        let ended = CancellationToken::new();
-        ended.cancel();
-        writer.run(ended).await;
+        writer.begin().end().await.unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let ids = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         let ids: Vec<_> = ids.map(|line| line["request_id"].as_str().unwrap().to_owned()).collect();
@@ -100,9 +129,7 @@ mod tests {
             audit.record(Entry::done(Event::WorkspaceEntered));
         }
         assert_eq!(metrics.lost_so_far(), 10, "nobody reads, and nobody waits");
-        let ended = CancellationToken::new();
-        ended.cancel();
-        writer.run(ended).await;
+        writer.begin().end().await.unwrap();
         assert_eq!(metrics.lost_so_far(), super::super::WAITING as u64 + 10);
     }
 

@@ -13,6 +13,7 @@ use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
 use axum::response::Response;
 use config::{RequestFacts, WorkspaceId};
+use control::StopAsked;
 use fields::Fields;
 use http::{HeaderMap, Uri};
 use std::sync::Arc;
@@ -131,7 +132,7 @@ async fn perform(
         }
         // Nothing to stop or to delete is what was wanted, too.
         Action::Stop => {
-            if edge.workspaces.stop(&id).await {
+            if edge.workspaces.stop(&id).await == StopAsked::Now {
                 edge.audit.record(by_them(Event::WorkspaceStop).because(Reason::Asked));
             }
         }

@@ -11,6 +11,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::{HeaderValue, LOCATION};
 use axum::http::{Response, StatusCode};
+use control::StopAsked;
 
 /// What a form says. Fields that are missing or make no sense count as not given.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -73,7 +74,7 @@ pub(super) async fn stop(
     if !owner.permit.is_owners() {
         return owner.refused(&not_ones_own());
     }
-    if host.edge.workspaces.stop(owner.permit.id()).await {
+    if host.edge.workspaces.stop(owner.permit.id()).await == StopAsked::Now {
         host.edge.audit.record(by_them(&owner, Event::WorkspaceStop).because(Reason::Asked));
     }
     done(&host, &owner, Form::parse(&body)).await
