@@ -225,6 +225,24 @@ async fn what_is_refused_at_the_door_is_told_with_why() {
     assert_eq!((&told["by"], &told["provider"]), (&json!("provider"), &json!("lab")));
 }
 
+#[tokio::test]
+async fn a_logout_that_goes_on_to_the_provider_and_an_address_that_it_is_shut_to_are_told() {
+    let trail = Trail::new();
+    let provider = IdentityProvider::start(accounts()).await;
+    let rest = format!("{RULES}{}", trail.table());
+    let usher = provider.setup("logout = \"always\"", &rest).start().await;
+    provider.knows(&usher).await;
+    let alice = Person::logged_in(&usher, "alice").await;
+    assert_eq!(alice.change("/logout", &[]).await.status, StatusCode::OK);
+    trail.tells(json!({ "event": "session_ended", "reason": "logout_with_provider", "by": "person" })).await;
+
+    let shut = provider.setup("allow_addresses = [\"192.0.2.0/24\"]", &rest).start().await;
+    let (_, refusal) = Person::new(&shut, "alice").follow(portal(&shut, "/auth/lab/login")).await;
+    assert_eq!(refusal.status, StatusCode::FORBIDDEN);
+    let told = trail.tells(json!({ "event": "login", "reason": "address_not_allowed" })).await;
+    assert_eq!((&told["outcome"], &told["address"]), (&json!("refused"), &json!("127.0.0.1")));
+}
+
 /// Of the only login.
 async fn session_of(trail: &Trail) -> Value {
     trail.tells(json!({ "event": "login", "outcome": "done" })).await["session"].clone()
