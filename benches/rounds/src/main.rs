@@ -64,9 +64,15 @@ async fn measure(count: usize, turns: usize) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
 
     let begun = Instant::now();
-    let control =
-        Control::start(config, Arc::new(running), records, &Registry::new(), Acts::untold(), shutdown.clone())
-            .await?;
+    let control = Control::start(
+        config,
+        Arc::new(running),
+        records,
+        &Registry::new(),
+        Acts::untold(),
+        shutdown.clone(),
+    )
+    .await?;
     all_ready(&control.workspaces, count).await?;
     let adopted = begun.elapsed();
 
