@@ -1,6 +1,7 @@
 //! The layout of the file: which keys stand where, and which must fit together.
 
 mod access;
+mod audit;
 mod client;
 mod kubernetes;
 mod listeners;
@@ -46,10 +47,7 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
     // After a slip the rest is read as it was probably meant.
     let meant = if root.has("kubernetes") { DriverName::Kubernetes } else { DriverName::Process };
     let chosen = driver_name.unwrap_or(meant);
-    let driver = match chosen {
-        DriverName::Process => Some(Driver::Process),
-        DriverName::Kubernetes => root.table("kubernetes", kubernetes::kubernetes).map(Driver::Kubernetes),
-    };
+    let driver = driver(root, chosen);
     let login = root.table("login", |table| login::login(table, environment));
     let listeners = listeners::listeners(root, login.as_ref());
     let has_proxy_protocol =
@@ -59,6 +57,7 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
     let access = root.table("access", |table| access::access(table, &declared));
     let limits = root.table("limits", client::limits);
     let sessions = root.table("sessions", sessions);
+    let audit = root.table("audit", audit::audit);
     let spawn = root.table("spawn", spawn);
     let drain = root.table("drain", drain);
     let quotas = quotas::quotas(root, chosen);
@@ -91,6 +90,7 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
         access: access?,
         limits: limits?,
         sessions: sessions?,
+        audit: audit?,
         spawn: spawn?,
         drain: drain?,
         quotas: quotas?,
@@ -99,6 +99,13 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
         routes: routes?,
         places: root.places("templates"),
     })
+}
+
+fn driver(root: &mut Table<'_>, chosen: DriverName) -> Option<Driver> {
+    match chosen {
+        DriverName::Process => Some(Driver::Process),
+        DriverName::Kubernetes => root.table("kubernetes", kubernetes::kubernetes).map(Driver::Kubernetes),
+    }
 }
 
 fn driver_name(value: &DeValue<'_>) -> Result<DriverName, Wrong> {

@@ -1,11 +1,13 @@
 //! The validated configuration, as the other packages read it. Built only by the reader in this package.
 
+mod audit;
 mod client;
 mod kubernetes;
 mod login;
 mod quota;
 mod route;
 
+pub use audit::*;
 pub use client::*;
 pub use kubernetes::*;
 pub use login::*;
@@ -49,6 +51,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[sessions]`.
     pub sessions: Sessions,
+    /// `[audit]`.
+    pub audit: Audit,
     /// `[spawn]`.
     pub spawn: Spawn,
     /// `[drain]`.

@@ -190,6 +190,10 @@ const KEYS: &[KeyDoc] = &[
     doc("sessions.refresh_after", DURATION, Value("\"10m\""), "how old what a provider said of somebody gets until it is asked again, while the session is used; half of its token's life if that is less"),
     doc("sessions.outage_grace", DURATION, Value("\"8h\""), "how long sessions live on what a provider that does not answer said before"),
 
+    doc("audit.file", PATH, NONE, "where the audit trail is written as well as to the log, as a line of JSON for each event (0600); its folder must be there"),
+    doc("audit.file_size", "size", Value("\"64MiB\""), "the size at which that file is renamed to FILE.1, and that to FILE.2 and so on, and a new one is begun"),
+    doc("audit.files_kept", NUMBER, Value("10"), "how many such older files stay; the oldest is removed"),
+
     doc("spawn.concurrent", NUMBER, Value("8"), "how many workspaces start at the same time, over all users"),
     doc("spawn.queue", NUMBER, Value("1000"), "how many may wait for their turn; more get 503"),
     doc("spawn.hold_timeout", DURATION, Value("\"60s\""), "how long a script's request is held while its workspace starts"),

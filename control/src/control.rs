@@ -7,7 +7,7 @@ use crate::sessions::{Keeper, Limits};
 use crate::state::{Settings, State};
 use crate::work::Probes;
 use crate::{
-    Driver, LoopError, RecordError, Records, Sessions, Tickets, Users, Workspaces, clock, table, usage,
+    Acts, Driver, LoopError, RecordError, Records, Sessions, Tickets, Users, Workspaces, clock, table, usage,
 };
 use config::Config;
 use futures_util::StreamExt;
@@ -48,7 +48,7 @@ pub enum StartError {
 impl Control {
     /// Starts the loops on the current runtime: of workspaces, of sessions, of tickets and of last use.
     ///
-    /// Every later configuration from `config` holds from then on for what starts. `shutdown` ends the loops, and
+    /// Every later configuration from `config` holds from then on for what starts. `acts` is told what is done here. `shutdown` ends the loops, and
     /// leaves workspaces running.
     ///
     /// # Errors
@@ -58,6 +58,7 @@ impl Control {
         driver: Arc<dyn Driver>,
         records: Arc<dyn Records>,
         registry: &Registry,
+        acts: Acts,
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new(registry)?);
@@ -68,7 +69,8 @@ impl Control {
         let late = shared.as_ref().map_or(Duration::ZERO, |shared| shared.use_every * 2);
         let limits = Limits::of(&config.borrow(), late);
         let (sessions, keeper) =
-            Keeper::new(records.clone(), limits, loaded.sessions.clone(), metrics.clone()).await?;
+            Keeper::new(records.clone(), limits, loaded.sessions.clone(), metrics.clone(), acts.clone())
+                .await?;
         let (workspaces, publisher, requests) = table::table(driver.clone());
         let (written, followed) = watch::channel(usage::Written::nothing(clock::now()));
         let (heard, taken_in) = watch::channel(Heard::default());
@@ -105,7 +107,7 @@ impl Control {
             settings: WatchStream::new(config.clone()).map(|config| Settings::of(&config)).boxed(),
             shutdown: shutdown.clone(),
         };
-        let control_loop = ControlLoop::new(state, publisher, driver, Probes::real(), metrics);
+        let control_loop = ControlLoop::new(state, publisher, driver, Probes::real(), metrics).telling(acts);
         let followed = config.clone();
         let limits = WatchStream::new(config).map(move |config| Limits::of(&config, late)).boxed();
         let tickets = Tickets::new(records.clone());
@@ -146,9 +148,16 @@ mod tests {
         driver.freeze();
         driver.tell(Event::Synced);
         let records = Arc::new(RedbRecords::open(file).unwrap());
-        let control = Control::start(followed, driver.clone(), records, &Registry::new(), shutdown.clone())
-            .await
-            .unwrap();
+        let control = Control::start(
+            followed,
+            driver.clone(),
+            records,
+            &Registry::new(),
+            Acts::untold(),
+            shutdown.clone(),
+        )
+        .await
+        .unwrap();
         Usher { control, driver, shutdown, _config }
     }
 

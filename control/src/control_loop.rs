@@ -1,12 +1,12 @@
 //! The control loop: takes in what happens, decides, publishes, and has it done. The only writer of the table.
 
 use crate::metrics::Metrics;
-use crate::peers::{Heard, PeerNews};
+use crate::peers::{Heard, PeerNews, Peers};
 use crate::state::{Effect, Note, Outcome, Settings, State};
 use crate::table::{Publisher, Request, STALE, Standing, Table};
 use crate::usage::Written;
 use crate::work::{Probes, Work};
-use crate::{BELIEVED, Driver, Event, WakeRefused, clock};
+use crate::{Act, Acts, BELIEVED, Driver, Event, StopAsked, WakeRefused, clock};
 use config::WorkspaceId;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
@@ -44,6 +44,7 @@ pub(crate) struct ControlLoop {
     publisher: Publisher,
     work: Work,
     metrics: Arc<Metrics>,
+    acts: Acts,
     /// What to tell whom, once the table shows it.
     answers: Vec<Box<dyn FnOnce() + Send>>,
     effects: Vec<Effect>,
@@ -99,12 +100,18 @@ impl ControlLoop {
             publisher,
             work: Work::new(driver, probes),
             metrics,
+            acts: Acts::untold(),
             answers: Vec::new(),
             effects: Vec::new(),
             turned: clock::now(),
             awake_since: clock::now(),
             doubts_until: clock::now(),
         }
+    }
+
+    /// As it is, and tells what it does.
+    pub(crate) fn telling(self, acts: Acts) -> Self {
+        Self { acts, ..self }
     }
 
     /// Runs until told to shut down; workspaces run on then.
@@ -173,15 +180,21 @@ impl ControlLoop {
         let now = clock::now();
         match request {
             Request::Wake(wake, answer) => {
+                let was_wanted = self.state.is_wanted(&wake.id);
                 let result = self.state.wake(&wake, now);
                 if let Err(WakeRefused::BackingOff(cause)) = &result {
                     tracing::debug!(workspace.name = %wake.id, cause = cause.code.as_str(), "a wake was refused");
                 }
                 let result = result.map(|effect| self.effects.extend(effect));
-                self.answer(answer, result);
+                self.answer(answer, result.map(|()| !was_wanted));
             }
             Request::Stop(id, answer) => {
-                let stopped = self.state.stop(&id, now);
+                let was_wanted = self.state.is_wanted(&id);
+                let stopped = match (self.state.stop(&id, now), was_wanted) {
+                    (false, _) => StopAsked::Nothing,
+                    (true, false) => StopAsked::Already,
+                    (true, true) => StopAsked::Now,
+                };
                 self.answer(answer, stopped);
             }
             Request::Extend(id, answer) => {
@@ -223,12 +236,28 @@ impl ControlLoop {
         for note in &news.notes {
             self.metrics.note(note);
             log(note);
+            self.tell(note);
         }
         for answer in self.answers.drain(..) {
             answer();
         }
         for effect in self.effects.drain(..) {
             self.work.begin(effect);
+        }
+    }
+
+    fn tell(&self, note: &Note) {
+        let (Note::Ready(id, _) | Note::Failed { id, .. } | Note::Reaped(id, _)) = note;
+        let Some(owner) = self.state.workspaces.get(id).map(|workspace| workspace.owner.clone()) else {
+            return;
+        };
+        let (id, leads) = (id.clone(), self.state.peers.as_ref().is_none_or(Peers::leads));
+        match note {
+            Note::Failed { cause, spawning: true, .. } if leads => {
+                self.acts.tell(Act::NotStarted { id, owner, cause: cause.code });
+            }
+            Note::Reaped(_, reason) => self.acts.tell(Act::Reaped { id, owner, reason: *reason }),
+            Note::Ready(..) | Note::Failed { .. } => {}
         }
     }
 

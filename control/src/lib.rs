@@ -1,6 +1,7 @@
 //! Makes the set of running workspaces match what is wanted, and keeps the records.
 
 mod activity;
+mod acts;
 mod cause;
 mod clock;
 mod control;
@@ -35,6 +36,7 @@ mod users;
 mod work;
 
 pub use activity::Activity;
+pub use acts::{Act, Acts};
 pub use cause::{Cause, CauseCode, CauseWords};
 pub use control::{Control, StartError};
 pub use control_loop::LoopError;
@@ -53,9 +55,11 @@ pub use records::redb::{RedbRecords, StoreOpenError};
 pub use records::secrets::SecretRecords;
 pub use records::{Change, Kind, Record, RecordError, Records, Version};
 pub use sessions::{
-    Claim, Device, Due, Kept, LastUse, Login, NewSession, Person, Session, SessionId, SessionRef, Sessions,
-    Signal,
+    Claim, Device, Due, Ended, Ending, Kept, LastUse, Login, NewSession, Over, Person, Session, SessionId,
+    SessionRef, Sessions, Signal,
 };
-pub use table::{Entry, Part, Phase, Route, StopReason, Terms, Wake, WakeRefused, WhyAlive, Workspaces};
+pub use table::{
+    Entry, Part, Phase, Route, StopAsked, StopReason, Terms, Wake, WakeRefused, WhyAlive, Workspaces,
+};
 pub use tickets::Tickets;
 pub use users::{Identity, LastSeen, User, Users};

@@ -114,8 +114,9 @@ pub trait Records: Send + Sync + 'static {
         version: Version,
         value: Vec<u8>,
     ) -> Result<Version, RecordError>;
-    /// Deletes a record if it is there.
-    async fn delete(&self, kind: Kind, name: &str) -> Result<(), RecordError>;
+    /// Deletes a record if it is there; tells whether it was. Of many that delete it at once one is told so, or two where
+    /// the answer to one was lost on its way.
+    async fn delete(&self, kind: Kind, name: &str) -> Result<bool, RecordError>;
     /// All records of the kind as [`Change::Put`], then every change, in order.
     fn watch(&self, kind: Kind) -> BoxStream<'static, Change>;
 }

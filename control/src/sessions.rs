@@ -1,19 +1,21 @@
 //! Who is logged in: records at login and logout, a snapshot for every request.
 
 pub(crate) mod document;
+mod ending;
 mod keeper;
 mod live;
 mod refresh;
 mod session;
 mod signal;
 
+pub use ending::{Ended, Ending, Over};
 pub(crate) use keeper::{Keeper, Limits};
 pub use refresh::{Claim, Due, SessionRef};
 pub(crate) use session::SessionAge;
 pub use session::{Device, Kept, LastUse, Login, NewSession, Session};
 pub use signal::Signal;
 
-use crate::{Identity, Kind, RecordError, Records, clock, hash};
+use crate::{Act, Acts, Identity, Kind, RecordError, Records, clock, hash};
 use arc_swap::ArcSwap;
 use config::{Label, ProviderName};
 use document::Document;
@@ -59,6 +61,7 @@ pub struct Sessions {
     snapshot: Arc<ArcSwap<Snapshot>>,
     changes: watch::Receiver<u64>,
     records: Arc<dyn Records>,
+    acts: Acts,
 }
 
 /// The live sessions as they are published: written by the [`Keeper`] alone.
@@ -92,45 +95,29 @@ impl Sessions {
         Ok((id, session))
     }
     /// Ends a session everywhere; here it is ended when this returns. Ending an unknown one is fine.
-    ///
-    /// # Errors
-    /// The store fails.
-    pub async fn end(&self, id: &SessionId) -> Result<(), RecordError> {
+    pub async fn end(&self, id: &SessionId) -> Ending {
         self.end_named(&[id.name()]).await
     }
-    /// Ends all sessions of somebody; tells how many.
-    ///
-    /// # Errors
-    /// The store fails; some may have ended.
-    pub async fn end_all(&self, identity: &Identity) -> Result<usize, RecordError> {
+    /// Ends all sessions of somebody.
+    pub async fn end_all(&self, identity: &Identity) -> Ending {
         let names: Vec<_> = self.of(identity).into_iter().map(|(_, name)| name).collect();
-        self.end_named(&names).await?;
-        Ok(names.len())
+        self.end_named(&names).await
     }
     /// Ends all sessions that a provider has ended: those of its own session `sid`, or all of `subject` where it names
-    /// none; tells how many.
-    ///
-    /// # Errors
-    /// As [`Sessions::end_all`].
-    pub async fn end_at(
-        &self,
-        provider: &ProviderName,
-        subject: Option<&str>,
-        sid: Option<&str>,
-    ) -> Result<usize, RecordError> {
+    /// none.
+    pub async fn end_at(&self, provider: &ProviderName, subject: Option<&str>, sid: Option<&str>) -> Ending {
         let is_meant = |session: &Session| {
             session.login.provider.as_ref() == Some(provider)
                 && subject.is_none_or(|subject| session.identity.subject == subject)
                 && sid.is_none_or(|sid| session.login.sid.as_deref() == Some(sid))
         };
         if subject.is_none() && sid.is_none() {
-            return Ok(0);
+            return Ending::default();
         }
         let snapshot = self.snapshot.load_full();
         let names: Vec<_> =
             snapshot.live.iter().filter(|(_, session)| is_meant(session)).map(|(name, _)| *name).collect();
-        self.end_named(&names).await?;
-        Ok(names.len())
+        self.end_named(&names).await
     }
     /// All sessions of somebody, the oldest first.
     pub fn list(&self, identity: &Identity) -> Vec<(SessionRef, Arc<Session>)> {
@@ -191,18 +178,32 @@ impl Sessions {
         let theirs = self.of(identity);
         let excess = theirs.len().saturating_sub(self.snapshot.load().limits.per_user);
         let oldest: Vec<_> = theirs.into_iter().take(excess).map(|(_, name)| name).collect();
-        self.end_named(&oldest).await
+        let ending = self.end_named(&oldest).await;
+        for ended in &ending.ended {
+            self.acts.tell(Act::SessionOver(ended.clone(), Over::TooMany));
+        }
+        ending.result().map(drop)
     }
 
-    async fn end_named(&self, names: &[SessionName]) -> Result<(), RecordError> {
+    async fn end_named(&self, names: &[SessionName]) -> Ending {
+        let mut ending = Ending::default();
         for name in names {
-            self.records.delete(Kind::Session, &name.to_string()).await?;
+            let session = self.snapshot.load().live.get(name).cloned();
+            match self.records.delete(Kind::Session, &name.to_string()).await {
+                Ok(true) => {
+                    let ended = |session| Ended { reference: SessionRef(*name), session };
+                    ending.ended.extend(session.map(ended));
+                }
+                Ok(false) => {}
+                Err(error) => return Ending { failed: Some(error), ..ending },
+            }
         }
         let gone = || {
             let snapshot = self.snapshot.load();
             names.iter().all(|name| snapshot.live.get(name).is_none()).then_some(())
         };
-        self.await_that(ECHO, gone).await.ok_or_else(no_echo)
+        let failed = self.await_that(ECHO, gone).await.is_none().then(no_echo);
+        Ending { failed, ..ending }
     }
 
     /// Waits until the snapshot shows something.

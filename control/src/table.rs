@@ -90,6 +90,17 @@ impl StopReason {
     }
 }
 
+/// What it came to when a stop was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopAsked {
+    /// There was nothing to stop.
+    Nothing,
+    /// It was on its way to its end already.
+    Already,
+    /// It ends since this was asked for.
+    Now,
+}
+
 /// What besides its use decides when a ready workspace is stopped.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Terms {
@@ -249,9 +260,9 @@ pub(crate) type Table = HashMap<WorkspaceId, Arc<Entry>>;
 /// What is asked of the control loop, each with the way to answer.
 pub(crate) enum Request {
     /// [`Workspaces::wake`].
-    Wake(Wake, oneshot::Sender<Result<(), WakeRefused>>),
+    Wake(Wake, oneshot::Sender<Result<bool, WakeRefused>>),
     /// [`Workspaces::stop`].
-    Stop(WorkspaceId, oneshot::Sender<bool>),
+    Stop(WorkspaceId, oneshot::Sender<StopAsked>),
     /// [`Workspaces::extend`].
     Extend(WorkspaceId, oneshot::Sender<Option<Instant>>),
     /// [`Workspaces::keep`].
@@ -367,16 +378,16 @@ impl Workspaces {
     }
     /// Asks for a start. Idempotent: one that is wanted already stays where it is in the queue.
     ///
-    /// When it returns, the table shows what came of it.
+    /// When it returns, the table shows what came of it. Tells whether this asked for it, and nobody had before.
     ///
     /// # Errors
     /// Why nothing will happen.
-    pub async fn wake(&self, wake: Wake) -> Result<(), WakeRefused> {
+    pub async fn wake(&self, wake: Wake) -> Result<bool, WakeRefused> {
         self.ask(|answer| Request::Wake(wake, answer)).await.unwrap_or(Err(WakeRefused::ShuttingDown))
     }
-    /// Asks for a stop; used ones too. Returns when it is under way; `false` = there was nothing to stop.
-    pub async fn stop(&self, id: &WorkspaceId) -> bool {
-        self.ask(|answer| Request::Stop(id.clone(), answer)).await.unwrap_or(false)
+    /// Asks for a stop; used ones too. Returns when it is under way.
+    pub async fn stop(&self, id: &WorkspaceId) -> StopAsked {
+        self.ask(|answer| Request::Stop(id.clone(), answer)).await.unwrap_or(StopAsked::Nothing)
     }
     /// Moves the idle stop `idle_after` ahead from now, never beyond `max_age`. Tells the new time.
     pub async fn extend(&self, id: &WorkspaceId) -> Option<Instant> {

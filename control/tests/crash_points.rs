@@ -298,9 +298,8 @@ impl Records for Files {
             _ => Err(RecordError::Conflict(name.into())),
         }
     }
-    async fn delete(&self, _: Kind, name: &str) -> Result<(), RecordError> {
-        fs::remove_file(self.0.join(name)).ok();
-        Ok(())
+    async fn delete(&self, _: Kind, name: &str) -> Result<bool, RecordError> {
+        Ok(fs::remove_file(self.0.join(name)).is_ok())
     }
     fn watch(&self, _: Kind) -> BoxStream<'static, Change> {
         unreachable!("the driver is the only writer of its records")

@@ -4,6 +4,7 @@
 //! `Origin`, or with a `Host` that is neither an address nor `localhost`, is refused (a page that rebinds its
 //! name to loopback sends its own name). The Unix socket (0600) serves `/status` and the changes as well.
 
+use crate::audit::{By, Entry, Event, Reason};
 use crate::edge::Edge;
 use crate::portal::sessions::labelled;
 use axum::extract::{Path, Query, Request, State};
@@ -13,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use config::WorkspaceId;
-use control::Cause;
+use control::{Cause, StopAsked};
 use prometheus::{Encoder, TextEncoder};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -179,18 +180,29 @@ fn known(id: &str) -> Result<WorkspaceId, (StatusCode, String)> {
 }
 
 async fn stop(State(edge): State<Arc<Edge>>, Path(id): Path<String>) -> Answer {
-    if edge.workspaces.stop(&known(&id)?).await {
-        Ok(format!("{id} is being stopped\n"))
-    } else {
-        Err((StatusCode::NOT_FOUND, format!("{id} is not running: `usher status` tells what is\n")))
+    let known = known(&id)?;
+    let stopped = edge.workspaces.stop(&known).await;
+    if stopped == StopAsked::Now {
+        let entry = Entry::done(Event::WorkspaceStop).because(Reason::Asked).by(By::Operator);
+        edge.audit.record(entry.workspace(&known));
+    }
+    match stopped {
+        StopAsked::Now | StopAsked::Already => Ok(format!("{id} is being stopped\n")),
+        StopAsked::Nothing => {
+            Err((StatusCode::NOT_FOUND, format!("{id} is not running: `usher status` tells what is\n")))
+        }
     }
 }
 
 async fn sign_out(State(edge): State<Arc<Edge>>, Path(label): Path<String>) -> Answer {
     let Some(identity) = labelled(&edge, &label) else {
+        let entry = Entry::refused(Event::SignOut, Reason::Unknown).by(By::Operator);
+        edge.audit.record(entry.subject_label(&label));
         return Err((StatusCode::NOT_FOUND, format!("nobody with the label {label} is logged in\n")));
     };
-    match edge.sessions.end_all(&identity).await {
+    let ending = edge.sessions.end_all(&identity).await;
+    edge.audit.signed_out(&ending, &|event| Entry::done(event).by(By::Operator), &label, &identity);
+    match ending.result() {
         Ok(count) => {
             tracing::info!(user.label = label, sessions = count, "somebody was signed out by the operator");
             Ok(format!("{label} is signed out: {count} ended\n"))
@@ -219,6 +231,11 @@ async fn delete(
         return Err((StatusCode::BAD_REQUEST, others));
     }
     let deleted = edge.workspaces.delete(&known, delete.volume, None).await;
+    edge.audit.deleted(
+        &deleted,
+        delete.volume,
+        Entry::done(Event::WorkspaceDelete).by(By::Operator).workspace(&known),
+    );
     if deleted.map_err(not_deleted)? {
         let files = if delete.volume { "with its files" } else { "its files are kept" };
         Ok(format!("{id} is being deleted, {files}\n"))

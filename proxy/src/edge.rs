@@ -1,6 +1,7 @@
 //! What every request shares: one per process, read without locks.
 
 use crate::assertion::Assertions;
+use crate::audit::Audit;
 use crate::drain::Drain;
 use crate::identity::Providers;
 use crate::identity::refresh::Wishes;
@@ -38,6 +39,8 @@ pub struct Edge {
     pub limits: Limits,
     /// What is counted.
     pub metrics: Metrics,
+    /// What is told of who did what.
+    pub audit: Audit,
     /// Cancelled when a drain begins: readiness fails, new connections stop after `drain.delay`.
     pub draining: CancellationToken,
     /// Cancelled when WebSockets that are still open shall close with 1012: wait with [`Edge::tunnel_turn`].

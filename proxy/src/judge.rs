@@ -3,6 +3,7 @@
 use crate::access::ensure::{How, Waiting};
 use crate::access::route::Place;
 use crate::access::{self, Forward, Verdict};
+use crate::audit::{Entry, Event};
 use crate::connection::ConnectionFacts;
 use crate::edge::Edge;
 use crate::exchange::Exchange;
@@ -77,6 +78,10 @@ async fn next(
             }))
         }
         Verdict::Wait(waiting) => {
+            if waiting.asked_first {
+                let entry = Entry::done(Event::WorkspaceStart).at(connection.client.ip(), &exchange.id);
+                edge.audit.record(entry.caller(waiting.permit.caller()).workspace(waiting.permit.id()));
+            }
             exchange.admitted(&waiting.permit);
             match waiting.how {
                 How::Page => Next::Answer(

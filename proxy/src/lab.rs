@@ -7,6 +7,7 @@
 use crate::access::ensure::How;
 use crate::access::{self, Verdict};
 use crate::assertion::Assertions;
+use crate::audit::Audit;
 use crate::connection::ConnectionFacts;
 use crate::edge::{Edge, ListenerFacts, Origins};
 use crate::identity::refresh::Wishes;
@@ -154,10 +155,13 @@ impl Lab {
         let (_, told) = watch::channel(config.clone());
         let registry = prometheus::Registry::new();
         let driver = Arc::new(Nothing::new());
-        let control =
-            Control::start(told, driver.clone(), records.clone(), &registry, shutdown.clone()).await.unwrap();
         let keys = Keys::open_dir(state.path()).unwrap();
         let metrics = Metrics::new().unwrap();
+        let audit = Audit::open(&config.audit, &metrics.audit).unwrap().0;
+        let control =
+            Control::start(told, driver.clone(), records.clone(), &registry, audit.acts(), shutdown.clone())
+                .await
+                .unwrap();
         let edge = Edge {
             config: ArcSwap::new(config),
             workspaces: control.workspaces,
@@ -171,6 +175,7 @@ impl Lab {
             origins: Origins::default(),
             limits: Limits::at_once(&metrics),
             metrics,
+            audit,
             draining: CancellationToken::new(),
             close_tunnels: CancellationToken::new(),
             drain: crate::drain::Drain::default(),

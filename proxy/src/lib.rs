@@ -5,6 +5,7 @@ pub mod access;
 pub mod admin;
 pub mod answer;
 pub mod assertion;
+pub mod audit;
 pub mod cli;
 pub mod client_address;
 pub mod configuration;

@@ -2,9 +2,11 @@
 //!
 //! Children of labelled metrics are resolved once at start, so that counting is an atomic add and takes no lock.
 
+mod audit;
 mod limits;
 mod proxy_headers;
 
+pub use audit::AuditMetrics;
 pub use limits::{Limit, LimitMetrics};
 pub use proxy_headers::{BadProxyHeader, BadProxyHeaders};
 
@@ -106,6 +108,8 @@ pub struct Metrics {
     pub bad_proxy_headers: BadProxyHeaders,
     /// What the limits count.
     pub limits: LimitMetrics,
+    /// What the trail counts.
+    pub audit: AuditMetrics,
     /// 1 while the development login is served.
     pub development_login: IntGauge,
 }
@@ -166,6 +170,7 @@ impl Metrics {
             connections_refused: connections.with_label_values(&["refused"]),
             handshakes_failed: connections.with_label_values(&["handshake_failed"]),
             limits: LimitMetrics::new(&make)?,
+            audit: AuditMetrics::new(&make)?,
             bad_proxy_headers: BadProxyHeaders::new(&make)?,
             development_login: make.gauge(
                 "usher_development_login",

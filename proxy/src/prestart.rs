@@ -6,6 +6,7 @@
 //! most of them running.
 
 use crate::access::authorise::before_they_come;
+use crate::audit::{By, Entry, Event};
 use crate::edge::Edge;
 use config::{Config, Prestart, TemplateName};
 use control::{CAUGHT_UP, Kind, LastSeen, RecordError, Records, WakeRefused, is_due};
@@ -141,8 +142,15 @@ async fn start(
         let entry =
             edge.workspaces.lookup(&config::WorkspaceId::Own { label: who.label.clone(), name: None });
         let Some(wake) = before_they_come(config, who, template, entry.as_deref()) else { return false };
+        let id = wake.id.clone();
         match edge.workspaces.wake(wake).await {
-            Ok(()) => return true,
+            Ok(first) => {
+                if first {
+                    let entry = Entry::done(Event::WorkspaceStart).by(By::Schedule).workspace(&id);
+                    edge.audit.record(entry.subject(&who.identity).subject_label(who.label.as_str()));
+                }
+                return true;
+            }
             // As long as it would still be caught up.
             Err(WakeRefused::QueueFull { .. }) if Timestamp::now() < now + CAUGHT_UP => sleep(FULL).await,
             Err(error) => {

@@ -4,6 +4,7 @@ mod ground;
 
 use crate::accept::{self, CoreFailed, Cores};
 use crate::assertion::Assertions;
+use crate::audit::{Audit, AuditError, Auditing};
 use crate::edge::Edge;
 use crate::identity::{ProviderError, Providers, refresh};
 use crate::keys::{Following, Keys, KeysError};
@@ -66,6 +67,9 @@ pub enum ServeError {
     /// An identity provider cannot be followed.
     #[error(transparent)]
     Provider(#[from] ProviderError),
+    /// The audit file cannot be written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// A listener cannot be bound.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -103,6 +107,9 @@ pub enum ServeError {
     /// What asks the identity providers ended although nobody told it to.
     #[error("what asks the identity providers ended")]
     IdentityEnded,
+    /// What writes the audit trail ended although nobody told it to.
+    #[error("what writes the audit trail ended")]
+    AuditEnded,
     /// As [`ServeError::CoreEnded`], by a panic, seen at the end.
     #[error(transparent)]
     CoreFailed(#[from] CoreFailed),
@@ -126,6 +133,7 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
 async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeError> {
     let shutdown = CancellationToken::new();
     let metrics = Metrics::new()?;
+    let (audit, mut auditing) = Audit::begin(&config.audit, &metrics.audit)?;
     let ground = Ground::prepare(&config, &metrics.registry).await?;
     let records = ground.records();
     let (keys, following) = Keys::open_for(&config, &records).await?;
@@ -134,7 +142,9 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let (_config, seen) = watch::channel(config.clone());
     let (driver, driving) = ground.drive(seen.clone(), open_files, shutdown.clone()).await?;
     let leads = driver.shared().map(|shared| shared.leads);
-    let control = Control::start(seen, driver, records.clone(), &metrics.registry, shutdown.clone()).await?;
+    let control =
+        Control::start(seen, driver, records.clone(), &metrics.registry, audit.acts(), shutdown.clone())
+            .await?;
     let (providers, discovering) = Providers::follow(&config.login)?;
     let (refresh, wishes) = refresh::Wishes::new();
     let edge = Arc::new(Edge {
@@ -150,6 +160,7 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
         origins: bound.origins(),
         limits: Limits::new(&metrics),
         metrics,
+        audit,
         draining: CancellationToken::new(),
         close_tunnels: CancellationToken::new(),
         drain: drain::Drain::default(),
@@ -168,7 +179,7 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
         &cores,
         &mut running,
         &mut refreshing,
-        Parts { admin, discovering, following },
+        Parts { admin, discovering, following, auditing: &mut auditing },
     )
     .await
     .inspect_err(|error| tracing::error!(%error, "usher ends, since a part of it has"))?;
@@ -177,15 +188,19 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     running.await??;
     refreshing.await?;
     prestarting.await?;
-    Ok(driving.await?)
+    driving.await?;
+    // Last: what the others do until they end is told, too.
+    Ok(auditing.end().await?)
 }
 
 /// What runs beside the requests until everything was drained.
-struct Parts {
+struct Parts<'a> {
     admin: JoinSet<()>,
     /// Who follows the identity providers.
     discovering: JoinSet<()>,
     following: Following,
+    /// Who writes the trail.
+    auditing: &'a mut Auditing,
 }
 
 /// Returns when everything was drained.
@@ -195,9 +210,9 @@ async fn watch_over(
     cores: &Cores,
     control: &mut JoinHandle<Result<(), LoopError>>,
     refreshing: &mut JoinHandle<()>,
-    parts: Parts,
+    parts: Parts<'_>,
 ) -> Result<(), ServeError> {
-    let Parts { mut admin, mut discovering, following } = parts;
+    let Parts { mut admin, mut discovering, following, auditing } = parts;
     let drained = drain::on_signal(edge, signals);
     tokio::pin!(drained);
     tokio::select! {
@@ -207,6 +222,7 @@ async fn watch_over(
         ended = refreshing => Err(ended.err().map_or(ServeError::IdentityEnded, ServeError::from)),
         Some(ended) = discovering.join_next() => Err(ended.err().map_or(ServeError::IdentityEnded, ServeError::from)),
         error = following => Err(error.into()),
+        ended = auditing.ended() => Err(ended.err().map_or(ServeError::AuditEnded, ServeError::from)),
         () = cores.ended() => {
             // In a drain the cores end one by one; before it that is a fault.
             if edge.draining.is_cancelled() { drained.await; Ok(()) } else { Err(ServeError::CoreEnded) }

@@ -4,7 +4,7 @@
 
 use config::{KeyDefault, KeyDoc};
 use control::{CauseCode, CauseWords};
-use proxy::refusal;
+use proxy::{audit, refusal};
 use tests::Usher;
 
 const README: &str = include_str!("../../README.md");
@@ -109,4 +109,40 @@ fn the_readme_tells_every_metric_of_the_driver_kubernetes() {
         format!("| `{}` | {kind} | {} | {} |", family.name(), labels.join(", "), family.help())
     });
     assert_stands("kubernetes metrics", "| metric | type | labels | meaning |", rows);
+}
+
+#[test]
+fn the_readme_tells_every_audited_event() {
+    let words =
+        |words: Vec<&str>| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+    let rows = audit::ROWS.iter().map(|row| {
+        let outcomes = row.outcomes.iter().map(|outcome| outcome.as_str()).collect();
+        let reasons = row.reasons.iter().map(|reason| reason.as_str()).collect();
+        let fields = row.always.iter().map(|field| field.name()).collect();
+        let (outcomes, reasons, fields) = (words(outcomes), words(reasons), words(fields));
+        format!("| `{}` | {} | {outcomes} | {fields} | {reasons} |", row.name, row.meaning)
+    });
+    assert_stands("audit events", "| event | meaning | outcomes | fields | reasons |", rows);
+}
+
+#[test]
+fn the_readme_tells_every_field_of_the_trail() {
+    let more = audit::Field::ALL.into_iter().map(|field| (field.name(), field.meaning()));
+    let rows =
+        audit::COMMON.into_iter().chain(more).map(|(name, meaning)| format!("| `{name}` | {meaning} |"));
+    assert_stands("audit fields", "| field | says |", rows);
+}
+
+#[test]
+fn the_readme_tells_every_reason_of_the_trail() {
+    let row = |reason: audit::Reason| format!("| `{}` | {} |", reason.as_str(), reason.meaning());
+    assert_stands("audit reasons", "| reason | says |", audit::Reason::ALL.into_iter().map(row));
+}
+
+#[test]
+fn the_readme_shows_a_line_of_the_trail_as_it_can_be() {
+    let line = section("audit example").trim_start_matches("```json").trim_end_matches("```").trim();
+    let line: serde_json::Value = serde_json::from_str(line).expect("the example is JSON");
+    let judge = jsonschema::draft202012::new(&audit::schema()).expect("the schema is one");
+    judge.validate(&line).unwrap_or_else(|error| panic!("{error}"));
 }

@@ -8,7 +8,7 @@ mod driver;
 
 use anyhow::Context;
 use config::{Config, WorkspaceId};
-use control::{Control, RedbRecords, Workspaces};
+use control::{Acts, Control, RedbRecords, Workspaces};
 use driver::Running;
 use prometheus::Registry;
 use rustix::time::{ClockId, clock_gettime};
@@ -64,8 +64,15 @@ async fn measure(count: usize, turns: usize) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
 
     let begun = Instant::now();
-    let control =
-        Control::start(config, Arc::new(running), records, &Registry::new(), shutdown.clone()).await?;
+    let control = Control::start(
+        config,
+        Arc::new(running),
+        records,
+        &Registry::new(),
+        Acts::untold(),
+        shutdown.clone(),
+    )
+    .await?;
     all_ready(&control.workspaces, count).await?;
     let adopted = begun.elapsed();
 

@@ -320,7 +320,7 @@ fn a_plain_value_of_the_environment_is_kept() {
 #[test]
 fn every_default_is_read_by_its_own_reader() {
     // The reader's `expect`s about the schema: a text with every table, and none of its optional keys.
-    let tables = "[admin]\n[login]\n[sessions]\n[spawn]\n[drain]\n[workspaces]\n\
+    let tables = "[admin]\n[login]\n[sessions]\n[audit]\n[spawn]\n[drain]\n[workspaces]\n\
         [templates.other]\ncommand = ['{port}']\nconnect = 'port'\nbusy = { path = '/', expression = 'json.x' }\nready = { path = '/' }\n";
     assert_eq!(findings(&format!("{GOOD}{tables}")), "");
 }

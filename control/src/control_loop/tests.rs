@@ -241,11 +241,12 @@ async fn a_wake_while_it_stops_is_carried_out_afterwards() {
     let lab = lab(settings(8, 100, idle()));
     let alice = id("alice");
     lab.ready(&alice).await;
-    assert!(lab.workspaces.stop(&alice).await);
+    let both = tokio::join!(lab.workspaces.stop(&alice), lab.workspaces.stop(&alice));
+    assert_eq!(both, (StopAsked::Now, StopAsked::Already));
     lab.wake(&alice).await;
     lab.until(&alice, "ready").await;
     assert_eq!(lab.driver.log(), ["start alice", "stop alice 1", "start alice"]);
-    assert!(!lab.workspaces.stop(&id("nobody")).await);
+    assert_eq!(lab.workspaces.stop(&id("nobody")).await, StopAsked::Nothing);
 }
 
 #[tokio::test(start_paused = true)]
@@ -311,7 +312,7 @@ async fn a_stop_of_which_nothing_is_seen_is_asked_for_again() {
     let alice = id("alice");
     lab.ready(&alice).await;
     lab.driver.freeze();
-    assert!(lab.workspaces.stop(&alice).await);
+    assert_eq!(lab.workspaces.stop(&alice).await, StopAsked::Now);
     tokio::time::sleep(secs(65)).await;
     assert_eq!(lab.driver.log(), ["start alice", "stop alice 1", "stop alice 1", "stop alice 1"]);
     lab.driver.tell(seen(&alice, ObservedPhase::Stopped));

@@ -146,8 +146,8 @@ impl Records for RedbRecords {
         let version = self.write(Write::Replace(kind, name.to_owned(), version, value)).await?;
         Ok(version.expect("a record that was written has a version"))
     }
-    async fn delete(&self, kind: Kind, name: &str) -> Result<(), RecordError> {
-        self.write(Write::Delete(kind, name.to_owned())).await.map(drop)
+    async fn delete(&self, kind: Kind, name: &str) -> Result<bool, RecordError> {
+        self.write(Write::Delete(kind, name.to_owned())).await.map(|deleted| deleted.is_some())
     }
     fn watch(&self, kind: Kind) -> BoxStream<'static, Change> {
         watcher::watch(self.commands().downgrade(), kind)

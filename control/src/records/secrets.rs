@@ -133,11 +133,11 @@ impl Records for SecretRecords {
         }
     }
 
-    async fn delete(&self, kind: Kind, name: &str) -> Result<(), RecordError> {
+    async fn delete(&self, kind: Kind, name: &str) -> Result<bool, RecordError> {
         let object = object::name_of(kind, name);
         let params = DeleteParams::default();
         let deleted = persist(|| self.client.delete::<Secret>(&self.namespace, &object, &params)).await;
-        deleted.map(drop).map_err(failed)
+        deleted.map(|(was_there, lost)| was_there || lost).map_err(failed)
     }
 
     fn watch(&self, kind: Kind) -> BoxStream<'static, Change> {

@@ -3,13 +3,13 @@
 use super::document::{Document, DocumentError};
 use super::live::Live;
 use super::refresh::Freshness;
-use super::{Session, SessionAge, SessionName, Sessions, ShortName, Snapshot};
+use super::{Ended, Over, Session, SessionAge, SessionName, SessionRef, Sessions, ShortName, Snapshot};
 use crate::metrics::Metrics;
-use crate::{Change, Kind, LoopError, Record, RecordError, Records, clock};
+use crate::{Act, Acts, Change, Kind, LoopError, Record, RecordError, Records, clock};
 use arc_swap::ArcSwap;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
@@ -50,8 +50,9 @@ pub(crate) struct Keeper {
     /// The ages from before a restart, until their sessions are seen.
     ages: HashMap<ShortName, SessionAge>,
     /// Those that are over and whose records are still there.
-    over: HashSet<SessionName>,
-    deletions: JoinSet<Result<(), RecordError>>,
+    over: HashMap<SessionName, (Arc<Session>, Over)>,
+    deletions: JoinSet<Result<Option<Act>, RecordError>>,
+    acts: Acts,
     metrics: Arc<Metrics>,
     /// Those that have another in their place, which is not published yet.
     replaced: Vec<(Arc<Session>, Arc<Session>)>,
@@ -67,19 +68,22 @@ impl Keeper {
         limits: Limits,
         ages: HashMap<ShortName, SessionAge>,
         metrics: Arc<Metrics>,
+        acts: Acts,
     ) -> Result<(Sessions, Self), RecordError> {
         let recorded = records.list(Kind::Session).await?;
         let published = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
         let (changed, changes) = watch::channel(0);
-        let sessions = Sessions { snapshot: published.clone(), changes, records: records.clone() };
+        let sessions =
+            Sessions { snapshot: published.clone(), changes, records: records.clone(), acts: acts.clone() };
         let mut keeper = Self {
             snapshot: Snapshot { live: Live::default(), limits },
             published,
             changed,
             records,
             ages,
-            over: HashSet::new(),
+            over: HashMap::new(),
             deletions: JoinSet::new(),
+            acts,
             metrics,
             replaced: Vec::new(),
         };
@@ -115,8 +119,12 @@ impl Keeper {
                     news
                 }
                 Some(deleted) = self.deletions.join_next() => {
-                    if let Ok(Err(error)) = deleted {
-                        tracing::warn!(%error, "the record of a session that is over could not be deleted");
+                    match deleted {
+                        Ok(Ok(act)) => act.into_iter().for_each(|act| self.acts.tell(act)),
+                        Ok(Err(error)) => {
+                            tracing::warn!(%error, "the record of a session that is over could not be deleted");
+                        }
+                        Err(_) => {}
                     }
                     false
                 }
@@ -138,7 +146,8 @@ impl Keeper {
             Change::Put(record) => {
                 let Some(name) = SessionName::parse(&record.name) else { return false };
                 let known = self.snapshot.live.get(&name);
-                if self.over.contains(&name) || known.is_some_and(|known| record.version <= known.version) {
+                if self.over.contains_key(&name) || known.is_some_and(|known| record.version <= known.version)
+                {
                     return false;
                 }
                 self.put(name, &record, clock::now()).unwrap_or_else(|error| {
@@ -191,20 +200,30 @@ impl Keeper {
     /// Ends what is over, and deletes its records.
     fn sweep(&mut self, now: Instant) -> bool {
         let limits = self.snapshot.limits;
-        let over = self.snapshot.live.iter().filter(|(_, session)| session.is_over(limits, now));
-        let over: Vec<_> = over.map(|(name, _)| *name).collect();
-        for name in &over {
+        let over = self
+            .snapshot
+            .live
+            .iter()
+            .filter_map(|(name, session)| Some((*name, (session.clone(), session.over(limits, now)?))));
+        let over: Vec<_> = over.collect();
+        for (name, _) in &over {
             self.end(*name);
         }
-        self.over.extend(&over);
+        let news = !over.is_empty();
+        self.over.extend(over);
         // One round at a time: what fails is tried again at a later sweep.
         if self.deletions.is_empty() {
-            for name in self.over.iter().take(DELETIONS) {
-                let (records, name) = (self.records.clone(), name.to_string());
-                self.deletions.spawn(async move { records.delete(Kind::Session, &name).await });
+            for (name, (session, why)) in self.over.iter().take(DELETIONS) {
+                let (records, why) = (self.records.clone(), *why);
+                let ended = Ended { reference: SessionRef(*name), session: session.clone() };
+                self.deletions.spawn(async move {
+                    let name = ended.reference.to_string();
+                    let by_us = records.delete(Kind::Session, &name).await?;
+                    Ok(by_us.then_some(Act::SessionOver(ended, why)))
+                });
             }
         }
-        !over.is_empty()
+        news
     }
 
     fn publish(&mut self) {

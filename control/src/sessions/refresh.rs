@@ -5,7 +5,7 @@
 //! with it a token that may be worth nothing: such a session ends, and no other.
 
 use super::document::Document;
-use super::{Kept, NewSession, Session, SessionId, SessionName, Sessions};
+use super::{Ending, Kept, NewSession, Session, SessionId, SessionName, Sessions, ShortName};
 use crate::{Kind, RecordError, Version, clock, hash};
 use config::Subject;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -97,6 +97,12 @@ impl SessionRef {
     /// Parses what [`fmt::Display`] prints.
     pub fn parse(text: &str) -> Option<Self> {
         SessionName::parse(text).map(Self)
+    }
+
+    /// Its beginning, as 16 hex digits: enough to tell the sessions that live from each other, and the same on all replicas.
+    pub fn short(self) -> String {
+        let ShortName(bytes) = self.0.short();
+        format!("{:016x}", u64::from_be_bytes(bytes))
     }
 }
 
@@ -197,10 +203,7 @@ impl Sessions {
     }
 
     /// Ends a session.
-    ///
-    /// # Errors
-    /// The store fails.
-    pub async fn end_one(&self, session: SessionRef) -> Result<(), RecordError> {
+    pub async fn end_one(&self, session: SessionRef) -> Ending {
         self.end_named(&[session.0]).await
     }
 

@@ -1,8 +1,8 @@
 //! One live session, as requests see it, and what it is made of.
 
-use super::Limits;
 use super::refresh::Freshness;
 use super::signal::Signal;
+use super::{Limits, Over};
 use crate::activity::now_ms;
 use crate::{Identity, Version, activity};
 use config::{Label, ProviderName, Subject};
@@ -227,9 +227,19 @@ impl Session {
 
     /// Whether it has not been used for too long, or is too old.
     pub(super) fn is_over(&self, limits: Limits, now: Instant) -> bool {
+        self.over(limits, now).is_some()
+    }
+
+    /// Why it is over, if it is.
+    pub(super) fn over(&self, limits: Limits, now: Instant) -> Option<Over> {
         let age = self.age();
-        now.saturating_duration_since(age.used) >= limits.idle_after
-            || now.saturating_duration_since(age.created) >= limits.max_age
+        if now.saturating_duration_since(age.created) >= limits.max_age {
+            Some(Over::TooOld)
+        } else if now.saturating_duration_since(age.used) >= limits.idle_after {
+            Some(Over::Unused)
+        } else {
+            None
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::testing::secs;
 use futures_util::stream::{self, StreamExt};
 use std::path::Path;
 use std::time::SystemTime;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 const PER_USER: usize = 20;
@@ -21,9 +22,17 @@ const fn secs_of(seconds: u64) -> Duration {
 }
 
 async fn open(file: &Path, ages: HashMap<ShortName, SessionAge>) -> (Sessions, CancellationToken) {
-    let records = Arc::new(RedbRecords::open(file).unwrap());
+    over(Arc::new(RedbRecords::open(file).unwrap()), ages, Acts::untold()).await
+}
+
+/// One replica over a store that others may use as well.
+async fn over(
+    records: Arc<dyn Records>,
+    ages: HashMap<ShortName, SessionAge>,
+    acts: Acts,
+) -> (Sessions, CancellationToken) {
     let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
-    let (sessions, keeper) = Keeper::new(records, LIMITS, ages, metrics).await.unwrap();
+    let (sessions, keeper) = Keeper::new(records, LIMITS, ages, metrics, acts).await.unwrap();
     let shutdown = CancellationToken::new();
     tokio::spawn(keeper.run(stream::pending().boxed(), shutdown.clone()));
     (sessions, shutdown)
@@ -79,9 +88,9 @@ async fn a_session_is_known_when_create_returns_and_gone_when_end_does() {
     assert_eq!((found.label.as_str(), found.display_name.as_str()), ("alice", "ALICE"));
     assert_eq!(found.subject().name, "ALICE");
     assert_eq!(sessions.count(), 1);
-    sessions.end(&id).await.unwrap();
+    sessions.end(&id).await.result().unwrap();
     assert!(sessions.lookup(&id).is_none() && session.ended.is_given());
-    sessions.end(&id).await.unwrap();
+    sessions.end(&id).await.result().unwrap();
     assert!(sessions.lookup(&SessionId([7; 16])).is_none());
 }
 
@@ -103,7 +112,7 @@ async fn all_sessions_of_one_user_end_and_those_of_others_live_on() {
     for _ in 0..3 {
         sessions.create(new("alice")).await.unwrap();
     }
-    assert_eq!(sessions.end_all(&new("alice").identity).await.unwrap(), 3);
+    assert_eq!(sessions.end_all(&new("alice").identity).await.result().unwrap(), 3);
     assert_eq!(sessions.count(), 1);
     assert!(sessions.lookup(&bob).is_some());
 }
@@ -121,6 +130,79 @@ async fn a_user_with_too_many_sessions_loses_the_oldest() {
     assert!(sessions.lookup(&first).is_none());
     assert!(sessions.lookup(&second).is_some());
     assert_eq!(sessions.count(), PER_USER);
+}
+
+/// What a replica was told that it did: whose session ended, and why.
+fn trail() -> (Acts, mpsc::UnboundedReceiver<(String, Over)>) {
+    let (tell, told) = mpsc::unbounded_channel();
+    let acts = Acts::new(move |act| {
+        let Act::SessionOver(ended, why) = act else { panic!("{act:?}") };
+        let identity = ended.session.identity.subject.clone();
+        tell.send((format!("{identity} {}", ended.reference.short()), why)).unwrap();
+    });
+    (acts, told)
+}
+
+#[tokio::test]
+async fn of_many_replicas_one_is_told_that_it_has_ended_a_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = Arc::new(RedbRecords::open(&dir.path().join("state.redb")).unwrap());
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        replicas.push(over(records.clone(), HashMap::new(), Acts::untold()).await);
+    }
+    let (id, _) = replicas[0].0.create(new("alice")).await.unwrap();
+    for (replica, _) in &replicas {
+        replica.await_known(&id, secs(10)).await.unwrap();
+    }
+    let endings = futures_util::future::join_all(replicas.iter().map(|(replica, _)| replica.end(&id))).await;
+    let ended: Vec<_> = endings.iter().flat_map(|ending| &ending.ended).collect();
+    assert_eq!(ended.iter().map(|ended| ended.session.label.as_str()).collect::<Vec<_>>(), ["alice"]);
+    assert!(endings.iter().all(|ending| ending.failed.is_none()));
+    assert_eq!(ended[0].reference, id.reference());
+    let short = ended[0].reference.short();
+    assert!(short.len() == 16 && short.bytes().all(|byte| byte.is_ascii_hexdigit()), "{short}");
+}
+
+#[tokio::test]
+async fn a_session_that_is_over_is_told_once_by_all_replicas_together_with_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = Arc::new(RedbRecords::open(&dir.path().join("state.redb")).unwrap());
+    let (first, _shutdown) = over(records.clone(), HashMap::new(), Acts::untold()).await;
+    let (id, _) = first.create(new("alice")).await.unwrap();
+    let now = Instant::now();
+    let ages = [("unused", secs(1800), Over::Unused), ("old", secs(86_400), Over::TooOld)];
+    for (nth, (_, age, why)) in ages.into_iter().enumerate() {
+        let id = if nth == 0 { id } else { first.create(new("bob")).await.unwrap().0 };
+        let whose = if nth == 0 { "alice" } else { "bob" };
+        let age = SessionAge { created: clock::ago(now, age), used: clock::ago(now, secs(1800)) };
+        let (acts, mut told) = trail();
+        let ages = HashMap::from([(id.name().short(), age)]);
+        let (_one, _stop) = over(records.clone(), ages.clone(), acts.clone()).await;
+        let (_other, _stop) = over(records.clone(), ages, acts).await;
+        while records.get(Kind::Session, &id.name().to_string()).await.unwrap().is_some() {
+            tokio::task::yield_now().await;
+        }
+        let expected = (format!("{whose} {}", id.reference().short()), why);
+        assert_eq!(tokio::time::timeout(secs(10), told.recv()).await.unwrap(), Some(expected));
+        // Whoever came second has been answered by now: the store serves in order.
+        records.list(Kind::Session).await.unwrap();
+        assert!(told.try_recv().is_err());
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_that_leaves_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = Arc::new(RedbRecords::open(&dir.path().join("state.redb")).unwrap());
+    let (acts, mut told) = trail();
+    let (sessions, _shutdown) = over(records, HashMap::new(), acts).await;
+    let (first, _) = sessions.create(new("alice")).await.unwrap();
+    for _ in 0..PER_USER {
+        sessions.create(new("alice")).await.unwrap();
+    }
+    assert_eq!(told.try_recv().unwrap(), (format!("alice {}", first.reference().short()), Over::TooMany));
+    assert!(told.try_recv().is_err());
 }
 
 #[tokio::test]
@@ -191,7 +273,7 @@ async fn what_a_provider_ends_is_its_own_session_or_all_of_one_account() {
     for name in ["alice", "alice", "bob", "carol"] {
         sessions.create(new(name)).await.unwrap();
     }
-    let end = async |provider, subject, sid| sessions.end_at(provider, subject, sid).await.unwrap();
+    let end = async |provider, subject, sid| sessions.end_at(provider, subject, sid).await.result().unwrap();
     assert_eq!(end(&other, Some("alice"), None).await, 0);
     assert_eq!(end(&lab, None, None).await, 0, "who names nobody ends nobody");
     assert_eq!(end(&lab, Some("bob"), Some("sid of carol")).await, 0);
@@ -313,7 +395,7 @@ async fn a_session_that_ended_while_its_provider_was_asked_stays_so() {
     let (_dir, sessions) = fresh().await;
     let (id, reference, _) = kept(&sessions).await;
     let claim = sessions.claim(reference).await.unwrap().unwrap();
-    sessions.end(&id).await.unwrap();
+    sessions.end(&id).await.result().unwrap();
     let (subject, kept) = said(&[], "second");
     sessions.renew(&claim, subject, None, kept).await.unwrap();
     assert!(sessions.records.list(Kind::Session).await.unwrap().is_empty());

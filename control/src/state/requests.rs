@@ -31,6 +31,15 @@ impl State {
         }
     }
 
+    /// Whether it runs, or is going to.
+    pub(crate) fn is_wanted(&self, id: &WorkspaceId) -> bool {
+        self.workspaces.get(id).is_some_and(|workspace| match &workspace.stage {
+            Stage::Queued(_) | Stage::Starting(_) | Stage::Ready(_) => true,
+            Stage::Stopping(stopping) => matches!(stopping.then, Then::Start(_)),
+            Stage::Stopped | Stage::Failed { .. } => false,
+        })
+    }
+
     /// A start of which nobody knows whether it was taken up may have been called off before this wake.
     fn remember(&mut self, wake: &Wake, now: Instant) {
         let is_unsure = |workspace: &Workspace| match &workspace.stage {

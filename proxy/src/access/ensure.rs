@@ -20,6 +20,8 @@ pub struct Waiting {
     pub how: How,
     /// Whether this request woke it: the table may still call it stopped for a moment.
     pub woken: bool,
+    /// Whether nobody had asked for its start before this request did.
+    pub asked_first: bool,
 }
 
 /// How a client waits.
@@ -69,17 +71,17 @@ pub async fn upstream(
             // `decide` forwards to what is ready only, and an entry is never changed in place.
             _ => Err(Refusal::new(Code::Internal)),
         },
-        Step::Wait(how) => Ok(Verdict::Wait(Waiting { permit, how, woken: false })),
+        Step::Wait(how) => Ok(Verdict::Wait(Waiting { permit, how, woken: false, asked_first: false })),
         Step::Wake(how) => {
             if !request.again {
                 limit::spawn(edge, config, permit.caller())?;
             }
             let wake = wake(config, entry.as_deref(), &permit, request)?;
             match edge.workspaces.wake(wake).await {
-                Ok(()) => Ok(Verdict::Wait(Waiting { permit, how, woken: true })),
+                Ok(asked_first) => Ok(Verdict::Wait(Waiting { permit, how, woken: true, asked_first })),
                 // It failed while we asked: the page tells why, as if we had seen it before.
                 Err(WakeRefused::BackingOff(_)) if how == How::Page => {
-                    Ok(Verdict::Wait(Waiting { permit, how, woken: false }))
+                    Ok(Verdict::Wait(Waiting { permit, how, woken: false, asked_first: false }))
                 }
                 Err(refused) => Err(not_woken(refused)),
             }

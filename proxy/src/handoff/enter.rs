@@ -6,6 +6,8 @@
 use super::{Address, Attempt, Kind, Ticket, pages, redirect, start};
 use crate::access::authenticate::{self, Caller};
 use crate::access::authorise;
+use crate::access::route::Place;
+use crate::audit::{Entry, Event, Reason};
 use crate::edge::Edge;
 use crate::handoff;
 use crate::own::Asked;
@@ -81,35 +83,52 @@ fn begin(asked: &Asked, page: &str, again: bool, headers: &HeaderMap, now: Syste
 
 async fn redeem(edge: &Edge, asked: &Asked, sealed: &str, headers: &HeaderMap, now: SystemTime) -> Response {
     let Ok(ticket) = Ticket::open(&edge.keys, &asked.host, sealed.as_bytes()) else {
-        return refuse("it does not open here", pages::not_handed_over(asked, "/"));
+        return refuse(edge, asked, None, Reason::BadTicket, pages::not_handed_over(asked, "/"));
     };
     if asked.own.caller.as_ref().is_some_and(|caller| caller.id == ticket.session) {
         return go(asked, &ticket.page);
     }
-    let Some(left) = ticket.left(now) else { return restart("it has expired", asked, &ticket) };
+    let Some(left) = ticket.left(now) else { return restart(edge, asked, &ticket, Reason::Expired) };
     // Spent by whoever shows it first, the right browser or not: a stolen one dies where it is tried.
     match edge.tickets.redeem(&ticket.id, left).await {
         Err(error) => {
             tracing::error!(error = %error, "a ticket could not be redeemed");
+            edge.audit.record(told(Entry::failed(Event::Ticket, Reason::Records), asked, Some(&ticket)));
             return pages::unavailable();
         }
-        Ok(false) => return restart("it was used before", asked, &ticket),
+        Ok(false) => return restart(edge, asked, &ticket, Reason::Replayed),
         Ok(true) if !ticket.attempt.is_of(Kind::Enter, headers) => {
-            return restart("this browser did not begin the hand-off", asked, &ticket);
+            return restart(edge, asked, &ticket, Reason::OtherBrowser);
         }
         Ok(true) => {}
     }
     let issued = Presented { id: ticket.session, issued: now };
-    let session = authenticate::live(edge, issued).await;
-    let caller = session.map(|session| Caller { session, id: ticket.session });
-    if !caller.is_some_and(|caller| may_enter(edge, asked, &caller, &ticket.page)) {
-        return restart("its session has ended", asked, &ticket);
+    let Some(session) = authenticate::live(edge, issued).await else {
+        return restart(edge, asked, &ticket, Reason::SessionOver);
+    };
+    let caller = Caller { session, id: ticket.session };
+    if !may_enter(edge, asked, &caller, &ticket.page) {
+        return restart(edge, asked, &ticket, Reason::NotAdmitted);
     }
+    edge.audit.record(told(Entry::done(Event::WorkspaceEntered), asked, None).caller(&caller));
     let cookies = [
         session_cookie::issue(&edge.keys, &asked.own.place, &asked.host, ticket.session, now),
         ticket.attempt.end(Kind::Enter),
     ];
     redirect(&handoff::with_query(handoff::PATH, &[("done", &ticket.page)]), cookies)
+}
+
+/// What is told of a ticket on this host.
+fn told(entry: Entry, asked: &Asked, ticket: Option<&Ticket>) -> Entry {
+    let entry = entry.asked(asked);
+    let entry = match &asked.own.place {
+        Place::Workspace { id, .. } => entry.workspace(id),
+        Place::Portal => entry,
+    };
+    match ticket {
+        Some(ticket) => entry.session(ticket.session.reference()),
+        None => entry,
+    }
 }
 
 fn done(asked: &Asked, page: &str) -> Response {
@@ -124,16 +143,17 @@ fn go(asked: &Asked, page: &str) -> Response {
 }
 
 /// Begins the hand-off anew, silently and once: a ticket may be late or shown twice by a Back button.
-fn restart(reason: &'static str, asked: &Asked, ticket: &Ticket) -> Response {
-    if ticket.again {
-        return refuse(reason, pages::not_handed_over(asked, &ticket.page));
-    }
-    tracing::debug!(refusal.reason = reason, "a ticket was refused and the hand-off begun anew");
-    redirect(&format!("{}&again", start(&ticket.page)), [ticket.attempt.end(Kind::Enter)])
+fn restart(edge: &Edge, asked: &Asked, ticket: &Ticket, reason: Reason) -> Response {
+    let page = if ticket.again {
+        pages::not_handed_over(asked, &ticket.page)
+    } else {
+        redirect(&format!("{}&again", start(&ticket.page)), [ticket.attempt.end(Kind::Enter)])
+    };
+    refuse(edge, asked, Some(ticket), reason, page)
 }
 
-fn refuse(reason: &'static str, page: Response) -> Response {
-    tracing::info!(refusal.reason = reason, "a ticket was refused");
+fn refuse(edge: &Edge, asked: &Asked, ticket: Option<&Ticket>, reason: Reason, page: Response) -> Response {
+    edge.audit.record(told(Entry::refused(Event::Ticket, reason), asked, ticket));
     page
 }
 

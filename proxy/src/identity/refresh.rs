@@ -2,6 +2,7 @@
 
 use super::exchange::{Failure, Handed};
 use super::judge;
+use crate::audit::{self, By, Entry, Event, Reason};
 use crate::edge::Edge;
 use crate::keys::{Keys, Purpose};
 use config::{RequestFacts, Subject};
@@ -133,15 +134,18 @@ impl Asking {
 }
 
 async fn settle(edge: &Edge, due: Due) -> Outcome {
+    let (Due::Ask(session, reference) | Due::Lost(session, reference)) = due.clone();
     let settled = match due {
         Due::Ask(session, reference) => ask(edge, &session, reference).await,
         Due::Lost(session, reference) => {
-            end(edge, &session, reference, "whoever asked the provider about it ended over it").await
+            let why = "whoever asked the provider about it ended over it";
+            end(edge, &session, reference, Reason::RefreshLost, why).await
         }
     };
     edge.refresh.writes.store(settled.is_ok(), Relaxed);
     settled.unwrap_or_else(|error| {
         tracing::warn!(%error, "a session could not be refreshed");
+        in_vain(edge, Entry::failed(Event::SessionRefresh, Reason::Records), &session, reference);
         Outcome::Later
     })
 }
@@ -150,11 +154,12 @@ async fn ask(edge: &Edge, session: &Session, reference: SessionRef) -> Result<Ou
     let Some(claim) = edge.sessions.claim(reference).await? else { return Ok(Outcome::Done) };
     let provider = session.login.provider.as_ref().and_then(|name| edge.providers.get(name.as_str()));
     let Some(provider) = provider else {
-        return end(edge, session, reference, "its provider is not configured any more").await;
+        let why = "its provider is not configured any more";
+        return end(edge, session, reference, Reason::ProviderGone, why).await;
     };
     let Some(token) = open(&edge.keys, &claim) else {
-        return end(edge, session, reference, "what the provider gave for it cannot be opened any more")
-            .await;
+        let why = "what the provider gave for it cannot be opened any more";
+        return end(edge, session, reference, Reason::TokenUnreadable, why).await;
     };
     let handed = timeout(ASK, provider.refresh(&token, claim.session.subject.claims.clone())).await;
     let handed = handed.unwrap_or_else(|_| Err(Failure::Away(format!("it did not answer within {ASK:?}"))));
@@ -163,14 +168,17 @@ async fn ask(edge: &Edge, session: &Session, reference: SessionRef) -> Result<Ou
     match handed {
         Ok(handed) => renew(edge, session, reference, &claim, &token, handed).await,
         Err(Failure::Refused(said)) => {
-            end(edge, session, reference, &format!("its provider says: {said}")).await
+            let why = format!("its provider says: {said}");
+            end(edge, session, reference, Reason::ProviderRefused, &why).await
         }
         Err(failure) => {
             edge.sessions.give_back(&claim).await?;
             let name = &provider.told.name;
             tracing::warn!(login.provider = %name, error = %failure, "an identity provider was asked in vain");
+            in_vain(edge, audit::of_failure(Event::SessionRefresh, &failure), session, reference);
             if session.is_stale_for(edge.config.load().sessions.outage_grace, Instant::now()) {
-                return end(edge, session, reference, "its provider gave no answer for too long").await;
+                let why = "its provider gave no answer for too long";
+                return end(edge, session, reference, Reason::ProviderUnreachable, why).await;
             }
             Ok(Outcome::Later)
         }
@@ -188,10 +196,12 @@ async fn renew(
 ) -> Result<Outcome, RecordError> {
     let Handed { mut subject, sid, refresh, lasts } = handed;
     if subject.subject != session.identity.subject {
-        return end(edge, session, reference, "its provider answered about another account").await;
+        let why = "its provider answered about another account";
+        return end(edge, session, reference, Reason::OtherAccount, why).await;
     }
     if judge(&edge.config.load(), &mut subject, &facts(edge, session)).is_err() {
-        return end(edge, session, reference, "the rules do not let its user in any more").await;
+        let why = "the rules do not let its user in any more";
+        return end(edge, session, reference, Reason::NotAdmitted, why).await;
     }
     let kept = keep(&edge.keys, &subject, refresh.as_deref().unwrap_or(token), lasts);
     let until = Instant::now() + WRITE;
@@ -212,11 +222,19 @@ async fn end(
     edge: &Edge,
     session: &Session,
     reference: SessionRef,
+    reason: Reason,
     why: &str,
 ) -> Result<Outcome, RecordError> {
-    edge.sessions.end_one(reference).await?;
+    let ending = edge.sessions.end_one(reference).await;
+    edge.audit.ended(&ending, &Entry::done(Event::SessionEnded).because(reason).by(By::Usher));
+    ending.result()?;
     tracing::info!(user.label = %session.label, session.reason = why, "a session was ended");
     Ok(Outcome::Done)
+}
+
+/// Tells that somebody could not be asked about.
+fn in_vain(edge: &Edge, entry: Entry, session: &Session, reference: SessionRef) {
+    edge.audit.record(entry.by(By::Usher).to_session(reference, session));
 }
 
 /// What the rules see of a request that nobody sends: the portal's, from the network of the login.

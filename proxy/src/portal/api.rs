@@ -4,6 +4,7 @@ use super::{answer, fields, workspaces};
 use crate::access::authorise::{self, Permit};
 use crate::access::route::Place;
 use crate::access::{ensure, limit};
+use crate::audit::{Entry, Event, Reason};
 use crate::edge::Edge;
 use crate::handoff;
 use crate::own::Asked;
@@ -12,6 +13,7 @@ use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
 use axum::response::Response;
 use config::{RequestFacts, WorkspaceId};
+use control::StopAsked;
 use fields::Fields;
 use http::{HeaderMap, Uri};
 use std::sync::Arc;
@@ -116,6 +118,7 @@ async fn perform(
 ) -> Result<WorkspaceId, Refusal> {
     let id = permit.id().clone();
     tracing::info!(workspace.name = %id, workspace.action = action.word(), "an owner changes a workspace");
+    let by_them = |event| Entry::done(event).asked(asked).caller(permit.caller()).workspace(&id);
     let not_running = || Refusal::with(Code::WorkspaceStopped, "It is not running, or may not run longer.");
     match action {
         Action::Start => {
@@ -123,13 +126,20 @@ async fn perform(
             let entry = edge.workspaces.lookup(permit.id());
             let wake = permit.wake(&asked.config, entry.as_deref(), facts, true)?;
             limit::template(&asked.config, &wake.template, asked.connection.client.ip())?;
-            edge.workspaces.wake(wake).await.map_err(ensure::not_woken)?;
+            if edge.workspaces.wake(wake).await.map_err(ensure::not_woken)? {
+                edge.audit.record(by_them(Event::WorkspaceStart));
+            }
         }
         // Nothing to stop or to delete is what was wanted, too.
-        Action::Stop => _ = edge.workspaces.stop(&id).await,
+        Action::Stop => {
+            if edge.workspaces.stop(&id).await == StopAsked::Now {
+                edge.audit.record(by_them(Event::WorkspaceStop).because(Reason::Asked));
+            }
+        }
         Action::Delete { files } => {
             let owner = &permit.caller().session.identity;
             let deleted = edge.workspaces.delete(&id, files, Some(owner)).await;
+            edge.audit.deleted(&deleted, files, by_them(Event::WorkspaceDelete));
             deleted.map_err(|cause| Refusal::with(Code::WorkspaceFailed, cause.detail))?;
         }
         Action::Extend => _ = edge.workspaces.extend(&id).await.ok_or_else(not_running)?,

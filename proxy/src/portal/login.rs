@@ -12,6 +12,7 @@ pub(super) use provider::{arrive, arrive_by_form, depart};
 
 use super::answer;
 use super::onward::Onward;
+use crate::audit::{Entry, Event, Reason};
 use crate::edge::Edge;
 use crate::handoff;
 use crate::identity::Provider;
@@ -22,7 +23,7 @@ use crate::refusal::Refusal;
 use axum::extract::{Extension, State};
 use axum::response::Response;
 use begun::Begun;
-use control::RecordError;
+use control::{Identity, RecordError};
 use development::is_development_served;
 use http::header::SET_COOKIE;
 use http::{HeaderMap, StatusCode, Uri};
@@ -30,11 +31,22 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 /// How a login ended before somebody was in, and what the person is told.
-type NotIn = Box<(LoginResult, Response)>;
+struct Ended {
+    result: LoginResult,
+    entry: Entry,
+    response: Response,
+}
+
+type NotIn = Box<Ended>;
 
 /// A login that could not be judged.
-fn failed(response: Response) -> NotIn {
-    Box::new((LoginResult::Failed, response))
+fn failed(entry: Entry, response: Response) -> NotIn {
+    Box::new(Ended { result: LoginResult::Failed, entry, response })
+}
+
+/// The same, since what was brought is not to be believed.
+fn refused(reason: Reason, response: Response) -> NotIn {
+    failed(Entry::refused(Event::Login, reason), response)
 }
 
 /// `GET /login`: the ways in, or the only one; for somebody who is logged in, on to where the login leads.
@@ -68,6 +80,7 @@ pub(super) async fn show(
 async fn attempted(
     edge: &Edge,
     asked: &Asked,
+    provider: Option<&str>,
     attempt: impl Future<Output = Result<Response, NotIn>>,
 ) -> Response {
     let client = asked.connection.client.ip();
@@ -76,10 +89,14 @@ async fn attempted(
     }
     let (result, response) = match attempt.await {
         Ok(response) => (LoginResult::Accepted, response),
-        Err(not_in) => match edge.limits.hold_failure(client).await {
-            Ok(()) => *not_in,
-            Err(refusal) => (not_in.0, answer::refuse(asked, &refusal)),
-        },
+        Err(not_in) => {
+            let Ended { result, entry, response } = *not_in;
+            edge.audit.record(entry.asked(asked).provider(provider));
+            match edge.limits.hold_failure(client).await {
+                Ok(()) => (result, response),
+                Err(refusal) => (result, answer::refuse(asked, &refusal)),
+            }
+        }
     };
     edge.metrics.login(result);
     response
@@ -157,17 +174,18 @@ fn stale(asked: &Asked, login: &str) -> Response {
     answer::say(asked, StatusCode::BAD_REQUEST, "Log in again", text, (login, "Log in"))
 }
 
-fn denied(asked: &Asked, refusal: &Refusal) -> NotIn {
+fn denied(asked: &Asked, who: &Identity, refusal: &Refusal) -> NotIn {
     let row = refusal.code.row();
     tracing::info!(refusal.reason = row.code, "a login was denied");
     let link = ("/login?as=another", "Log in as somebody else");
-    Box::new((
-        LoginResult::Denied,
-        answer::say(asked, row.status, "You may not enter", refusal.sentence(), link),
-    ))
+    Box::new(Ended {
+        result: LoginResult::Denied,
+        entry: Entry::refused(Event::Login, Reason::NotAdmitted).actor(who, None),
+        response: answer::say(asked, row.status, "You may not enter", refusal.sentence(), link),
+    })
 }
 
-fn store_failed(error: &RecordError) -> Response {
+fn store_failed(error: &RecordError) -> NotIn {
     tracing::error!(error = %error, "a login could not be written down");
-    handoff::unavailable()
+    failed(Entry::failed(Event::Login, Reason::Records), handoff::unavailable())
 }

@@ -4,6 +4,7 @@
 //! closed. The provider's own session is the provider's: somebody is led there to end it.
 
 use super::{answer, fields};
+use crate::audit::{By, Entry, Event, Reason};
 use crate::edge::Edge;
 use crate::handoff;
 use crate::identity::Provider;
@@ -39,16 +40,22 @@ pub(super) async fn submit(
         Ok(fields) => fields,
         Err(refusal) => return answer::refuse(&asked, &refusal),
     };
-    let ended = match fields.one("everywhere") {
-        Some("yes") => edge.sessions.end_all(&caller.session.identity).await.map(drop),
-        _ => edge.sessions.end(&caller.id).await,
+    let provider = caller.session.login.provider.as_ref().and_then(|name| edge.providers.get(name.as_str()));
+    let everywhere = fields.one("everywhere") == Some("yes");
+    let (ending, reason) = match everywhere {
+        true => (edge.sessions.end_all(&caller.session.identity).await, Reason::LogoutEverywhere),
+        false if provider.is_some_and(goes_on) => {
+            (edge.sessions.end(&caller.id).await, Reason::LogoutWithProvider)
+        }
+        false => (edge.sessions.end(&caller.id).await, Reason::Logout),
     };
-    if let Err(error) = ended {
+    let entry = Entry::done(Event::SessionEnded).because(reason).asked(&asked).caller(caller);
+    edge.audit.ended(&ending, &entry);
+    if let Err(error) = ending.result() {
         // The cookie stays: the session does, and the person can try again.
         return not_ended(&error);
     }
-    tracing::info!(user.label = %caller.session.label, everywhere = fields.one("everywhere") == Some("yes"), "somebody logged out");
-    let provider = caller.session.login.provider.as_ref().and_then(|name| edge.providers.get(name.as_str()));
+    tracing::info!(user.label = %caller.session.label, everywhere, "somebody logged out");
     let mut response = farewell(&asked, provider);
     response.headers_mut().append(SET_COOKIE, cleared);
     response
@@ -87,9 +94,13 @@ fn farewell(asked: &Asked, provider: Option<&Provider>) -> Response {
         escape(&format!("{address}{separator}{query}")),
         title = escape(&provider.told.title),
     );
-    let goes_on = provider.told.logout == ProviderLogout::Always;
-    let scripts: &[&str] = if goes_on { &["/assets/leave.js"] } else { &[] };
+    let scripts: &[&str] = if goes_on(provider) { &["/assets/leave.js"] } else { &[] };
     answer::page(asked, StatusCode::OK, Page { title: "Logged out", body: &body, scripts, ..Page::default() })
+}
+
+/// Whether a logout goes on to the provider's by itself.
+fn goes_on(provider: &Provider) -> bool {
+    provider.told.logout == ProviderLogout::Always && provider.exit().is_some()
 }
 
 /// Scheme and authority of an address.
@@ -126,6 +137,15 @@ pub(super) async fn by_provider(
         Ok(ended) => ended,
         Err(bad) => {
             tracing::warn!(login.provider = %provider.told.name, error = %bad, "a logout token was refused");
+            let refused = Entry::refused(Event::ProviderLogout, Reason::BadToken);
+            edge.audit.record(of_provider(
+                match bad {
+                    BadLogout::Provider(_) => refused.but_failed(Reason::ProviderUnreachable),
+                    BadLogout::Token(_) | BadLogout::Claim(_) => refused,
+                },
+                &asked,
+                provider,
+            ));
             let status = match bad {
                 BadLogout::Provider(_) => StatusCode::SERVICE_UNAVAILABLE,
                 BadLogout::Token(_) | BadLogout::Claim(_) => StatusCode::BAD_REQUEST,
@@ -133,25 +153,38 @@ pub(super) async fn by_provider(
             return told(status, &bad.to_string());
         }
     };
-    match end(&edge, provider, &ended).await {
+    match end(&edge, &asked, provider, &ended).await {
         Ok(true) => told(StatusCode::OK, ""),
-        Ok(false) => told(StatusCode::BAD_REQUEST, "this logout token was used before"),
+        Ok(false) => {
+            let replayed = Entry::refused(Event::ProviderLogout, Reason::Replayed);
+            edge.audit.record(of_provider(replayed, &asked, provider));
+            told(StatusCode::BAD_REQUEST, "this logout token was used before")
+        }
         Err(error) => {
+            let failed = Entry::failed(Event::ProviderLogout, Reason::Records);
+            edge.audit.record(of_provider(failed, &asked, provider));
             tracing::error!(%error, "what a provider has ended could not be ended here");
             told(StatusCode::SERVICE_UNAVAILABLE, "the sessions could not be ended; send it again")
         }
     }
 }
 
+fn of_provider(entry: Entry, asked: &Asked, provider: &Provider) -> Entry {
+    entry.by(By::Provider).asked(asked).provider(Some(provider.told.name.as_str()))
+}
+
 /// Ends what a provider has ended; false = it was told before.
-async fn end(edge: &Edge, provider: &Provider, ended: &Ended) -> Result<bool, RecordError> {
+async fn end(edge: &Edge, asked: &Asked, provider: &Provider, ended: &Ended) -> Result<bool, RecordError> {
     let name = &provider.told.name;
     let token = format!("logout {name} {}", ended.token);
     // Before anything ends: a token that somebody has seen on its way must not end what its person begins later.
     if !edge.tickets.redeem(token.as_bytes(), AGE * 2).await? {
         return Ok(false);
     }
-    let count = edge.sessions.end_at(name, ended.subject.as_deref(), ended.sid.as_deref()).await?;
+    let ending = edge.sessions.end_at(name, ended.subject.as_deref(), ended.sid.as_deref()).await;
+    let entry = Entry::done(Event::SessionEnded).because(Reason::BackChannel);
+    edge.audit.ended(&ending, &of_provider(entry, asked, provider));
+    let count = ending.result()?;
     tracing::info!(login.provider = %name, sessions = count, "a provider has ended somebody's sessions");
     Ok(true)
 }
@@ -176,7 +209,10 @@ pub(super) async fn by_frame(
     let (Some(sid), true) = (one("sid"), one("iss") == Some(issuer.as_str())) else {
         return told(StatusCode::BAD_REQUEST, "iss and sid must say which session has ended");
     };
-    let mut response = match edge.sessions.end_at(&provider.told.name, None, Some(sid)).await {
+    let ending = edge.sessions.end_at(&provider.told.name, None, Some(sid)).await;
+    let entry = Entry::done(Event::SessionEnded).because(Reason::FrontChannel);
+    edge.audit.ended(&ending, &of_provider(entry, &asked, provider));
+    let mut response = match ending.result() {
         Ok(_) => told(StatusCode::OK, ""),
         Err(error) => return not_ended(&error),
     };

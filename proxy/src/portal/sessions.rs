@@ -4,6 +4,7 @@ use super::api::unauthenticated;
 use super::{answer, fields};
 use crate::access::authenticate::Caller;
 use crate::access::authorise;
+use crate::audit::{By, Entry, Event, Reason};
 use crate::edge::Edge;
 use crate::handoff;
 use crate::own::Asked;
@@ -13,7 +14,7 @@ use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
 use axum::response::Response;
 use config::EvalError;
-use control::{Identity, RecordError, Session, SessionRef};
+use control::{Ending, Identity, Session, SessionRef};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -102,7 +103,10 @@ pub(super) async fn end(
     let Some(id) = SessionRef::parse(&id).filter(theirs) else {
         return answer::refuse(&asked, &Refusal::new(Code::NotFound));
     };
-    ended(&asked, edge.sessions.end_one(id).await.map(|()| 1), "/sessions")
+    let ending = edge.sessions.end_one(id).await;
+    let entry = Entry::done(Event::SessionEnded).because(Reason::ChosenFromList);
+    edge.audit.ended(&ending, &entry.asked(&asked).caller(caller));
+    ended(&asked, ending, "/sessions")
 }
 
 /// `GET /people`: everybody who is logged in, for whom `access.admin` lets see it.
@@ -151,10 +155,22 @@ pub(super) async fn sign_out(
     });
     match prepared {
         Ok(identity) => {
+            let by_admin = |event| Entry::done(event).by(By::Admin).asked(&asked).caller(caller);
             tracing::info!(user.label = label, by.label = %caller.session.label, "somebody was signed out by an admin");
-            ended(&asked, edge.sessions.end_all(&identity).await, "/people")
+            let ending = edge.sessions.end_all(&identity).await;
+            edge.audit.signed_out(&ending, &by_admin, &label, &identity);
+            ended(&asked, ending, "/people")
         }
-        Err(refusal) => answer::refuse(&asked, &refusal),
+        Err(refusal) => {
+            let reason = match refusal.code {
+                Code::NotFound => Reason::Unknown,
+                Code::CrossOrigin | Code::BadRequest => Reason::ForeignPage,
+                _ => Reason::NotAdmitted,
+            };
+            let entry = Entry::refused(Event::SignOut, reason).by(By::Admin).asked(&asked).caller(caller);
+            edge.audit.record(entry.subject_label(&label));
+            answer::refuse(&asked, &refusal)
+        }
     }
 }
 
@@ -190,8 +206,8 @@ fn mine(edge: &Edge, caller: &Caller) -> Vec<(SessionRef, Arc<Session>)> {
     mine
 }
 
-fn ended(asked: &Asked, ended: Result<usize, RecordError>, page: &str) -> Response {
-    match ended {
+fn ended(asked: &Asked, ending: Ending, page: &str) -> Response {
+    match ending.result() {
         Ok(_) if asked.intent.wants_page() => handoff::redirect(page, []),
         Ok(sessions) => answer::json(&json!({ "ended": sessions })),
         Err(error) => {

@@ -5,11 +5,13 @@ use super::owner::{Owner, SameOrigin};
 use super::{Host, answer, read_status};
 use crate::access::ensure::{not_ones_own, not_woken};
 use crate::access::limit;
+use crate::audit::{Entry, Event, Reason};
 use crate::refusal::Refusal;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::{HeaderValue, LOCATION};
 use axum::http::{Response, StatusCode};
+use control::StopAsked;
 
 /// What a form says. Fields that are missing or make no sense count as not given.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -53,7 +55,14 @@ async fn wake(host: &Host, owner: &Owner, retry: bool) -> Result<(), Refusal> {
     let entry = host.edge.workspaces.lookup(permit.id());
     let wake = permit.wake(&asked.config, entry.as_deref(), &owner.facts(), retry)?;
     limit::template(&asked.config, &wake.template, asked.connection.client.ip())?;
-    host.edge.workspaces.wake(wake).await.map_err(not_woken)
+    if host.edge.workspaces.wake(wake).await.map_err(not_woken)? {
+        host.edge.audit.record(by_them(owner, Event::WorkspaceStart));
+    }
+    Ok(())
+}
+
+fn by_them(Owner { permit, asked, .. }: &Owner, event: Event) -> Entry {
+    Entry::done(event).asked(asked).caller(permit.caller()).workspace(permit.id())
 }
 
 /// Asks for a stop. Nothing to stop is fine: it is as wanted. What many share none of them stops.
@@ -65,7 +74,9 @@ pub(super) async fn stop(
     if !owner.permit.is_owners() {
         return owner.refused(&not_ones_own());
     }
-    host.edge.workspaces.stop(owner.permit.id()).await;
+    if host.edge.workspaces.stop(owner.permit.id()).await == StopAsked::Now {
+        host.edge.audit.record(by_them(&owner, Event::WorkspaceStop).because(Reason::Asked));
+    }
     done(&host, &owner, Form::parse(&body)).await
 }
 

@@ -11,6 +11,7 @@ use futures_util::stream::BoxStream;
 use proxy::accept::{self, Cores};
 use proxy::access::route::Place;
 use proxy::assertion::Assertions;
+use proxy::audit::Audit;
 use proxy::drain::Drain;
 use proxy::edge::Edge;
 use proxy::identity::refresh::Wishes;
@@ -109,8 +110,11 @@ impl Floor {
         let metrics = Metrics::new().unwrap();
         let shutdown = CancellationToken::new();
         let (_, configs) = watch::channel(config.clone());
+        let audit = Audit::open(&config.audit, &metrics.audit).unwrap().0;
         let control =
-            Control::start(configs, driver, records, &metrics.registry, shutdown.clone()).await.unwrap();
+            Control::start(configs, driver, records, &metrics.registry, audit.acts(), shutdown.clone())
+                .await
+                .unwrap();
         let bound = listen::bind(&config.listeners, 2).unwrap();
         let address = bound.addresses()[0];
         let keys = Keys::open_dir(state.path()).unwrap();
@@ -127,6 +131,7 @@ impl Floor {
             origins: bound.origins(),
             limits: Limits::new(&metrics),
             metrics,
+            audit,
             draining: CancellationToken::new(),
             close_tunnels: CancellationToken::new(),
             drain: Drain::default(),

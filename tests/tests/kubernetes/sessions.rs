@@ -221,3 +221,34 @@ async fn an_usher_whose_store_is_slow_lets_people_in_and_makes_nobody_wait_who_i
     assert_eq!(here.change("/logout", &[]).await.status, StatusCode::OK);
     assert_eq!(here.fetch(Method::GET, "/").send().await.status, StatusCode::UNAUTHORIZED);
 }
+
+#[tokio::test]
+async fn of_all_that_happens_one_of_three_tells_once() {
+    let realm = Realm::new(&Cluster::shared()).await;
+    let provider = IdentityProvider::start(accounts()).await;
+    let ushers = three(&realm, &provider, "").await;
+    let (alice, sockets) = at_work(&ushers).await;
+    let there = ushers.each_ref().map(|usher| at(&alice, usher));
+    let [first, second, third] = &there;
+    let everywhere = [("everywhere", "yes")];
+    let (a, b, c) = tokio::join!(
+        first.change("/logout", &everywhere),
+        second.change("/logout", &everywhere),
+        third.change("/logout", &everywhere),
+    );
+    assert!([a, b, c].iter().any(|answer| answer.status == StatusCode::OK));
+    is_out(&alice, &ushers, sockets).await;
+    let told = || {
+        let events = ushers.iter().flat_map(|usher| usher.logs.events("audit"));
+        let told = events.map(|event| (event["event"].to_string(), event["session"].to_string()));
+        let mut told: Vec<_> = told.collect();
+        told.sort();
+        told
+    };
+    let session = wait_for("the end to be told", SOON, async || {
+        told().into_iter().find(|(event, _)| event == "\"session_ended\"").map(|(_, session)| session)
+    })
+    .await;
+    let once = ["login", "session_ended", "workspace_entered", "workspace_start"];
+    assert_eq!(told(), once.map(|event| (format!("\"{event}\""), session.clone())));
+}

@@ -86,9 +86,8 @@ impl Records for InMemory {
             _ => Err(RecordError::Conflict(name.to_owned())),
         }
     }
-    async fn delete(&self, kind: Kind, name: &str) -> Result<(), RecordError> {
-        self.0.lock().unwrap().remove(&(kind, name.to_owned()));
-        Ok(())
+    async fn delete(&self, kind: Kind, name: &str) -> Result<bool, RecordError> {
+        Ok(self.0.lock().unwrap().remove(&(kind, name.to_owned())).is_some())
     }
     fn watch(&self, _kind: Kind) -> BoxStream<'static, Change> {
         unreachable!("the driver is the only writer of its records")

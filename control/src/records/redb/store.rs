@@ -204,8 +204,9 @@ fn write_one(transaction: &WriteTransaction, write: &Write) -> Result<Written, r
             put(transaction, *kind, name, value)
         }
         Write::Delete(kind, name) => {
-            let deleted = transaction.open_table(rows(*kind))?.remove(name.as_str())?.is_some();
-            Ok(Written::Done(None, deleted.then(|| (*kind, Change::Deleted(name.clone())))))
+            let mut table = transaction.open_table(rows(*kind))?;
+            let deleted = table.remove(name.as_str())?.map(|row| Version(row.value().0));
+            Ok(Written::Done(deleted, deleted.map(|_| (*kind, Change::Deleted(name.clone())))))
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The login for development, which believes whatever name is typed.
 
 use super::entering::Entering;
-use super::{Begun, NotIn, attempted, failed, impossible, stale, store_failed};
+use super::{Begun, NotIn, attempted, impossible, refused, stale, store_failed};
+use crate::audit::Reason;
 use crate::connection::ConnectionFacts;
 use crate::edge::Edge;
 use crate::handoff::{self, Kind};
@@ -40,7 +41,7 @@ pub(in crate::portal) async fn submit(
         return impossible(&edge, &asked)
             .unwrap_or_else(|| answer::refuse(&asked, &Refusal::new(Code::MethodNotAllowed)));
     }
-    attempted(&edge, &asked, log_in(&edge, &asked, &headers, &body, SystemTime::now())).await
+    attempted(&edge, &asked, None, log_in(&edge, &asked, &headers, &body, SystemTime::now())).await
 }
 
 async fn log_in(
@@ -52,21 +53,22 @@ async fn log_in(
 ) -> Result<Response, NotIn> {
     let listener = &asked.connection.listener;
     if !is_from_here(asked, headers) {
-        return Err(failed(answer::refuse(asked, &Refusal::new(Code::CrossOrigin))));
+        let page = answer::refuse(asked, &Refusal::new(Code::CrossOrigin));
+        return Err(refused(Reason::ForeignPage, page));
     }
     let fields = Fields::parse(headers, body).unwrap_or_default();
     let begun = fields.one("state").and_then(|state| Begun::open(&edge.keys, asked, state));
-    let begun =
-        begun.filter(|begun| begun.provider.is_none()).ok_or_else(|| failed(stale(asked, "/login")))?;
+    let begun = begun.filter(|begun| begun.provider.is_none());
+    let begun = begun.ok_or_else(|| refused(Reason::BadState, stale(asked, "/login")))?;
     let back = begun.onward.login(listener);
-    let left = begun.left(now).ok_or_else(|| failed(stale(asked, &back)))?;
+    let left = begun.left(now).ok_or_else(|| refused(Reason::Expired, stale(asked, &back)))?;
     if !begun.attempt.is_of(Kind::Login, headers) {
-        return Err(failed(handoff::cookie_dropped(asked, &back)));
+        return Err(refused(Reason::OtherBrowser, handoff::cookie_dropped(asked, &back)));
     }
     let typed = fields.one("name").unwrap_or_default();
     let Some(name) = believable(typed) else {
         let problem = "Type a name of 1 to 64 characters.";
-        return Err(failed(page(&begun, &edge.keys, asked, typed, problem)));
+        return Err(refused(Reason::BadName, page(&begun, &edge.keys, asked, typed, problem)));
     };
     // Asked before the form is used up, which leaves a record: who may not enter leaves none, however often they try.
     // They could send the form again, and it would still log in one time at most.
@@ -74,8 +76,8 @@ async fn log_in(
     match edge.tickets.redeem(&begun.attempt.to_bytes(), left).await {
         Ok(true) => {}
         // The second of two clicks: the first one's session may be there already.
-        Ok(false) => return Err(failed(handoff::redirect(&back, []))),
-        Err(error) => return Err(failed(store_failed(&error))),
+        Ok(false) => return Err(refused(Reason::Replayed, handoff::redirect(&back, []))),
+        Err(error) => return Err(store_failed(&error)),
     }
     let mut cookies = vec![begun.attempt.end(Kind::Login)];
     if let Some(entering) = entering {

@@ -1,14 +1,16 @@
 //! Somebody on their way in: past the operator's rules, to a label, to a session.
 
-use super::{NotIn, denied, failed, store_failed};
+use super::{NotIn, denied, store_failed};
 use crate::access::authorise;
+use crate::audit::{Entry, Event, Reason};
 use crate::edge::Edge;
 use crate::identity::{self, Handed, refresh};
 use crate::own::Asked;
 use crate::session_cookie;
 use config::{Label, ProviderName, Subject};
-use control::{Identity, Kept, Login, NewSession, RecordError, SessionId};
+use control::{Identity, Kept, Login, NewSession, RecordError, Session, SessionId};
 use http::{HeaderMap, HeaderValue};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// Somebody whom the operator's rules let in.
@@ -57,8 +59,8 @@ impl Entering {
             let wanted = rules.label.evaluate(&subject, &facts);
             wanted.map_err(|error| authorise::rule_failed("access.label", &error))
         });
-        let wanted = wanted.map_err(|refusal| denied(asked, &refusal))?;
         let identity = Identity { issuer: subject.issuer.clone(), subject: subject.subject.clone() };
+        let wanted = wanted.map_err(|refusal| denied(asked, &identity, &refusal))?;
         Ok(Self { identity, subject, wanted, login, kept: None })
     }
 
@@ -69,19 +71,21 @@ impl Entering {
         asked: &Asked,
         now: SystemTime,
     ) -> Result<HeaderValue, NotIn> {
-        let id = match self.record(edge).await {
-            Ok(id) => id,
-            Err(error) => return Err(failed(store_failed(&error))),
-        };
-        if let Some(other) = &asked.own.caller
-            && let Err(error) = edge.sessions.end(&other.id).await
-        {
-            tracing::error!(error = %error, "the session of the person who was here before could not be ended");
+        let (id, session) = self.record(edge).await.map_err(|error| store_failed(&error))?;
+        let by_them = |event| Entry::done(event).asked(asked).actor(&session.identity, Some(&session.label));
+        let entry = by_them(Event::Login).session(id.reference()).agent(&session.login.device.agent);
+        edge.audit.record(entry.provider(session.login.provider.as_ref().map(ProviderName::as_str)));
+        if let Some(other) = &asked.own.caller {
+            let ending = edge.sessions.end(&other.id).await;
+            edge.audit.ended(&ending, &by_them(Event::SessionEnded).because(Reason::Replaced));
+            if let Err(error) = ending.result() {
+                tracing::error!(error = %error, "the session of the person who was here before could not be ended");
+            }
         }
         Ok(session_cookie::issue(&edge.keys, &asked.own.place, &asked.host, id, now))
     }
 
-    async fn record(self, edge: &Edge) -> Result<SessionId, RecordError> {
+    async fn record(self, edge: &Edge) -> Result<(SessionId, Arc<Session>), RecordError> {
         let Self { identity, subject, wanted, login, kept } = self;
         let (_, label): (_, Label) = edge.users.enter(&identity, &wanted).await?;
         let method = login.provider.as_ref().map_or("development", ProviderName::as_str);
@@ -92,7 +96,7 @@ impl Entering {
         }
         let display_name = subject.name.clone();
         let new = NewSession { identity, label, display_name, subject, login, kept };
-        edge.sessions.create(new).await.map(|(id, _)| id)
+        edge.sessions.create(new).await
     }
 }
 

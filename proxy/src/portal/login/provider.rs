@@ -8,7 +8,8 @@
 //! ```
 
 use super::entering::Entering;
-use super::{Begun, NotIn, attempted, failed, stale, store_failed};
+use super::{Begun, NotIn, attempted, failed, refused, stale, store_failed};
+use crate::audit::{self, Entry, Event, Reason};
 use crate::edge::Edge;
 use crate::handoff::{self, Kind};
 use crate::identity::{self, Failure, Handed, Provider};
@@ -37,7 +38,7 @@ pub(in crate::portal) async fn depart(
     uri: Uri,
 ) -> Response {
     let Some(provider) = edge.providers.get(&name) else { return unknown(&asked) };
-    if let Err(refusal) = permitted(&asked, provider) {
+    if let Err(refusal) = permitted(&edge, &asked, provider) {
         return answer::refuse(&asked, &refusal);
     }
     let (now, query) = (SystemTime::now(), uri.query().unwrap_or_default());
@@ -55,7 +56,11 @@ pub(in crate::portal) async fn depart(
     let (redirect, state) = (redirect_address(&asked, provider), begun.seal(&edge.keys, &asked));
     let to = match provider.begin(&redirect, &state, &secrets, super::is_another(query)) {
         Ok(to) => to,
-        Err(failure) => return in_vain(&asked, provider, &failure, &back),
+        Err(failure) => {
+            let entry = audit::of_failure(Event::Login, &failure).asked(&asked);
+            edge.audit.record(entry.provider(Some(provider.told.name.as_str())));
+            return in_vain(&asked, provider, &failure, &back);
+        }
     };
     let mut response = leave(&asked, provider, &begun, &to);
     response.headers_mut().extend(cookies.into_iter().map(|cookie| (SET_COOKIE, cookie)));
@@ -120,17 +125,22 @@ pub(in crate::portal) async fn arrive(
     uri: Uri,
 ) -> Response {
     let Some(provider) = edge.providers.get(&name) else { return unknown(&asked) };
-    if let Err(refusal) = permitted(&asked, provider) {
+    if let Err(refusal) = permitted(&edge, &asked, provider) {
         return answer::refuse(&asked, &refusal);
     }
     let answer = Answer(uri.query().unwrap_or_default());
-    attempted(&edge, &asked, log_in(&edge, &asked, provider, &headers, answer)).await
+    let name = Some(provider.told.name.as_str());
+    attempted(&edge, &asked, name, log_in(&edge, &asked, provider, &headers, answer)).await
 }
 
 /// Whether the provider is open to the address that asks.
-fn permitted(asked: &Asked, provider: &Provider) -> Result<(), Refusal> {
-    let client = asked.connection.client.ip();
-    if provider.told.permits(client) { Ok(()) } else { Err(Refusal::new(Code::AddressNotAllowed)) }
+fn permitted(edge: &Edge, asked: &Asked, provider: &Provider) -> Result<(), Refusal> {
+    if provider.told.permits(asked.connection.client.ip()) {
+        return Ok(());
+    }
+    let entry = Entry::refused(Event::Login, Reason::AddressNotAllowed).asked(asked);
+    edge.audit.record(entry.provider(Some(provider.told.name.as_str())));
+    Err(Refusal::new(Code::AddressNotAllowed))
 }
 
 async fn log_in(
@@ -145,10 +155,12 @@ async fn log_in(
     let back = begun.onward.login(&asked.connection.listener);
     let redeemed = redeem(edge, asked, provider, &mut begun, answer, now).await;
     let handed = redeemed.map_err(|why| match why {
-        Worthless::Failed(failure) => failed(in_vain(asked, provider, &failure, &back)),
+        Worthless::Failed(failure) => {
+            failed(audit::of_failure(Event::Login, &failure), in_vain(asked, provider, &failure, &back))
+        }
         // The second of two clicks: the first one's session may be there already.
-        Worthless::Used => failed(handoff::redirect(&back, [])),
-        Worthless::Unknown(error) => failed(store_failed(&error)),
+        Worthless::Used => refused(Reason::Replayed, handoff::redirect(&back, [])),
+        Worthless::Unknown(error) => store_failed(&error),
     })?;
     let entering = Entering::by_provider(edge, asked, headers, &provider.told.name, handed)?;
     let cookies = [begun.attempt.end(Kind::Login), entering.enter(edge, asked, now).await?];
@@ -173,10 +185,10 @@ fn belonging(
     now: SystemTime,
 ) -> Result<Begun, NotIn> {
     let state = answer.one("state").and_then(|state| Begun::open(&edge.keys, asked, &state));
-    let begun = state.ok_or_else(|| failed(stale(asked, "/login")))?;
+    let begun = state.ok_or_else(|| refused(Reason::BadState, stale(asked, "/login")))?;
     let back = begun.onward.login(&asked.connection.listener);
     if begun.left(now).is_none() {
-        return Err(failed(stale(asked, &back)));
+        return Err(refused(Reason::Expired, stale(asked, &back)));
     }
     if begun.attempt.is_of(Kind::Login, headers) {
         return Ok(begun);
@@ -186,7 +198,7 @@ fn belonging(
         Some(_) => handoff::redirect(&back, []),
         None => handoff::cookie_dropped(asked, &back),
     };
-    Err(failed(response))
+    Err(refused(Reason::OtherBrowser, response))
 }
 
 /// Why an answer is worth no session.

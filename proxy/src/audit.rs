@@ -1,0 +1,92 @@
+//! The trail: who logged in and out, who did what, and what was refused; a line each, and never a secret.
+//!
+//! A line is made where something happens, and handed on by a bounded channel: [`Audit::record`] waits for nothing. One
+//! task writes it to the log and, if one is configured, to a file ([`Writer`]). Of several replicas the one that did
+//! something tells of it.
+
+mod entry;
+mod event;
+mod field;
+mod file;
+mod losses;
+mod reason;
+mod schema;
+mod told;
+mod writer;
+
+pub use entry::Entry;
+pub use event::{By, Event, Outcome, ROWS, Row};
+pub use field::{COMMON, Field};
+pub use reason::Reason;
+pub use schema::schema;
+pub(crate) use told::of_failure;
+pub use writer::{Auditing, Writer};
+
+use crate::metrics::AuditMetrics;
+use file::Trail;
+use losses::Losses;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// How many lines may wait to be written: what a thousand people cause within some seconds, and half a MiB.
+const WAITING: usize = 4096;
+
+/// The audit file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the audit file {} cannot be written; correct [audit] file, or make its folder", path.display())]
+pub struct AuditError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// The way into the trail. Cheap to clone.
+#[derive(Clone)]
+pub struct Audit {
+    lines: mpsc::Sender<Entry>,
+    losses: Arc<Losses>,
+    metrics: AuditMetrics,
+}
+
+impl Audit {
+    /// Opens the file, if one is configured; the second part is to be run.
+    ///
+    /// # Errors
+    /// The file cannot be opened: better told at start than when it is looked for.
+    pub fn open(config: &config::Audit, metrics: &AuditMetrics) -> Result<(Self, Writer), AuditError> {
+        let trail = match &config.file {
+            Some(path) => {
+                let opened = Trail::open(path, config.file_size, config.files_kept);
+                Some(opened.map_err(|source| AuditError { path: path.clone(), source })?)
+            }
+            None => None,
+        };
+        let losses = Arc::new(Losses::new(metrics.clone(), trail.is_some()));
+        let (lines, inbox) = mpsc::channel(WAITING);
+        let audit = Self { lines, losses: losses.clone(), metrics: metrics.clone() };
+        Ok((audit, Writer::new(inbox, trail, losses)))
+    }
+
+    /// As [`Audit::open`], and has it written on the current runtime.
+    ///
+    /// # Errors
+    /// As [`Audit::open`].
+    pub fn begin(config: &config::Audit, metrics: &AuditMetrics) -> Result<(Self, Auditing), AuditError> {
+        let (audit, writer) = Self::open(config, metrics)?;
+        Ok((audit, writer.begin()))
+    }
+
+    /// Takes a line in. Where too many wait it goes to the log at once, and is counted as lost for the file.
+    pub fn record(&self, entry: Entry) {
+        self.metrics.count(entry.event(), entry.outcome());
+        if let Err(error) = self.lines.try_send(entry) {
+            let (why, entry) = match error {
+                mpsc::error::TrySendError::Full(entry) => ("too many lines wait to be written", entry),
+                mpsc::error::TrySendError::Closed(entry) => ("the file is closed already", entry),
+            };
+            entry.log();
+            self.losses.one(&why);
+        }
+    }
+}
