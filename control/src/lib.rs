@@ -30,6 +30,7 @@ mod table;
 mod testing;
 mod text;
 mod tickets;
+mod tokens;
 mod usage;
 mod users;
 mod work;
@@ -57,4 +58,7 @@ pub use sessions::{
 };
 pub use table::{Entry, Part, Phase, Route, StopReason, Terms, Wake, WakeRefused, WhyAlive, Workspaces};
 pub use tickets::Tickets;
+pub use tokens::{
+    MakeError, NewToken, RefreshSecret, Rotated, Token, TokenRef, TokenSecret, TokenSort, Tokens,
+};
 pub use users::{Identity, LastSeen, User, Users};
