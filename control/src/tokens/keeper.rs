@@ -3,7 +3,7 @@
 use super::document::{Document, DocumentError};
 use super::{Snapshot, Token, TokenRef, Tokens};
 use crate::users::Facts;
-use crate::{Change, Identity, Kind, LoopError, Record, RecordError, Records, Session, Version};
+use crate::{Change, Kind, LoopError, Record, RecordError, Records, Session, Version};
 use arc_swap::ArcSwap;
 use futures_util::{FutureExt, StreamExt};
 use std::collections::{HashMap, HashSet};
@@ -25,7 +25,7 @@ const LISTED: Duration = Duration::from_hours(30 * 24);
 
 /// Follows the records of tokens, and of the users who have some.
 pub(crate) struct Keeper {
-    tokens: HashMap<TokenRef, (Document, Arc<Token>)>,
+    tokens: HashMap<TokenRef, Held>,
     /// What the rules see of those who have tokens, by the names of their records.
     owners: HashMap<String, Facts>,
     published: Arc<ArcSwap<Snapshot>>,
@@ -35,6 +35,14 @@ pub(crate) struct Keeper {
     busy: HashSet<TokenRef>,
     /// Owners that have something else in their place, which is not published yet.
     replaced: Vec<(Arc<Session>, Arc<Session>)>,
+}
+
+/// A token that is recorded.
+struct Held {
+    document: Document,
+    /// The name of its owner's record.
+    owner: String,
+    token: Arc<Token>,
 }
 
 impl Keeper {
@@ -109,7 +117,7 @@ impl Keeper {
             Change::Put(record) => {
                 let Some(name) = TokenRef::parse(&record.name) else { return false };
                 let known = self.tokens.get(&name);
-                if known.is_some_and(|(_, known)| record.version <= known.version) {
+                if known.is_some_and(|known| record.version <= known.token.version) {
                     return false;
                 }
                 self.put(name, &record).unwrap_or_else(|error| {
@@ -118,38 +126,38 @@ impl Keeper {
                 })
             }
             Change::Deleted(name) => {
-                let Some((_, token)) = TokenRef::parse(&name).and_then(|name| self.tokens.remove(&name))
-                else {
-                    return false;
-                };
-                token.session.ended.cancel();
-                true
+                let held = TokenRef::parse(&name).and_then(|name| self.tokens.remove(&name));
+                if let Some(held) = &held {
+                    held.token.session.ended.cancel();
+                }
+                held.is_some()
             }
         }
     }
 
     fn put(&mut self, name: TokenRef, record: &Record) -> Result<bool, DocumentError> {
         let document = Document::read(&record.value)?;
-        let mut token = self.token(name, &document)?;
+        let owner = document.identity.key();
+        let mut token = self.token(name, &owner, &document)?;
         token.version = record.version;
-        self.insert(name, document, token);
+        self.insert(name, owner, document, token);
         Ok(true)
     }
 
-    fn insert(&mut self, name: TokenRef, document: Document, token: Token) {
+    fn insert(&mut self, name: TokenRef, owner: String, document: Document, token: Token) {
         let session = token.session.clone();
-        if let Some((_, before)) = self.tokens.insert(name, (document, Arc::new(token))) {
-            self.replaced.push((before.session.clone(), session));
+        if let Some(before) = self.tokens.insert(name, Held { document, owner, token: Arc::new(token) }) {
+            self.replaced.push((before.token.session.clone(), session));
         }
     }
 
     /// A token as its record and its owner's say.
-    fn token(&self, name: TokenRef, document: &Document) -> Result<Token, DocumentError> {
-        let facts = self.owners.get(&document.identity.key());
+    fn token(&self, name: TokenRef, owner: &str, document: &Document) -> Result<Token, DocumentError> {
+        let facts = self.owners.get(owner);
         let subject = facts.and_then(|facts| facts.subject.clone());
         let is_known = subject.is_some();
         let owner = document.owner(subject.unwrap_or_default())?;
-        let before = self.tokens.get(&name).map(|(_, token)| token);
+        let before = self.tokens.get(&name).map(|held| &held.token);
         let session = match before {
             Some(before) => before.session.of_machine_renewed(owner),
             None => Session::of_machine(owner),
@@ -186,8 +194,9 @@ impl Keeper {
 
     /// Looks up the owners who are not known yet; tells whether there were any.
     async fn meet_owners(&mut self) -> bool {
-        let owners = self.tokens.values().map(|(document, _)| document.identity.key());
-        let new: HashSet<String> = owners.filter(|key| !self.owners.contains_key(key)).collect();
+        let owners = self.tokens.values().map(|held| &held.owner);
+        let new: HashSet<String> =
+            owners.filter(|owner| !self.owners.contains_key(*owner)).cloned().collect();
         let mut met = false;
         for key in new {
             match self.records.get(Kind::User, &key).await {
@@ -204,13 +213,12 @@ impl Keeper {
     /// Takes in what the rules see of an owner, in all of their tokens.
     fn learn(&mut self, key: &str, facts: Facts) -> bool {
         self.owners.insert(key.to_owned(), facts);
-        let is_theirs = |document: &Document| Identity::key(&document.identity) == key;
-        let theirs = self.tokens.iter().filter(|(_, (document, _))| is_theirs(document));
-        let theirs: Vec<_> = theirs.map(|(name, (document, _))| (*name, document.clone())).collect();
+        let theirs = self.tokens.iter().filter(|(_, held)| held.owner == key);
+        let theirs: Vec<_> = theirs.map(|(name, held)| (*name, held.document.clone())).collect();
         for (name, document) in &theirs {
             // What was read once reads again.
-            if let Ok(token) = self.token(*name, document) {
-                self.insert(*name, document.clone(), token);
+            if let Ok(token) = self.token(*name, key, document) {
+                self.insert(*name, key.to_owned(), document.clone(), token);
             }
         }
         !theirs.is_empty()
@@ -218,7 +226,7 @@ impl Keeper {
 
     /// Ends what has expired, and has uses written down and old records deleted.
     fn sweep(&mut self, now: SystemTime) {
-        for (name, (_, token)) in &self.tokens {
+        for (name, Held { token, .. }) in &self.tokens {
             if now >= token.expires {
                 token.session.ended.cancel();
             }
@@ -236,8 +244,8 @@ impl Keeper {
             }
             self.busy.insert(name);
         }
-        let owners: HashSet<_> = self.tokens.values().map(|(document, _)| document.identity.key()).collect();
-        self.owners.retain(|key, _| owners.contains(key));
+        let owners: HashSet<&String> = self.tokens.values().map(|held| &held.owner).collect();
+        self.owners.retain(|owner, _| owners.contains(owner));
     }
 
     fn settle(&mut self, written: Result<(TokenRef, Result<(), RecordError>), tokio::task::JoinError>) {
@@ -250,7 +258,7 @@ impl Keeper {
     }
 
     fn publish(&mut self) {
-        let snapshot = self.tokens.iter().map(|(name, (_, token))| (*name, token.clone())).collect();
+        let snapshot = self.tokens.iter().map(|(name, held)| (*name, held.token.clone())).collect();
         self.published.store(Arc::new(snapshot));
         self.changed.send_modify(|version| *version += 1);
         // After it can be looked up: whoever asks anew finds what is new.
