@@ -178,7 +178,10 @@ async fn renew(
     if subject.subject != session.identity.subject {
         return end(edge, session, reference, "its provider answered about another account").await;
     }
-    if judge(&edge.config.load(), &mut subject, &facts(edge, session)).is_err() {
+    let judged = judge(&edge.config.load(), &mut subject, &facts(edge, session));
+    // What is true of them now holds for their tokens as well, also where it keeps them out.
+    edge.users.remember(&session.identity, &subject).await?;
+    if judged.is_err() {
         return end(edge, session, reference, "the rules do not let its user in any more").await;
     }
     let kept = keep(&edge.keys, &subject, refresh.as_deref().unwrap_or(token), lasts);
