@@ -5,6 +5,7 @@ mod client;
 mod kubernetes;
 mod listeners;
 mod login;
+mod machines;
 mod placeholder;
 mod quotas;
 mod routes;
@@ -59,8 +60,8 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
     let access = root.table("access", |table| access::access(table, &declared));
     let limits = root.table("limits", client::limits);
     let sessions = root.table("sessions", sessions);
-    let spawn = root.table("spawn", spawn);
-    let drain = root.table("drain", drain);
+    let machines = root.table("machines", machines::machines);
+    let (spawn, drain) = (root.table("spawn", spawn), root.table("drain", drain));
     let quotas = quotas::quotas(root, chosen);
     let named_workspaces = named_workspaces(root, &declared);
     let defaults = root.table("workspaces", |table| templates::defaults(table, chosen));
@@ -91,6 +92,7 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
         access: access?,
         limits: limits?,
         sessions: sessions?,
+        machines: machines?,
         spawn: spawn?,
         drain: drain?,
         quotas: quotas?,

@@ -3,12 +3,14 @@
 mod client;
 mod kubernetes;
 mod login;
+mod machines;
 mod quota;
 mod route;
 
 pub use client::*;
 pub use kubernetes::*;
 pub use login::*;
+pub use machines::*;
 pub use quota::*;
 pub use route::*;
 
@@ -49,6 +51,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[sessions]`.
     pub sessions: Sessions,
+    /// `[machines]`: who comes without a browser.
+    pub machines: Machines,
     /// `[spawn]`.
     pub spawn: Spawn,
     /// `[drain]`.

@@ -190,6 +190,17 @@ const KEYS: &[KeyDoc] = &[
     doc("sessions.refresh_after", DURATION, Value("\"10m\""), "how old what a provider said of somebody gets until it is asked again, while the session is used; half of its token's life if that is less"),
     doc("sessions.outage_grace", DURATION, Value("\"8h\""), "how long sessions live on what a provider that does not answer said before"),
 
+    doc("machines.token_lifetime", DURATION, Value("\"90d\""), "how long an API token is good at most"),
+    doc("machines.tokens_per_user", NUMBER, Value("50"), "how many API tokens one user may have"),
+    doc("machines.login_lifetime", DURATION, Value("\"30d\""), "a login of `usher login` ends when it is unused this long"),
+    doc("machines.issuers.NAME.issuer", ADDRESS, Required, "whose tokens are believed beside Usher's own: `iss` in them, to the last slash"),
+    doc("machines.issuers.NAME.audience", STRING, Required, "what must stand in `aud` of its tokens"),
+    doc("machines.issuers.NAME.jwks_url", ADDRESS, Otherwise("as its discovery document says"), "where its keys are"),
+    doc("machines.issuers.NAME.algorithms", "list of strings", Value("[\"RS256\", \"ES256\", \"EdDSA\"]"), "by which algorithms its tokens may be signed; a key that names its own takes that one alone"),
+    doc("machines.issuers.NAME.scopes", "list of strings", Value("[\"workspaces:read\", \"workspaces:start\", \"workspaces:stop\", \"workspaces:access\"]"), "what its tokens may be used for"),
+    doc("machines.issuers.NAME.lifetime_max", DURATION, Value("\"24h\""), "a token that is good for longer is not believed"),
+    doc("machines.issuers.NAME.certificate_authority", PATH, Otherwise("the system's"), "PEM file of who signs for the issuer's certificate"),
+
     doc("spawn.concurrent", NUMBER, Value("8"), "how many workspaces start at the same time, over all users"),
     doc("spawn.queue", NUMBER, Value("1000"), "how many may wait for their turn; more get 503"),
     doc("spawn.hold_timeout", DURATION, Value("\"60s\""), "how long a script's request is held while its workspace starts"),

@@ -5,6 +5,7 @@
 //! name to loopback sends its own name). The Unix socket (0600) serves `/status` and the changes as well.
 
 use crate::edge::Edge;
+use crate::machines;
 use crate::portal::sessions::labelled;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -188,9 +189,12 @@ async fn stop(State(edge): State<Arc<Edge>>, Path(id): Path<String>) -> Answer {
 
 async fn sign_out(State(edge): State<Arc<Edge>>, Path(label): Path<String>) -> Answer {
     let Some(identity) = labelled(&edge, &label) else {
-        return Err((StatusCode::NOT_FOUND, format!("nobody with the label {label} is logged in\n")));
+        return Err((
+            StatusCode::NOT_FOUND,
+            format!("nobody with the label {label} is logged in, or has tokens\n"),
+        ));
     };
-    match edge.sessions.end_all(&identity).await {
+    match machines::sign_out(&edge, &identity).await {
         Ok(count) => {
             tracing::info!(user.label = label, sessions = count, "somebody was signed out by the operator");
             Ok(format!("{label} is signed out: {count} ended\n"))

@@ -9,6 +9,7 @@ use crate::identity::{ProviderError, Providers, refresh};
 use crate::keys::{Following, Keys, KeysError};
 use crate::limits::Limits;
 use crate::listen::{self, Bound, ListenError};
+use crate::machines::{IssuerError, Issuers, Machines};
 use crate::metrics::Metrics;
 use crate::{admin, drain, prestart, warnings};
 use arc_swap::ArcSwap;
@@ -66,6 +67,9 @@ pub enum ServeError {
     /// An identity provider cannot be followed.
     #[error(transparent)]
     Provider(#[from] ProviderError),
+    /// A trusted issuer cannot be followed.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     /// A listener cannot be bound.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -135,12 +139,15 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let (driver, driving) = ground.drive(seen.clone(), open_files, shutdown.clone()).await?;
     let leads = driver.shared().map(|shared| shared.leads);
     let control = Control::start(seen, driver, records.clone(), &metrics.registry, shutdown.clone()).await?;
-    let (providers, discovering) = Providers::follow(&config.login)?;
+    let (providers, mut discovering) = Providers::follow(&config.login)?;
+    let issuers = Issuers::follow(&config, &control.users, &mut discovering)?;
     let (refresh, wishes) = refresh::Wishes::new();
     let edge = Arc::new(Edge {
         config: ArcSwap::from(config.clone()),
         workspaces: control.workspaces,
         sessions: control.sessions,
+        tokens: control.tokens,
+        machines: Machines::new(&keys, issuers, &metrics),
         users: control.users,
         tickets: control.tickets,
         providers,

@@ -101,7 +101,7 @@ async fn redeem(edge: &Edge, asked: &Asked, sealed: &str, headers: &HeaderMap, n
     }
     let issued = Presented { id: ticket.session, issued: now };
     let session = authenticate::live(edge, issued).await;
-    let caller = session.map(|session| Caller { session, id: ticket.session });
+    let caller = session.map(|session| Caller::in_person(ticket.session, session));
     if !caller.is_some_and(|caller| may_enter(edge, asked, &caller, &ticket.page)) {
         return restart("its session has ended", asked, &ticket);
     }

@@ -16,7 +16,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Path, State};
 use axum::response::Response;
 use config::ProviderLogout;
-use control::RecordError;
+use control::{RecordError, TokenSort};
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, SET_COOKIE};
 use http::{HeaderMap, StatusCode, Uri};
 use std::sync::Arc;
@@ -40,7 +40,14 @@ pub(super) async fn submit(
         Err(refusal) => return answer::refuse(&asked, &refusal),
     };
     let ended = match fields.one("everywhere") {
-        Some("yes") => edge.sessions.end_all(&caller.session.identity).await.map(drop),
+        Some("yes") => {
+            let who = &caller.session.identity;
+            // A login at a command line is one more device; API tokens are no devices.
+            match edge.sessions.end_all(who).await {
+                Ok(_) => edge.tokens.revoke_all(who, Some(TokenSort::Login)).await.map(drop),
+                Err(error) => Err(error),
+            }
+        }
         _ => edge.sessions.end(&caller.id).await,
     };
     if let Err(error) = ended {

@@ -6,6 +6,7 @@ use crate::access::authenticate::Caller;
 use crate::access::authorise;
 use crate::edge::Edge;
 use crate::handoff;
+use crate::machines;
 use crate::own::Asked;
 use crate::page::{Page, escape};
 use crate::refusal::{Code, Refusal};
@@ -135,7 +136,7 @@ pub(super) async fn people(State(edge): State<Arc<Edge>>, Extension(asked): Exte
     answer::page(&asked, StatusCode::OK, Page { title: "Who is logged in", body: &body, ..Page::default() })
 }
 
-/// `POST /api/v1/people/{label}/sign-out`: ends all sessions of somebody, for whom `access.admin` lets do it.
+/// `POST /api/v1/people/{label}/sign-out`: ends all sessions and revokes all tokens of somebody, for whom `access.admin` lets do it.
 pub(super) async fn sign_out(
     State(edge): State<Arc<Edge>>,
     Extension(asked): Extension<Asked>,
@@ -151,19 +152,20 @@ pub(super) async fn sign_out(
     match prepared {
         Ok(identity) => {
             tracing::info!(user.label = label, by.label = %caller.session.label, "somebody was signed out by an admin");
-            ended(&asked, edge.sessions.end_all(&identity).await, "/people")
+            ended(&asked, machines::sign_out(&edge, &identity).await, "/people")
         }
         Err(refusal) => answer::refuse(&asked, &refusal),
     }
 }
 
-/// Who has a label, among those who are logged in.
+/// Who has a label, among those who are logged in or have tokens.
 pub(crate) fn labelled(edge: &Edge, label: &str) -> Option<Identity> {
     edge.sessions
         .people()
         .into_iter()
         .find(|person| person.label.as_str() == label)
         .map(|person| person.identity)
+        .or_else(|| edge.tokens.labelled(label))
 }
 
 /// Whether `access.admin` says yes of somebody.
