@@ -92,3 +92,59 @@ fn said(token: &str) -> Option<Said> {
     }
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::ListenerFacts;
+    use crate::lab::{CONFIG, Lab};
+    use crate::request::tests::{Client, head};
+    use serde_json::json;
+
+    const ISSUERS: &str = "[machines.issuers.ci]\nissuer = 'https://ci.test'\naudience = 'usher'\n";
+
+    fn jwt(claims: &Value) -> String {
+        let part = |json: String| URL_SAFE_NO_PAD.encode(json);
+        format!("{}.{}.c2ln", part(r#"{"alg":"ES256"}"#.to_owned()), part(claims.to_string()))
+    }
+
+    #[tokio::test]
+    async fn what_is_ours_is_told_by_its_form_and_what_is_not_is_left_alone() {
+        let facts = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+        let lab = Lab::with(&format!("{CONFIG}{ISSUERS}"), facts).await;
+        let config = lab.edge.config.load_full();
+        let portal = json!({ "iss": "http://lab.localhost:8080", "aud": "x" });
+        let bearer = |claims: Value| format!("Bearer {}", jwt(&claims));
+        let issued = bearer(json!({ "iss": "https://ci.test", "aud": ["x", "usher"] }));
+        for (fields, expected) in [
+            (vec!["Bearer usher_pat_x"], Ok("secret")),
+            (vec!["bEARER   usher_prt_x "], Ok("secret")),
+            (vec![&*bearer(portal)], Ok("access")),
+            (vec![&*issued], Ok("issued")),
+            (vec![&*bearer(json!({ "iss": "https://ci.test", "aud": "others" }))], Ok("")),
+            (vec![&*bearer(json!({ "iss": "https://ci.test" }))], Ok("")),
+            (vec![&*bearer(json!({ "iss": "https://ci.test/", "aud": "usher" }))], Ok("")),
+            (vec![&*bearer(json!({ "iss": "http://lab.localhost", "aud": "x" }))], Ok("")),
+            (vec!["Bearer x"], Ok("")),
+            (vec!["Bearer"], Ok("")),
+            (vec!["token usher_pat_x"], Ok("")),
+            (vec!["Basic dXNoZXJfcGF0Xw=="], Ok("")),
+            (vec!["Basic eA==", "Bearer x"], Ok("")),
+            (vec!["Basic eA==", "Bearer usher_pat_x"], Err(Code::BadRequest)),
+            (vec!["Bearer usher_pat_x", "Bearer usher_pat_x"], Err(Code::BadRequest)),
+            (vec![], Ok("")),
+        ] {
+            let fields: Vec<_> = fields.iter().map(|field| ("authorization", *field)).collect();
+            let (head, client) = (head("GET", "lab.localhost:8080", "/", &fields), Client::plain());
+            let request = Request::parse(&head, &client.0).unwrap();
+            let told = shown(&lab.edge, &config, &request).map_err(|refusal| refusal.code);
+            let told = told.map(|shown| match shown {
+                Some(Shown::Secret(_)) => "secret",
+                Some(Shown::Access(_)) => "access",
+                Some(Shown::Issued(..)) => "issued",
+                None => "",
+            });
+            assert_eq!(told, expected, "{fields:?}");
+        }
+    }
+}
