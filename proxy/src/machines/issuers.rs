@@ -7,7 +7,7 @@ mod keys;
 
 use super::Bearer;
 use super::bearer::is_for;
-use super::jwt::{BadToken, holds_until, verify};
+use super::jwt::{BadToken, hash, holds_until, verify};
 use crate::access::authenticate::Caller;
 use crate::access::authorise;
 use crate::identity::{self, NoWeb, Web};
@@ -19,7 +19,6 @@ use keys::Followed;
 use moka::Expiry;
 use moka::notification::RemovalCause;
 use moka::sync::Cache;
-use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -114,8 +113,7 @@ impl Issuers {
         token: &str,
         told: &Arc<TrustedIssuer>,
     ) -> Result<Caller, BadToken> {
-        let name: [u8; 32] =
-            digest(&SHA256, token.as_bytes()).as_ref().try_into().expect("SHA-256 has 32 bytes");
+        let name = hash(token);
         let now = SystemTime::now();
         let kept =
             self.kept.get(&name).filter(|known| now < known.until && !known.session.ended.is_cancelled());

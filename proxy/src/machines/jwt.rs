@@ -4,6 +4,7 @@ use crate::identity::claims::{self, BadClaims};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
@@ -90,6 +91,11 @@ pub(super) fn verify(
         return Err(BadToken::BadSignature);
     }
     Ok(claims::of_token(token)?)
+}
+
+/// The name under which a token is kept that was believed.
+pub(super) fn hash(token: &str) -> [u8; 32] {
+    digest(&SHA256, token.as_bytes()).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 fn is_signed(token: &str, key: &FixedKey) -> bool {
