@@ -237,9 +237,9 @@ fn of_ten_thousand_changed_tokens_of_an_issuer_none_is_believed() {
 }
 
 #[tokio::test]
-#[ignore = "a million of each kind: some minutes"]
-async fn of_two_million_changed_tokens_none_is_believed() {
-    assert_eq!((of_usher_login(1_000_000).await, of_an_issuer(1_000_000)), (0, 0));
+#[ignore = "half a million of each kind: minutes of a release build"]
+async fn of_a_million_changed_tokens_none_is_believed() {
+    assert_eq!((of_usher_login(500_000).await, of_an_issuer(500_000)), (0, 0));
 }
 
 #[tokio::test]
