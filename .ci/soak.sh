@@ -18,6 +18,12 @@ suite addresses cargo test --locked --package usher-proxy --profile "${PROFILE:-
 suite limits cargo test --locked --package usher-proxy --profile "${PROFILE:-dev}" --lib -- --ignored --show-output limits::
 suite pods "${test[@]}" --test addresses -- --ignored --show-output
 suite identities cargo test --locked --package usher-control --profile "${PROFILE:-dev}" --lib -- --ignored --show-output users::
+# A million signatures: their arithmetic optimised, the rest as it is.
+arithmetic=()
+for crate in p256 primeorder elliptic-curve crypto-bigint; do
+  arithmetic+=(--config "profile.${PROFILE:-dev}.package.$crate.opt-level=3")
+done
+suite tokens cargo test --locked --package usher-proxy --profile "${PROFILE:-dev}" "${arithmetic[@]}" --lib -- --ignored --show-output machines::
 suite labels "${test[@]}" --test records -- --ignored --show-output of_two_thousand
 suite faults "${test[@]}" --test faults -- --ignored --show-output
 suite rush "${test[@]}" --test rush -- --ignored --show-output

@@ -6,6 +6,7 @@ mod client;
 mod kubernetes;
 mod listeners;
 mod login;
+mod machines;
 mod placeholder;
 mod quotas;
 mod routes;
@@ -58,8 +59,8 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
     let limits = root.table("limits", client::limits);
     let sessions = root.table("sessions", sessions);
     let audit = root.table("audit", audit::audit);
-    let spawn = root.table("spawn", spawn);
-    let drain = root.table("drain", drain);
+    let machines = root.table("machines", machines::machines);
+    let (spawn, drain) = (root.table("spawn", spawn), root.table("drain", drain));
     let quotas = quotas::quotas(root, chosen);
     let named_workspaces = named_workspaces(root, &declared);
     let defaults = root.table("workspaces", |table| templates::defaults(table, chosen));
@@ -91,6 +92,7 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
         limits: limits?,
         sessions: sessions?,
         audit: audit?,
+        machines: machines?,
         spawn: spawn?,
         drain: drain?,
         quotas: quotas?,

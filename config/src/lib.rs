@@ -12,6 +12,7 @@ mod places;
 mod reader;
 mod schema;
 mod secret;
+mod token_scope;
 mod values;
 
 pub use amount::Amount;
@@ -27,6 +28,7 @@ pub use network::{AddressLists, Network};
 pub use places::{KeyFinding, KeyPath};
 pub use schema::{DriverName, KeyDefault, KeyDoc, reference};
 pub use secret::Secret;
+pub use token_scope::{TokenScope, TokenScopes};
 pub use values::{BadValue, Rule, Text, Values};
 
 use std::fs::File;

@@ -4,6 +4,7 @@ mod audit;
 mod client;
 mod kubernetes;
 mod login;
+mod machines;
 mod quota;
 mod route;
 
@@ -11,6 +12,7 @@ pub use audit::*;
 pub use client::*;
 pub use kubernetes::*;
 pub use login::*;
+pub use machines::*;
 pub use quota::*;
 pub use route::*;
 
@@ -53,6 +55,8 @@ pub struct Config {
     pub sessions: Sessions,
     /// `[audit]`.
     pub audit: Audit,
+    /// `[machines]`: who comes without a browser.
+    pub machines: Machines,
     /// `[spawn]`.
     pub spawn: Spawn,
     /// `[drain]`.

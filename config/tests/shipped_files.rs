@@ -44,7 +44,8 @@ fn values(text: &str) -> BTreeMap<String, toml::Value> {
 }
 
 fn flatten(path: &str, value: toml::Value, found: &mut BTreeMap<String, toml::Value>) {
-    const BY_NAME: [&str; 15] = [
+    const BY_NAME: [&str; 16] = [
+        "machines.issuers",
         "templates.NAME.headers",
         "routes.NAME.headers",
         "login.providers",
@@ -182,7 +183,7 @@ fn the_examples_show_the_defaults_and_set_nothing_else() {
 }
 
 fn is_shown_only(path: &str) -> bool {
-    path.starts_with("routes.") || path.starts_with("login.providers.")
+    ["routes.", "login.providers.", "machines.issuers."].iter().any(|table| path.starts_with(table))
 }
 
 fn shows_its_default(

@@ -5,9 +5,11 @@ use crate::metrics::Metrics;
 use crate::peers::Heard;
 use crate::sessions::{Keeper, Limits};
 use crate::state::{Settings, State};
+use crate::usage::Restored;
 use crate::work::Probes;
 use crate::{
-    Acts, Driver, LoopError, RecordError, Records, Sessions, Tickets, Users, Workspaces, clock, table, usage,
+    Acts, Driver, LoopError, RecordError, Records, Sessions, Shared, Tickets, Tokens, Users, Workspaces,
+    clock, table, tokens, usage,
 };
 use config::Config;
 use futures_util::StreamExt;
@@ -27,6 +29,8 @@ pub struct Control {
     pub sessions: Sessions,
     /// Who has which label.
     pub users: Users,
+    /// Who comes without a browser.
+    pub tokens: Tokens,
     /// Which tickets were used.
     pub tickets: Tickets,
     /// Ends after a shutdown, when the last use is recorded. If it ends before, the process cannot go on: nothing
@@ -46,7 +50,7 @@ pub enum StartError {
 }
 
 impl Control {
-    /// Starts the loops on the current runtime: of workspaces, of sessions, of tickets and of last use.
+    /// Starts the loops on the current runtime: of workspaces, of sessions, of tokens, of tickets and of last use.
     ///
     /// Every later configuration from `config` holds from then on for what starts. `acts` is told what is done here. `shutdown` ends the loops, and
     /// leaves workspaces running.
@@ -71,6 +75,7 @@ impl Control {
         let (sessions, keeper) =
             Keeper::new(records.clone(), limits, loaded.sessions.clone(), metrics.clone(), acts.clone())
                 .await?;
+        let (tokens, tokens_kept) = tokens::Keeper::new(records.clone()).await?;
         let (workspaces, publisher, requests) = table::table(driver.clone());
         let (written, followed) = watch::channel(usage::Written::nothing(clock::now()));
         let (heard, taken_in) = watch::channel(Heard::default());
@@ -96,10 +101,7 @@ impl Control {
             // Before the driver is asked what there is, so that no mark is missed that does not wait for this Usher.
             use_kept.register(&loaded).await?;
         }
-        let mut state = State::new(Settings::of(&config.borrow()), loaded.workspaces, shared.is_some());
-        if let (Some(peers), Some(shared)) = (&mut state.peers, &shared) {
-            peers.apart = !shared.one_order;
-        }
+        let state = state(Settings::of(&config.borrow()), loaded.workspaces, shared.as_ref());
         let sources = Sources {
             events: driver.observe(),
             requests,
@@ -112,17 +114,28 @@ impl Control {
         let limits = WatchStream::new(config).map(move |config| Limits::of(&config, late)).boxed();
         let tickets = Tickets::new(records.clone());
         let (swept, ended, stopped) = (tickets.clone(), shutdown.clone(), shutdown.clone());
+        let tokens_kept = tokens_kept.run(shutdown.clone());
         // A loop that fails ends all; after a shutdown each ends by itself, the record of last use last.
         let running = tokio::spawn(async move {
             let aside = async {
                 tokio::join!(use_kept.keep(stopped), ended.run_until_cancelled(swept.sweep()));
                 Ok(())
             };
-            tokio::try_join!(control_loop.run(sources), keeper.run(limits, shutdown), aside).map(drop)
+            tokio::try_join!(control_loop.run(sources), keeper.run(limits, shutdown), tokens_kept, aside)
+                .map(drop)
         });
         let users = Users::new(records, followed);
-        Ok(Self { workspaces, sessions, users, tickets, running })
+        Ok(Self { workspaces, sessions, users, tokens, tickets, running })
     }
+}
+
+/// The state that the control loop begins with.
+fn state(settings: Settings, recorded: Restored, shared: Option<&Shared>) -> State {
+    let mut state = State::new(settings, recorded, shared.is_some());
+    if let (Some(peers), Some(shared)) = (&mut state.peers, shared) {
+        peers.apart = !shared.one_order;
+    }
+    state
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ mod table;
 mod testing;
 mod text;
 mod tickets;
+mod tokens;
 mod usage;
 mod users;
 mod work;
@@ -62,4 +63,7 @@ pub use table::{
     Entry, Part, Phase, Route, StopAsked, StopReason, Terms, Wake, WakeRefused, WhyAlive, Workspaces,
 };
 pub use tickets::Tickets;
+pub use tokens::{
+    MakeError, NewToken, RefreshSecret, Revoking, Rotated, Token, TokenRef, TokenSecret, TokenSort, Tokens,
+};
 pub use users::{Identity, LastSeen, User, Users};

@@ -14,6 +14,8 @@ pub enum Kind {
     Label,
     /// A session, named by the hash of its id.
     Session,
+    /// A token, named by a hash of its secret.
+    Token,
     /// A redeemed ticket, named by its hash: its creation is its redemption.
     Ticket,
     /// A workspace that exists, named by its id.
@@ -30,10 +32,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::User,
         Self::Label,
         Self::Session,
+        Self::Token,
         Self::Ticket,
         Self::Workspace,
         Self::Use,
@@ -48,6 +51,7 @@ impl Kind {
             Self::User => "user",
             Self::Label => "label",
             Self::Session => "session",
+            Self::Token => "token",
             Self::Ticket => "ticket",
             Self::Workspace => "workspace",
             Self::Use => "use",

@@ -2,7 +2,7 @@
 
 use crate::hash;
 use crate::sessions::document::SubjectDocument;
-use crate::{Kind, Record, RecordError, Records};
+use crate::{Kind, Record, RecordError, Records, Version};
 use config::{Config, Label, RouteName, Subject};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -72,6 +72,23 @@ struct Document {
     /// What the rules saw of them at their last login; none = it was before this was written down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last: Option<SubjectDocument>,
+}
+
+/// What a user's record says of how the rules saw them.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    /// Of the record; none = there is none.
+    pub(crate) version: Option<Version>,
+    /// None = it does not say.
+    pub(crate) subject: Option<Subject>,
+}
+
+impl Facts {
+    pub(crate) fn of(record: Option<&Record>) -> Self {
+        let document = record.and_then(|record| serde_json::from_slice::<Document>(&record.value).ok());
+        let subject = document.and_then(|document| document.last).map(Subject::from);
+        Self { version: record.map(|record| record.version), subject }
+    }
 }
 
 /// A user as they were at their last login.

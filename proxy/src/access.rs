@@ -8,6 +8,7 @@ pub mod limit;
 pub mod route;
 
 use crate::edge::Edge;
+use crate::machines;
 use crate::refusal::Refusal;
 use crate::request::Request;
 use authorise::Permit;
@@ -59,8 +60,12 @@ pub struct Own {
 pub async fn admit(edge: &Edge, config: &Config, request: &Request<'_>) -> Result<Verdict, Refusal> {
     let place = route::place(config, request)?;
     limit::address(edge, config, request)?;
-    isolate::check(config, &place, request)?;
-    let caller = authenticate::caller(edge, &place, request).await?;
+    let bearer = machines::shown(edge, config, request)?;
+    isolate::check(config, &place, request, bearer.is_some())?;
+    let caller = match bearer {
+        Some(bearer) => Some(machines::caller(edge, config, &place, request, bearer).await?),
+        None => authenticate::caller(edge, &place, request).await?,
+    };
     limit::user(edge, config, caller.as_ref(), request)?;
     authenticate::touch(edge, &place, caller.as_ref(), request);
     if place.is_own(request) || place.withholds_worker(edge, config, caller.as_ref(), request) {

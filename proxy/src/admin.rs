@@ -6,6 +6,7 @@
 
 use crate::audit::{By, Entry, Event, Reason};
 use crate::edge::Edge;
+use crate::machines;
 use crate::portal::sessions::labelled;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -198,11 +199,12 @@ async fn sign_out(State(edge): State<Arc<Edge>>, Path(label): Path<String>) -> A
     let Some(identity) = labelled(&edge, &label) else {
         let entry = Entry::refused(Event::SignOut, Reason::Unknown).by(By::Operator);
         edge.audit.record(entry.subject_label(&label));
-        return Err((StatusCode::NOT_FOUND, format!("nobody with the label {label} is logged in\n")));
+        return Err((
+            StatusCode::NOT_FOUND,
+            format!("nobody with the label {label} is logged in, or has tokens\n"),
+        ));
     };
-    let ending = edge.sessions.end_all(&identity).await;
-    edge.audit.signed_out(&ending, &|event| Entry::done(event).by(By::Operator), &label, &identity);
-    match ending.result() {
+    match machines::sign_out(&edge, &identity, &label, &|event| Entry::done(event).by(By::Operator)).await {
         Ok(count) => {
             tracing::info!(user.label = label, sessions = count, "somebody was signed out by the operator");
             Ok(format!("{label} is signed out: {count} ended\n"))

@@ -7,7 +7,7 @@
 
 mod claims;
 mod kept;
-mod key;
+pub(crate) mod key;
 
 use crate::access::authorise::Permit;
 use crate::edge::ListenerFacts;

@@ -77,6 +77,27 @@ pub enum Command {
         #[command(flatten)]
         running: Running,
     },
+    /// Log in at a portal from this machine, by a browser: for `usher token`, and for what uses it.
+    #[command(after_help = "Example: usher login --portal https://lab.example.org\n\
+                      It is kept in $XDG_CONFIG_HOME/usher/credentials.json, for you alone.")]
+    Login {
+        /// The portal.
+        #[command(flatten)]
+        at: Portal,
+        /// What it may be used for, with spaces between: a portal's page of tokens tells what there is.
+        #[arg(long, default_value = crate::command_line::SCOPES)]
+        scopes: String,
+        /// Print the address in place of starting a browser.
+        #[arg(long)]
+        no_browser: bool,
+    },
+    /// Print a token that is good for some minutes, by the login of `usher login`.
+    #[command(
+        after_help = "Example: curl -H \"Authorization: Bearer $(usher token)\" https://lab.example.org/api/v1/workspaces"
+    )]
+    Token(Portal),
+    /// End the login of `usher login`, here and at the portal.
+    Logout(Portal),
     /// The small application of the quickstart: a clock and an echo over WebSockets, who am I, a note.
     Demo(Demo),
     /// Tell the version.
@@ -89,6 +110,14 @@ pub struct ConfigFile {
     /// The configuration.
     #[arg(long, value_name = "FILE", default_value = "usher.toml")]
     pub config: PathBuf,
+}
+
+/// Which portal.
+#[derive(Debug, Args)]
+pub struct Portal {
+    /// Its address; where there is one login, it need not be named.
+    #[arg(long, value_name = "ADDRESS")]
+    pub portal: Option<String>,
 }
 
 /// How to reach the usher that runs: its admin socket.

@@ -7,10 +7,11 @@ use crate::identity::Providers;
 use crate::identity::refresh::Wishes;
 use crate::keys::Keys;
 use crate::limits::Limits;
+use crate::machines::Machines;
 use crate::metrics::Metrics;
 use arc_swap::ArcSwap;
 use config::Config;
-use control::{Sessions, Tickets, Users, Workspaces};
+use control::{Sessions, Tickets, Tokens, Users, Workspaces};
 use tokio_util::sync::CancellationToken;
 
 /// What every request shares.
@@ -21,6 +22,10 @@ pub struct Edge {
     pub workspaces: Workspaces,
     /// Who is logged in.
     pub sessions: Sessions,
+    /// Who comes without a browser.
+    pub tokens: Tokens,
+    /// What is known of them beside.
+    pub machines: Machines,
     /// Who has which label.
     pub users: Users,
     /// Which hand-off tickets were used.

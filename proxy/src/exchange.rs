@@ -27,7 +27,7 @@ pub struct Exchange {
     /// The configuration that it sees, from first byte to last.
     pub config: Arc<Config>,
     /// Its id, for problem documents and the log.
-    pub id: String,
+    pub id: Arc<str>,
     /// Which of our places answers it.
     pub place: PlaceLabel,
     /// The workspace that it was admitted to.
@@ -191,10 +191,10 @@ impl Exchange {
 }
 
 /// 16 hexadecimal digits: a count, scrambled by a key of this process. Ids need to differ, not to be secret.
-pub(crate) fn new_id() -> String {
+pub(crate) fn new_id() -> Arc<str> {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    format!("{:016x}", KEY.hash_one(COUNT.fetch_add(1, Relaxed)))
+    format!("{:016x}", KEY.hash_one(COUNT.fetch_add(1, Relaxed))).into()
 }
 
 #[cfg(test)]

@@ -34,8 +34,8 @@ const USER_MAX: usize = 256;
 /// Longest value of the groups, encoded: as much as an assertion has for them.
 const GROUPS_MAX: usize = 3072;
 
-/// Makes a client's head the one that goes upstream: client identity headers, our cookies and hop-by-hop
-/// headers leave (upgrade headers stay for a WebSocket), `X-Forwarded-*` and `X-Usher-*` of ours come, and what
+/// Makes a client's head the one that goes upstream: client identity headers, our cookies, a token by which the
+/// caller came, and hop-by-hop headers leave (upgrade headers stay for a WebSocket), `X-Forwarded-*` and `X-Usher-*` of ours come, and what
 /// the template calls otherwise.
 /// `Host` passes unmodified.
 ///
@@ -47,6 +47,9 @@ pub fn to_upstream(head: &mut RequestHeader, request: &Request<'_>, forward: &Fo
     let (name, label, subject) = (&session.display_name, session.label.as_str(), &session.identity.subject);
     let user = User { name, label, subject, told, headers: &template.headers };
     rewrite(head, request, user, notice::wanted(request.head, template));
+    if forward.permit.caller().bearer.is_some() {
+        head.remove_header(&header::AUTHORIZATION);
+    }
 }
 
 /// What a workspace is told of its user.

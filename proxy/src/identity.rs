@@ -4,7 +4,7 @@
 //! a person becomes what the rules see (`claims`), again and again while they are logged in (`refresh`), until it or they end
 //! that (`logout`).
 
-mod claims;
+pub(crate) mod claims;
 mod client_key;
 pub(crate) mod device;
 mod exchange;
@@ -25,7 +25,7 @@ use control::Login;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tokio::task::JoinSet;
-use web::{NoWeb, Web};
+pub(crate) use web::{NoWeb, Web, WebError};
 
 /// Why the providers cannot be followed.
 #[derive(Debug, thiserror::Error)]

@@ -59,7 +59,8 @@ async fn next(
     if let Some(http1) = session.as_http1() {
         request::check_raw(&http1.get_headers_raw_bytes())?;
     }
-    let request = Request { again: exchange.judged, ..Request::parse(session.req_header(), connection)? };
+    let parsed = Request::parse(session.req_header(), connection)?;
+    let request = Request { again: exchange.judged, id: exchange.id.clone(), ..parsed };
     exchange.judged = true;
     let config = exchange.config.clone();
     Ok(match access::admit(edge, &config, &request).await? {

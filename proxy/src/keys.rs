@@ -40,6 +40,10 @@ pub enum Purpose {
     Assertion,
     /// What a provider gave to be asked anew.
     Refresh,
+    /// The key pair that access tokens of `usher login` are signed with.
+    AccessToken,
+    /// What a command line gets for a person's consent, to change it for a login of its own.
+    Consent,
 }
 
 impl Purpose {
@@ -53,6 +57,8 @@ impl Purpose {
             Self::Csrf => b"csrf",
             Self::Assertion => b"assertion",
             Self::Refresh => b"refresh",
+            Self::AccessToken => b"access token",
+            Self::Consent => b"consent",
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::edge::{Edge, ListenerFacts, Origins};
 use crate::identity::refresh::Wishes;
 use crate::keys::Keys;
 use crate::limits::Limits;
+use crate::machines::{Issuers, Machines};
 use crate::metrics::Metrics;
 use crate::own::Asked;
 use crate::request::{Intent, Request};
@@ -166,6 +167,8 @@ impl Lab {
             config: ArcSwap::new(config),
             workspaces: control.workspaces,
             sessions: control.sessions,
+            tokens: control.tokens,
+            machines: Machines::new(&keys, Issuers::default(), &metrics),
             users: control.users,
             tickets: control.tickets,
             providers: Default::default(),
@@ -233,7 +236,7 @@ impl Lab {
                         connection: connection.clone(),
                         config,
                         intent,
-                        request_id: "r-1".to_owned(),
+                        request_id: "r-1".into(),
                     };
                     self.own(head, asked, body).await
                 }

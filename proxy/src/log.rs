@@ -18,7 +18,7 @@ const TEXT_MAX: usize = 256;
 #[derive(Debug, Clone)]
 pub struct RequestEvent {
     /// The id that the client was told in problem documents.
-    pub id: String,
+    pub id: Arc<str>,
     /// When its head was complete.
     pub started: Instant,
     /// Whose connection.
@@ -92,7 +92,7 @@ impl Drop for PendingEvent {
 macro_rules! emit_at {
     ($level:ident, $event:ident, $took:ident) => {
         tracing::$level!(
-            request.id = $event.id,
+            request.id = &*$event.id,
             client.ip = %$event.client,
             http.method = $event.method,
             http.host = $event.host,

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::Parser;
 use proxy::cli::{Cli, Command, Demo};
-use proxy::{configuration, demo, remote, serve, warnings};
+use proxy::{command_line, configuration, demo, remote, serve, warnings};
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -50,6 +50,11 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::SignOut { label, running } => {
             print(&wait_for(remote::sign_out(&running.socket()?, &label))??)
         }
+        Command::Login { at, scopes, no_browser } => {
+            print(&wait_for(command_line::login(at.portal, &scopes, !no_browser))??)
+        }
+        Command::Token(at) => print(&wait_for(command_line::token(at.portal))??),
+        Command::Logout(at) => print(&wait_for(command_line::logout(at.portal))??),
         Command::Demo(options) => run_demo(&options),
         Command::Version => print(concat!("usher ", env!("CARGO_PKG_VERSION"), "\n")),
     }

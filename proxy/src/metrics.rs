@@ -3,6 +3,7 @@
 //! Children of labelled metrics are resolved once at start, so that counting is an atomic add and takes no lock.
 
 mod audit;
+mod bearers;
 mod limits;
 mod proxy_headers;
 
@@ -89,6 +90,8 @@ pub struct Metrics {
     durations: [Histogram; 4],
     refusals: HashMap<Code, IntCounter>,
     logins: [IntCounter; 3],
+    /// Requests with a token, by kind and result: [`crate::machines`] counts in it.
+    pub bearers: IntCounterVec,
     tunnel_ends: [IntCounter; TUNNEL_ENDS.len()],
     /// Tunnels that are open now.
     pub tunnels_open: IntGauge,
@@ -161,6 +164,7 @@ impl Metrics {
                 .map(|code| (*code, refusals.with_label_values(&[code.row().code])))
                 .collect(),
             logins: ["accepted", "denied", "failed"].map(|result| logins.with_label_values(&[result])),
+            bearers: bearers::counters(&make)?,
             tunnel_ends: TUNNEL_ENDS.map(|end| ends.with_label_values(&[end])),
             tunnels_open: make.gauge("usher_tunnels_open", "WebSockets open now.")?,
             client_frames: frames.with_label_values(&["client"]),

@@ -37,7 +37,7 @@ pub struct Asked {
     /// What kind of client asks.
     pub intent: crate::request::Intent,
     /// For problem documents and logs.
-    pub request_id: String,
+    pub request_id: Arc<str>,
 }
 
 impl Asked {

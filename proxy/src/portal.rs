@@ -5,6 +5,7 @@
 
 mod answer;
 mod api;
+pub(crate) mod command_line;
 mod dashboard;
 mod fields;
 mod jwks;
@@ -12,6 +13,7 @@ mod login;
 mod logout;
 mod onward;
 pub(crate) mod sessions;
+mod tokens;
 mod workspaces;
 
 #[cfg(test)]
@@ -52,6 +54,12 @@ pub fn router(edge: Arc<Edge>) -> Router {
         .route("/api/v1/sessions", get(sessions::list))
         .route("/api/v1/sessions/{id}/end", post(sessions::end))
         .route("/api/v1/people/{label}/sign-out", post(sessions::sign_out))
+        .route("/tokens", get(tokens::show))
+        .route("/api/v1/tokens", get(tokens::list).post(tokens::make))
+        .route("/api/v1/tokens/{id}/revoke", post(tokens::revoke))
+        .route("/cli", get(command_line::ask).post(command_line::consent))
+        .route("/api/v1/cli/token", post(command_line::token))
+        .route("/api/v1/cli/logout", post(command_line::end))
         .route("/.well-known/jwks.json", get(jwks::show))
         .fallback(|Extension(asked): Extension<Asked>| refuse(asked, Code::NotFound))
         .method_not_allowed_fallback(|Extension(asked): Extension<Asked>| {

@@ -31,6 +31,10 @@ pub enum Code {
     LoginNeeded,
     /// 401.
     Unauthenticated,
+    /// 401: the token of the request is no good.
+    InvalidToken,
+    /// 403: the token may not be used for this.
+    InsufficientScope,
     /// 403: not from this page.
     CrossOrigin,
     /// 403: the rule `access.allow` says no.

@@ -21,6 +21,7 @@ use config::HostName;
 use http::header::{CONNECTION, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, Method, Version};
 use pingora::http::RequestHeader;
+use std::sync::Arc;
 
 /// A request head that broke none of the rules of framing and syntax. Borrowed from Pingora's.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub struct Request<'a> {
     pub websocket: bool,
     /// Whether all phases were asked before: what is held asks them anew, and counts once.
     pub again: bool,
+    /// Its id, as the log has it.
+    pub id: Arc<str>,
 }
 
 impl<'a> Request<'a> {
@@ -57,7 +60,7 @@ impl<'a> Request<'a> {
         let host = host(head)?;
         let (path, query) = target(head)?;
         let websocket = handshake::check(head)?;
-        Ok(Self { head, connection, host, path, query, websocket, again: false })
+        Ok(Self { head, connection, host, path, query, websocket, again: false, id: Arc::default() })
     }
 
     /// What kind of client asks for what.

@@ -10,6 +10,7 @@ use crate::identity::{ProviderError, Providers, refresh};
 use crate::keys::{Following, Keys, KeysError};
 use crate::limits::Limits;
 use crate::listen::{self, Bound, ListenError};
+use crate::machines::{IssuerError, Issuers, Machines};
 use crate::metrics::Metrics;
 use crate::{admin, drain, prestart, warnings};
 use arc_swap::ArcSwap;
@@ -70,6 +71,9 @@ pub enum ServeError {
     /// The audit file cannot be written.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// A trusted issuer cannot be followed.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     /// A listener cannot be bound.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -145,12 +149,15 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let control =
         Control::start(seen, driver, records.clone(), &metrics.registry, audit.acts(), shutdown.clone())
             .await?;
-    let (providers, discovering) = Providers::follow(&config.login)?;
+    let (providers, mut discovering) = Providers::follow(&config.login)?;
+    let issuers = Issuers::follow(&config, &control.users, &mut discovering)?;
     let (refresh, wishes) = refresh::Wishes::new();
     let edge = Arc::new(Edge {
         config: ArcSwap::from(config.clone()),
         workspaces: control.workspaces,
         sessions: control.sessions,
+        tokens: control.tokens,
+        machines: Machines::new(&keys, issuers, &metrics),
         users: control.users,
         tickets: control.tickets,
         providers,
@@ -173,16 +180,9 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let mut running = control.running;
     let mut refreshing = tokio::spawn(refresh::run(edge.clone(), wishes, shutdown.clone()));
     let prestarting = prestart::begin(edge.clone(), records, leads, shutdown.clone());
-    watch_over(
-        &edge,
-        signals,
-        &cores,
-        &mut running,
-        &mut refreshing,
-        Parts { admin, discovering, following, auditing: &mut auditing },
-    )
-    .await
-    .inspect_err(|error| tracing::error!(%error, "usher ends, since a part of it has"))?;
+    let parts = Parts { admin, discovering, following, auditing: &mut auditing };
+    let watched = watch_over(&edge, signals, &cores, &mut running, &mut refreshing, parts).await;
+    watched.inspect_err(|error| tracing::error!(%error, "usher ends, since a part of it has"))?;
     tokio::task::spawn_blocking(|| cores.join()).await??;
     shutdown.cancel();
     running.await??;

@@ -63,7 +63,7 @@ pub struct Upgrade {
     /// What the client's messages are counted in.
     pub messages: Arc<Meter>,
     /// The request's id, for a problem document.
-    pub request_id: String,
+    pub request_id: Arc<str>,
 }
 
 /// What became of an upgrade, for the request's event.

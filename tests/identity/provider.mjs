@@ -97,6 +97,12 @@ const configuration = {
   features: {
     devInteractions: { enabled: false },
     backchannelLogout: { enabled: true },
+    clientCredentials: { enabled: true },
+    // Tokens for others are JWTs, about whoever asked.
+    resourceIndicators: {
+      enabled: true,
+      getResourceServerInfo: (_, resource) => ({ scope: "", audience: resource, accessTokenFormat: "jwt", accessTokenTTL: settings.accessTtl }),
+    },
     rpInitiatedLogout: {
       enabled: true,
       // As a person who presses the one button.

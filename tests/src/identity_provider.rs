@@ -155,6 +155,29 @@ impl IdentityProvider {
         self.control("client", client).await;
     }
 
+    /// A token for a machine that it knows from then on, for this audience.
+    pub async fn token_of_machine(&self, id: &str, audience: &str) -> String {
+        let client = json!({
+            "client_id": id,
+            "client_secret": SECRET,
+            "redirect_uris": [],
+            "grant_types": ["client_credentials"],
+            "response_types": [],
+            "token_endpoint_auth_method": "client_secret_post",
+        });
+        self.control("client", client).await;
+        let fields = [
+            ("grant_type", "client_credentials"),
+            ("client_id", id),
+            ("client_secret", SECRET),
+            ("resource", audience),
+        ];
+        let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let answer = self.client.post("127.0.0.1", "/token").form(&fields).send().await;
+        assert!(answer.status.is_success(), "the provider gives no token: {}", answer.text());
+        answer.json()["access_token"].as_str().expect("a token").to_owned()
+    }
+
     /// Gives an account these claims.
     pub async fn account(&self, id: &str, claims: Value) {
         self.control("account", json!({ "id": id, "claims": claims })).await;

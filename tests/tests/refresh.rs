@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tests::false_provider::{FalseProvider, Lies, answer};
-use tests::{Closed, DOMAIN, IdentityProvider, Person, SOON, Setup, Usher, wait_for};
+use tests::{Closed, DOMAIN, IdentityProvider, Person, SOON, Setup, Socket, Usher, wait_for};
 use tokio::task::JoinSet;
 use url::Url;
 
@@ -231,4 +231,22 @@ async fn three_hundred_sessions_are_refreshed_at_once_and_no_token_is_sent_twice
         assert_eq!(person.portal("/api/v1/sessions").await.status, StatusCode::OK, "{}", person.name);
     }
     assert_eq!(usher.metric("usher_sessions").await, Some(300.0));
+}
+
+#[tokio::test]
+async fn who_left_the_group_has_no_tokens_after_the_next_refresh_and_their_sockets_are_closed() {
+    let (provider, usher) = lab(json!({ "alice": staff() }), "").await;
+    let alice = Person::at_work(&usher, "alice").await;
+    let fields = [("name", "ci"), ("scopes", "workspaces:access"), ("days", "7")];
+    let made = alice.change("/api/v1/tokens", &fields).await.json();
+    let bearer = format!("Bearer {}", made["token"].as_str().expect("a token"));
+    let fields = [("authorization", bearer.as_str())];
+    let mut socket = Socket::open(&usher.client(), &alice.host(), "/ws", &fields).await.expect("it runs");
+    socket.echoes("before").await;
+    provider.account("alice", json!({ "name": "Ada", "preferred_username": "alice", "groups": [] })).await;
+    until_refused(&alice).await;
+    let closed = tokio::time::timeout(SOON, socket.closed()).await.expect("it is closed");
+    assert_eq!(closed, Closed::Frame(4403, "This is not open to you any more.".to_owned()));
+    let answer = usher.client().get(&alice.host(), "/").with("authorization", &bearer).send().await;
+    assert_eq!((answer.status, answer.error_code()), (StatusCode::FORBIDDEN, "not_allowed"));
 }

@@ -4,7 +4,7 @@ use super::refresh::Freshness;
 use super::signal::Signal;
 use super::{Limits, Over};
 use crate::activity::now_ms;
-use crate::{Identity, Version, activity};
+use crate::{Identity, Version, activity, clock};
 use config::{Label, ProviderName, Subject};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -159,6 +159,17 @@ impl Session {
         }
     }
 
+    /// What stands for a session where somebody comes without a browser: no record of a session is behind it.
+    pub fn of_machine(owner: NewSession) -> Self {
+        let now = clock::now();
+        Self::new(owner, Version(0), SessionAge { created: now, used: now }, None)
+    }
+
+    /// The same after its owner has become another to the rules.
+    pub(crate) fn of_machine_renewed(&self, owner: NewSession) -> Self {
+        self.renewed(owner, self.version, None)
+    }
+
     /// The same session after its record has changed.
     pub(super) fn renewed(&self, new: NewSession, version: Version, freshness: Option<Freshness>) -> Self {
         let mut session = Self::new(new, version, self.age, freshness);
@@ -174,7 +185,7 @@ impl Session {
     }
 
     /// Whether the rules see the same of the user of both.
-    pub(super) fn sees_as(&self, other: &Self) -> bool {
+    pub(crate) fn sees_as(&self, other: &Self) -> bool {
         self.seen == other.seen && self.display_name == other.display_name
     }
 

@@ -28,7 +28,8 @@ impl Signal {
         token
     }
 
-    pub(super) fn give(&self) {
+    /// Gives it.
+    pub fn give(&self) {
         self.given.store(true, SeqCst);
         fence(SeqCst);
         if let Some(token) = self.token.get() {

@@ -4,10 +4,11 @@ use crate::access::route::Place;
 use crate::cookies::Found;
 use crate::edge::Edge;
 use crate::identity::{self, Provider};
+use crate::machines::Bearer;
 use crate::refusal::{Code, Refusal};
 use crate::request::{self, Intent, Request};
 use crate::session_cookie::{self, Presented};
-use config::Template;
+use config::{Template, TokenScope};
 use control::{Phase, Session, SessionId};
 use http::Method;
 use std::sync::Arc;
@@ -16,13 +17,42 @@ use std::time::{Duration, Instant, SystemTime};
 /// How long a request waits for what a provider says anew.
 const PROVIDER_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Somebody whose session is live.
+/// Somebody whose session is live, or whose token is good.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Their session.
+    /// Their session, or what stands for one.
     pub session: Arc<Session>,
-    /// Its id, to end it.
+    /// Its id, to end it; of no session where they came by a token.
     pub id: SessionId,
+    /// By what token they came; none = as a person, by their browser's cookie.
+    pub bearer: Option<Bearer>,
+}
+
+impl Caller {
+    /// Somebody with a browser.
+    pub fn in_person(id: SessionId, session: Arc<Session>) -> Self {
+        Self { session, id, bearer: None }
+    }
+
+    /// Whether they may do this: a person may, by a token only what it is for.
+    ///
+    /// # Errors
+    /// 403 with what the token lacks.
+    pub fn may(&self, scope: TokenScope) -> Result<(), Refusal> {
+        self.bearer.map_or(Ok(()), |bearer| bearer.may(scope))
+    }
+
+    /// The same caller as they are now; none if they are not here any more.
+    pub fn renewed(&self, edge: &Edge) -> Option<Self> {
+        let session = match self.bearer {
+            None => edge.sessions.lookup(&self.id)?,
+            Some(Bearer { token: Some(token), .. }) => {
+                edge.tokens.find(token, SystemTime::now())?.session.clone()
+            }
+            Some(Bearer { token: None, .. }) => self.session.clone(),
+        };
+        Some(Self { session, ..self.clone() })
+    }
 }
 
 /// A cookie younger than this may be of a session that another replica has made and this one has not seen yet.
@@ -46,7 +76,7 @@ pub async fn caller(edge: &Edge, place: &Place, request: &Request<'_>) -> Result
     };
     let Some(session) = live(edge, cookie).await else { return Ok(None) };
     let Some(session) = fresh(edge, cookie.id, session).await else { return Ok(None) };
-    Ok(Some(Caller { session, id: cookie.id }))
+    Ok(Some(Caller::in_person(cookie.id, session)))
 }
 
 /// Keeps the caller's session from its idle end, if the request is use.

@@ -5,6 +5,7 @@ use crate::access::route::Place;
 use crate::connection::ConnectionFacts;
 use crate::edge::{Edge, ListenerFacts};
 use crate::handoff;
+use crate::machines;
 use crate::refusal::{Code, Refusal};
 use crate::request::{Intent, Request};
 use config::{
@@ -42,14 +43,24 @@ impl Permit {
         &self.caller
     }
 
-    /// Whether a rule gave it, which may say something else once its provider says something else of the caller.
+    /// Whether a rule gave it, which may say something else once its provider says something else of the caller. Who comes by
+    /// a token is let in by a rule each time.
     pub fn is_by_rule(&self) -> bool {
-        self.asked.is_some()
+        self.asked.is_some() || self.caller.bearer.is_some()
     }
 
     /// This permit for the caller as they are now; none if their session ended or the rule does not let them in any more.
     pub fn renewed(&self, edge: &Edge, config: &Config) -> Option<Self> {
-        let caller = Caller { session: edge.sessions.lookup(&self.caller.id)?, id: self.caller.id };
+        let caller = self.caller.renewed(edge)?;
+        if caller.bearer.is_some() {
+            let facts = RequestFacts {
+                host: self.host(config),
+                method: "GET".to_owned(),
+                path: "/".to_owned(),
+                ..RequestFacts::default()
+            };
+            machines::may_enter(config, &caller.session, &facts).ok()?;
+        }
         let place = Place::Workspace { id: self.id.clone(), port: self.port };
         match &self.asked {
             Some(asked) => allowed(edge, config, &place, &caller, || RequestFacts::clone(asked)).ok(),

@@ -7,7 +7,7 @@ use crate::connection::ConnectionFacts;
 use crate::edge::Edge;
 use crate::refusal::{Code, Refusal, seconds};
 use crate::request::{Intent, Request, is_speculative};
-use config::{Config, Template};
+use config::{Config, Template, TokenScope};
 use control::{Cause, Entry, Identity, Phase, Wake, WakeRefused};
 use std::time::{Duration, Instant};
 
@@ -73,6 +73,7 @@ pub async fn upstream(
         },
         Step::Wait(how) => Ok(Verdict::Wait(Waiting { permit, how, woken: false, asked_first: false })),
         Step::Wake(how) => {
+            permit.caller().may(TokenScope::WorkspacesStart)?;
             if !request.again {
                 limit::spawn(edge, config, permit.caller())?;
             }

@@ -16,15 +16,17 @@ use http::header::ORIGIN;
 /// portal only; `/.usher/enter` and the portal's `/auth/<provider>/callback` by navigations from anywhere, never
 /// ahead of the person; its `/auth/<provider>/frontchannel-logout` by anybody, since it looks at no cookie.
 ///
+/// `has_token`: the request shows a token of ours. No browser sends one by itself, and no cookie counts beside it.
+///
 /// # Errors
 /// 403 otherwise.
-pub fn check(config: &Config, place: &Place, request: &Request<'_>) -> Result<(), Refusal> {
+pub fn check(config: &Config, place: &Place, request: &Request<'_>, has_token: bool) -> Result<(), Refusal> {
     let passes = match door(place, request.path) {
         Door::Reset => request.is_from(&request.connection.listener.origin(config.portal.as_str())),
         Door::Enter => is_real_navigation(request),
         Door::Callback => is_real_navigation(request) || is_isolated(request),
         Door::Logout => true,
-        Door::Common => is_isolated(request),
+        Door::Common => has_token || is_isolated(request),
     };
     if passes { Ok(()) } else { Err(Refusal::new(Code::CrossOrigin)) }
 }

@@ -9,6 +9,7 @@ use super::claims::Claims;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderValue;
+use jsonwebtoken::DecodingKey;
 use p256::SecretKey;
 use p256::elliptic_curve::sec1::ToEncodedPoint;
 use ring::digest::{SHA256, digest};
@@ -32,7 +33,7 @@ pub(super) struct Jwk {
 }
 
 /// A key pair that signs.
-pub(super) struct SigningKey {
+pub(crate) struct SigningKey {
     pair: EcdsaKeyPair,
     jwk: Jwk,
     /// The encoded head of every token that it signs.
@@ -43,6 +44,11 @@ pub(super) struct SigningKey {
 impl SigningKey {
     /// The pair of a seed, always the same.
     pub(super) fn from_seed(seed: [u8; 32]) -> Self {
+        Self::of(seed, "JWT")
+    }
+
+    /// The same for tokens of another type (`typ`, RFC 8725 §3.11).
+    pub(crate) fn of(seed: [u8; 32], typ: &str) -> Self {
         let secret = secret(seed);
         let public = secret.public_key().to_encoded_point(false);
         let random = SystemRandom::new();
@@ -57,7 +63,7 @@ impl SigningKey {
             URL_SAFE_NO_PAD.encode(bytes.expect("an uncompressed point of a key has both coordinates"))
         };
         let jwk = Jwk::new(coordinate(public.x()), coordinate(public.y()));
-        let header = json!({ "alg": jwk.alg, "typ": "JWT", "kid": jwk.kid }).to_string();
+        let header = json!({ "alg": jwk.alg, "typ": typ, "kid": jwk.kid }).to_string();
         Self { pair, jwk, header: URL_SAFE_NO_PAD.encode(header), random }
     }
 
@@ -66,16 +72,31 @@ impl SigningKey {
         &self.jwk
     }
 
-    /// The claims as a token in its compact form (RFC 7515 §7.1).
+    /// The name of the key.
+    pub(crate) fn name(&self) -> &str {
+        &self.jwk.kid
+    }
+
+    /// What tells whether a token is signed by it.
+    pub(crate) fn verifier(&self) -> DecodingKey {
+        DecodingKey::from_ec_components(&self.jwk.x, &self.jwk.y).expect("both are coordinates of a point")
+    }
+
+    /// The claims as a token in its compact form, for a header.
     pub(super) fn sign(&self, claims: &Claims<'_>) -> HeaderValue {
+        let mut header = HeaderValue::try_from(self.token(claims)).expect("base64 is a header value");
+        header.set_sensitive(true);
+        header
+    }
+
+    /// The claims as a token in its compact form (RFC 7515 §7.1).
+    pub(crate) fn token(&self, claims: &impl Serialize) -> String {
         let claims = serde_json::to_vec(claims).expect("texts and numbers are JSON");
         let mut token = format!("{}.{}", self.header, URL_SAFE_NO_PAD.encode(claims));
         let signature = self.signature(token.as_bytes());
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-        let mut header = HeaderValue::try_from(token).expect("base64 is a header value");
-        header.set_sensitive(true);
-        header
+        token
     }
 
     /// The signature as a JWS has it: both numbers, each of 32 bytes (RFC 7518 §3.4).

@@ -31,7 +31,7 @@ fn alice() -> NewSession {
 
 async fn permit(lab: &Lab, new: NewSession, workspace: &str) -> Permit {
     let (id, session) = lab.edge.sessions.create(new).await.unwrap();
-    permitted(&lab.edge, &Caller { session, id }, workspace)
+    permitted(&lab.edge, &Caller::in_person(id, session), workspace)
 }
 
 fn permitted(edge: &Edge, caller: &Caller, workspace: &str) -> Permit {
@@ -120,7 +120,7 @@ async fn an_assertion_is_over_after_a_minute() {
 async fn each_workspace_and_each_listener_has_an_assertion_of_its_own_and_a_port_that_of_its_workspace() {
     let lab = Lab::new().await;
     let (id, session) = lab.edge.sessions.create(alice()).await.unwrap();
-    let caller = Caller { session, id };
+    let caller = Caller::in_person(id, session);
     let now = SystemTime::now();
     let keys = lab.edge.assertions.jwks(now);
     let tls = ListenerFacts { tls: true, public_port: 443, loopback: false };

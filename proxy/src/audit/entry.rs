@@ -5,7 +5,7 @@ use super::{By, Event, Field, Outcome, Reason};
 use crate::access::authenticate::Caller;
 use crate::own::Asked;
 use config::{Label, WorkspaceId};
-use control::{CauseCode, Ended, Identity, Session, SessionRef};
+use control::{CauseCode, Ended, Identity, Session, SessionRef, Token};
 use jiff::Timestamp;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::net::IpAddr;
@@ -84,10 +84,30 @@ impl Entry {
         self.with(Field::Address, &address.to_string()).with(Field::RequestId, request_id)
     }
 
-    /// Who did it, with which session.
+    /// Who did it, with which session or token.
     pub fn caller(self, caller: &Caller) -> Self {
         let Session { identity, label, .. } = &*caller.session;
-        self.actor(identity, Some(label)).session(caller.id.reference())
+        let entry = self.actor(identity, Some(label));
+        match &caller.bearer {
+            None => entry.session(caller.id.reference()),
+            Some(bearer) => entry.maybe(Field::Token, bearer.token.map(|token| token.to_string()).as_deref()),
+        }
+    }
+
+    /// Who did it, with this token.
+    pub fn by_token(self, token: &Token) -> Self {
+        self.actor(&token.session.identity, Some(&token.session.label)).token(token)
+    }
+
+    /// About which token.
+    pub fn token(self, token: &Token) -> Self {
+        self.with(Field::Token, &token.reference.to_string())
+    }
+
+    /// To which token, and so to whose, it was done.
+    pub fn to_token(self, token: &Token) -> Self {
+        let session = &token.session;
+        self.subject(&session.identity).subject_label(session.label.as_str()).token(token)
     }
 
     /// Who did it.
@@ -183,6 +203,7 @@ impl Entry {
             request_id = field(Field::RequestId),
             workspace = field(Field::Workspace),
             provider = field(Field::Provider),
+            token = field(Field::Token),
             "audit"
         );
     }

@@ -25,6 +25,12 @@ pub enum Event {
     WorkspaceStop,
     /// A workspace was deleted.
     WorkspaceDelete,
+    /// A token was made.
+    TokenMade,
+    /// A token was used for the first time, or one was not believed.
+    TokenUsed,
+    /// A token was revoked.
+    TokenRevoked,
 }
 
 /// How it went.
@@ -112,7 +118,7 @@ impl Event {
 
 use Field::{
     ActorIss, ActorLabel, ActorSub, Address, Agent, Cause, Provider, RequestId, Session, SubjectIss,
-    SubjectLabel, SubjectSub, Workspace,
+    SubjectLabel, SubjectSub, Token, Workspace,
 };
 use Outcome::{Done, Failed, Refused};
 
@@ -182,7 +188,7 @@ pub static ROWS: &[Row] = &[
             Reason::Records,
         ],
         always: &[SubjectIss, SubjectSub, SubjectLabel, Session, Provider],
-        sometimes: &[ActorIss, ActorSub, ActorLabel, Address, RequestId],
+        sometimes: &[ActorIss, ActorSub, ActorLabel, Address, RequestId, Token],
     },
     Row {
         event: Event::ProviderLogout,
@@ -226,7 +232,9 @@ pub static ROWS: &[Row] = &[
         outcomes: &[Done, Refused, Failed],
         reasons: &[Reason::NotAdmitted, Reason::ForeignPage, Reason::Unknown, Reason::Records],
         always: &[SubjectLabel],
-        sometimes: &[SubjectIss, SubjectSub, ActorIss, ActorSub, ActorLabel, Session, Address, RequestId],
+        sometimes: &[
+            SubjectIss, SubjectSub, ActorIss, ActorSub, ActorLabel, Session, Address, RequestId, Token,
+        ],
     },
     Row {
         event: Event::WorkspaceStart,
@@ -246,6 +254,7 @@ pub static ROWS: &[Row] = &[
             Address,
             RequestId,
             Cause,
+            Token,
         ],
     },
     Row {
@@ -255,7 +264,9 @@ pub static ROWS: &[Row] = &[
         outcomes: &[Done],
         reasons: &[Reason::Asked, Reason::Unused, Reason::TooOld],
         always: &[Workspace],
-        sometimes: &[SubjectIss, SubjectSub, ActorIss, ActorSub, ActorLabel, Session, Address, RequestId],
+        sometimes: &[
+            SubjectIss, SubjectSub, ActorIss, ActorSub, ActorLabel, Session, Address, RequestId, Token,
+        ],
     },
     Row {
         event: Event::WorkspaceDelete,
@@ -265,6 +276,41 @@ pub static ROWS: &[Row] = &[
         reasons: &[Reason::FilesKept, Reason::FilesDeleted, Reason::NotDeleted],
         always: &[Workspace],
         sometimes: &[ActorIss, ActorSub, ActorLabel, Session, Address, RequestId, Cause],
+    },
+    Row {
+        event: Event::TokenMade,
+        name: "token_made",
+        meaning: "somebody made a token, of the kind that the reason says",
+        outcomes: &[Done],
+        reasons: &[Reason::ApiToken, Reason::CommandLine],
+        always: &[ActorIss, ActorSub, ActorLabel, Session, Address, RequestId, Token],
+        sometimes: &[],
+    },
+    Row {
+        event: Event::TokenUsed,
+        name: "token_used",
+        meaning: "a token was used for the first time; or one was shown that is not good. What `logins_per_address` refuses leaves no line",
+        outcomes: &[Done, Refused],
+        reasons: &[Reason::BadToken],
+        always: &[ActorIss, ActorSub, ActorLabel, Address, RequestId, Token],
+        sometimes: &[],
+    },
+    Row {
+        event: Event::TokenRevoked,
+        name: "token_revoked",
+        meaning: "a token was revoked, with its open sockets, and why",
+        outcomes: &[Done, Failed],
+        reasons: &[
+            Reason::Asked,
+            Reason::Logout,
+            Reason::LogoutEverywhere,
+            Reason::SignOut,
+            Reason::Replayed,
+            Reason::TooMany,
+            Reason::Records,
+        ],
+        always: &[SubjectIss, SubjectSub, SubjectLabel, Token],
+        sometimes: &[ActorIss, ActorSub, ActorLabel, Session, Address, RequestId],
     },
 ];
 

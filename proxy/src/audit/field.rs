@@ -46,11 +46,13 @@ pub enum Field {
     Workspace,
     /// By which identity provider.
     Provider,
+    /// With or about which token.
+    Token,
 }
 
 impl Field {
     /// All of them, in the order in which they stand in a line.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Cause,
         Self::ActorIss,
         Self::ActorSub,
@@ -64,6 +66,7 @@ impl Field {
         Self::RequestId,
         Self::Workspace,
         Self::Provider,
+        Self::Token,
     ];
 
     /// Its stable name.
@@ -92,6 +95,7 @@ impl Field {
             Self::RequestId => ("request_id", "in which request, as in the log and in refusals"),
             Self::Workspace => ("workspace", "which workspace: `alice`, `gpu--alice`"),
             Self::Provider => ("provider", "which identity provider; `development` for that login"),
+            Self::Token => ("token", "with or about which token of Usher's: its `id` in `/api/v1/tokens`, which lets nobody in"),
         }
     }
 }

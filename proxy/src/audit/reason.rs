@@ -77,11 +77,15 @@ pub enum Reason {
     FilesDeleted,
     /// It could not be deleted; the cause says why.
     NotDeleted,
+    /// An API token.
+    ApiToken,
+    /// A login of `usher login`.
+    CommandLine,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 39] = [
         Self::NotAdmitted,
         Self::AddressNotAllowed,
         Self::ForeignPage,
@@ -119,6 +123,8 @@ impl Reason {
         Self::FilesKept,
         Self::FilesDeleted,
         Self::NotDeleted,
+        Self::ApiToken,
+        Self::CommandLine,
     ];
 
     /// Its stable name.
@@ -171,6 +177,8 @@ impl Reason {
             Self::FilesKept => ("files_kept", "its files are kept"),
             Self::FilesDeleted => ("files_deleted", "its files are deleted as well"),
             Self::NotDeleted => ("not_deleted", "the field `cause` says why"),
+            Self::ApiToken => ("api_token", "an API token"),
+            Self::CommandLine => ("command_line", "a login of `usher login`"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Audit, By, Entry, Event, Reason};
 use crate::identity::Failure;
-use control::{Act, Acts, Cause, Ending, Identity, Over, StopReason};
+use control::{Act, Acts, Cause, Ending, Identity, Over, Revoking, StopReason};
 
 impl Audit {
     /// Tells each session that ended, `like` this; and that it could not be told of all, if so.
@@ -11,6 +11,16 @@ impl Audit {
             self.record(like.clone().to_ended(ended));
         }
         if ending.failed.is_some() {
+            self.record(like.clone().but_failed(Reason::Records));
+        }
+    }
+
+    /// Tells each token that was revoked, `like` this; and that it could not be told of all, if so.
+    pub fn revoked(&self, revoking: &Revoking, like: &Entry) {
+        for token in &revoking.revoked {
+            self.record(like.clone().to_token(token));
+        }
+        if revoking.failed.is_some() {
             self.record(like.clone().but_failed(Reason::Records));
         }
     }

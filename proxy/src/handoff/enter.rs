@@ -106,7 +106,7 @@ async fn redeem(edge: &Edge, asked: &Asked, sealed: &str, headers: &HeaderMap, n
     let Some(session) = authenticate::live(edge, issued).await else {
         return restart(edge, asked, &ticket, Reason::SessionOver);
     };
-    let caller = Caller { session, id: ticket.session };
+    let caller = Caller::in_person(ticket.session, session);
     if !may_enter(edge, asked, &caller, &ticket.page) {
         return restart(edge, asked, &ticket, Reason::NotAdmitted);
     }

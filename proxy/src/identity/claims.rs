@@ -76,6 +76,16 @@ pub(crate) fn is_of_the_future(claims: &Map<String, Value>, now: SystemTime) -> 
     ["iat", "nbf"].iter().filter_map(|key| claims.get(*key)?.as_f64()).any(|time| time > latest.as_secs_f64())
 }
 
+/// Takes away what is said of the token and not of a person.
+pub(crate) fn forget_token(claims: &mut Map<String, Value>) {
+    claims.retain(|key, _| !OF_THE_TOKEN.contains(&key.as_str()));
+}
+
+/// A name as it is shown.
+pub(crate) fn shown(name: &str) -> String {
+    name.chars().filter(|character| !character.is_control()).take(NAME).collect()
+}
+
 /// What the rules see of a person; their groups are not asked yet.
 ///
 /// # Errors
@@ -100,10 +110,10 @@ pub(crate) fn subject(
     if !(provider.emails_verified || is_true(claims.get("email_verified"))) {
         claims.remove("email");
     }
-    claims.retain(|key, _| !OF_THE_TOKEN.contains(&key.as_str()));
+    forget_token(&mut claims);
     let names = ["name", "preferred_username", "nickname", "email"];
     let name = names.into_iter().find_map(|key| text(&claims, key)).unwrap_or_else(|| subject.clone());
-    let name = name.chars().filter(|character| !character.is_control()).take(NAME).collect();
+    let name = shown(&name);
     let issuer = provider.protocol.issuer().to_string();
     Ok(Subject { issuer, subject, name, claims, groups: Vec::new() })
 }

@@ -199,7 +199,10 @@ async fn renew(
         let why = "its provider answered about another account";
         return end(edge, session, reference, Reason::OtherAccount, why).await;
     }
-    if judge(&edge.config.load(), &mut subject, &facts(edge, session)).is_err() {
+    let judged = judge(&edge.config.load(), &mut subject, &facts(edge, session));
+    // What is true of them now holds for their tokens as well, also where it keeps them out.
+    edge.users.remember(&session.identity, &subject).await?;
+    if judged.is_err() {
         let why = "the rules do not let its user in any more";
         return end(edge, session, reference, Reason::NotAdmitted, why).await;
     }

@@ -3,6 +3,8 @@
 //! Redirects are not followed and nothing is unpacked: what a provider says comes from where it was asked, and is no
 //! larger than it looks.
 
+mod names;
+
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{Request, Response, Uri};
@@ -12,6 +14,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use names::Names;
 use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
@@ -81,7 +84,7 @@ pub(crate) enum NoWeb {
 /// A client for one provider. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Web {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector<Names>>, Full<Bytes>>,
 }
 
 impl Web {
@@ -95,8 +98,11 @@ impl Web {
             None => from_system()?,
         };
         let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
+        let mut http = HttpConnector::new_with_resolver(Names);
+        // What is asked in clear is decided by `is_safe`.
+        http.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+        let connector = connector.wrap_connector(http);
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_idle_timeout(IDLE).pool_max_idle_per_host(4);
         Ok(Self { client: builder.build(connector) })

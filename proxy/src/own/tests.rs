@@ -30,7 +30,7 @@ fn asked(session: &Session) -> Asked {
         connection: ConnectionFacts::clone(Link::of(session).unwrap().facts()),
         config: Arc::new(config),
         intent: Intent::Script,
-        request_id: "4711".to_owned(),
+        request_id: "4711".into(),
     }
 }
 

@@ -58,7 +58,7 @@ fn who(caller: &Caller) -> String {
 fn sign_out(token: &str, is_admin: bool) -> String {
     let people = if is_admin { " · <a href=\"/people\">Who is logged in</a>" } else { "" };
     format!(
-        "<p><a href=\"/sessions\">Where you are logged in</a>{people}</p><div class=\"actions\">\
+        "<p><a href=\"/sessions\">Where you are logged in</a> · <a href=\"/tokens\">Your tokens</a>{people}</p><div class=\"actions\">\
          <form method=\"post\" action=\"/logout\"><input type=\"hidden\" name=\"csrf\" value=\"{token}\">\
          <button class=\"second\">Log out</button></form>\
          <form method=\"post\" action=\"/logout\"><input type=\"hidden\" name=\"csrf\" value=\"{token}\">\

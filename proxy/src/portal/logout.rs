@@ -17,7 +17,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Path, State};
 use axum::response::Response;
 use config::ProviderLogout;
-use control::RecordError;
+use control::{RecordError, TokenSort};
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, SET_COOKIE};
 use http::{HeaderMap, StatusCode, Uri};
 use std::sync::Arc;
@@ -51,7 +51,15 @@ pub(super) async fn submit(
     };
     let entry = Entry::done(Event::SessionEnded).because(reason).asked(&asked).caller(caller);
     edge.audit.ended(&ending, &entry);
-    if let Err(error) = ending.result() {
+    let mut ended = ending.result();
+    if everywhere && ended.is_ok() {
+        // A login at a command line is one more device; API tokens are no devices.
+        let revoking = edge.tokens.revoke_all(&caller.session.identity, Some(TokenSort::Login)).await;
+        let entry = Entry::done(Event::TokenRevoked).because(reason).asked(&asked).caller(caller);
+        edge.audit.revoked(&revoking, &entry);
+        ended = revoking.result();
+    }
+    if let Err(error) = ended {
         // The cookie stays: the session does, and the person can try again.
         return not_ended(&error);
     }

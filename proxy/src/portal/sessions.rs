@@ -7,6 +7,7 @@ use crate::access::authorise;
 use crate::audit::{By, Entry, Event, Reason};
 use crate::edge::Edge;
 use crate::handoff;
+use crate::machines;
 use crate::own::Asked;
 use crate::page::{Page, escape};
 use crate::refusal::{Code, Refusal};
@@ -14,7 +15,7 @@ use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
 use axum::response::Response;
 use config::EvalError;
-use control::{Ending, Identity, Session, SessionRef};
+use control::{Identity, RecordError, Session, SessionRef};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -106,7 +107,7 @@ pub(super) async fn end(
     let ending = edge.sessions.end_one(id).await;
     let entry = Entry::done(Event::SessionEnded).because(Reason::ChosenFromList);
     edge.audit.ended(&ending, &entry.asked(&asked).caller(caller));
-    ended(&asked, ending, "/sessions")
+    ended(&asked, ending.result(), "/sessions")
 }
 
 /// `GET /people`: everybody who is logged in, for whom `access.admin` lets see it.
@@ -140,7 +141,7 @@ pub(super) async fn people(State(edge): State<Arc<Edge>>, Extension(asked): Exte
     answer::page(&asked, StatusCode::OK, Page { title: "Who is logged in", body: &body, ..Page::default() })
 }
 
-/// `POST /api/v1/people/{label}/sign-out`: ends all sessions of somebody, for whom `access.admin` lets do it.
+/// `POST /api/v1/people/{label}/sign-out`: ends all sessions and revokes all tokens of somebody, for whom `access.admin` lets do it.
 pub(super) async fn sign_out(
     State(edge): State<Arc<Edge>>,
     Extension(asked): Extension<Asked>,
@@ -157,9 +158,8 @@ pub(super) async fn sign_out(
         Ok(identity) => {
             let by_admin = |event| Entry::done(event).by(By::Admin).asked(&asked).caller(caller);
             tracing::info!(user.label = label, by.label = %caller.session.label, "somebody was signed out by an admin");
-            let ending = edge.sessions.end_all(&identity).await;
-            edge.audit.signed_out(&ending, &by_admin, &label, &identity);
-            ended(&asked, ending, "/people")
+            let done = machines::sign_out(&edge, &identity, &label, &by_admin).await;
+            ended(&asked, done, "/people")
         }
         Err(refusal) => {
             let reason = match refusal.code {
@@ -174,13 +174,14 @@ pub(super) async fn sign_out(
     }
 }
 
-/// Who has a label, among those who are logged in.
+/// Who has a label, among those who are logged in or have tokens.
 pub(crate) fn labelled(edge: &Edge, label: &str) -> Option<Identity> {
     edge.sessions
         .people()
         .into_iter()
         .find(|person| person.label.as_str() == label)
         .map(|person| person.identity)
+        .or_else(|| edge.tokens.labelled(label))
 }
 
 /// Whether `access.admin` says yes of somebody. No answer is a no, which only an admin's act tells of.
@@ -206,8 +207,8 @@ fn mine(edge: &Edge, caller: &Caller) -> Vec<(SessionRef, Arc<Session>)> {
     mine
 }
 
-fn ended(asked: &Asked, ending: Ending, page: &str) -> Response {
-    match ending.result() {
+fn ended(asked: &Asked, ended: Result<usize, RecordError>, page: &str) -> Response {
+    match ended {
         Ok(_) if asked.intent.wants_page() => handoff::redirect(page, []),
         Ok(sessions) => answer::json(&json!({ "ended": sessions })),
         Err(error) => {

@@ -56,6 +56,9 @@ pub fn answer(refusal: &Refusal, reader: &Reader<'_>) -> Response<Bytes> {
     if let Some(seconds) = refusal.retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    if let Some(challenge) = code.challenge() {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
     if code == Code::MethodNotAllowed {
         headers.insert(header::ALLOW, ALLOWED);
     }
@@ -78,6 +81,15 @@ impl Code {
     /// Whether the cookies of the site are what is wrong, so that a page should have them cleared.
     fn is_healed_by_clearing_cookies(self) -> bool {
         matches!(self, Self::CookiesTooLarge | Self::CookieTwice)
+    }
+
+    /// What a client with a token is told in `WWW-Authenticate` (RFC 6750 §3.1).
+    fn challenge(self) -> Option<&'static str> {
+        match self {
+            Self::InvalidToken => Some("Bearer error=\"invalid_token\""),
+            Self::InsufficientScope => Some("Bearer error=\"insufficient_scope\""),
+            _ => None,
+        }
     }
 
     /// Whether the portal is where somebody can go on, or do something about it.

@@ -11,6 +11,8 @@ pub fn all() -> &'static [Code] {
         Code::BadRequest,
         Code::CookieTwice,
         Code::Unauthenticated,
+        Code::InvalidToken,
+        Code::InsufficientScope,
         Code::CrossOrigin,
         Code::NotAllowed,
         Code::AddressNotAllowed,
@@ -42,6 +44,8 @@ impl Code {
         match self {
             Self::LoginNeeded
             | Self::Unauthenticated
+            | Self::InvalidToken
+            | Self::InsufficientScope
             | Self::CrossOrigin
             | Self::NotAllowed
             | Self::AddressNotAllowed => self.access(),
@@ -135,6 +139,18 @@ impl Code {
                 "Please log in",
                 "You are not logged in, or your session has ended.",
                 "only navigations are sent to the login; others get this, CORS preflights always",
+            ),
+            Self::InvalidToken => row(
+                (S::UNAUTHORIZED, "invalid_token", Level::INFO),
+                "The token is no good",
+                "The token is unknown, has expired or was revoked.",
+                "a request with a token of Usher's is never let in by its cookies; the log says why the token was refused",
+            ),
+            Self::InsufficientScope => row(
+                (S::FORBIDDEN, "insufficient_scope", Level::INFO),
+                "The token may not be used for this",
+                "The token may not be used for this.",
+                "detail names the scope that it lacks, or says that no token does this",
             ),
             Self::CrossOrigin => row(
                 (S::FORBIDDEN, "cross_origin", Level::INFO),
@@ -281,6 +297,8 @@ mod tests {
                 ("bad_request", 400),
                 ("cookie_twice", 400),
                 ("unauthenticated", 401),
+                ("invalid_token", 401),
+                ("insufficient_scope", 403),
                 ("cross_origin", 403),
                 ("not_allowed", 403),
                 ("address_not_allowed", 403),

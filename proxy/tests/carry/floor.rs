@@ -17,6 +17,7 @@ use proxy::edge::Edge;
 use proxy::identity::refresh::Wishes;
 use proxy::keys::Keys;
 use proxy::limits::Limits;
+use proxy::machines::{Issuers, Machines};
 use proxy::metrics::Metrics;
 use proxy::{listen, session_cookie};
 use std::future::Future;
@@ -122,6 +123,8 @@ impl Floor {
             config: arc_swap::ArcSwap::from(config),
             workspaces: control.workspaces,
             sessions: control.sessions,
+            tokens: control.tokens,
+            machines: Machines::new(&keys, Issuers::default(), &metrics),
             users: control.users,
             tickets: control.tickets,
             providers: Default::default(),

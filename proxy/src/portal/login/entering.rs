@@ -26,42 +26,50 @@ pub(super) struct Entering {
 impl Entering {
     /// By a name that was typed; none if this browser has a session of that name.
     pub(super) fn by_name(asked: &Asked, headers: &HeaderMap, name: &str) -> Result<Option<Self>, NotIn> {
-        let subject = Subject {
+        let mut subject = Subject {
             issuer: Identity::DEVELOPMENT.to_owned(),
             subject: name.to_owned(),
             name: name.to_owned(),
             ..Subject::default()
         };
         let login = Login::now(None, None, device(asked, headers));
-        let entering = Self::allowed(asked, subject, login)?;
+        let entering = Self::allowed(asked, &mut subject, login)?;
         let here = asked.own.caller.as_ref().map(|caller| &caller.session.identity);
         Ok((here != Some(&entering.identity)).then_some(entering))
     }
 
     /// By what a provider says of them.
-    pub(super) fn by_provider(
+    pub(super) async fn by_provider(
         edge: &Edge,
         asked: &Asked,
         headers: &HeaderMap,
         name: &ProviderName,
         handed: Handed,
     ) -> Result<Self, NotIn> {
-        let Handed { subject, sid, refresh, lasts } = handed;
+        let Handed { mut subject, sid, refresh, lasts } = handed;
         let login = Login::now(Some(name.clone()), sid, device(asked, headers));
         let kept = refresh.and_then(|token| refresh::keep(&edge.keys, &subject, &token, lasts));
-        Ok(Self { kept, ..Self::allowed(asked, subject, login)? })
+        let entering = Self::allowed(asked, &mut subject, login);
+        if entering.is_err() {
+            // Their tokens are kept out with them.
+            let identity = Identity { issuer: subject.issuer.clone(), subject: subject.subject.clone() };
+            if let Err(error) = edge.users.remember(&identity, &subject).await {
+                return Err(store_failed(&error));
+            }
+        }
+        Ok(Self { kept, ..entering? })
     }
 
-    fn allowed(asked: &Asked, mut subject: Subject, login: Login) -> Result<Self, NotIn> {
+    fn allowed(asked: &Asked, subject: &mut Subject, login: Login) -> Result<Self, NotIn> {
         let facts = authorise::facts(&asked.host, "POST", "/login", &asked.connection);
         let rules = &asked.config.access;
-        let wanted = identity::judge(&asked.config, &mut subject, &facts).and_then(|()| {
-            let wanted = rules.label.evaluate(&subject, &facts);
+        let wanted = identity::judge(&asked.config, subject, &facts).and_then(|()| {
+            let wanted = rules.label.evaluate(subject, &facts);
             wanted.map_err(|error| authorise::rule_failed("access.label", &error))
         });
         let identity = Identity { issuer: subject.issuer.clone(), subject: subject.subject.clone() };
         let wanted = wanted.map_err(|refusal| denied(asked, &identity, &refusal))?;
-        Ok(Self { identity, subject, wanted, login, kept: None })
+        Ok(Self { identity, subject: subject.clone(), wanted, login, kept: None })
     }
 
     /// Makes their session: its cookie. The one that was this browser's ends.

@@ -162,7 +162,7 @@ async fn log_in(
         Worthless::Used => refused(Reason::Replayed, handoff::redirect(&back, [])),
         Worthless::Unknown(error) => store_failed(&error),
     })?;
-    let entering = Entering::by_provider(edge, asked, headers, &provider.told.name, handed)?;
+    let entering = Entering::by_provider(edge, asked, headers, &provider.told.name, handed).await?;
     let cookies = [begun.attempt.end(Kind::Login), entering.enter(edge, asked, now).await?];
     let mut response = match begun.attempt.kept_fragment(headers) {
         Some(forget) => {

@@ -1,0 +1,235 @@
+//! Who comes without a browser: records when a token is made, first used and revoked; a snapshot for every request.
+//!
+//! There are two sorts. An API token is a secret that its owner shows each time. A login of `usher login` is a family of
+//! secrets that follow each other: each is shown once and brings the next, so that a stolen one is found out (`family`).
+//! Either way the record has the hash of the secret alone: 256 random bits cannot be guessed from it, so it need not be
+//! slow as that of a password.
+
+mod document;
+mod family;
+mod keeper;
+mod token;
+
+pub use family::{RefreshSecret, Rotated};
+pub(crate) use keeper::Keeper;
+pub use token::{NewToken, Token, TokenSort};
+
+use crate::{Identity, Kind, RecordError, Records, Session, hash};
+use arc_swap::ArcSwap;
+use document::Document;
+use ring::rand::{SecureRandom, SystemRandom};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
+
+/// How long a change that this process wrote may take until its own watch tells it.
+const ECHO: Duration = Duration::from_secs(5);
+/// How many logins of `usher login` one user may have; the oldest leaves.
+const LOGINS_PER_USER: usize = 20;
+
+/// The secret of an API token.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TokenSecret(pub [u8; 32]);
+
+/// The name of a token's record: a hash, from which nobody gets the secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TokenRef([u8; 32]);
+
+/// The tokens. Cheap to clone.
+#[derive(Clone)]
+pub struct Tokens {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    changes: watch::Receiver<u64>,
+    records: Arc<dyn Records>,
+}
+
+/// As they are published: written by the [`Keeper`] alone.
+type Snapshot = HashMap<TokenRef, Arc<Token>>;
+
+/// Why there is no new token.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeError {
+    /// Their owner has as many as they may.
+    #[error("there are {0} API tokens already")]
+    TooMany(usize),
+    /// It could not be written down.
+    #[error(transparent)]
+    Records(#[from] RecordError),
+}
+
+/// What became of tokens that were to be revoked.
+#[derive(Debug, Default)]
+pub struct Revoking {
+    /// Those that were revoked by this, and not meanwhile by somebody else.
+    pub revoked: Vec<Arc<Token>>,
+    /// Why it stopped before all were, or could not tell; those above are revoked all the same.
+    pub failed: Option<RecordError>,
+}
+
+impl Revoking {
+    /// How many were revoked.
+    ///
+    /// # Errors
+    /// The store failed; some may be revoked.
+    pub fn result(self) -> Result<usize, RecordError> {
+        match self.failed {
+            Some(error) => Err(error),
+            None => Ok(self.revoked.len()),
+        }
+    }
+}
+
+impl Tokens {
+    /// The token of this name, if it is good: one atomic load and one look into a map.
+    pub fn find(&self, token: TokenRef, now: SystemTime) -> Option<Arc<Token>> {
+        self.snapshot.load().get(&token).filter(|token| token.is_good(now)).cloned()
+    }
+
+    /// Waits up to `patience` for a token that another replica may just have made.
+    pub async fn await_known(
+        &self,
+        token: TokenRef,
+        now: SystemTime,
+        patience: Duration,
+    ) -> Option<Arc<Token>> {
+        self.await_that(patience, || self.find(token, now)).await
+    }
+
+    /// Makes an API token of this session's owner. The secret is here and nowhere else.
+    ///
+    /// # Errors
+    /// They have `most` already, or the store fails.
+    pub async fn make(
+        &self,
+        owner: &Session,
+        new: NewToken,
+        most: usize,
+    ) -> Result<(TokenSecret, Arc<Token>), MakeError> {
+        let count = self.of(&owner.identity, TokenSort::Api).len();
+        if count >= most {
+            return Err(MakeError::TooMany(count));
+        }
+        let secret = TokenSecret(random()?);
+        let token = self.write_down(secret.reference(), Document::new(owner, new, None)).await?;
+        tracing::info!(user.label = %owner.label, token.id = %token.reference, token.scopes = %token.scopes, "an API token was made");
+        Ok((secret, token))
+    }
+
+    /// All of somebody, the oldest first, those that have expired included.
+    pub fn list(&self, identity: &Identity) -> Vec<Arc<Token>> {
+        let snapshot = self.snapshot.load();
+        let theirs = snapshot.values().filter(|token| token.session.identity == *identity);
+        let mut tokens: Vec<_> = theirs.cloned().collect();
+        tokens.sort_by_key(|token| (token.made, token.reference));
+        tokens
+    }
+
+    /// Revokes a token everywhere; here it is revoked when this returns, and its sockets are cut. Revoking an unknown one is
+    /// fine.
+    pub async fn revoke(&self, token: TokenRef) -> Revoking {
+        self.revoke_these(&[token]).await
+    }
+
+    /// Revokes all of somebody, or all of one sort.
+    pub async fn revoke_all(&self, identity: &Identity, sort: Option<TokenSort>) -> Revoking {
+        let theirs = self.list(identity).into_iter();
+        let meant = theirs.filter(|token| sort.is_none_or(|sort| token.sort == sort));
+        let names: Vec<_> = meant.map(|token| token.reference).collect();
+        self.revoke_these(&names).await
+    }
+
+    /// Who has this label, among those who have tokens.
+    pub fn labelled(&self, label: &str) -> Option<Identity> {
+        let snapshot = self.snapshot.load();
+        let theirs = snapshot.values().find(|token| token.session.label.as_str() == label);
+        theirs.map(|token| token.session.identity.clone())
+    }
+
+    fn of(&self, identity: &Identity, sort: TokenSort) -> Vec<Arc<Token>> {
+        self.list(identity).into_iter().filter(|token| token.sort == sort).collect()
+    }
+
+    async fn revoke_these(&self, tokens: &[TokenRef]) -> Revoking {
+        let (known, mut revoking) = (self.snapshot.load_full(), Revoking::default());
+        for token in tokens {
+            match self.records.delete(Kind::Token, &token.to_string()).await {
+                Ok(true) => revoking.revoked.extend(known.get(token).cloned()),
+                Ok(false) => {}
+                Err(error) => return Revoking { failed: Some(error), ..revoking },
+            }
+        }
+        let gone = || {
+            let snapshot = self.snapshot.load();
+            tokens.iter().all(|token| !snapshot.contains_key(token)).then_some(())
+        };
+        let failed = self.await_that(ECHO, gone).await.is_none().then(no_echo);
+        Revoking { failed, ..revoking }
+    }
+
+    async fn write_down(&self, name: TokenRef, document: Document) -> Result<Arc<Token>, RecordError> {
+        self.records.create(Kind::Token, &name.to_string(), document.write()).await?;
+        self.await_that(ECHO, || self.snapshot.load().get(&name).cloned()).await.ok_or_else(no_echo)
+    }
+
+    /// Waits until the snapshot shows something.
+    async fn await_that<T>(&self, patience: Duration, shows: impl Fn() -> Option<T>) -> Option<T> {
+        let mut changes = self.changes.clone();
+        let waited = async {
+            loop {
+                changes.borrow_and_update();
+                if let Some(shown) = shows() {
+                    return Some(shown);
+                }
+                changes.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(patience, waited).await.ok().flatten()
+    }
+}
+
+impl TokenSecret {
+    /// Its record.
+    pub fn reference(&self) -> TokenRef {
+        TokenRef(hash::digest(&[b"api token", &self.0]))
+    }
+}
+
+impl TokenRef {
+    /// Parses what [`fmt::Display`] prints.
+    pub fn parse(text: &str) -> Option<Self> {
+        hash::bytes(text).map(Self)
+    }
+
+    /// Its beginning, for what tells callers apart.
+    pub fn short(&self) -> [u8; 16] {
+        self.0[..16].try_into().expect("a hash has more than 16 bytes")
+    }
+}
+
+impl fmt::Display for TokenRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hash::text(&self.0))
+    }
+}
+
+impl fmt::Debug for TokenSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenSecret(…)")
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], RecordError> {
+    let mut bytes = [0; N];
+    let random = SystemRandom::new().fill(&mut bytes);
+    random.map_err(|_| RecordError::Store("the system gives no random numbers".to_owned()))?;
+    Ok(bytes)
+}
+
+fn no_echo() -> RecordError {
+    RecordError::Store("what was written to it is not told by its watch".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! Issuers whose tokens the operator trusts: their keys, fetched beside the requests, and who their tokens are about.
+//!
+//! A token is looked at once: what it says is kept until it expires, so that later requests with it find it by its hash.
+
+mod enter;
+mod keys;
+
+use super::Bearer;
+use super::bearer::is_for;
+use super::jwt::{BadToken, hash, holds_until, verify};
+use crate::access::authenticate::Caller;
+use crate::access::authorise;
+use crate::identity::{self, NoWeb, Web};
+use crate::request::Request;
+use config::{Config, ProviderName, Subject, TrustedIssuer};
+use control::{Device, Identity, Login, NewSession, Session, SessionId};
+use enter::Entrance;
+use keys::Followed;
+use moka::Expiry;
+use moka::notification::RemovalCause;
+use moka::sync::Cache;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::task::JoinSet;
+
+/// The most tokens that are kept: more than machines come within the life of one. Who has no room is looked at anew.
+const KEPT: u64 = 10_000;
+/// How often it is looked for tokens that have expired: so late at most their sockets are closed.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How long a token waits for the keys of its issuer to be asked for again.
+const KEYS_PATIENCE: Duration = Duration::from_secs(3);
+/// The longest subject, in bytes (OpenID Connect Core §2).
+const SUBJECT: usize = 255;
+
+/// Why the issuers cannot be followed.
+#[derive(Debug, thiserror::Error)]
+#[error("[machines.issuers.{name}] cannot be used: {reason}")]
+pub struct IssuerError {
+    /// Which.
+    name: ProviderName,
+    /// What is wrong, and what to do.
+    #[source]
+    reason: NoWeb,
+}
+
+/// All issuers of the configuration.
+#[derive(Clone)]
+pub struct Issuers {
+    by_name: BTreeMap<ProviderName, Followed>,
+    kept: Cache<[u8; 32], Arc<Known>>,
+    entrance: Entrance,
+}
+
+/// Somebody whose token was believed.
+struct Known {
+    session: Arc<Session>,
+    bearer: Bearer,
+    until: SystemTime,
+}
+
+/// A token is kept for as long as it holds.
+struct WhileItHolds;
+
+impl Expiry<[u8; 32], Arc<Known>> for WhileItHolds {
+    fn expire_after_create(&self, _: &[u8; 32], known: &Arc<Known>, _: Instant) -> Option<Duration> {
+        Some(known.until.duration_since(SystemTime::now()).unwrap_or_default())
+    }
+}
+
+impl Default for Issuers {
+    fn default() -> Self {
+        let ended = |_: Arc<[u8; 32]>, known: Arc<Known>, _: RemovalCause| known.session.ended.give();
+        let kept =
+            Cache::builder().max_capacity(KEPT).expire_after(WhileItHolds).eviction_listener(ended).build();
+        Self { by_name: BTreeMap::new(), kept, entrance: Entrance::default() }
+    }
+}
+
+impl Issuers {
+    /// Begins to follow those of a configuration, in tasks of `following`. None of them has to answer.
+    ///
+    /// # Errors
+    /// The certificate authorities of one cannot be read.
+    pub fn follow(
+        config: &Config,
+        users: &control::Users,
+        following: &mut JoinSet<()>,
+    ) -> Result<Self, IssuerError> {
+        let mut issuers = Self::default();
+        for (name, told) in &config.machines.issuers {
+            let failed = |reason| IssuerError { name: name.clone(), reason };
+            let web = Web::new(told.certificate_authority.as_deref()).map_err(failed)?;
+            let (followed, changes) = Followed::new(told.clone());
+            following.spawn(followed.clone().follow(web, changes));
+            issuers.by_name.insert(name.clone(), followed);
+        }
+        if !issuers.by_name.is_empty() {
+            let (entrance, entering) = Entrance::new(users.clone());
+            issuers.entrance = entrance;
+            following.spawn(entering);
+            following.spawn(sweep(issuers.kept.clone()));
+        }
+        Ok(issuers)
+    }
+
+    /// Whose token this is, if its issuer's keys say so.
+    pub(super) async fn caller(
+        &self,
+        config: &Config,
+        request: &Request<'_>,
+        token: &str,
+        told: &Arc<TrustedIssuer>,
+    ) -> Result<Caller, BadToken> {
+        let name = hash(token);
+        let now = SystemTime::now();
+        let kept = self.kept.get(&name).filter(|known| now < known.until && !known.session.ended.is_given());
+        let known = match kept {
+            Some(known) => known,
+            None => {
+                let known = Arc::new(self.judge(config, request, token, told, now).await?);
+                self.kept.insert(name, known.clone());
+                known
+            }
+        };
+        let [id @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = name;
+        Ok(Caller { session: known.session.clone(), id: SessionId(id), bearer: Some(known.bearer) })
+    }
+
+    async fn judge(
+        &self,
+        config: &Config,
+        request: &Request<'_>,
+        token: &str,
+        told: &TrustedIssuer,
+        now: SystemTime,
+    ) -> Result<Known, BadToken> {
+        let followed = self.by_name.get(&told.name).ok_or(BadToken::UnknownKey)?;
+        let claims = match believed(followed, token, told, now) {
+            Err(BadToken::UnknownKey) => {
+                followed.renewed(KEYS_PATIENCE).await;
+                believed(followed, token, told, now)?
+            }
+            claims => claims?,
+        };
+        let until = holds_until(&claims, now)?;
+        let mut subject = subject(told, claims)?;
+        let facts =
+            authorise::facts(&request.host, request.head.method.as_str(), request.path, request.connection);
+        let denied = |refusal: crate::refusal::Refusal| BadToken::NotEntered(refusal.sentence().to_owned());
+        identity::judge(config, &mut subject, &facts).map_err(denied)?;
+        let wanted = config.access.label.evaluate(&subject, &facts);
+        let wanted = wanted.map_err(|error| denied(authorise::rule_failed("access.label", &error)))?;
+        let identity = Identity { issuer: subject.issuer.clone(), subject: subject.subject.clone() };
+        let label = self.entrance.enter(&identity, wanted).await.map_err(BadToken::NotEntered)?;
+        tracing::info!(user.label = %label, token.issuer = %told.name, "a token of a trusted issuer was believed");
+        let session = Session::of_machine(NewSession {
+            identity,
+            label,
+            display_name: subject.name.clone(),
+            subject,
+            login: Login::now(None, None, Device::default()),
+            kept: None,
+        });
+        Ok(Known { session: Arc::new(session), bearer: Bearer { scopes: told.scopes, token: None }, until })
+    }
+}
+
+/// The claims of a token that this issuer has made for us, and that hold now.
+fn believed(
+    followed: &Followed,
+    token: &str,
+    told: &TrustedIssuer,
+    now: SystemTime,
+) -> Result<Map<String, Value>, BadToken> {
+    let is_type = |typ: Option<&str>| {
+        let types = ["JWT", "at+jwt", "application/at+jwt"];
+        typ.is_none_or(|typ| types.iter().any(|known| typ.eq_ignore_ascii_case(known)))
+    };
+    let claims = verify(&followed.keys(), token, is_type)?;
+    if claims.get("iss").and_then(Value::as_str) != Some(told.issuer.as_str()) {
+        return Err(BadToken::Claim("iss"));
+    }
+    if !claims.get("aud").is_some_and(|aud| is_for(aud, &told.audience)) {
+        return Err(BadToken::Claim("aud"));
+    }
+    let until = holds_until(&claims, now)?;
+    let begins =
+        claims.get("iat").and_then(Value::as_f64).and_then(|iat| Duration::try_from_secs_f64(iat).ok());
+    let begins =
+        begins.and_then(|iat| SystemTime::UNIX_EPOCH.checked_add(iat)).map_or(now, |iat| iat.min(now));
+    let lasts = until.duration_since(begins).unwrap_or_default();
+    if lasts > told.lifetime_max + identity::claims::LEEWAY {
+        return Err(BadToken::TooLasting);
+    }
+    Ok(claims)
+}
+
+/// What the rules see of whom a token is about; their groups are not asked yet.
+fn subject(told: &TrustedIssuer, mut claims: Map<String, Value>) -> Result<Subject, BadToken> {
+    let text = |claims: &Map<String, Value>, key: &str| {
+        claims.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+    };
+    let subject = text(&claims, "sub").filter(|sub| sub.len() <= SUBJECT).ok_or(BadToken::Claim("sub"))?;
+    if claims.get("email_verified") != Some(&Value::Bool(true)) {
+        claims.remove("email");
+    }
+    let names = ["name", "preferred_username", "client_id"];
+    let name = names.into_iter().find_map(|key| text(&claims, key)).unwrap_or_else(|| subject.clone());
+    let name = identity::claims::shown(&name);
+    identity::claims::forget_token(&mut claims);
+    Ok(Subject { issuer: told.issuer.to_string(), subject, name, claims, groups: Vec::new() })
+}
+
+/// Ends what came by tokens that have expired, for ever.
+async fn sweep(kept: Cache<[u8; 32], Arc<Known>>) {
+    let mut look = tokio::time::interval(SWEEP);
+    loop {
+        look.tick().await;
+        kept.run_pending_tasks();
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

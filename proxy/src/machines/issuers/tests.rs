@@ -1,0 +1,158 @@
+use super::*;
+use crate::assertion::key::SigningKey;
+use crate::machines::jwt::FixedKey;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use config::Issuer as Address;
+use jsonwebtoken::Algorithm;
+use serde_json::json;
+use std::time::UNIX_EPOCH;
+
+const ISSUER: &str = "https://issuer.test";
+const AUDIENCE: &str = "usher";
+
+/// An issuer with a key of its own, as the configuration knows it.
+pub(in crate::machines) struct Issuer {
+    key: SigningKey,
+    told: Arc<TrustedIssuer>,
+    followed: Followed,
+}
+
+impl Issuer {
+    pub(in crate::machines) fn new() -> Self {
+        let told = Arc::new(TrustedIssuer {
+            name: ProviderName::parse("ci").unwrap(),
+            issuer: Address::parse(ISSUER).unwrap(),
+            audience: AUDIENCE.to_owned(),
+            keys_at: None,
+            algorithms: vec![config::TokenAlgorithm::Es256],
+            scopes: Default::default(),
+            lifetime_max: Duration::from_hours(1),
+            certificate_authority: None,
+        });
+        let key = SigningKey::of([42; 32], "JWT");
+        let fixed =
+            FixedKey { name: Some(key.name().to_owned()), algorithm: Algorithm::ES256, key: key.verifier() };
+        let (followed, _) = Followed::new(told.clone());
+        followed.know(vec![fixed]);
+        Self { key, told, followed }
+    }
+
+    pub(in crate::machines) fn claims(&self, subject: &str, now: SystemTime) -> Value {
+        let now = now.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        json!({ "iss": ISSUER, "aud": [AUDIENCE, "others"], "sub": subject, "iat": now, "exp": now + 600 })
+    }
+
+    pub(in crate::machines) fn token(&self, subject: &str, now: SystemTime) -> String {
+        self.sign(&self.claims(subject, now))
+    }
+
+    pub(in crate::machines) fn sign(&self, claims: &Value) -> String {
+        self.key.token(claims)
+    }
+
+    /// What everybody may know of its key.
+    pub(in crate::machines) fn public(&self) -> Vec<u8> {
+        self.key.name().as_bytes().to_owned()
+    }
+}
+
+pub(in crate::machines) fn believed_by(
+    issuer: &Issuer,
+    token: &str,
+    now: SystemTime,
+) -> Result<Map<String, Value>, BadToken> {
+    believed(&issuer.followed, token, &issuer.told, now)
+}
+
+#[test]
+fn a_token_is_believed_by_its_issuer_its_audience_and_its_times() {
+    let (issuer, now) = (Issuer::new(), SystemTime::now());
+    let good = issuer.claims("ci", now);
+    assert!(believed_by(&issuer, &issuer.sign(&good), now).is_ok());
+    let at = now.duration_since(UNIX_EPOCH).unwrap().as_secs();
+    for (name, value, expected) in [
+        ("iss", json!("https://issuer.test/"), Err(BadToken::Claim("iss"))),
+        ("aud", json!("others"), Err(BadToken::Claim("aud"))),
+        ("aud", json!(AUDIENCE), Ok(())),
+        ("exp", Value::Null, Err(BadToken::Claim("exp"))),
+        ("exp", json!(at - 61), Err(BadToken::Expired)),
+        ("exp", json!(at - 58), Ok(())),
+        ("nbf", json!(at + 58), Ok(())),
+        ("nbf", json!(at + 62), Err(BadToken::Early)),
+        ("iat", json!(at + 62), Err(BadToken::Early)),
+        ("exp", json!(at + 3600), Ok(())),
+        ("exp", json!(at + 3700), Err(BadToken::TooLasting)),
+        ("iat", json!(at - 4000), Err(BadToken::TooLasting)),
+        ("iat", Value::Null, Err(BadToken::Claim("iat"))),
+    ] {
+        let mut claims = good.clone();
+        claims[name] = value.clone();
+        let told = believed_by(&issuer, &issuer.sign(&claims), now).map(drop);
+        assert_eq!(told, expected, "{name} {value}");
+    }
+}
+
+#[test]
+fn a_machine_is_its_issuer_and_subject_and_says_no_unproved_address() {
+    let issuer = Issuer::new();
+    let claims = |more: Value| {
+        let mut claims =
+            json!({ "iss": ISSUER, "sub": "s-1", "aud": AUDIENCE, "exp": 1, "email": "a@x.test" });
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        claims.as_object().unwrap().clone()
+    };
+    let told = subject(&issuer.told, claims(json!({ "client_id": "ci", "team": "astro" }))).unwrap();
+    assert_eq!((told.issuer.as_str(), told.subject.as_str(), told.name.as_str()), (ISSUER, "s-1", "ci"));
+    let kept: Vec<_> = told.claims.keys().map(String::as_str).collect();
+    assert_eq!(kept, ["client_id", "sub", "team"]);
+    let proved = subject(&issuer.told, claims(json!({ "email_verified": true }))).unwrap();
+    assert_eq!(proved.claims["email"], "a@x.test");
+    assert_eq!(subject(&issuer.told, claims(json!({ "sub": "" }))), Err(BadToken::Claim("sub")));
+    assert_eq!(subject(&issuer.told, claims(json!({ "sub": 7 }))), Err(BadToken::Claim("sub")));
+}
+
+#[test]
+fn a_key_has_one_algorithm_and_a_secret_none() {
+    let point = URL_SAFE_NO_PAD.encode([1; 32]);
+    let edwards = json!({ "kty": "OKP", "crv": "Ed25519", "x": point, "kid": "e" });
+    let secret = json!({ "kty": "oct", "k": "AAAA", "kid": "s" });
+    let rsa = |alg: Value| json!({ "kty": "RSA", "n": "AQAB", "e": "AQAB", "alg": alg });
+    use config::TokenAlgorithm as A;
+    for (key, allowed, expected) in [
+        (edwards.clone(), vec![A::Rs256, A::EdDsa], Some(Algorithm::EdDSA)),
+        (edwards, vec![A::Rs256, A::Es256], None),
+        (secret, vec![A::Rs256, A::Es256, A::EdDsa], None),
+        (rsa(Value::Null), vec![A::Es256, A::Ps256, A::Rs256], Some(Algorithm::PS256)),
+        (rsa(json!("RS256")), vec![A::Ps256, A::Rs256], Some(Algorithm::RS256)),
+        (rsa(json!("RS512")), vec![A::Ps256, A::Rs256], None),
+        (rsa(json!("HS256")), vec![A::Rs256], None),
+    ] {
+        let read = serde_json::from_value(key.clone()).unwrap();
+        let fixed = keys::fixed(&read, &allowed).map(|key| key.algorithm);
+        assert_eq!(fixed, expected, "{key} {allowed:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_came_by_a_token_ends_when_the_token_does() {
+    let issuers = Issuers::default();
+    let identity = Identity { issuer: ISSUER.to_owned(), subject: "ci".to_owned() };
+    let label = config::Label::parse("ci").unwrap();
+    let session = Arc::new(Session::of_machine(NewSession {
+        identity,
+        label,
+        display_name: "ci".to_owned(),
+        subject: Subject::default(),
+        login: Login::now(None, None, Device::default()),
+        kept: None,
+    }));
+    let bearer = Bearer { scopes: Default::default(), token: None };
+    let until = SystemTime::now() + Duration::from_millis(50);
+    issuers.kept.insert([7; 32], Arc::new(Known { session: session.clone(), bearer, until }));
+    let swept = sweep(issuers.kept.clone());
+    tokio::select! {
+        () = swept => {}
+        ended = tokio::time::timeout(Duration::from_secs(10), session.ended.token().cancelled_owned()) => ended.unwrap(),
+    }
+}
