@@ -244,6 +244,49 @@ async fn a_logout_that_goes_on_to_the_provider_and_an_address_that_it_is_shut_to
 }
 
 /// Of the only login.
+#[tokio::test]
+async fn a_token_is_told_of_when_it_is_made_first_used_not_believed_and_revoked() {
+    let trail = Trail::new();
+    let (_provider, usher) = lab(&trail).await;
+    let alice = Person::logged_in(&usher, "alice").await;
+    let make = async |person: &Person| {
+        let scopes = "workspaces:read workspaces:start workspaces:stop";
+        let fields = [("name", "ci"), ("scopes", scopes), ("days", "7")];
+        let made = person.change("/api/v1/tokens", &fields).await.json();
+        let text = |key: &str| made[key].as_str().unwrap_or_else(|| panic!("{made}")).to_owned();
+        (text("id"), text("token"))
+    };
+    let ask = async |method: Method, path: &str, token: &str| {
+        let ask = usher.client().ask(method, DOMAIN, path).with("authorization", &format!("Bearer {token}"));
+        ask.send().await.status
+    };
+    let (id, token) = make(&alice).await;
+    let of = |event: &str, reason: &str, id: &str| json!({ "event": event, "outcome": "done", "reason": reason, "token": id });
+    let told = trail.tells(of("token_made", "api_token", &id)).await;
+    assert_eq!((&told["actor.label"], told.get("session").is_some()), (&json!("alice"), true));
+    for _ in 0..3 {
+        assert_eq!(ask(Method::GET, "/api/v1/workspaces", &token).await, StatusCode::OK);
+    }
+    let told = trail.tells(json!({ "event": "token_used", "outcome": "done", "token": id })).await;
+    assert_eq!((&told["actor.label"], told.get("session")), (&json!("alice"), None));
+    assert!(ask(Method::POST, "/api/v1/workspaces/alice/stop", &token).await.is_success());
+    let stop =
+        json!({ "event": "workspace_stop", "workspace": "alice", "token": id, "actor.label": "alice" });
+    trail.tells(stop).await;
+    alice.change(&format!("/api/v1/tokens/{id}/revoke"), &[]).await;
+    let told = trail.tells(of("token_revoked", "asked", &id)).await;
+    assert_eq!((&told["subject.label"], &told["actor.label"]), (&json!("alice"), &json!("alice")));
+    assert_eq!(ask(Method::GET, "/api/v1/workspaces", &token).await, StatusCode::UNAUTHORIZED);
+    let refused = trail.tells(json!({ "event": "token_used", "outcome": "refused" })).await;
+    assert_eq!((&refused["reason"], refused.get("address").is_some()), (&json!("bad_token"), true));
+    let bob = Person::logged_in(&usher, "bob").await;
+    let (id, token) = make(&bob).await;
+    assert!(usher.command(&["sign-out", "bob"]).0);
+    assert_eq!(trail.tells(of("token_revoked", "sign_out", &id)).await["by"], "operator");
+    let text = std::fs::read_to_string(trail.path()).unwrap();
+    assert!(!text.contains(&token) && !text.contains("usher_pat_"));
+}
+
 async fn session_of(trail: &Trail) -> Value {
     trail.tells(json!({ "event": "login", "outcome": "done" })).await["session"].clone()
 }

@@ -180,6 +180,9 @@ async fn a_secret_that_comes_twice_ends_the_login_also_after_a_restart() {
     assert_eq!((status, &said["error"]), (StatusCode::BAD_REQUEST, &"invalid_grant".into()));
     assert_eq!(workspaces(&usher, &token).await, StatusCode::UNAUTHORIZED);
     assert_eq!(refreshed(&usher, &third).await.0, StatusCode::BAD_REQUEST);
+    let trail = usher.logs.events("audit");
+    let told = trail.iter().find(|event| event["event"] == "token_revoked").expect("the trail tells of it");
+    assert_eq!((&told["reason"], &told["subject.label"]), (&"replayed".into(), &"alice".into()));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use crate::memory;
 use anyhow::ensure;
 use config::HostName;
-use control::{RedbRecords, Records};
+use control::{Records, RedbRecords};
 use criterion::Criterion;
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
@@ -18,7 +18,7 @@ use std::time::SystemTime;
 pub(crate) async fn measure(count: usize) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let records: Arc<dyn Records> = Arc::new(RedbRecords::open(&folder.path().join("records.redb"))?);
-    let id = memory::fill(&records, count).await?;
+    let id = memory::fill(&records, count, 3).await?;
     let (control, shutdown) = memory::control(records).await?;
     let keys = Keys::open_dir(folder.path())?;
     let (place, host) = (Place::Portal, HostName::parse("lab.localhost")?);

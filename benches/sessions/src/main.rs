@@ -27,6 +27,9 @@ enum What {
         /// How many there are.
         #[arg(default_value_t = 100_000)]
         count: usize,
+        /// In how many groups each of their owners is.
+        #[arg(long, default_value_t = 3)]
+        groups: usize,
         /// Where a cluster is, to keep them there.
         #[arg(long, requires = "namespace")]
         kubeconfig: Option<PathBuf>,
@@ -46,8 +49,8 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         match Arguments::parse().what {
-            What::Memory { count, kubeconfig, namespace } => {
-                memory::measure(count, kubeconfig, namespace).await
+            What::Memory { count, groups, kubeconfig, namespace } => {
+                memory::measure(count, groups, kubeconfig, namespace).await
             }
             What::Check { count } => check::measure(count).await,
         }

@@ -6,7 +6,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use config::{Config, Label, ProviderName, Subject, WorkspaceId};
 use control::kubernetes::{Client, ClientMetrics, ClientSettings};
 use control::{
-    Action, Cause, Control, Device, Driver, Event, Identity, Kept, Kind, Login, NewSession, Records,
+    Action, Acts, Cause, Control, Device, Driver, Event, Identity, Kept, Kind, Login, NewSession, Records,
     RedbRecords, SecretRecords, SessionId,
 };
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -60,15 +60,17 @@ pub(crate) async fn control(records: Arc<dyn Records>) -> anyhow::Result<(Contro
     let config = Config::parse("bench", CONFIG, &|_| None).context("the configuration of the bench")?;
     let (_, config) = watch::channel(Arc::new(config));
     let shutdown = CancellationToken::new();
-    let control = Control::start(config, Arc::new(Idle), records, &Registry::new(), shutdown.clone()).await?;
+    let control =
+        Control::start(config, Arc::new(Idle), records, &Registry::new(), Acts::untold(), shutdown.clone())
+            .await?;
     Ok((control, shutdown))
 }
 
-/// Somebody as a university's provider tells of them: a dozen groups, an address, a picture.
-fn somebody(n: usize) -> anyhow::Result<NewSession> {
-    let label = format!("user{n}");
+/// Somebody as a university's provider tells of them.
+fn somebody(groups: usize) -> anyhow::Result<NewSession> {
+    let (n, label) = (0, "user0".to_owned());
     let (issuer, subject) = ("https://id.example.org/realms/lab", format!("5f0c1f4e-8a0e-4a53-b9a5-{n:012}"));
-    let groups: Vec<_> = (0..12).map(|group| format!("course-{group}-{}", n % 100)).collect();
+    let groups: Vec<_> = (0..groups).map(|group| format!("course-{group}-2026")).collect();
     let claims = json!({
         "sub": subject, "name": "Somebody Orother", "given_name": "Somebody", "family_name": "Orother",
         "preferred_username": label, "email": format!("{label}@example.org"), "email_verified": true, "groups": groups,
@@ -92,9 +94,13 @@ fn somebody(n: usize) -> anyhow::Result<NewSession> {
 }
 
 /// Makes a session as a login does, and as many others by its example: a login looks at all that there are.
-pub(crate) async fn fill(records: &Arc<dyn Records>, count: usize) -> anyhow::Result<SessionId> {
+pub(crate) async fn fill(
+    records: &Arc<dyn Records>,
+    count: usize,
+    groups: usize,
+) -> anyhow::Result<SessionId> {
     let (control, shutdown) = control(records.clone()).await?;
-    let (id, _) = control.sessions.create(somebody(0)?).await?;
+    let (id, _) = control.sessions.create(somebody(groups)?).await?;
     shutdown.cancel();
     control.running.await??;
     let first = records.list(Kind::Session).await?.pop().context("the session was recorded")?;
@@ -106,7 +112,9 @@ pub(crate) async fn fill(records: &Arc<dyn Records>, count: usize) -> anyhow::Re
         // As hashes do, they differ in all places.
         let mixed = u64::try_from(n).unwrap_or(0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         name[..8].copy_from_slice(&mixed.to_be_bytes());
-        async move { records.create(Kind::Session, &BASE64_URL_SAFE_NO_PAD.encode(name), value.into_bytes()).await }
+        async move {
+            records.create(Kind::Session, &BASE64_URL_SAFE_NO_PAD.encode(name), value.into_bytes()).await
+        }
     });
     let mut writes = stream::iter(writes).buffer_unordered(AT_ONCE);
     while let Some(written) = writes.next().await {
@@ -118,18 +126,21 @@ pub(crate) async fn fill(records: &Arc<dyn Records>, count: usize) -> anyhow::Re
 /// Prints by how much the memory of an Usher grows that finds so many sessions.
 pub(crate) async fn measure(
     count: usize,
+    groups: usize,
     kubeconfig: Option<PathBuf>,
     namespace: Option<String>,
 ) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let records = || open(folder.path(), kubeconfig.clone(), namespace.as_deref());
     let before = in_use(records().await?, 0).await?;
-    fill(&records().await?, count).await?;
+    fill(&records().await?, count, groups).await?;
     let after = in_use(records().await?, count).await?;
     let store = if kubeconfig.is_some() { "Secrets" } else { "redb" };
-    println!("\n## sessions memory: what an Usher that starts has allocated\n| store | sessions | MiB without | MiB with | bytes a session |\n|---|---|---|---|---|");
+    println!(
+        "\n## sessions memory: what an Usher that starts has allocated\n| store | sessions | groups of each | MiB without | MiB with | bytes a session |\n|---|---|---|---|---|---|"
+    );
     let each = after.saturating_sub(before) / count.max(1);
-    println!("| {store} | {count} | {:.1} | {:.1} | {each} |", mib(before), mib(after));
+    println!("| {store} | {count} | {groups} | {:.1} | {:.1} | {each} |", mib(before), mib(after));
     Ok(())
 }
 
@@ -151,7 +162,8 @@ async fn in_use(records: Arc<dyn Records>, count: usize) -> anyhow::Result<usize
     let (control, shutdown) = control(records).await?;
     ensure!(control.sessions.count() == count, "of {count} sessions {} are known", control.sessions.count());
     tokio::time::sleep(QUIET).await;
-    tikv_jemalloc_ctl::epoch::advance().map_err(|error| anyhow::anyhow!("no figures of jemalloc: {error}"))?;
+    tikv_jemalloc_ctl::epoch::advance()
+        .map_err(|error| anyhow::anyhow!("no figures of jemalloc: {error}"))?;
     let allocated = tikv_jemalloc_ctl::stats::allocated::read()
         .map_err(|error| anyhow::anyhow!("no figures of jemalloc: {error}"))?;
     shutdown.cancel();

@@ -223,6 +223,41 @@ async fn an_usher_whose_store_is_slow_lets_people_in_and_makes_nobody_wait_who_i
 }
 
 #[tokio::test]
+async fn a_token_that_is_made_at_one_is_good_at_all_three_and_revoked_at_another_at_none() {
+    let realm = Realm::new(&Cluster::shared()).await;
+    let provider = IdentityProvider::start(accounts()).await;
+    let ushers = three(&realm, &provider, "").await;
+    let (alice, _sockets) = at_work(&ushers).await;
+    let fields = [("name", "ci"), ("scopes", "workspaces:read workspaces:access"), ("days", "7")];
+    let made = alice.change("/api/v1/tokens", &fields).await.json();
+    let text = |key: &str| made[key].as_str().unwrap_or_else(|| panic!("{made}")).to_owned();
+    let (id, bearer) = (text("id"), format!("Bearer {}", text("token")));
+    let ask = async |usher: &Usher| {
+        let ask = usher.client().get(DOMAIN, "/api/v1/workspaces").with("authorization", &bearer);
+        ask.send().await.status
+    };
+    let mut sockets = Vec::new();
+    for usher in &ushers {
+        // The very next request: the others' watch may be behind.
+        assert_eq!(ask(usher).await, StatusCode::OK);
+        let opened = Socket::open(&usher.client(), &alice.host(), "/ws", &[("authorization", &bearer)]).await;
+        let mut socket = opened.unwrap_or_else(|answer| panic!("{}", answer.text()));
+        socket.echoes("by a token").await;
+        sockets.push(socket);
+    }
+    let there = at(&alice, &ushers[2]);
+    assert_eq!(there.change(&format!("/api/v1/tokens/{id}/revoke"), &[]).await.status, StatusCode::OK);
+    let revoked = Instant::now();
+    for mut socket in sockets {
+        let closed = tokio::time::timeout(ENDED.saturating_sub(revoked.elapsed()), socket.closed()).await;
+        assert_eq!(closed.expect("in time"), Closed::Frame(4401, "the session has ended".to_owned()));
+    }
+    for usher in &ushers {
+        assert_eq!(ask(usher).await, StatusCode::UNAUTHORIZED);
+    }
+}
+
+#[tokio::test]
 async fn of_all_that_happens_one_of_three_tells_once() {
     let realm = Realm::new(&Cluster::shared()).await;
     let provider = IdentityProvider::start(accounts()).await;
