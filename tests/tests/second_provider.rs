@@ -3,7 +3,7 @@
 
 use http::StatusCode;
 use serde_json::json;
-use tests::{Closed, DOMAIN, IdentityProvider, Person, SOON, Usher, html, wait_for};
+use tests::{Closed, DOMAIN, IdentityProvider, Person, SOON, Socket, Usher, html, wait_for};
 use url::Url;
 
 const RULES: &str = "[access]\nallow = \"'staff' in groups\"\ngroups = \"claims.groups\"\ntemplate = \"'demo'\"\n\
@@ -20,8 +20,7 @@ async fn lab() -> (IdentityProvider, Usher) {
 }
 
 /// Uses a session and its socket until both have ended.
-async fn until_out(person: &Person) {
-    let mut socket = person.socket("/ws").await.unwrap_or_else(|answer| panic!("{}", answer.text()));
+async fn until_out(person: &Person, mut socket: Socket) {
     wait_for("the session to end", SOON * 2, async || {
         let answer = person.fetch(http::Method::GET, "/").send().await;
         (answer.status == StatusCode::UNAUTHORIZED).then_some(())
@@ -52,16 +51,18 @@ async fn who_leaves_the_group_is_out_and_who_stays_is_asked_about_again_and_agai
         (provider.asked("/oauth/token").await >= refreshed).then_some(())
     })
     .await;
+    let socket = alice.socket("/ws").await.unwrap();
     provider.account("alice", json!({ "groups": [] })).await;
-    until_out(&alice).await;
+    until_out(&alice, socket).await;
 }
 
 #[tokio::test]
 async fn who_is_locked_is_out() {
     let (provider, usher) = lab().await;
     let alice = Person::at_work(&usher, "alice").await;
+    let socket = alice.socket("/ws").await.unwrap();
     provider.remove("alice").await;
-    until_out(&alice).await;
+    until_out(&alice, socket).await;
 }
 
 #[tokio::test]
