@@ -15,6 +15,8 @@ missed=0
 cargo build --quiet --release --locked --target-dir "$target"
 export WSLOAD=$target/release/wsload RAWPINGORA=$target/release/rawpingora HOSTS=1
 "$target/release/rounds"
+"$target/release/sessions" check
+"$target/release/sessions" memory
 
 # wrk and h2load take the address from the name.
 name=u0.${DOMAIN:-lab.test}

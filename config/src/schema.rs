@@ -198,6 +198,7 @@ const KEYS: &[KeyDoc] = &[
     doc("machines.login_lifetime", DURATION, Value("\"30d\""), "a login of `usher login` ends when it is unused this long"),
     doc("machines.issuers.NAME.issuer", ADDRESS, Required, "whose tokens are believed beside Usher's own: `iss` in them, to the last slash"),
     doc("machines.issuers.NAME.audience", STRING, Required, "what must stand in `aud` of its tokens"),
+    doc("machines.issuers.NAME.allow", BOOL_RULE, Required, "who of those whom it signs for may come by its tokens, beside what access.allow says: public issuers sign for everybody"),
     doc("machines.issuers.NAME.jwks_url", ADDRESS, Otherwise("as its discovery document says"), "where its keys are"),
     doc("machines.issuers.NAME.algorithms", "list of strings", Value("[\"RS256\", \"ES256\", \"EdDSA\"]"), "by which algorithms its tokens may be signed; a key that names its own takes that one alone"),
     doc("machines.issuers.NAME.scopes", "list of strings", Value("[\"workspaces:read\", \"workspaces:start\", \"workspaces:stop\", \"workspaces:access\"]"), "what its tokens may be used for"),

@@ -14,7 +14,7 @@ pub use family::{RefreshSecret, Rotated};
 pub(crate) use keeper::Keeper;
 pub use token::{NewToken, Token, TokenSort};
 
-use crate::{Identity, Kind, RecordError, Records, Session, hash};
+use crate::{Identity, Kind, RecordError, Records, Session, SessionRef, hash};
 use arc_swap::ArcSwap;
 use document::Document;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -54,6 +54,9 @@ pub enum MakeError {
     /// Their owner has as many as they may.
     #[error("there are {0} API tokens already")]
     TooMany(usize),
+    /// The session that it was made with has ended.
+    #[error("the session has ended")]
+    SessionOver,
     /// It could not be written down.
     #[error(transparent)]
     Records(#[from] RecordError),
@@ -97,22 +100,28 @@ impl Tokens {
         self.await_that(patience, || self.find(token, now)).await
     }
 
-    /// Makes an API token of this session's owner. The secret is here and nowhere else.
+    /// Makes an API token of this session's owner, `by` the session. The secret is here and nowhere else.
     ///
     /// # Errors
-    /// They have `most` already, or the store fails.
+    /// They have `most` already, the session has ended, or the store fails.
     pub async fn make(
         &self,
         owner: &Session,
+        by: SessionRef,
         new: NewToken,
         most: usize,
     ) -> Result<(TokenSecret, Arc<Token>), MakeError> {
-        let count = self.of(&owner.identity, TokenSort::Api).len();
-        if count >= most {
-            return Err(MakeError::TooMany(count));
+        let count = || self.of(&owner.identity, TokenSort::Api).len();
+        if count() >= most {
+            return Err(MakeError::TooMany(count()));
         }
         let secret = TokenSecret(random()?);
-        let token = self.write_down(secret.reference(), Document::new(owner, new, None)).await?;
+        let token = self.write_down(by, secret.reference(), Document::new(owner, new, None)).await?;
+        // Of several that are made at once, each looks again.
+        if count() > most {
+            self.revoke(token.reference).await.result()?;
+            return Err(MakeError::TooMany(most));
+        }
         tracing::info!(user.label = %owner.label, token.id = %token.reference, token.scopes = %token.scopes, "an API token was made");
         Ok((secret, token))
     }
@@ -134,9 +143,17 @@ impl Tokens {
 
     /// Revokes all of somebody, or all of one sort.
     pub async fn revoke_all(&self, identity: &Identity, sort: Option<TokenSort>) -> Revoking {
-        let theirs = self.list(identity).into_iter();
-        let meant = theirs.filter(|token| sort.is_none_or(|sort| token.sort == sort));
-        let names: Vec<_> = meant.map(|token| token.reference).collect();
+        // Of the store: one that another Usher has made a moment ago is not known here yet.
+        let recorded = match self.records.list(Kind::Token).await {
+            Ok(recorded) => recorded,
+            Err(error) => return Revoking { failed: Some(error), ..Revoking::default() },
+        };
+        let is_meant = |document: &Document| {
+            document.identity == *identity && sort.is_none_or(|sort| document.sort() == sort)
+        };
+        let meant =
+            recorded.iter().filter(|record| Document::read(&record.value).is_ok_and(|one| is_meant(&one)));
+        let names: Vec<_> = meant.filter_map(|record| TokenRef::parse(&record.name)).collect();
         self.revoke_these(&names).await
     }
 
@@ -168,9 +185,22 @@ impl Tokens {
         Revoking { failed, ..revoking }
     }
 
-    async fn write_down(&self, name: TokenRef, document: Document) -> Result<Arc<Token>, RecordError> {
-        self.records.create(Kind::Token, &name.to_string(), document.write()).await?;
-        self.await_that(ECHO, || self.snapshot.load().get(&name).cloned()).await.ok_or_else(no_echo)
+    /// Writes a token down that is made by a session which is still there afterwards: whoever ends somebody's sessions and
+    /// then revokes their tokens has missed no token that was made in between.
+    async fn write_down(
+        &self,
+        by: SessionRef,
+        name: TokenRef,
+        document: Document,
+    ) -> Result<Arc<Token>, MakeError> {
+        let text = name.to_string();
+        self.records.create(Kind::Token, &text, document.write()).await?;
+        if self.records.get(Kind::Session, &by.to_string()).await?.is_none() {
+            self.records.delete(Kind::Token, &text).await?;
+            return Err(MakeError::SessionOver);
+        }
+        let known = self.await_that(ECHO, || self.snapshot.load().get(&name).cloned()).await;
+        Ok(known.ok_or_else(no_echo)?)
     }
 
     /// Waits until the snapshot shows something.

@@ -206,7 +206,7 @@ async fn sign_out(State(edge): State<Arc<Edge>>, Path(label): Path<String>) -> A
     };
     match machines::sign_out(&edge, &identity, &label, &|event| Entry::done(event).by(By::Operator)).await {
         Ok(count) => {
-            tracing::info!(user.label = label, sessions = count, "somebody was signed out by the operator");
+            tracing::info!(user.label = label, ended = count, "somebody was signed out by the operator");
             Ok(format!("{label} is signed out: {count} ended\n"))
         }
         Err(error) => Err((StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))),

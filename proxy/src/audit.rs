@@ -24,12 +24,16 @@ pub use writer::{Auditing, Writer};
 
 use crate::metrics::AuditMetrics;
 use file::Trail;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use losses::Losses;
 use std::io;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
+/// Seconds.
+const MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("it is not 0");
 /// How many lines may wait to be written: what a thousand people cause within some seconds, and half a MiB.
 const WAITING: usize = 4096;
 
@@ -41,12 +45,16 @@ pub struct AuditError {
     source: io::Error,
 }
 
+/// How many refusals that anybody can cause get into the file in a second; a minute's worth at once.
+const OF_STRANGERS: NonZeroU32 = NonZeroU32::new(10).expect("it is not 0");
+
 /// The way into the trail. Cheap to clone.
 #[derive(Clone)]
 pub struct Audit {
     lines: mpsc::Sender<Entry>,
     losses: Arc<Losses>,
     metrics: AuditMetrics,
+    of_strangers: Arc<DefaultDirectRateLimiter>,
 }
 
 impl Audit {
@@ -64,7 +72,9 @@ impl Audit {
         };
         let losses = Arc::new(Losses::new(metrics.clone(), trail.is_some()));
         let (lines, inbox) = mpsc::channel(WAITING);
-        let audit = Self { lines, losses: losses.clone(), metrics: metrics.clone() };
+        let quota = Quota::per_second(OF_STRANGERS).allow_burst(OF_STRANGERS.saturating_mul(MINUTE));
+        let of_strangers = Arc::new(RateLimiter::direct(quota));
+        let audit = Self { lines, losses: losses.clone(), metrics: metrics.clone(), of_strangers };
         Ok((audit, Writer::new(inbox, trail, losses)))
     }
 
@@ -80,6 +90,12 @@ impl Audit {
     /// Takes a line in. Where too many wait it goes to the log at once, and is counted as lost for the file.
     pub fn record(&self, entry: Entry) {
         self.metrics.count(entry.event(), entry.outcome());
+        if entry.is_by_strangers() && self.of_strangers.check().is_err() {
+            entry.log();
+            return self
+                .losses
+                .one(&"somebody causes refusals without end, which must not push out what matters");
+        }
         if let Err(error) = self.lines.try_send(entry) {
             let (why, entry) = match error {
                 mpsc::error::TrySendError::Full(entry) => ("too many lines wait to be written", entry),

@@ -68,7 +68,7 @@ pub enum Command {
         #[command(flatten)]
         running: Running,
     },
-    /// End all sessions of somebody, on every replica and with their open sockets; they can log in again.
+    /// End all sessions of somebody, on every replica and with their open sockets, and revoke their tokens; they can log in again.
     #[command(after_help = "Example: usher sign-out alice")]
     SignOut {
         /// Their label, as in the host of their workspace.

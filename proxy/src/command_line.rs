@@ -6,7 +6,7 @@
 mod callback;
 mod credentials;
 
-use crate::identity::{NoWeb, Web, WebError};
+use crate::identity::{self, NoWeb, Web, WebError};
 use crate::portal::command_line::words;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -131,7 +131,7 @@ pub async fn login(portal: Option<String>, scopes: &str, browser: bool) -> Resul
     let mut credentials = Credentials::open(&folder)?;
     credentials.put(&portal, kept(given));
     credentials.write()?;
-    Ok(format!("Logged in to {portal} as {user}.\n"))
+    Ok(format!("Logged in to {portal} as {}.\n", identity::short(&user)))
 }
 
 /// `usher token`: an access token that is good for a minute at least.
@@ -157,7 +157,7 @@ pub async fn token(portal: Option<String>) -> Result<String, CommandLineError> {
         credentials.put(&portal, login.clone());
         credentials.write()?;
     }
-    Ok(format!("{}\n", login.access_token))
+    Ok(format!("{}\n", login.access_token.replace(char::is_control, "")))
 }
 
 /// `usher logout`: ends the login, here and there.
@@ -168,7 +168,12 @@ pub async fn logout(portal: Option<String>) -> Result<String, CommandLineError> 
     let mut credentials = Credentials::open(&credentials::folder()?)?;
     let portal = which(&credentials, portal)?;
     let Some(login) = credentials.get(&portal) else { return Err(CommandLineError::NoPortal) };
-    post(&portal, "logout", &[("token", &login.refresh_token)]).await?;
+    let (status, _) = post(&portal, "logout", &[("token", &login.refresh_token)]).await?;
+    // A login that the portal does not know is over as well.
+    if !matches!(status, StatusCode::OK | StatusCode::BAD_REQUEST) {
+        let said = format!("{portal} answers with {status}: the login may go on, try again");
+        return Err(CommandLineError::Unreachable(said.into()));
+    }
     credentials.remove(&portal);
     credentials.write()?;
     Ok(format!("Logged out of {portal}.\n"))
@@ -196,7 +201,7 @@ async fn ask(portal: &str, what: &str, fields: &[(&str, &str)]) -> Result<Given,
     }
     match serde_json::from_slice(&body) {
         Ok(NotGiven { error_description: said }) if status == StatusCode::BAD_REQUEST => {
-            Err(CommandLineError::Refused { portal: portal.to_owned(), said })
+            Err(CommandLineError::Refused { portal: portal.to_owned(), said: identity::short(&said) })
         }
         _ => Err(CommandLineError::Unreachable(
             format!("{portal} answers with {status}, and not as the portal of an Usher").into(),

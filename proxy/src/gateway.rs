@@ -59,6 +59,11 @@ impl Gateway {
             Place::Workspace { .. } => &self.workspace_host,
         };
         match own::read_body(session).await? {
+            // While the body was read: nobody changes anything with a session that has ended.
+            Ok(_) if asked.own.caller.as_ref().is_some_and(|caller| caller.session.ended.is_given()) => {
+                let refused = exchange.refuse(session.req_header(), &Refusal::new(Code::Unauthenticated));
+                answer::send(session, refused).await
+            }
             Ok(body) => own::answer(router, session, asked, body, &mut exchange.refusal).await,
             Err(code) => {
                 let refused = exchange.refuse(session.req_header(), &Refusal::new(code));

@@ -93,10 +93,10 @@ pub(crate) async fn sign_out(
     // The sessions first: whoever holds one can make another token.
     let ending = edge.sessions.end_all(identity).await;
     edge.audit.signed_out(&ending, by, label, identity);
-    let sessions = ending.result()?;
     let revoking = edge.tokens.revoke_all(identity, None).await;
     edge.audit.revoked(&revoking, &by(Event::TokenRevoked).because(Reason::SignOut));
-    Ok(sessions + revoking.result()?)
+    // Both were tried, whatever became of the first.
+    Ok(ending.result()? + revoking.result()?)
 }
 
 /// What kind of token a request showed.

@@ -92,6 +92,8 @@ struct Server {
     nonce: Mutex<String>,
     /// Every path that was asked for.
     asked: Mutex<Vec<String>>,
+    /// Every request, whole.
+    sent: Mutex<String>,
 }
 
 impl FalseProvider {
@@ -106,6 +108,7 @@ impl FalseProvider {
             lies: Mutex::default(),
             nonce: Mutex::default(),
             asked: Mutex::default(),
+            sent: Mutex::default(),
         });
         let serves = server.clone();
         let serving = tokio::spawn(async move {
@@ -139,6 +142,11 @@ impl FalseProvider {
         asked.iter().filter(|asked| *asked == path).count()
     }
 
+    /// Whether this stood in any request.
+    pub fn was_sent(&self, text: &str) -> bool {
+        self.server.sent.lock().expect("nobody panics with it").contains(text)
+    }
+
     /// Its table in Usher's configuration, under this name.
     pub fn table(&self, name: &str) -> String {
         let issuer = self.issuer();
@@ -166,6 +174,7 @@ impl Server {
             }
         }
         let text = String::from_utf8_lossy(&request).into_owned();
+        self.sent.lock().expect("nobody panics with it").push_str(&text);
         let target = text.split(' ').nth(1).unwrap_or("/");
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let lies = self.lies.lock().expect("nobody panics with it").clone();

@@ -8,7 +8,9 @@ const AUDIENCE: &str = "https://usher.test/";
 
 async fn trusting(provider: &IdentityProvider, more: &str) -> Usher {
     let issuer = provider.issuer();
-    let table = format!("[machines.issuers.ci]\nissuer = \"{issuer}\"\naudience = \"{AUDIENCE}\"\n{more}\n");
+    let table = format!(
+        "[machines.issuers.ci]\nissuer = \"{issuer}\"\naudience = \"{AUDIENCE}\"\nallow = \"claims.sub != 'evil'\"\n{more}\n"
+    );
     Setup::new(&table).start().await
 }
 

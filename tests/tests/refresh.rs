@@ -124,6 +124,37 @@ async fn a_group_that_only_the_user_info_tells_of_is_gone_with_it() {
 }
 
 #[tokio::test]
+async fn a_provider_that_gives_a_new_token_and_then_says_nothing_is_asked_by_the_new_one() {
+    let provider = FalseProvider::start().await;
+    let told = |claims: Value| answer("200 OK", "application/json", claims.to_string().as_bytes());
+    let given =
+        |token: &str| told(json!({ "access_token": "a", "refresh_token": token, "token_type": "Bearer" }));
+    let rules = "[access]\nallow = \"true\"\ntemplate = \"'demo'\"\n";
+    let usher = by(&provider, rules).await;
+    let alice = logged_in_by(&usher).await;
+    let broken = answer("500 Oh", "text/plain", b"");
+    provider.lies(Lies {
+        answers: [("/token", given("the second")), ("/userinfo", broken)].into(),
+        ..Lies::default()
+    });
+    let uses = async || {
+        alice.change("/api/v1/sessions/none/end", &[]).await;
+    };
+    wait_for("it to be asked in vain", SOON, async || {
+        uses().await;
+        usher.logs.all().contains("an identity provider was asked in vain").then_some(())
+    })
+    .await;
+    provider.lies(Lies { answers: [("/token", given("the third"))].into(), ..Lies::default() });
+    wait_for("it to be asked by the second", SOON, async || {
+        uses().await;
+        provider.was_sent("refresh_token=the+second").then_some(())
+    })
+    .await;
+    assert_eq!(alice.portal("/api/v1/sessions").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_provider_that_is_away_ends_no_session() {
     let (provider, usher) = lab(json!({ "alice": staff() }), "").await;
     let alice = Person::at_work(&usher, "alice").await;

@@ -4,6 +4,8 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 use std::time::Duration;
 use tests::{Answer, Ask, Closed, DOMAIN, Person, Setup, Socket, Usher};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// A token of this person, with these scopes.
 async fn made(person: &Person, scopes: &str) -> Value {
@@ -165,7 +167,8 @@ async fn a_bad_token_is_never_made_good_by_a_cookie() {
     let usher = Usher::start("").await;
     let alice = Person::at_work(&usher, "alice").await;
     let token = secret(&made(&alice, ALL).await);
-    let mistyped = format!("{}x", &token[..token.len() - 1]);
+    let last = if token.ends_with('x') { 'y' } else { 'x' };
+    let mistyped = format!("{}{last}", &token[..token.len() - 1]);
     let unknown = "usher_pat_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     for bad in [mistyped.as_str(), unknown, "usher_", "usher_prt_x"] {
         let answer =
@@ -188,6 +191,34 @@ async fn a_bad_token_is_never_made_good_by_a_cookie() {
     assert_eq!(status(alone).await.0, 401);
     let in_query = usher.client().get(&alice.host(), &format!("/headers?access_token={token}"));
     assert_eq!(status(in_query).await.0, 401);
+}
+
+#[tokio::test]
+async fn nobody_makes_a_token_with_a_request_that_was_begun_before_they_were_signed_out() {
+    let usher = Usher::start("").await;
+    let alice = Person::at_the_door(&usher, "alice").await;
+    let csrf = alice.portal("/api/v1/tokens").await.json()["csrf"].as_str().unwrap().to_owned();
+    let body = format!("name=ci&scopes=workspaces%3Aread&days=7&csrf={}", csrf.replace('+', "%2B"));
+    let origin = usher.client().origin(DOMAIN);
+    let head = format!(
+        "POST /api/v1/tokens HTTP/1.1\r\nHost: {}\r\nOrigin: {origin}\r\nSec-Fetch-Site: same-origin\r\n\
+         Cookie: {}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n",
+        origin.trim_start_matches("http://"),
+        alice.jar.field(DOMAIN).unwrap(),
+        body.len()
+    );
+    let (all, last) = body.split_at(body.len() - 1);
+    let mut stream = TcpStream::connect(usher.client().address).await.unwrap();
+    stream.write_all(format!("{head}{all}").as_bytes()).await.unwrap();
+    // Taken in before the sign-out: the next request on another connection is answered after it.
+    assert_eq!(alice.portal("/api/v1/sessions").await.status, StatusCode::OK);
+    assert!(usher.command(&["sign-out", "alice"]).0);
+    stream.write_all(last.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 401");
+    let alice = Person::at_the_door(&usher, "alice").await;
+    assert_eq!(alice.portal("/api/v1/tokens").await.json()["tokens"], serde_json::json!([]));
 }
 
 #[tokio::test]

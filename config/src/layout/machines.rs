@@ -1,5 +1,6 @@
 //! `[machines]`: who comes without a browser.
 
+use crate::expression::Scope;
 use crate::model::{Machines, TokenAlgorithm, TrustedIssuer};
 use crate::names::{Issuer, ProviderName};
 use crate::reader::{Table, Wrong, value};
@@ -41,6 +42,7 @@ pub(super) fn machines(table: &mut Table<'_>) -> Option<Machines> {
 fn issuer(name: Option<&ProviderName>, table: &mut Table<'_>) -> Option<Arc<TrustedIssuer>> {
     let issuer = table.value("issuer", address);
     let audience = table.value("audience", audience);
+    let allow = table.rule("allow", Scope::Person);
     let keys_at = table.maybe("jwks_url", address);
     let algorithms = table.value("algorithms", value::list(value::word(&ALGORITHMS, "an algorithm")));
     let scopes = table.value("scopes", value::list(scope));
@@ -55,6 +57,7 @@ fn issuer(name: Option<&ProviderName>, table: &mut Table<'_>) -> Option<Arc<Trus
         name: name?.clone(),
         issuer: issuer?,
         audience: audience?,
+        allow: allow?.expression,
         keys_at: keys_at?,
         algorithms,
         scopes: scopes?.into_iter().collect(),

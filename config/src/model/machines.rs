@@ -1,5 +1,6 @@
 //! `[machines]`: who comes without a browser.
 
+use crate::expression::Expression;
 use crate::names::{Issuer, ProviderName};
 use crate::token_scope::TokenScopes;
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ pub struct Machines {
 }
 
 /// `[machines.issuers.NAME]`: whose tokens are believed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct TrustedIssuer {
     /// The key of the table.
     pub name: ProviderName,
@@ -29,6 +30,8 @@ pub struct TrustedIssuer {
     pub issuer: Issuer,
     /// `audience`: what must stand in `aud`.
     pub audience: String,
+    /// `allow`: whether whoever a token is about may enter by it, beside what `access.allow` says.
+    pub allow: Expression<bool>,
     /// `jwks_url`: where its keys are; none = where its discovery document says.
     pub keys_at: Option<Issuer>,
     /// `algorithms`: by which its tokens may be signed.

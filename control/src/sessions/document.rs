@@ -106,6 +106,13 @@ impl Document {
         }
     }
 
+    /// Keeps another token of the provider's; what it said last holds for as long as before.
+    pub(super) fn ask_by(&mut self, next: Option<String>) {
+        if let (Some(kept), Some(next)) = (&mut self.kept, next) {
+            kept.sealed = next;
+        }
+    }
+
     pub(super) fn read(value: &[u8]) -> Result<Self, DocumentError> {
         Ok(serde_json::from_slice(value)?)
     }

@@ -192,13 +192,15 @@ impl Sessions {
         self.settle(claim, &document).await
     }
 
-    /// Gives the right back: the provider did not answer, or not to the point.
+    /// Gives the right back: the provider did not answer, or not to the point. `next` = what it is to be asked by from now on,
+    /// sealed, if it has said so much.
     ///
     /// # Errors
     /// The store fails.
-    pub async fn give_back(&self, claim: &Claim) -> Result<(), RecordError> {
+    pub async fn give_back(&self, claim: &Claim, next: Option<String>) -> Result<(), RecordError> {
         let mut document = claim.document.clone();
         document.refreshing = None;
+        document.ask_by(next);
         self.settle(claim, &document).await
     }
 

@@ -381,7 +381,7 @@ async fn who_asks_and_gets_no_answer_gives_the_right_back_and_who_dies_over_it_l
     let (_, reference, session) = kept(&sessions).await;
     use_it(&session);
     let claim = sessions.claim(reference).await.unwrap().unwrap();
-    sessions.give_back(&claim).await.unwrap();
+    sessions.give_back(&claim, None).await.unwrap();
     sessions.await_that(ECHO, || (due(&sessions, 301) == ["ask"]).then_some(())).await.unwrap();
     let _dies = sessions.claim(reference).await.unwrap().unwrap();
     sessions.await_that(ECHO, || (due(&sessions, 301) == ["lost"]).then_some(())).await.unwrap();

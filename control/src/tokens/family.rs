@@ -4,8 +4,8 @@
 //! §4.14.2). So does that of a machine whose answer got lost on the way; its person logs in again.
 
 use super::document::Document;
-use super::{LOGINS_PER_USER, NewToken, Revoking, Token, TokenRef, TokenSort, Tokens, random};
-use crate::{Identity, Kind, RecordError, Session, hash};
+use super::{LOGINS_PER_USER, MakeError, NewToken, Revoking, Token, TokenRef, TokenSort, Tokens, random};
+use crate::{Identity, Kind, RecordError, Session, SessionRef, hash};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -51,18 +51,19 @@ impl fmt::Debug for RefreshSecret {
 }
 
 impl Tokens {
-    /// Begins a login of `usher login` for this session's owner; of too many the oldest are to end, see [`Tokens::end_excess`].
+    /// Begins a login of `usher login` for this session's owner, `by` the session; of too many the oldest are to end, see [`Tokens::end_excess`].
     ///
     /// # Errors
-    /// The store fails.
+    /// The session has ended, or the store fails.
     pub async fn begin_login(
         &self,
         owner: &Session,
+        by: SessionRef,
         new: NewToken,
-    ) -> Result<(RefreshSecret, Arc<Token>), RecordError> {
+    ) -> Result<(RefreshSecret, Arc<Token>), MakeError> {
         let first = RefreshSecret { family: random()?, secret: random()? };
         let document = Document::new(owner, new, Some(first.hash()));
-        let token = self.write_down(first.reference(), document).await?;
+        let token = self.write_down(by, first.reference(), document).await?;
         tracing::info!(user.label = %owner.label, token.id = %token.reference, token.scopes = %token.scopes, "somebody logged in at a command line");
         Ok((first, token))
     }
@@ -88,7 +89,11 @@ impl Tokens {
         lifetime: Duration,
     ) -> Result<Rotated, RecordError> {
         let reference = shown.reference();
-        let Some(token) = self.find(reference, now) else { return Ok(Rotated::Unknown) };
+        let held = self.snapshot.load().get(&reference).cloned();
+        let Some(token) = held.filter(|token| now < token.expires) else { return Ok(Rotated::Unknown) };
+        if !token.is_known {
+            return Err(RecordError::Store("who owns the login is not known yet".to_owned()));
+        }
         let name = reference.to_string();
         for _ in 0..TRIES {
             let Some(record) = self.records.get(Kind::Token, &name).await? else {

@@ -68,6 +68,14 @@ impl Keeper {
         for record in recorded {
             keeper.take(Change::Put(record));
         }
+        let owners: HashSet<String> = keeper.tokens.values().map(|held| held.owner.clone()).collect();
+        if !owners.is_empty() {
+            // One by one would be a call to a cluster for each.
+            let users = keeper.records.list(Kind::User).await?;
+            for record in users.iter().filter(|record| owners.contains(&record.name)) {
+                keeper.learn(&record.name, Facts::of(Some(record)));
+            }
+        }
         keeper.meet_owners().await;
         keeper.publish();
         Ok((tokens, keeper))

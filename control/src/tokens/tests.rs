@@ -18,6 +18,8 @@ struct Usher {
 
 async fn open(file: &Path) -> Usher {
     let records = Arc::new(RedbRecords::open(file).unwrap());
+    // There already when it is opened again.
+    let _there = records.create(Kind::Session, &by().to_string(), b"{}".to_vec()).await;
     let (tokens, keeper) = Keeper::new(records.clone()).await.unwrap();
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(keeper.run(shutdown.clone()));
@@ -25,6 +27,11 @@ async fn open(file: &Path) -> Usher {
     let config = Arc::new(Config::parse("test", text, &|_| None).unwrap());
     let users = Users::new(records.clone(), watch::channel(config).1);
     Usher { tokens, users, records, shutdown, running }
+}
+
+/// The session by which tokens are made.
+fn by() -> SessionRef {
+    crate::SessionId([7; 16]).reference()
 }
 
 async fn fresh() -> (tempfile::TempDir, Usher) {
@@ -69,7 +76,7 @@ fn new(name: &str) -> NewToken {
 async fn a_token_is_known_when_it_is_made_and_gone_when_it_is_revoked() {
     let (_dir, usher) = fresh().await;
     let alice = usher.logs_in("alice", &["staff"]).await;
-    let (secret, token) = usher.tokens.make(&alice, new("ci"), 5).await.unwrap();
+    let (secret, token) = usher.tokens.make(&alice, by(), new("ci"), 5).await.unwrap();
     let now = SystemTime::now();
     let found = usher.tokens.find(secret.reference(), now).unwrap();
     assert_eq!((found.name.as_str(), found.scopes, found.sort), ("ci", new("").scopes, TokenSort::Api));
@@ -89,8 +96,8 @@ async fn a_token_is_known_when_it_is_made_and_gone_when_it_is_revoked() {
 async fn no_secret_is_in_the_records() {
     let (_dir, usher) = fresh().await;
     let alice = usher.logs_in("alice", &[]).await;
-    let (secret, _) = usher.tokens.make(&alice, new("ci"), 5).await.unwrap();
-    let (first, _) = usher.tokens.begin_login(&alice, new("laptop")).await.unwrap();
+    let (secret, _) = usher.tokens.make(&alice, by(), new("ci"), 5).await.unwrap();
+    let (first, _) = usher.tokens.begin_login(&alice, by(), new("laptop")).await.unwrap();
     for record in usher.records.list(Kind::Token).await.unwrap() {
         let text = format!("{} {}", record.name, String::from_utf8_lossy(&record.value));
         for secret in [&secret.0[..], &first.family, &first.secret] {
@@ -105,13 +112,13 @@ async fn nobody_has_more_tokens_than_they_may_and_of_logins_the_oldest_leaves() 
     let (_dir, usher) = fresh().await;
     let alice = usher.logs_in("alice", &[]).await;
     for _ in 0..2 {
-        usher.tokens.make(&alice, new("ci"), 2).await.unwrap();
+        usher.tokens.make(&alice, by(), new("ci"), 2).await.unwrap();
     }
-    let refused = usher.tokens.make(&alice, new("ci"), 2).await;
+    let refused = usher.tokens.make(&alice, by(), new("ci"), 2).await;
     assert!(matches!(refused, Err(MakeError::TooMany(2))));
-    let (first, _) = usher.tokens.begin_login(&alice, new("laptop")).await.unwrap();
+    let (first, _) = usher.tokens.begin_login(&alice, by(), new("laptop")).await.unwrap();
     for _ in 0..LOGINS_PER_USER {
-        usher.tokens.begin_login(&alice, new("laptop")).await.unwrap();
+        usher.tokens.begin_login(&alice, by(), new("laptop")).await.unwrap();
         usher.tokens.end_excess(&alice.identity).await.result().unwrap();
     }
     assert!(usher.tokens.find(first.reference(), SystemTime::now()).is_none());
@@ -129,7 +136,7 @@ async fn a_secret_is_good_once_and_who_shows_it_again_ends_the_login_also_after_
     let file = dir.path().join("state.redb");
     let usher = open(&file).await;
     let alice = usher.logs_in("alice", &[]).await;
-    let (first, _) = usher.tokens.begin_login(&alice, new("laptop")).await.unwrap();
+    let (first, _) = usher.tokens.begin_login(&alice, by(), new("laptop")).await.unwrap();
     let now = SystemTime::now();
     let rotated = usher.tokens.rotate(&first, now, DAY).await.unwrap();
     let Rotated::Next(second, _) = rotated else { panic!("{rotated:?}") };
@@ -149,7 +156,7 @@ async fn a_secret_is_good_once_and_who_shows_it_again_ends_the_login_also_after_
 async fn of_two_who_show_a_secret_at_once_at_most_one_gets_the_next_and_the_login_ends() {
     let (_dir, usher) = fresh().await;
     let alice = usher.logs_in("alice", &[]).await;
-    let (first, token) = usher.tokens.begin_login(&alice, new("laptop")).await.unwrap();
+    let (first, token) = usher.tokens.begin_login(&alice, by(), new("laptop")).await.unwrap();
     let now = SystemTime::now();
     let (one, other) =
         tokio::join!(usher.tokens.rotate(&first, now, DAY), usher.tokens.rotate(&first, now, DAY));
@@ -162,7 +169,7 @@ async fn of_two_who_show_a_secret_at_once_at_most_one_gets_the_next_and_the_logi
 async fn a_token_has_no_more_than_its_owner_who_is_asked_about_anew_at_each_login() {
     let (_dir, usher) = fresh().await;
     let alice = usher.logs_in("alice", &["staff"]).await;
-    let (secret, token) = usher.tokens.make(&alice, new("ci"), 5).await.unwrap();
+    let (secret, token) = usher.tokens.make(&alice, by(), new("ci"), 5).await.unwrap();
     usher.logs_in("alice", &["guests"]).await;
     tokio::time::timeout(ECHO, token.session.changed.token().cancelled()).await.unwrap();
     let now = SystemTime::now();
@@ -182,7 +189,7 @@ async fn a_token_has_no_more_than_its_owner_who_is_asked_about_anew_at_each_logi
 async fn the_first_use_is_written_down_and_later_ones_now_and_then() {
     let (_dir, usher) = fresh().await;
     let alice = usher.logs_in("alice", &[]).await;
-    let (secret, token) = usher.tokens.make(&alice, new("ci"), 5).await.unwrap();
+    let (secret, token) = usher.tokens.make(&alice, by(), new("ci"), 5).await.unwrap();
     assert!(token.is_first_use() && !token.is_first_use());
     token.session.touch();
     let now = SystemTime::now();
@@ -193,4 +200,16 @@ async fn the_first_use_is_written_down_and_later_ones_now_and_then() {
     assert_eq!(told.untold(SystemTime::now()), None, "it was told a moment ago");
     let later = SystemTime::now() + secs(3700);
     assert!(told.untold(later).is_some_and(|used| used <= later));
+}
+
+#[tokio::test]
+async fn no_token_is_made_by_a_session_that_has_ended() {
+    let (_dir, usher) = fresh().await;
+    let alice = usher.logs_in("alice", &[]).await;
+    usher.records.delete(Kind::Session, &by().to_string()).await.unwrap();
+    let made = usher.tokens.make(&alice, by(), new("ci"), 2).await;
+    assert!(matches!(made, Err(MakeError::SessionOver)), "{made:?}");
+    let begun = usher.tokens.begin_login(&alice, by(), new("laptop")).await;
+    assert!(matches!(begun, Err(MakeError::SessionOver)), "{begun:?}");
+    assert!(usher.records.list(Kind::Token).await.unwrap().is_empty());
 }

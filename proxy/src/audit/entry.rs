@@ -59,6 +59,12 @@ impl Entry {
         self.outcome
     }
 
+    /// Whether it is a refusal that no other limit bounds but that of requests.
+    pub(super) fn is_by_strangers(&self) -> bool {
+        let event = matches!(self.event, Event::Ticket | Event::ProviderLogout | Event::SignOut);
+        event && self.outcome == Outcome::Refused
+    }
+
     /// As it is, but it could not be done.
     pub fn but_failed(self, reason: Reason) -> Self {
         Self { outcome: Outcome::Failed, reason: Some(reason), ..self }

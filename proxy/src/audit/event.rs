@@ -305,12 +305,13 @@ pub static ROWS: &[Row] = &[
             Reason::Logout,
             Reason::LogoutEverywhere,
             Reason::SignOut,
+            Reason::BackChannel,
             Reason::Replayed,
             Reason::TooMany,
             Reason::Records,
         ],
         always: &[SubjectIss, SubjectSub, SubjectLabel, Token],
-        sometimes: &[ActorIss, ActorSub, ActorLabel, Session, Address, RequestId],
+        sometimes: &[ActorIss, ActorSub, ActorLabel, Session, Address, RequestId, Provider],
     },
 ];
 

@@ -89,13 +89,13 @@ impl Field {
             Self::SubjectIss => ("subject.iss", "to whom, or to whose, it was done: the issuer"),
             Self::SubjectSub => ("subject.sub", "the same: the id"),
             Self::SubjectLabel => ("subject.label", "the same: the label"),
-            Self::Session => ("session", "16 hex digits of a hash of the session's id: the same in all lines of it, on all replicas"),
+            Self::Session => ("session", "of the session that ended, else of whoever did it: 16 hex digits of a hash of its id, the same in all its lines, on all replicas"),
             Self::Address => ("address", "from where it was asked for"),
             Self::Agent => ("agent", "with which browser: `Firefox on Linux`"),
             Self::RequestId => ("request_id", "in which request, as in the log and in refusals"),
             Self::Workspace => ("workspace", "which workspace: `alice`, `gpu--alice`"),
             Self::Provider => ("provider", "which identity provider; `development` for that login"),
-            Self::Token => ("token", "with or about which token of Usher's: its `id` in `/api/v1/tokens`, which lets nobody in"),
+            Self::Token => ("token", "which token of Usher's: the one that was made or revoked, else the one that was shown; its `id` in `/api/v1/tokens`, which lets nobody in"),
         }
     }
 }

@@ -21,6 +21,8 @@ use std::time::{Duration, SystemTime};
 
 /// How long a login waits for keys that a provider has just begun to use.
 const KEYS_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a provider that has given new tokens may take to say whom they are about: less than a whole question takes.
+const TOLD: Duration = Duration::from_secs(8);
 /// The longest token that is looked at, in bytes.
 const TOKEN: usize = 64 * 1024;
 /// Errors about the person, of those that RFC 6749 §5.2 does not know (§4.1.2.1 there; OpenID Connect Core 1.0 §3.1.2.6).
@@ -72,6 +74,19 @@ pub(crate) enum Failure {
         "the provider does not accept Usher as its client: {0}; look at client_id, at the secret or key, at `authentication`, and at the provider's own list of redirect addresses"
     )]
     Client(String),
+}
+
+/// Why it is not known who somebody is now, and by what to ask the next time: a provider may have taken a refresh token and
+/// given another before it failed.
+pub(crate) struct Unheard {
+    pub(crate) failure: Failure,
+    pub(crate) next: Option<String>,
+}
+
+impl From<Failure> for Unheard {
+    fn from(failure: Failure) -> Self {
+        Self { failure, next: None }
+    }
 }
 
 /// What only the browser's own try knows.
@@ -197,7 +212,7 @@ impl Provider {
     ///
     /// # Errors
     /// They are nobody any more, or it cannot be told.
-    pub(crate) async fn refresh(&self, refresh: &str, before: Map<String, Value>) -> Result<Handed, Failure> {
+    pub(crate) async fn refresh(&self, refresh: &str, before: Map<String, Value>) -> Result<Handed, Unheard> {
         if let Protocol::GitHub(_) = self.told.protocol {
             return github::refresh(self, refresh).await;
         }
@@ -211,20 +226,32 @@ impl Provider {
             request = request.add_extra_param(name, value);
         }
         let tokens = request.request_async(&self.web).await.map_err(|error| failure(&error))?;
+        let told = tokio::time::timeout(TOLD, self.told_anew(&metadata, &tokens, before)).await;
+        let told = told.unwrap_or_else(|_| Err(Failure::Away("the user info does not come".to_owned())));
+        let next = tokens.refresh_token().map(|token| token.secret().clone());
+        told.map_err(|failure| Unheard { failure, next })
+    }
+
+    async fn told_anew(
+        &self,
+        metadata: &Metadata,
+        tokens: &CoreTokenResponse,
+        before: Map<String, Value>,
+    ) -> Result<Handed, Failure> {
         let signed = match tokens.id_token() {
             // No nonce: it belongs to the login (OpenID Connect Core 1.0 §12.2).
             Some(token) => Some(self.verified(token, None).await?),
             None => None,
         };
         let info =
-            self.user_info(&metadata, tokens.access_token(), signed.as_ref().unwrap_or(&before)).await?;
+            self.user_info(metadata, tokens.access_token(), signed.as_ref().unwrap_or(&before)).await?;
         let claims = match signed {
             Some(signed) => signed,
             None if info.is_empty() => before,
             // What was said before would hide what is not said any more, as a group.
             None => Map::new(),
         };
-        self.handed(&tokens, claims, info)
+        self.handed(tokens, claims, info)
     }
 
     fn handed(

@@ -5,7 +5,7 @@
 //! GitHub App whose tokens expire gets a refresh token like everywhere else.
 
 use super::claims;
-use super::exchange::{Failure, Handed, Secrets, short};
+use super::exchange::{Failure, Handed, Secrets, Unheard, short};
 use super::provider::Provider;
 use config::{Authentication, Issuer};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
@@ -94,13 +94,15 @@ pub(super) async fn redeem(
 ///
 /// # Errors
 /// They are nobody any more, or it cannot be told.
-pub(super) async fn refresh(provider: &Provider, kept: &str) -> Result<Handed, Failure> {
+pub(super) async fn refresh(provider: &Provider, kept: &str) -> Result<Handed, Unheard> {
     if let Some(token) = kept.strip_prefix(KEPT.1) {
         let grant = [("grant_type", "refresh_token"), ("refresh_token", token)];
-        return handed(provider, tokens(provider, &grant).await?).await;
+        let granted = tokens(provider, &grant).await?;
+        let next = granted.refresh.as_ref().map(|token| format!("{}{token}", KEPT.1));
+        return handed(provider, granted).await.map_err(|failure| Unheard { failure, next });
     }
     let access = kept.strip_prefix(KEPT.0).unwrap_or_default().to_owned();
-    handed(provider, Granted { access, refresh: None, lasts: None }).await
+    Ok(handed(provider, Granted { access, refresh: None, lasts: None }).await?)
 }
 
 struct Granted {

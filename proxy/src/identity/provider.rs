@@ -149,7 +149,7 @@ impl Provider {
             changes.send_replace(());
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = self.wanted.notified() => tokio::time::sleep_until((asked + KEYS_AGAIN).into()).await,
+                () = self.wanted.notified() => tokio::time::sleep_until((asked + KEYS_AGAIN.min(wait)).into()).await,
             }
         }
     }

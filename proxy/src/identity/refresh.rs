@@ -1,6 +1,6 @@
 //! Asks providers anew about those who are logged in: who was removed there is out here, and their sockets are cut.
 
-use super::exchange::{Failure, Handed};
+use super::exchange::{Failure, Handed, Unheard};
 use super::judge;
 use crate::audit::{self, By, Entry, Event, Reason};
 use crate::edge::Edge;
@@ -162,7 +162,12 @@ async fn ask(edge: &Edge, session: &Session, reference: SessionRef) -> Result<Ou
         return end(edge, session, reference, Reason::TokenUnreadable, why).await;
     };
     let handed = timeout(ASK, provider.refresh(&token, claim.session.subject.claims.clone())).await;
-    let handed = handed.unwrap_or_else(|_| Err(Failure::Away(format!("it did not answer within {ASK:?}"))));
+    let late = || Failure::Away(format!("it did not answer within {ASK:?}")).into();
+    let handed = handed.unwrap_or_else(|_| Err(late()));
+    let (handed, next) = match handed {
+        Ok(handed) => (Ok(handed), None),
+        Err(Unheard { failure, next }) => (Err(failure), next),
+    };
     // One that does not know Usher gives no answer about anybody either.
     provider.answered(!matches!(handed, Err(Failure::Away(_) | Failure::Client(_))));
     match handed {
@@ -172,7 +177,8 @@ async fn ask(edge: &Edge, session: &Session, reference: SessionRef) -> Result<Ou
             end(edge, session, reference, Reason::ProviderRefused, &why).await
         }
         Err(failure) => {
-            edge.sessions.give_back(&claim).await?;
+            let next = next.and_then(|next| keep(&edge.keys, &claim.session.subject, &next, None));
+            edge.sessions.give_back(&claim, next.map(|kept| kept.sealed)).await?;
             let name = &provider.told.name;
             tracing::warn!(login.provider = %name, error = %failure, "an identity provider was asked in vain");
             in_vain(edge, audit::of_failure(Event::SessionRefresh, &failure), session, reference);
@@ -200,17 +206,19 @@ async fn renew(
         return end(edge, session, reference, Reason::OtherAccount, why).await;
     }
     let judged = judge(&edge.config.load(), &mut subject, &facts(edge, session));
-    // What is true of them now holds for their tokens as well, also where it keeps them out.
-    edge.users.remember(&session.identity, &subject).await?;
-    if judged.is_err() {
-        let why = "the rules do not let its user in any more";
-        return end(edge, session, reference, Reason::NotAdmitted, why).await;
-    }
     let kept = keep(&edge.keys, &subject, refresh.as_deref().unwrap_or(token), lasts);
     let until = Instant::now() + WRITE;
     loop {
-        match edge.sessions.renew(claim, subject.clone(), sid.clone(), kept.clone()).await {
-            Ok(()) => return Ok(Outcome::Done),
+        let written = async {
+            // What is true of them now holds for their tokens as well, also where it keeps them out.
+            edge.users.remember(&session.identity, &subject).await?;
+            match judged {
+                Ok(()) => edge.sessions.renew(claim, subject.clone(), sid.clone(), kept.clone()).await,
+                Err(_) => Ok(()),
+            }
+        };
+        match written.await {
+            Ok(()) => break,
             // The provider's next token is in here and nowhere else.
             Err(error) if Instant::now() < until => {
                 tracing::warn!(%error, "what an identity provider said could not be written down yet");
@@ -219,6 +227,11 @@ async fn renew(
             Err(error) => return Err(error),
         }
     }
+    if judged.is_err() {
+        let why = "the rules do not let its user in any more";
+        return end(edge, session, reference, Reason::NotAdmitted, why).await;
+    }
+    Ok(Outcome::Done)
 }
 
 async fn end(

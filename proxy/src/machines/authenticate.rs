@@ -48,6 +48,7 @@ pub(crate) async fn caller(
     }
     let caller = match known {
         Ok(caller) => caller,
+        Err(BadToken::NotLetIn(refusal)) => return Err(refusal),
         Err(bad) => return Err(refused(edge, config, request, &bad).await),
     };
     let facts =

@@ -64,9 +64,9 @@ fn of_field<'a>(edge: &Edge, config: &Config, request: &Request<'_>, field: &'a 
     if is_portal(edge, config, request, &iss) {
         return Some(Shown::Access(token));
     }
-    let issuer = config.machines.issuers.values().find(|told| told.issuer.as_str() == iss)?;
-    // A provider's token for another audience is the application's own business.
-    is_for(&aud, &issuer.audience).then(|| Shown::Issued(token, issuer.clone()))
+    // An issuer's token for another audience is the application's own business.
+    let is_meant = |told: &&Arc<TrustedIssuer>| told.issuer.as_str() == iss && is_for(&aud, &told.audience);
+    config.machines.issuers.values().find(is_meant).map(|told| Shown::Issued(token, told.clone()))
 }
 
 /// Whether a text is the portal's origin, as this listener or another serves it.
@@ -101,7 +101,8 @@ mod tests {
     use crate::request::tests::{Client, head};
     use serde_json::json;
 
-    const ISSUERS: &str = "[machines.issuers.ci]\nissuer = 'https://ci.test'\naudience = 'usher'\n";
+    const ISSUERS: &str =
+        "[machines.issuers.ci]\nissuer = 'https://ci.test'\naudience = 'usher'\nallow = 'true'\n";
 
     fn jwt(claims: &Value) -> String {
         let part = |json: String| URL_SAFE_NO_PAD.encode(json);

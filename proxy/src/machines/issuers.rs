@@ -11,6 +11,7 @@ use super::jwt::{BadToken, hash, holds_until, verify};
 use crate::access::authenticate::Caller;
 use crate::access::authorise;
 use crate::identity::{self, NoWeb, Web};
+use crate::refusal::{Code, Refusal};
 use crate::request::Request;
 use config::{Config, ProviderName, Subject, TrustedIssuer};
 use control::{Device, Identity, Login, NewSession, Session, SessionId};
@@ -71,7 +72,11 @@ impl Expiry<[u8; 32], Arc<Known>> for WhileItHolds {
 
 impl Default for Issuers {
     fn default() -> Self {
-        let ended = |_: Arc<[u8; 32]>, known: Arc<Known>, _: RemovalCause| known.session.ended.give();
+        let ended = |_: Arc<[u8; 32]>, known: Arc<Known>, why: RemovalCause| {
+            if why != RemovalCause::Replaced {
+                known.session.ended.give();
+            }
+        };
         let kept =
             Cache::builder().max_capacity(KEPT).expire_after(WhileItHolds).eviction_listener(ended).build();
         Self { by_name: BTreeMap::new(), kept, entrance: Entrance::default() }
@@ -120,8 +125,8 @@ impl Issuers {
             Some(known) => known,
             None => {
                 let known = Arc::new(self.judge(config, request, token, told, now).await?);
-                self.kept.insert(name, known.clone());
-                known
+                // Whoever came in the same moment judged it as well: one session stands for it.
+                self.kept.entry(name).or_insert(known).into_value()
             }
         };
         let [id @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = name;
@@ -140,6 +145,9 @@ impl Issuers {
         let claims = match believed(followed, token, told, now) {
             Err(BadToken::UnknownKey) => {
                 followed.renewed(KEYS_PATIENCE).await;
+                if followed.keys().is_empty() {
+                    return Err(BadToken::NotLetIn(Refusal::new(Code::Unavailable)));
+                }
                 believed(followed, token, told, now)?
             }
             claims => claims?,
@@ -148,12 +156,22 @@ impl Issuers {
         let mut subject = subject(told, claims)?;
         let facts =
             authorise::facts(&request.host, request.head.method.as_str(), request.path, request.connection);
-        let denied = |refusal: crate::refusal::Refusal| BadToken::NotEntered(refusal.sentence().to_owned());
-        identity::judge(config, &mut subject, &facts).map_err(denied)?;
+        identity::judge(config, &mut subject, &facts).map_err(BadToken::NotLetIn)?;
+        match told.allow.evaluate(&subject, &facts) {
+            Ok(true) => {}
+            Ok(false) => return Err(BadToken::NotLetIn(Refusal::new(Code::NotAllowed))),
+            Err(error) => {
+                return Err(BadToken::NotLetIn(authorise::rule_failed(
+                    "machines.issuers.NAME.allow",
+                    &error,
+                )));
+            }
+        }
         let wanted = config.access.label.evaluate(&subject, &facts);
-        let wanted = wanted.map_err(|error| denied(authorise::rule_failed("access.label", &error)))?;
+        let failed = |error| BadToken::NotLetIn(authorise::rule_failed("access.label", &error));
+        let wanted = wanted.map_err(failed)?;
         let identity = Identity { issuer: subject.issuer.clone(), subject: subject.subject.clone() };
-        let label = self.entrance.enter(&identity, wanted).await.map_err(BadToken::NotEntered)?;
+        let label = self.entrance.enter(&identity, wanted).await.map_err(BadToken::NotLetIn)?;
         tracing::info!(user.label = %label, token.issuer = %told.name, "a token of a trusted issuer was believed");
         let session = Session::of_machine(NewSession {
             identity,
@@ -184,6 +202,11 @@ fn believed(
     }
     if !claims.get("aud").is_some_and(|aud| is_for(aud, &told.audience)) {
         return Err(BadToken::Claim("aud"));
+    }
+    // Of a login or a logout, and no token to ask for something with.
+    if let Some(claim) = ["nonce", "at_hash", "events"].into_iter().find(|claim| claims.contains_key(*claim))
+    {
+        return Err(BadToken::Claim(claim));
     }
     let until = holds_until(&claims, now)?;
     let begins =

@@ -1,6 +1,7 @@
 //! A JWT by one of some keys, each of which has one algorithm and takes no other (RFC 8725 §3.1).
 
 use crate::identity::claims::{self, BadClaims};
+use crate::refusal::Refusal;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
@@ -50,8 +51,9 @@ pub(super) enum BadToken {
     Early,
     #[error("it is good for longer than lifetime_max allows")]
     TooLasting,
-    #[error("its owner could not be entered: {0}")]
-    NotEntered(String),
+    /// It is good, and whoever shows it is not let in all the same: that has an answer of its own.
+    #[error("whoever shows it is not let in: {}", .0.sentence())]
+    NotLetIn(Refusal),
 }
 
 /// The head of a token (RFC 7515 §4.1), as far as anything follows from it.

@@ -7,7 +7,7 @@ use crate::lab::Lab;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use config::{Label, Subject, TokenScope};
-use control::{Device, Identity, Login, NewSession, NewToken, Session};
+use control::{Device, Identity, Kind, Login, NewSession, NewToken, Records, Session, SessionId, SessionRef};
 use fastrand::Rng;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Map, Value, json};
@@ -200,13 +200,21 @@ fn alice() -> Session {
     })
 }
 
+/// A session of alice's that is recorded.
+async fn by(lab: &Lab) -> SessionRef {
+    let by = SessionId([7; 16]).reference();
+    // There already when another token is made.
+    let _there = lab.records.create(Kind::Session, &by.to_string(), b"{}".to_vec()).await;
+    by
+}
+
 async fn of_usher_login(many: usize) -> usize {
     let lab = Lab::new().await;
     let now = SystemTime::now();
     let (name, scopes) = ("laptop".to_owned(), [TokenScope::Sessions].into_iter().collect());
     let new = NewToken { name, scopes, lifetime: Duration::from_secs(3600), now };
-    let (_, one) = lab.edge.tokens.begin_login(&alice(), new.clone()).await.unwrap();
-    let (_, other) = lab.edge.tokens.begin_login(&alice(), new).await.unwrap();
+    let (_, one) = lab.edge.tokens.begin_login(&alice(), by(&lab).await, new.clone()).await.unwrap();
+    let (_, other) = lab.edge.tokens.begin_login(&alice(), by(&lab).await, new).await.unwrap();
     let access = &lab.edge.machines.access;
     let (token, other) = (access.issue(&one, PORTAL, now), access.issue(&other, PORTAL, now));
     let public = json_of(parts(&token)[0])["kid"].as_str().unwrap().as_bytes().to_owned();
@@ -252,7 +260,7 @@ async fn an_access_token_ends_and_an_assertion_is_none() {
         lifetime: Duration::from_secs(3600),
         now,
     };
-    let (_, login) = lab.edge.tokens.begin_login(&alice(), new).await.unwrap();
+    let (_, login) = lab.edge.tokens.begin_login(&alice(), by(&lab).await, new).await.unwrap();
     let access = &lab.edge.machines.access;
     let token = access.issue(&login, PORTAL, now);
     let read = |token: &str, now| access.read(token, |text| text == PORTAL, now).map(|said| said.login);

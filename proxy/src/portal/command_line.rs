@@ -9,6 +9,7 @@ use crate::edge::Edge;
 use crate::handoff;
 use crate::identity;
 use crate::keys::Purpose;
+use crate::limits::PerUser;
 use crate::machines::{access, form};
 use crate::own::Asked;
 use crate::page::{Page, Reach, common_headers, escape};
@@ -19,7 +20,7 @@ use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use config::TokenScopes;
-use control::{NewToken, RecordError, RefreshSecret, Rotated, SessionId, Token};
+use control::{MakeError, NewToken, RecordError, RefreshSecret, Rotated, SessionId, Token};
 use http::header::{CONTENT_TYPE, HeaderValue, ORIGIN};
 use http::{HeaderMap, StatusCode, Uri};
 use ring::digest::{SHA256, digest};
@@ -182,11 +183,24 @@ enum NoToken {
     /// What it sends cannot be understood.
     Request,
     Records(RecordError),
+    /// Its owner asks for too much.
+    Refused(Refusal),
 }
 
 impl From<RecordError> for NoToken {
     fn from(error: RecordError) -> Self {
         Self::Records(error)
+    }
+}
+
+impl From<MakeError> for NoToken {
+    fn from(error: MakeError) -> Self {
+        match error {
+            MakeError::Records(error) => Self::Records(error),
+            MakeError::SessionOver | MakeError::TooMany(_) => {
+                Self::Grant("the session of who gave the code has ended")
+            }
+        }
     }
 }
 
@@ -260,12 +274,16 @@ async fn by_code(
     let scopes = TokenScopes::parse(&consent.scopes).unwrap_or_default();
     let lifetime = asked.config.machines.login_lifetime;
     let new = NewToken { name: consent.name, scopes, lifetime, now };
-    let (secret, token) = edge.tokens.begin_login(&session, new).await?;
+    let by = SessionId(consent.session).reference();
+    let (secret, token) = edge.tokens.begin_login(&session, by, new).await?;
     let entry = Entry::done(Event::TokenMade).because(Reason::CommandLine).asked(asked).by_token(&token);
-    edge.audit.record(entry.session(SessionId(consent.session).reference()));
+    edge.audit.record(entry.session(by));
     let excess = edge.tokens.end_excess(&session.identity).await;
     edge.audit.revoked(&excess, &Entry::done(Event::TokenRevoked).because(Reason::TooMany).by(By::Usher));
-    excess.result()?;
+    if let Err(error) = excess.result() {
+        // The new login stands all the same; the next one ends those.
+        tracing::warn!(%error, "the oldest logins of command lines of somebody with too many could not be ended");
+    }
     Ok((secret, token))
 }
 
@@ -276,17 +294,23 @@ async fn by_secret(
     now: SystemTime,
 ) -> Result<(RefreshSecret, Arc<Token>), NoToken> {
     let secret = form::read_refresh_token(secret).ok_or(NoToken::Grant("the token is not one of ours"))?;
+    let known = edge.tokens.find(secret.reference(), now);
+    if known.as_ref().is_some_and(|token| !identity::is_served(&asked.config, &token.session.login)) {
+        return Err(NoToken::Grant("nobody logs in by this way any more: log in again"));
+    }
+    if let Some(token) = &known {
+        let counted = edge.limits.user(PerUser::Requests, &asked.config, &token.session);
+        counted.map_err(NoToken::Refused)?;
+    }
     match edge.tokens.rotate(&secret, now, asked.config.machines.login_lifetime).await? {
-        Rotated::Next(next, token) if identity::is_served(&asked.config, &token.session.login) => {
-            Ok((next, token))
-        }
+        Rotated::Next(next, token) => Ok((next, token)),
         Rotated::Reused(revoking) => {
             let entry = Entry::done(Event::TokenRevoked).because(Reason::Replayed).asked(asked).by(By::Usher);
             edge.audit.revoked(&revoking, &entry);
             revoking.result()?;
             Err(NoToken::Grant("the token was used before: the login has ended"))
         }
-        Rotated::Next(..) | Rotated::Unknown => Err(NoToken::Grant("the login has ended: log in again")),
+        Rotated::Unknown => Err(NoToken::Grant("the login has ended: log in again")),
     }
 }
 
@@ -325,6 +349,7 @@ async fn refuse(edge: &Edge, asked: &Asked, why: NoToken) -> Response {
             tracing::error!(%error, "a login of a command line could not be written down");
             return handoff::unavailable();
         }
+        NoToken::Refused(refusal) => return answer::refuse(asked, &refusal),
     };
     let client = asked.connection.client.ip();
     tracing::info!(client.ip = %client, token.problem = what, "a command line was not let in");

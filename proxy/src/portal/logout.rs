@@ -17,7 +17,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Path, State};
 use axum::response::Response;
 use config::ProviderLogout;
-use control::{RecordError, TokenSort};
+use control::{Identity, RecordError, TokenSort};
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, SET_COOKIE};
 use http::{HeaderMap, StatusCode, Uri};
 use std::sync::Arc;
@@ -52,12 +52,12 @@ pub(super) async fn submit(
     let entry = Entry::done(Event::SessionEnded).because(reason).asked(&asked).caller(caller);
     edge.audit.ended(&ending, &entry);
     let mut ended = ending.result();
-    if everywhere && ended.is_ok() {
+    if everywhere {
         // A login at a command line is one more device; API tokens are no devices.
         let revoking = edge.tokens.revoke_all(&caller.session.identity, Some(TokenSort::Login)).await;
         let entry = Entry::done(Event::TokenRevoked).because(reason).asked(&asked).caller(caller);
         edge.audit.revoked(&revoking, &entry);
-        ended = revoking.result();
+        ended = ended.and(revoking.result());
     }
     if let Err(error) = ended {
         // The cookie stays: the session does, and the person can try again.
@@ -192,8 +192,17 @@ async fn end(edge: &Edge, asked: &Asked, provider: &Provider, ended: &Ended) -> 
     let ending = edge.sessions.end_at(name, ended.subject.as_deref(), ended.sid.as_deref()).await;
     let entry = Entry::done(Event::SessionEnded).because(Reason::BackChannel);
     edge.audit.ended(&ending, &of_provider(entry, asked, provider));
-    let count = ending.result()?;
-    tracing::info!(login.provider = %name, sessions = count, "a provider has ended somebody's sessions");
+    let mut count = ending.result()?;
+    if let (Some(subject), None) = (&ended.subject, &ended.sid) {
+        // Somebody is out everywhere: a login at a command line is one more device.
+        let issuer = provider.told.protocol.issuer().to_string();
+        let identity = Identity { issuer, subject: subject.clone() };
+        let revoking = edge.tokens.revoke_all(&identity, Some(TokenSort::Login)).await;
+        let entry = Entry::done(Event::TokenRevoked).because(Reason::BackChannel);
+        edge.audit.revoked(&revoking, &of_provider(entry, asked, provider));
+        count += revoking.result()?;
+    }
+    tracing::info!(login.provider = %name, ended = count, "a provider has ended somebody's sessions");
     Ok(true)
 }
 

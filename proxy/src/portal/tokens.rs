@@ -140,7 +140,7 @@ pub(super) async fn make(
     };
     let owner = &caller.session;
     let most = asked.config.machines.tokens_per_user;
-    match edge.tokens.make(owner, new, most).await {
+    match edge.tokens.make(owner, caller.id.reference(), new, most).await {
         Ok((secret, token)) => {
             let entry = Entry::done(Event::TokenMade).because(Reason::ApiToken).asked(&asked);
             edge.audit.record(entry.caller(caller).token(&token));
@@ -150,6 +150,7 @@ pub(super) async fn make(
             let detail = format!("You have {count} API tokens, and may have {most}: revoke one first.");
             answer::refuse(&asked, &Refusal::with(Code::TooMany, detail))
         }
+        Err(MakeError::SessionOver) => unauthenticated(&asked),
         Err(MakeError::Records(error)) => {
             tracing::error!(%error, "a token could not be written down");
             handoff::unavailable()

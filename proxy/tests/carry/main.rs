@@ -300,7 +300,10 @@ async fn a_drain_closes_idle_connections_and_lets_answers_finish() {
 
 #[tokio::test]
 async fn connections_that_wait_in_a_closing_listener_are_still_answered() {
-    let mut floor = Floor::new(Setup { more: QUICK, ..Setup::default() }).await;
+    // Some may come before it is known that the workspace is ready, and each of those asks for its start.
+    const MANY: &str =
+        "drain = { delay = '0s', after = '10m', spread = '30s' }\nlimits = { spawns_per_user = '1000' }";
+    let mut floor = Floor::new(Setup { more: MANY, ..Setup::default() }).await;
     floor.is_ready_at(upstream(well_behaved).await);
     let head = floor.head("GET /");
     let mut clients = Vec::new();

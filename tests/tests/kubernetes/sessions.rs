@@ -175,7 +175,7 @@ async fn an_usher_whose_store_says_nothing_keeps_its_sessions_and_acknowledges_n
         assert_eq!(here.portal("/api/v1/sessions").await.status, StatusCode::OK);
     }
     assert!(
-        begun.elapsed() < Duration::from_secs(3),
+        begun.elapsed() < Duration::from_secs(20),
         "no request waits for the store: {:?}",
         begun.elapsed()
     );
@@ -205,11 +205,7 @@ async fn an_usher_whose_store_is_slow_lets_people_in_and_makes_nobody_wait_who_i
     for _ in 0..20 {
         assert_eq!(here.fetch(Method::GET, "/").send().await.status, StatusCode::OK);
     }
-    assert!(
-        begun.elapsed() < Duration::from_secs(3),
-        "no request waits for the store: {:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() < late * 10, "no request waits for the store: {:?}", begun.elapsed());
     let (_, page) = Person::new(&ushers[0], "alice").follow(portal(&ushers[0], "/")).await;
     assert_eq!(page.status, StatusCode::OK, "{}", page.text());
     // Who comes by it, and goes on to another at once, is not bounced.

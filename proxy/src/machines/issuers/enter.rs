@@ -1,5 +1,6 @@
 //! Gives those whose tokens are believed their labels: one after the other, beside the requests.
 
+use crate::refusal::{Code, Refusal};
 use config::Label;
 use control::{Identity, Users};
 use std::time::Duration;
@@ -13,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 struct Wish {
     identity: Identity,
     wanted: String,
-    answer: oneshot::Sender<Result<Label, String>>,
+    answer: oneshot::Sender<Option<Label>>,
 }
 
 /// The way to a label. Cheap to clone.
@@ -27,8 +28,11 @@ impl Entrance {
         let entering = async move {
             while let Some(Wish { identity, wanted, answer }) = wishes.recv().await {
                 let entered = users.enter(&identity, &wanted).await;
+                let label = entered.map(|(_, label)| label).inspect_err(|error| {
+                    tracing::error!(%error, "whoever shows a token of a trusted issuer could not be written down");
+                });
                 // Whoever asked may have left.
-                let _left = answer.send(entered.map(|(_, label)| label).map_err(|error| error.to_string()));
+                let _left = answer.send(label.ok());
             }
         };
         (Self(Some(sender)), entering)
@@ -37,13 +41,13 @@ impl Entrance {
     /// The label of somebody, claimed now if they have none.
     ///
     /// # Errors
-    /// Too many wait, or the store fails.
-    pub(super) async fn enter(&self, identity: &Identity, wanted: String) -> Result<Label, String> {
-        let busy = || "too many come for the first time at once".to_owned();
+    /// 503: too many come for the first time at once, or the store fails.
+    pub(super) async fn enter(&self, identity: &Identity, wanted: String) -> Result<Label, Refusal> {
+        let later = || Refusal::new(Code::Unavailable);
         let (answer, entered) = oneshot::channel();
         let wish = Wish { identity: identity.clone(), wanted, answer };
-        self.0.as_ref().and_then(|wishes| wishes.try_send(wish).ok()).ok_or_else(busy)?;
+        self.0.as_ref().and_then(|wishes| wishes.try_send(wish).ok()).ok_or_else(later)?;
         let entered = tokio::time::timeout(PATIENCE, entered).await;
-        entered.ok().and_then(Result::ok).unwrap_or_else(|| Err(busy()))
+        entered.ok().and_then(Result::ok).flatten().ok_or_else(later)
     }
 }

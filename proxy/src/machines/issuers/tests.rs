@@ -1,9 +1,9 @@
 use super::*;
 use crate::assertion::key::SigningKey;
+use crate::lab::CONFIG;
 use crate::machines::jwt::FixedKey;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use config::Issuer as Address;
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 use std::time::UNIX_EPOCH;
@@ -20,16 +20,12 @@ pub(in crate::machines) struct Issuer {
 
 impl Issuer {
     pub(in crate::machines) fn new() -> Self {
-        let told = Arc::new(TrustedIssuer {
-            name: ProviderName::parse("ci").unwrap(),
-            issuer: Address::parse(ISSUER).unwrap(),
-            audience: AUDIENCE.to_owned(),
-            keys_at: None,
-            algorithms: vec![config::TokenAlgorithm::Es256],
-            scopes: Default::default(),
-            lifetime_max: Duration::from_hours(1),
-            certificate_authority: None,
-        });
+        let text = format!(
+            "{CONFIG}[machines.issuers.ci]\nissuer = '{ISSUER}'\naudience = '{AUDIENCE}'\nallow = 'true'\n\
+             algorithms = ['ES256']\nlifetime_max = '1h'\n"
+        );
+        let config = Config::parse("test.toml", &text, &|_| None).unwrap();
+        let told = config.machines.issuers.values().next().unwrap().clone();
         let key = SigningKey::of([42; 32], "JWT");
         let fixed =
             FixedKey { name: Some(key.name().to_owned()), algorithm: Algorithm::ES256, key: key.verifier() };
