@@ -193,7 +193,7 @@ const KEYS: &[KeyDoc] = &[
     doc("audit.file", PATH, NONE, "where the audit trail is written as well as to the log, as a line of JSON for each event (0600); its folder must be there"),
     doc("audit.file_size", "size", Value("\"64MiB\""), "the size at which that file is renamed to FILE.1, and that to FILE.2 and so on, and a new one is begun"),
     doc("audit.files_kept", NUMBER, Value("10"), "how many such older files stay; the oldest is removed"),
-    doc("machines.token_lifetime", DURATION, Value("\"90d\""), "how long an API token is good at most"),
+    doc("machines.token_lifetime", DURATION, Value("\"90d\""), "how long an API token is good at most, and a login of `usher login` however it is used"),
     doc("machines.tokens_per_user", NUMBER, Value("50"), "how many API tokens one user may have"),
     doc("machines.login_lifetime", DURATION, Value("\"30d\""), "a login of `usher login` ends when it is unused this long"),
     doc("machines.issuers.NAME.issuer", ADDRESS, Required, "whose tokens are believed beside Usher's own: `iss` in them, to the last slash"),

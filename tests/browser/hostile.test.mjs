@@ -180,18 +180,4 @@ test('a service worker over everything of its own', async () => {
   }
   await mallory.close();
   await unharmed();
-  // The portal's repair takes the worker away.
-  await page.goto(usher.portal);
-  await waitFor('the worker to be gone', 30, async () => {
-    await page.evaluate((reset) => new Promise((resolve) => {
-      const image = new Image();
-      image.onload = image.onerror = resolve;
-      image.src = `${reset}?${Math.random()}`;
-    }), usher.url('evil--alice', '/.usher/reset'));
-    const look = await context.newPage();
-    await look.goto(usher.url('evil--alice', '/'));
-    const title = await look.title();
-    await look.close();
-    return title !== 'hijacked';
-  });
 });

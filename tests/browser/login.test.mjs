@@ -1,9 +1,12 @@
 // A person in a real browser logs in at a real provider, looks at where they are logged in, and logs out.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
-import { Usher, screenshot } from './usher.mjs';
+import { BINARY, Usher, screenshot, waitFor } from './usher.mjs';
 import { newPerson, openBrowser } from './people.mjs';
 
 const ACCOUNTS = {
@@ -124,6 +127,60 @@ test('where somebody is logged in, who else is, and the way out', async () => {
   await page.waitForURL(new URL('/logged-out', usher.portal).href);
   await screenshot(page, 'logged-out');
   await context.close();
+});
+
+test('a token for a program, made, shown once and revoked', async () => {
+  const context = await newPerson(browser);
+  const page = await context.newPage();
+  await page.goto(usher.portal);
+  await logInAtTheLab(page, 'alice');
+  await page.waitForURL(usher.portal);
+  await page.goto(new URL('/tokens', usher.portal).href);
+  await page.getByLabel('What it is for').fill('the nightly build');
+  await page.getByRole('checkbox', { name: 'workspaces:read' }).check();
+  await screenshot(page, 'token-new');
+  await page.getByRole('button', { name: 'Make it' }).click();
+  const token = await page.locator('#token').textContent();
+  await screenshot(page, 'token-made');
+  // Node's own fetch would look lab.localhost up at the system's resolver.
+  const ask = () => page.evaluate(async (token) => {
+    const answer = await fetch('/api/v1/workspaces', { credentials: 'omit', headers: { authorization: `Bearer ${token}` } });
+    return answer.status;
+  }, token);
+  assert.equal(await ask(), 200);
+  await page.goto(new URL('/tokens', usher.portal).href);
+  await page.getByText('the nightly build').waitFor();
+  assert.ok(!(await page.content()).includes(token));
+  await screenshot(page, 'tokens');
+  await page.getByRole('button', { name: 'Revoke' }).click();
+  await page.getByText('the nightly build').waitFor({ state: 'detached' });
+  assert.equal(await ask(), 401);
+  await context.close();
+});
+
+test('a command line that is let in', async () => {
+  const context = await newPerson(browser);
+  const page = await context.newPage();
+  const problems = [];
+  page.on('console', (message) => message.text().includes('Content Security Policy') && problems.push(message.text()));
+  const home = await mkdtemp(join(tmpdir(), 'usher-login-'));
+  const login = spawn(BINARY, ['login', '--portal', usher.portal, '--no-browser'], { env: { ...process.env, XDG_CONFIG_HOME: home } });
+  const done = new Promise((resolve) => login.once('exit', resolve));
+  let said = '';
+  login.stderr.on('data', (data) => { said += data; });
+  await waitFor('the address and the words', 30, async () => /must show (\S+)\./.test(said));
+  const [address] = said.match(/http:\S+/);
+  const [, words] = said.match(/must show (\S+)\./);
+  await page.goto(address);
+  await logInAtTheLab(page, 'alice');
+  await page.locator('#words', { hasText: words }).waitFor();
+  await screenshot(page, 'command-line');
+  await page.getByRole('button', { name: 'Let it in' }).click();
+  assert.equal(await done, 0, said);
+  await screenshot(page, 'command-line-done');
+  assert.deepEqual(problems, [], 'the page may send its form to where the command line listens');
+  await context.close();
+  await rm(home, { recursive: true });
 });
 
 test('somebody whom the provider does not know', async () => {

@@ -76,7 +76,8 @@ impl Tokens {
         self.revoke_these(&oldest).await
     }
 
-    /// Takes a secret for the next one; from now on its login is good for `lifetime`.
+    /// Takes a secret for the next one; from now on its login is good for `lifetime`, and for no longer than `last` after it
+    /// began.
     ///
     /// Of an unknown login no record is asked for.
     ///
@@ -87,6 +88,7 @@ impl Tokens {
         shown: &RefreshSecret,
         now: SystemTime,
         lifetime: Duration,
+        last: Duration,
     ) -> Result<Rotated, RecordError> {
         let reference = shown.reference();
         let held = self.snapshot.load().get(&reference).cloned();
@@ -108,7 +110,7 @@ impl Tokens {
             }
             let next = RefreshSecret { family: shown.family, secret: random()? };
             document.secret = Some(next.hash());
-            document.set_expires(now + lifetime);
+            document.set_expires((now + lifetime).min(document.made() + last));
             document.set_used(now);
             match self.records.replace(Kind::Token, &name, record.version, document.write()).await {
                 Ok(_) => return Ok(Rotated::Next(next, token)),

@@ -138,18 +138,18 @@ async fn a_secret_is_good_once_and_who_shows_it_again_ends_the_login_also_after_
     let alice = usher.logs_in("alice", &[]).await;
     let (first, _) = usher.tokens.begin_login(&alice, by(), new("laptop")).await.unwrap();
     let now = SystemTime::now();
-    let rotated = usher.tokens.rotate(&first, now, DAY).await.unwrap();
+    let rotated = usher.tokens.rotate(&first, now, DAY, 90 * DAY).await.unwrap();
     let Rotated::Next(second, _) = rotated else { panic!("{rotated:?}") };
     let forged = RefreshSecret { family: [9; 16], secret: second.secret };
-    assert!(matches!(usher.tokens.rotate(&forged, now, DAY).await.unwrap(), Rotated::Unknown));
+    assert!(matches!(usher.tokens.rotate(&forged, now, DAY, 90 * DAY).await.unwrap(), Rotated::Unknown));
     usher.end().await;
 
     let usher = open(&file).await;
-    let rotated = usher.tokens.rotate(&second, now, DAY).await.unwrap();
+    let rotated = usher.tokens.rotate(&second, now, DAY, 90 * DAY).await.unwrap();
     let Rotated::Next(third, token) = rotated else { panic!("{rotated:?}") };
-    assert!(matches!(usher.tokens.rotate(&first, now, DAY).await.unwrap(), Rotated::Reused(_)));
+    assert!(matches!(usher.tokens.rotate(&first, now, DAY, 90 * DAY).await.unwrap(), Rotated::Reused(_)));
     assert!(token.session.ended.is_given());
-    assert!(matches!(usher.tokens.rotate(&third, now, DAY).await.unwrap(), Rotated::Unknown));
+    assert!(matches!(usher.tokens.rotate(&third, now, DAY, 90 * DAY).await.unwrap(), Rotated::Unknown));
 }
 
 #[tokio::test]
@@ -158,8 +158,10 @@ async fn of_two_who_show_a_secret_at_once_at_most_one_gets_the_next_and_the_logi
     let alice = usher.logs_in("alice", &[]).await;
     let (first, token) = usher.tokens.begin_login(&alice, by(), new("laptop")).await.unwrap();
     let now = SystemTime::now();
-    let (one, other) =
-        tokio::join!(usher.tokens.rotate(&first, now, DAY), usher.tokens.rotate(&first, now, DAY));
+    let (one, other) = tokio::join!(
+        usher.tokens.rotate(&first, now, DAY, 90 * DAY),
+        usher.tokens.rotate(&first, now, DAY, 90 * DAY)
+    );
     let next = [one.unwrap(), other.unwrap()].iter().filter(|it| matches!(it, Rotated::Next(..))).count();
     assert!(next <= 1);
     assert!(token.session.ended.is_given());
@@ -200,6 +202,18 @@ async fn the_first_use_is_written_down_and_later_ones_now_and_then() {
     assert_eq!(told.untold(SystemTime::now()), None, "it was told a moment ago");
     let later = SystemTime::now() + secs(3700);
     assert!(told.untold(later).is_some_and(|used| used <= later));
+}
+
+#[tokio::test]
+async fn a_login_ends_at_its_last_day_however_it_is_used() {
+    let (_dir, usher) = fresh().await;
+    let alice = usher.logs_in("alice", &[]).await;
+    let (first, token) = usher.tokens.begin_login(&alice, by(), new("laptop")).await.unwrap();
+    let half_a_day = token.made + DAY / 2;
+    let rotated = usher.tokens.rotate(&first, half_a_day, DAY, DAY).await.unwrap();
+    assert!(matches!(rotated, Rotated::Next(..)), "{rotated:?}");
+    let record = usher.records.get(Kind::Token, &token.reference.to_string()).await.unwrap().unwrap();
+    assert_eq!(Document::read(&record.value).unwrap().expires(), token.made + DAY);
 }
 
 #[tokio::test]

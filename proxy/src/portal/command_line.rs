@@ -302,7 +302,8 @@ async fn by_secret(
         let counted = edge.limits.user(PerUser::Requests, &asked.config, &token.session);
         counted.map_err(NoToken::Refused)?;
     }
-    match edge.tokens.rotate(&secret, now, asked.config.machines.login_lifetime).await? {
+    let config::Machines { login_lifetime, token_lifetime, .. } = asked.config.machines;
+    match edge.tokens.rotate(&secret, now, login_lifetime, token_lifetime).await? {
         Rotated::Next(next, token) => Ok((next, token)),
         Rotated::Reused(revoking) => {
             let entry = Entry::done(Event::TokenRevoked).because(Reason::Replayed).asked(asked).by(By::Usher);
