@@ -16,6 +16,12 @@ async fn lab() -> (IdentityProvider, Usher) {
     let provider = IdentityProvider::second(accounts).await;
     let usher = provider.setup(KEYS, RULES).start().await;
     provider.knows(&usher).await;
+    // It makes its keys when it is first asked for them.
+    wait_for("the provider to be heard", SOON, async || {
+        let answer = usher.client().get(DOMAIN, "/auth/lab/login").navigate("none").send().await;
+        (answer.status == StatusCode::OK).then_some(())
+    })
+    .await;
     (provider, usher)
 }
 
