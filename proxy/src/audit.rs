@@ -106,3 +106,22 @@ impl Audit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[tokio::test]
+    async fn refusals_that_anybody_causes_leave_room_for_what_matters() {
+        let config = config::Audit { file: None, file_size: 1 << 20, files_kept: 1 };
+        let (audit, _unread) = Audit::open(&config, &Metrics::new().unwrap().audit).unwrap();
+        for _ in 0..WAITING * 2 {
+            audit.record(Entry::refused(Event::Ticket, Reason::BadTicket));
+        }
+        let taken = WAITING - audit.lines.capacity();
+        assert!((600..WAITING).contains(&taken), "a minute's worth: {taken}");
+        audit.record(Entry::done(Event::Login));
+        assert_eq!(WAITING - audit.lines.capacity(), taken + 1);
+    }
+}
