@@ -56,8 +56,8 @@ pub use records::redb::{RedbRecords, StoreOpenError};
 pub use records::secrets::SecretRecords;
 pub use records::{Change, Kind, Record, RecordError, Records, Version};
 pub use sessions::{
-    Claim, Device, Due, Ended, Ending, Kept, LastUse, Login, NewSession, Over, Person, Session, SessionId,
-    SessionRef, Sessions, Signal,
+    Claim, Device, Due, Ended, Ending, Kept, Login, NewSession, Over, Person, Session, SessionId, SessionRef,
+    Sessions, Signal, UseMark,
 };
 pub use table::{
     Entry, Part, Phase, Route, StopAsked, StopReason, Terms, Wake, WakeRefused, WhyAlive, Workspaces,
@@ -66,4 +66,4 @@ pub use tickets::Tickets;
 pub use tokens::{
     MakeError, NewToken, RefreshSecret, Revoking, Rotated, Token, TokenRef, TokenSecret, TokenSort, Tokens,
 };
-pub use users::{Identity, LastSeen, User, Users};
+pub use users::{Identity, IdentityRef, LastSeen, User, Users};

@@ -7,15 +7,16 @@ mod live;
 mod refresh;
 mod session;
 mod signal;
+mod texts;
 
 pub use ending::{Ended, Ending, Over};
 pub(crate) use keeper::{Keeper, Limits};
 pub use refresh::{Claim, Due, SessionRef};
 pub(crate) use session::SessionAge;
-pub use session::{Device, Kept, LastUse, Login, NewSession, Session};
+pub use session::{Device, Kept, Login, NewSession, Session, UseMark};
 pub use signal::Signal;
 
-use crate::{Act, Acts, Identity, Kind, RecordError, Records, clock, hash};
+use crate::{Act, Acts, Identity, IdentityRef, Kind, RecordError, Records, clock, hash};
 use arc_swap::ArcSwap;
 use config::{Label, ProviderName};
 use document::Document;
@@ -91,7 +92,7 @@ impl Sessions {
         let id = SessionId::random()?;
         self.records.create(Kind::Session, &id.name().to_string(), Document::new(&new).write()).await?;
         let session = self.await_known(&id, ECHO).await.ok_or_else(no_echo)?;
-        self.end_excess(&new.identity).await?;
+        self.end_excess(new.identity.as_ref()).await?;
         Ok((id, session))
     }
     /// Ends a session everywhere; here it is ended when this returns. Ending an unknown one is fine.
@@ -99,7 +100,7 @@ impl Sessions {
         self.end_named(&[id.name()]).await
     }
     /// Ends all sessions of somebody.
-    pub async fn end_all(&self, identity: &Identity) -> Ending {
+    pub async fn end_all(&self, identity: IdentityRef<'_>) -> Ending {
         let names: Vec<_> = self.of(identity).into_iter().map(|(_, name)| name).collect();
         self.end_named(&names).await
     }
@@ -107,9 +108,9 @@ impl Sessions {
     /// none.
     pub async fn end_at(&self, provider: &ProviderName, subject: Option<&str>, sid: Option<&str>) -> Ending {
         let is_meant = |session: &Session| {
-            session.login.provider.as_ref() == Some(provider)
-                && subject.is_none_or(|subject| session.identity.subject == subject)
-                && sid.is_none_or(|sid| session.login.sid.as_deref() == Some(sid))
+            session.provider() == Some(provider.as_str())
+                && subject.is_none_or(|subject| session.identity().subject == subject)
+                && sid.is_none_or(|sid| session.sid() == Some(sid))
         };
         if subject.is_none() && sid.is_none() {
             return Ending::default();
@@ -120,7 +121,7 @@ impl Sessions {
         self.end_named(&names).await
     }
     /// All sessions of somebody, the oldest first.
-    pub fn list(&self, identity: &Identity) -> Vec<(SessionRef, Arc<Session>)> {
+    pub fn list(&self, identity: IdentityRef<'_>) -> Vec<(SessionRef, Arc<Session>)> {
         let names = self.of(identity).into_iter();
         names.filter_map(|(_, name)| Some((SessionRef(name), self.named(name)?))).collect()
     }
@@ -130,9 +131,9 @@ impl Sessions {
         let mut people: BTreeMap<&Label, Person> = BTreeMap::new();
         for (_, session) in snapshot.live.iter() {
             let new = || Person {
-                identity: session.identity.clone(),
+                identity: session.identity().to_identity(),
                 label: session.label.clone(),
-                display_name: session.display_name.clone(),
+                display_name: session.display_name().to_owned(),
                 sessions: 0,
             };
             people.entry(&session.label).or_insert_with(new).sessions += 1;
@@ -154,7 +155,7 @@ impl Sessions {
     pub(crate) fn learn(&self, ages: &HashMap<ShortName, SessionAge>) {
         for (name, session) in self.snapshot.load().live.iter() {
             if let Some(age) = ages.get(&name.short()) {
-                session.elsewhere.learn(age.used);
+                session.learn(age.used);
             }
         }
     }
@@ -166,15 +167,15 @@ impl Sessions {
     }
 
     /// Somebody's sessions, the oldest first.
-    fn of(&self, identity: &Identity) -> Vec<(Instant, SessionName)> {
+    fn of(&self, identity: IdentityRef<'_>) -> Vec<(Instant, SessionName)> {
         let snapshot = self.snapshot.load();
-        let theirs = snapshot.live.iter().filter(|(_, session)| session.identity == *identity);
+        let theirs = snapshot.live.iter().filter(|(_, session)| session.identity() == identity);
         let mut names: Vec<_> = theirs.map(|(name, session)| (session.age.created, *name)).collect();
         names.sort_unstable();
         names
     }
 
-    async fn end_excess(&self, identity: &Identity) -> Result<(), RecordError> {
+    async fn end_excess(&self, identity: IdentityRef<'_>) -> Result<(), RecordError> {
         let theirs = self.of(identity);
         let excess = theirs.len().saturating_sub(self.snapshot.load().limits.per_user);
         let oldest: Vec<_> = theirs.into_iter().take(excess).map(|(_, name)| name).collect();

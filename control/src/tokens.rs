@@ -14,7 +14,7 @@ pub use family::{RefreshSecret, Rotated};
 pub(crate) use keeper::Keeper;
 pub use token::{NewToken, Token, TokenSort};
 
-use crate::{Identity, Kind, RecordError, Records, Session, SessionRef, hash};
+use crate::{Identity, IdentityRef, Kind, RecordError, Records, Session, SessionRef, hash};
 use arc_swap::ArcSwap;
 use document::Document;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -111,7 +111,7 @@ impl Tokens {
         new: NewToken,
         most: usize,
     ) -> Result<(TokenSecret, Arc<Token>), MakeError> {
-        let count = || self.of(&owner.identity, TokenSort::Api).len();
+        let count = || self.of(owner.identity(), TokenSort::Api).len();
         if count() >= most {
             return Err(MakeError::TooMany(count()));
         }
@@ -127,9 +127,9 @@ impl Tokens {
     }
 
     /// All of somebody, the oldest first, those that have expired included.
-    pub fn list(&self, identity: &Identity) -> Vec<Arc<Token>> {
+    pub fn list(&self, identity: IdentityRef<'_>) -> Vec<Arc<Token>> {
         let snapshot = self.snapshot.load();
-        let theirs = snapshot.values().filter(|token| token.session.identity == *identity);
+        let theirs = snapshot.values().filter(|token| token.session.identity() == identity);
         let mut tokens: Vec<_> = theirs.cloned().collect();
         tokens.sort_by_key(|token| (token.made, token.reference));
         tokens
@@ -142,14 +142,14 @@ impl Tokens {
     }
 
     /// Revokes all of somebody, or all of one sort.
-    pub async fn revoke_all(&self, identity: &Identity, sort: Option<TokenSort>) -> Revoking {
+    pub async fn revoke_all(&self, identity: IdentityRef<'_>, sort: Option<TokenSort>) -> Revoking {
         // Of the store: one that another Usher has made a moment ago is not known here yet.
         let recorded = match self.records.list(Kind::Token).await {
             Ok(recorded) => recorded,
             Err(error) => return Revoking { failed: Some(error), ..Revoking::default() },
         };
         let is_meant = |document: &Document| {
-            document.identity == *identity && sort.is_none_or(|sort| document.sort() == sort)
+            document.identity.as_ref() == identity && sort.is_none_or(|sort| document.sort() == sort)
         };
         let meant =
             recorded.iter().filter(|record| Document::read(&record.value).is_ok_and(|one| is_meant(&one)));
@@ -161,10 +161,10 @@ impl Tokens {
     pub fn labelled(&self, label: &str) -> Option<Identity> {
         let snapshot = self.snapshot.load();
         let theirs = snapshot.values().find(|token| token.session.label.as_str() == label);
-        theirs.map(|token| token.session.identity.clone())
+        theirs.map(|token| token.session.identity().to_identity())
     }
 
-    fn of(&self, identity: &Identity, sort: TokenSort) -> Vec<Arc<Token>> {
+    fn of(&self, identity: IdentityRef<'_>, sort: TokenSort) -> Vec<Arc<Token>> {
         self.list(identity).into_iter().filter(|token| token.sort == sort).collect()
     }
 

@@ -23,6 +23,36 @@ pub struct Identity {
     pub subject: String,
 }
 
+/// An [`Identity`] that somebody else keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct IdentityRef<'a> {
+    /// `iss`.
+    pub issuer: &'a str,
+    /// `sub`.
+    pub subject: &'a str,
+}
+
+impl IdentityRef<'_> {
+    /// The name of this identity's records: a hash that cannot be confused between issuer and subject.
+    pub fn key(self) -> String {
+        hash::text(&self.digest())
+    }
+
+    /// One to keep.
+    pub fn to_identity(self) -> Identity {
+        Identity { issuer: self.issuer.to_owned(), subject: self.subject.to_owned() }
+    }
+
+    /// Whether the development login made it.
+    pub fn is_development(self) -> bool {
+        self.issuer == Identity::DEVELOPMENT
+    }
+
+    fn digest(self) -> [u8; 32] {
+        hash::digest(&[self.issuer.as_bytes(), self.subject.as_bytes()])
+    }
+}
+
 impl Identity {
     /// The issuer of identities of the development login.
     pub const DEVELOPMENT: &'static str = "usher:development";
@@ -40,18 +70,14 @@ impl Identity {
         self.issuer == Self::ROUTE && self.subject == route.as_str()
     }
 
-    /// The name of this identity's records: a hash that cannot be confused between issuer and subject.
+    /// This one, to look at.
+    pub fn as_ref(&self) -> IdentityRef<'_> {
+        IdentityRef { issuer: &self.issuer, subject: &self.subject }
+    }
+
+    /// [`IdentityRef::key`].
     pub fn key(&self) -> String {
-        hash::text(&self.digest())
-    }
-
-    /// Whether the development login made it.
-    pub fn is_development(&self) -> bool {
-        self.issuer == Self::DEVELOPMENT
-    }
-
-    fn digest(&self) -> [u8; 32] {
-        hash::digest(&[self.issuer.as_bytes(), self.subject.as_bytes()])
+        self.as_ref().key()
     }
 }
 
@@ -166,12 +192,12 @@ impl Users {
     ///
     /// # Errors
     /// The store fails.
-    pub async fn remember(&self, identity: &Identity, subject: &Subject) -> Result<(), RecordError> {
+    pub async fn remember(&self, identity: IdentityRef<'_>, subject: &Subject) -> Result<(), RecordError> {
         let key = identity.key();
         let Some(record) = self.records.get(Kind::User, &key).await? else { return Ok(()) };
         let Ok(mut document) = serde_json::from_slice::<Document>(&record.value) else { return Ok(()) };
         let now = Some(SubjectDocument::from(subject.clone()));
-        if document.user.identity != *identity || document.last == now {
+        if document.user.identity.as_ref() != identity || document.last == now {
             return Ok(());
         }
         document.last = now;
@@ -206,7 +232,9 @@ impl Users {
             return Err(unreadable(&"it is of another identity"));
         }
         let label = Label::parse(&user.label).map_err(|error| unreadable(&error))?;
-        if identity.is_development() && self.records.get(Kind::Label, label.as_str()).await?.is_some() {
+        if identity.as_ref().is_development()
+            && self.records.get(Kind::Label, label.as_str()).await?.is_some()
+        {
             self.records.delete(Kind::User, &key).await?;
             return Ok(None);
         }
@@ -232,7 +260,7 @@ impl Users {
             return Ok(false);
         }
         let real = label.as_str();
-        let name = if identity.is_development() {
+        let name = if identity.as_ref().is_development() {
             if self.records.get(Kind::Label, real).await?.is_some() {
                 return Ok(false);
             }
@@ -263,7 +291,7 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 fn candidates(identity: &Identity, wanted: &str) -> Vec<Label> {
     let folded = wanted.trim().to_ascii_lowercase();
     let stem = stem(&folded);
-    let hash = letters(&identity.digest());
+    let hash = letters(&identity.as_ref().digest());
     let suffixed = SUFFIXES.iter().map(|&length| {
         let room = LABEL_MAX - length - 1;
         let stem = stem[..stem.len().min(room)].trim_end_matches('-');
@@ -419,9 +447,9 @@ mod tests {
         label(&users, &real("2"), "bob").await;
         assert_eq!(users.last_seen().await.unwrap(), [], "nothing was written down of them yet");
         for group in ["course-a", "course-b", "course-b"] {
-            users.remember(&real("1"), &as_of(group)).await.unwrap();
+            users.remember(real("1").as_ref(), &as_of(group)).await.unwrap();
         }
-        users.remember(&real("3"), &as_of("nobody")).await.unwrap();
+        users.remember(real("3").as_ref(), &as_of("nobody")).await.unwrap();
         let seen = users.last_seen().await.unwrap();
         let alice = LastSeen {
             identity: real("1"),

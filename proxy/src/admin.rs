@@ -204,7 +204,9 @@ async fn sign_out(State(edge): State<Arc<Edge>>, Path(label): Path<String>) -> A
             format!("nobody with the label {label} is logged in, or has tokens\n"),
         ));
     };
-    match machines::sign_out(&edge, &identity, &label, &|event| Entry::done(event).by(By::Operator)).await {
+    match machines::sign_out(&edge, identity.as_ref(), &label, &|event| Entry::done(event).by(By::Operator))
+        .await
+    {
         Ok(count) => {
             tracing::info!(user.label = label, ended = count, "somebody was signed out by the operator");
             Ok(format!("{label} is signed out: {count} ended\n"))

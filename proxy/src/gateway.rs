@@ -60,7 +60,7 @@ impl Gateway {
         };
         match own::read_body(session).await? {
             // While the body was read: nobody changes anything with a session that has ended.
-            Ok(_) if asked.own.caller.as_ref().is_some_and(|caller| caller.session.ended.is_given()) => {
+            Ok(_) if asked.own.caller.as_ref().is_some_and(|caller| caller.session.ended().is_given()) => {
                 let refused = exchange.refuse(session.req_header(), &Refusal::new(Code::Unauthenticated));
                 answer::send(session, refused).await
             }
@@ -76,14 +76,14 @@ impl Gateway {
     /// somebody else's, or a rule does not let its user in any more. An answer may stream for hours.
     fn check_permit(&self, exchange: &mut Exchange) -> Result<()> {
         let Some(Forward { permit, route, .. }) = &mut exchange.forward else { return Ok(()) };
-        if permit.is_by_rule() && permit.caller().session.changed.is_given() {
+        if permit.is_by_rule() && permit.caller().session.changed().is_given() {
             match permit.renewed(&self.edge, &exchange.config) {
                 Some(renewed) => *permit = renewed,
                 None => return Err(exchange.give_up(Refusal::new(Code::NotAllowed))),
             }
         }
         let entry = || self.edge.workspaces.lookup(permit.id());
-        let code = if permit.caller().session.ended.is_given() {
+        let code = if permit.caller().session.ended().is_given() {
             Code::Unauthenticated
         } else if route.ended.is_cancelled() && !is_theirs(permit.caller(), entry().as_deref()) {
             Code::NotFound

@@ -21,7 +21,6 @@ pub(crate) use provider::Provider;
 use crate::access::authorise;
 use crate::refusal::{Code, Refusal};
 use config::{Config, Protocol, ProviderName, RequestFacts, Subject};
-use control::Login;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tokio::task::JoinSet;
@@ -98,9 +97,9 @@ pub(crate) fn judge(config: &Config, subject: &mut Subject, facts: &RequestFacts
     }
 }
 
-/// Whether who logged in so could do so again.
-pub(crate) fn is_served(config: &Config, login: &Login) -> bool {
-    match &login.provider {
+/// Whether who logged in by this provider, or by the development login where there is none, could do so again.
+pub(crate) fn is_served(config: &Config, provider: Option<&str>) -> bool {
+    match provider {
         Some(name) => config.login.providers.contains_key(name),
         None => config.login.development,
     }

@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::refusal::{Code, Refusal};
 use access::AccessTokens;
 use config::{Config, RequestFacts, TokenScope, TokenScopes};
-use control::{Identity, RecordError, Session, TokenRef};
+use control::{IdentityRef, RecordError, Session, TokenRef};
 use prometheus::{IntCounter, IntCounterVec};
 
 /// What is known of those who come without a browser.
@@ -86,7 +86,7 @@ pub(crate) fn may_enter(config: &Config, owner: &Session, facts: &RequestFacts) 
 /// The store fails; some may have ended.
 pub(crate) async fn sign_out(
     edge: &Edge,
-    identity: &Identity,
+    identity: IdentityRef<'_>,
     label: &str,
     by: &(dyn Fn(Event) -> Entry + Sync),
 ) -> Result<usize, RecordError> {

@@ -147,7 +147,7 @@ async fn start(
             Ok(first) => {
                 if first {
                     let entry = Entry::done(Event::WorkspaceStart).by(By::Schedule).workspace(&id);
-                    edge.audit.record(entry.subject(&who.identity).subject_label(who.label.as_str()));
+                    edge.audit.record(entry.subject(who.identity.as_ref()).subject_label(who.label.as_str()));
                 }
                 return true;
             }

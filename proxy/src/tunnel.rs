@@ -28,7 +28,7 @@ use crate::refusal::{self, Code, Reader, Refusal};
 use crate::{answer, dial, upstream};
 use bytes::Bytes;
 use config::{HostName, WorkspaceId};
-use control::{Activity, Entry, Identity, Phase, Session};
+use control::{Activity, Entry, IdentityRef, Phase, Session};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use handshake::{Answer, Opened, unusable};
@@ -96,7 +96,7 @@ pub fn run(conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> impl Future<Output 
             }
         };
         relay.greet(greeting);
-        let stopped = || how_stopped(edge.workspaces.lookup(&endings.id).as_deref(), &session.identity);
+        let stopped = || how_stopped(edge.workspaces.lookup(&endings.id).as_deref(), session.identity());
         let end = carry(&mut relay, early, &endings, told, stopped).await;
         edge.metrics.tunnel_ended(label(end));
         Outcome {
@@ -131,7 +131,7 @@ async fn begin(mut conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> Result<Box<
     let activity = forward.counts.then_some(forward.activity);
     let session = forward.permit.caller().session.clone();
     let tally = Tally {
-        uses: activity.clone().map(|activity| (activity, session.last_use())),
+        uses: activity.clone().map(|activity| (activity, session.use_mark())),
         client_frames: edge.metrics.client_frames.clone(),
         workspace_frames: edge.metrics.workspace_frames.clone(),
         messages: Some(Box::new(MessageLimit::new(edge.clone(), session.clone(), messages))),
@@ -160,7 +160,7 @@ impl Endings {
     fn of(forward: &Forward) -> Self {
         Self {
             route: forward.route.ended.clone(),
-            session: forward.permit.caller().session.ended.token(),
+            session: forward.permit.caller().session.ended().token(),
             id: Box::new(forward.permit.id().clone()),
         }
     }
@@ -184,7 +184,7 @@ fn told(edge: Arc<Edge>, permit: Permit) -> BoxFuture<'static, End> {
 /// Asks the rule that gave a permit again whenever it may say something else, until it says no.
 async fn forbidden(edge: &Edge, mut permit: Permit) {
     loop {
-        permit.caller().session.changed.token().cancelled().await;
+        permit.caller().session.changed().token().cancelled().await;
         match permit.renewed(edge, &edge.config.load()) {
             Some(renewed) => permit = renewed,
             None => return,
@@ -193,7 +193,7 @@ async fn forbidden(edge: &Edge, mut permit: Permit) {
 }
 
 /// What the end of the route means and the reason that the client is told, by the table as it is then.
-fn how_stopped(entry: Option<&Entry>, user: &Identity) -> (End, String) {
+fn how_stopped(entry: Option<&Entry>, user: IdentityRef<'_>) -> (End, String) {
     let reason = match entry {
         Some(entry) if !is_of(user, entry) => {
             return (End::NotAllowed, "This workspace is somebody else's now.".to_owned());

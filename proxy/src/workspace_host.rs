@@ -142,7 +142,7 @@ fn follow(edge: &Edge, owner: &Owner, slot: Slot) -> impl futures_util::Stream<I
             Box::pin(async move { workspaces.log_tail(&id).await })
         })
     };
-    let ends = [owner.permit.caller().session.ended.token(), edge.draining.clone()];
+    let ends = [owner.permit.caller().session.ended().token(), edge.draining.clone()];
     events::stream(Source { id, entry, seen, log, changes, ends }, slot)
 }
 

@@ -1,6 +1,6 @@
 //! What each request does to know who asks: its cookie is found and opened, its session looked up.
 
-use crate::memory;
+use crate::memory::{self, Example};
 use anyhow::ensure;
 use config::HostName;
 use control::{Records, RedbRecords};
@@ -18,11 +18,12 @@ use std::time::SystemTime;
 pub(crate) async fn measure(count: usize) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let records: Arc<dyn Records> = Arc::new(RedbRecords::open(&folder.path().join("records.redb"))?);
-    let id = memory::fill(&records, count, 3).await?;
+    let example = Example::make(&records, 3).await?;
+    example.copy(&records, 1..count).await?;
     let (control, shutdown) = memory::control(records).await?;
     let keys = Keys::open_dir(folder.path())?;
     let (place, host) = (Place::Portal, HostName::parse("lab.localhost")?);
-    let set = session_cookie::issue(&keys, &place, &host, id, SystemTime::now());
+    let set = session_cookie::issue(&keys, &place, &host, example.id, SystemTime::now());
     let pair = set.to_str()?.split(';').next().unwrap_or_default();
     // Beside the cookies of an application.
     let field = format!("_xsrf=2|f1a2b3c4|0123456789abcdef|1800000000; {pair}; theme=dark");

@@ -12,6 +12,7 @@ use control::{
 use futures_util::stream::{self, BoxStream, StreamExt};
 use prometheus::Registry;
 use serde_json::{Value, json};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -93,37 +94,51 @@ fn somebody(groups: usize) -> anyhow::Result<NewSession> {
     })
 }
 
-/// Makes a session as a login does, and as many others by its example: a login looks at all that there are.
-pub(crate) async fn fill(
-    records: &Arc<dyn Records>,
-    count: usize,
-    groups: usize,
-) -> anyhow::Result<SessionId> {
-    let (control, shutdown) = control(records.clone()).await?;
-    let (id, _) = control.sessions.create(somebody(groups)?).await?;
-    shutdown.cancel();
-    control.running.await??;
-    let first = records.list(Kind::Session).await?.pop().context("the session was recorded")?;
-    let text = String::from_utf8(first.value)?;
-    let name = BASE64_URL_SAFE_NO_PAD.decode(&first.name)?;
-    let writes = (1..count).map(|n| {
-        let (records, mut name) = (records.clone(), name.clone());
-        let value = text.replace("user0", &format!("user{n}")).replace("000000000000", &format!("{n:012}"));
-        // As hashes do, they differ in all places.
-        let mixed = u64::try_from(n).unwrap_or(0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        name[..8].copy_from_slice(&mixed.to_be_bytes());
-        async move {
-            records.create(Kind::Session, &BASE64_URL_SAFE_NO_PAD.encode(name), value.into_bytes()).await
-        }
-    });
-    let mut writes = stream::iter(writes).buffer_unordered(AT_ONCE);
-    while let Some(written) = writes.next().await {
-        written?;
-    }
-    Ok(id)
+/// A session as a login made it, by whose example others are written: a login looks at all that there are.
+pub(crate) struct Example {
+    pub(crate) id: SessionId,
+    name: Vec<u8>,
+    text: String,
 }
 
-/// Prints by how much the memory of an Usher grows that finds so many sessions.
+impl Example {
+    /// Logs somebody in: the first in this store.
+    pub(crate) async fn make(records: &Arc<dyn Records>, groups: usize) -> anyhow::Result<Self> {
+        let (control, shutdown) = control(records.clone()).await?;
+        let (id, _) = control.sessions.create(somebody(groups)?).await?;
+        shutdown.cancel();
+        control.running.await??;
+        let first = records.list(Kind::Session).await?.pop().context("the session was recorded")?;
+        Ok(Self {
+            id,
+            name: BASE64_URL_SAFE_NO_PAD.decode(&first.name)?,
+            text: String::from_utf8(first.value)?,
+        })
+    }
+
+    /// Writes others, each of somebody else.
+    pub(crate) async fn copy(&self, records: &Arc<dyn Records>, numbers: Range<usize>) -> anyhow::Result<()> {
+        let writes = numbers.map(|n| {
+            let (records, mut name) = (records.clone(), self.name.clone());
+            let value =
+                self.text.replace("user0", &format!("user{n}")).replace("000000000000", &format!("{n:012}"));
+            // As hashes do, they differ in all places.
+            let mixed = u64::try_from(n).unwrap_or(0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            name[..8].copy_from_slice(&mixed.to_be_bytes());
+            async move {
+                records.create(Kind::Session, &BASE64_URL_SAFE_NO_PAD.encode(name), value.into_bytes()).await
+            }
+        });
+        let mut writes = stream::iter(writes).buffer_unordered(AT_ONCE);
+        while let Some(written) = writes.next().await {
+            written?;
+        }
+        Ok(())
+    }
+}
+
+/// Prints by how much the memory of an Usher grows that finds so many sessions: what each of the second half adds to the
+/// first, and so without what is there once, such as the store's own cache.
 pub(crate) async fn measure(
     count: usize,
     groups: usize,
@@ -132,15 +147,24 @@ pub(crate) async fn measure(
 ) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let records = || open(folder.path(), kubeconfig.clone(), namespace.as_deref());
-    let before = in_use(records().await?, 0).await?;
-    fill(&records().await?, count, groups).await?;
-    let after = in_use(records().await?, count).await?;
+    let without = in_use(records().await?, 0).await?;
+    let half = count / 2;
+    let example = Example::make(&records().await?, groups).await?;
+    example.copy(&records().await?, 1..half).await?;
+    let with_half = in_use(records().await?, half).await?;
+    example.copy(&records().await?, half..count).await?;
+    let with_all = in_use(records().await?, count).await?;
     let store = if kubeconfig.is_some() { "Secrets" } else { "redb" };
     println!(
-        "\n## sessions memory: what an Usher that starts has allocated\n| store | sessions | groups of each | MiB without | MiB with | bytes a session |\n|---|---|---|---|---|---|"
+        "\n## sessions memory: what an Usher that starts has allocated\n| store | sessions | groups of each | MiB without | MiB with half | MiB with all | bytes a session |\n|---|---|---|---|---|---|---|"
     );
-    let each = after.saturating_sub(before) / count.max(1);
-    println!("| {store} | {count} | {groups} | {:.1} | {:.1} | {each} |", mib(before), mib(after));
+    let each = with_all.saturating_sub(with_half) / (count - half).max(1);
+    println!(
+        "| {store} | {count} | {groups} | {:.1} | {:.1} | {:.1} | {each} |",
+        mib(without),
+        mib(with_half),
+        mib(with_all)
+    );
     Ok(())
 }
 

@@ -86,6 +86,13 @@ fn is_authority(authority: &str, here: bool) -> bool {
     is_port && is_host
 }
 
+/// As a key of a map, by its text alone.
+impl std::borrow::Borrow<str> for ProviderName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for ProviderName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -192,7 +192,7 @@ impl Keeper {
     fn end(&mut self, name: SessionName) -> bool {
         let session = self.snapshot.live.remove(name);
         if let Some(session) = &session {
-            session.ended.give();
+            session.ended().give();
         }
         session.is_some()
     }
@@ -232,7 +232,7 @@ impl Keeper {
         // After it can be looked up: whoever asks anew finds what is new.
         for (before, after) in self.replaced.drain(..) {
             if !before.sees_as(&after) {
-                before.changed.give();
+                before.changed().give();
             }
         }
         self.metrics.sessions.set(i64::try_from(self.snapshot.live.len()).unwrap_or(i64::MAX));

@@ -2,9 +2,10 @@
 
 use super::refresh::Freshness;
 use super::signal::Signal;
+use super::texts::Texts;
 use super::{Limits, Over};
 use crate::activity::now_ms;
-use crate::{Identity, Version, activity, clock};
+use crate::{Identity, IdentityRef, Version, activity, clock};
 use config::{Label, ProviderName, Subject};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -14,21 +15,20 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// When a session was last used: written by requests and tunnels, read by the sweep. It only grows.
 #[derive(Debug, Default)]
-pub struct LastUse(AtomicU64);
+struct LastUse(AtomicU64);
 
 impl LastUse {
-    /// Marks the session as used now.
-    pub fn touch(&self) {
+    fn touch(&self) {
         self.0.fetch_max(now_ms(), Relaxed);
     }
 
     /// It was used then.
-    pub(super) fn learn(&self, used: Instant) {
+    fn learn(&self, used: Instant) {
         self.0.fetch_max(activity::ms_of(used), Relaxed);
     }
 
     /// When that was last; `None` = not yet since this process knows the session.
-    pub fn time(&self) -> Option<Instant> {
+    fn time(&self) -> Option<Instant> {
         activity::at(&self.0)
     }
 }
@@ -90,34 +90,64 @@ pub struct Kept {
     pub at: SystemTime,
 }
 
-/// A live session, as requests see it.
+/// A live session, as requests see it. There may be a hundred thousand: what is seldom asked for takes little memory.
 #[derive(Debug)]
 pub struct Session {
-    /// Who.
-    pub identity: Identity,
     /// Their label.
     pub label: Label,
-    /// What to call them.
-    pub display_name: String,
-    /// How they logged in.
-    pub login: Login,
-    /// Given when the session ends, by whatever cause: live sockets close with 4401.
-    pub ended: Arc<Signal>,
-    /// Given when the rules see something else of its user than they did: another [`Session`] stands in its place,
-    /// and who may use what has to be asked anew.
-    pub changed: Arc<Signal>,
+    /// When they logged in.
+    pub logged_in: SystemTime,
+    /// What else is told of them, each at its [`Place`].
+    texts: Texts<PLACES>,
     /// Of its record.
     pub(super) version: Version,
-    /// What the rules see of them, as JSON: it is asked now and then, and takes a quarter of the memory so.
-    seen: Box<str>,
     /// As known when it was taken up here.
     pub(super) age: SessionAge,
-    /// As [`now_ms`]; 0 = not used here yet.
-    last_use: Arc<LastUse>,
-    /// As other Ushers know it; not told on by this one.
-    pub(super) elsewhere: LastUse,
     /// How old is what the provider said; none = it cannot be asked anew.
     pub(super) freshness: Option<Freshness>,
+    life: Arc<Life>,
+    changed: Arc<Signal>,
+}
+
+/// What stands where in the texts of a session; one that is empty was not told.
+enum Place {
+    Issuer,
+    Subject,
+    Name,
+    Provider,
+    Sid,
+    Agent,
+    Network,
+    /// What the rules see of them, as the JSON of [`Seen`].
+    Seen,
+}
+
+const PLACES: usize = Place::Seen as usize + 1;
+
+/// What stays the same however often the record of a session changes.
+#[derive(Debug, Default)]
+pub(super) struct Life {
+    ended: Signal,
+    /// As this Usher knows it.
+    used: LastUse,
+    /// As other Ushers know it; not told on by this one.
+    elsewhere: LastUse,
+}
+
+/// The mark of a session's last use alone, for what outlives its request.
+#[derive(Debug, Clone, Default)]
+pub struct UseMark(Arc<Life>);
+
+impl UseMark {
+    /// Marks the session as used now: an atomic store.
+    pub fn touch(&self) {
+        self.0.used.touch();
+    }
+
+    /// When it was used last by way of this process; none = not yet since it knows the session.
+    pub fn time(&self) -> Option<Instant> {
+        self.0.used.time()
+    }
 }
 
 /// When a session began and when it was used last.
@@ -143,20 +173,19 @@ impl Session {
         freshness: Option<Freshness>,
     ) -> Self {
         let NewSession { identity, label, display_name, subject, login, kept: _ } = new;
-        Self {
-            identity,
-            label,
-            display_name,
-            login,
-            version,
-            seen: seen(subject),
-            ended: Arc::default(),
-            changed: Arc::default(),
-            age,
-            last_use: Arc::default(),
-            elsewhere: LastUse::default(),
-            freshness,
-        }
+        let Login { at, provider, sid, device: Device { agent, network } } = login;
+        let texts = Texts::new([
+            &identity.issuer,
+            &identity.subject,
+            &display_name,
+            provider.as_ref().map_or("", ProviderName::as_str),
+            sid.as_deref().unwrap_or_default(),
+            &agent,
+            &network,
+            &seen(subject),
+        ]);
+        let (life, changed) = (Arc::default(), Arc::default());
+        Self { label, logged_in: at, texts, version, age, freshness, life, changed }
     }
 
     /// What stands for a session where somebody comes without a browser: no record of a session is behind it.
@@ -172,12 +201,7 @@ impl Session {
 
     /// The same session after its record has changed.
     pub(super) fn renewed(&self, new: NewSession, version: Version, freshness: Option<Freshness>) -> Self {
-        let mut session = Self::new(new, version, self.age, freshness);
-        session.ended = self.ended.clone();
-        session.last_use = self.last_use();
-        if let Some(used) = self.elsewhere.time() {
-            session.elsewhere.learn(used);
-        }
+        let mut session = Self { life: self.life.clone(), ..Self::new(new, version, self.age, freshness) };
         if session.sees_as(self) {
             session.changed = self.changed.clone();
         }
@@ -186,26 +210,80 @@ impl Session {
 
     /// Whether the rules see the same of the user of both.
     pub(crate) fn sees_as(&self, other: &Self) -> bool {
-        self.seen == other.seen && self.display_name == other.display_name
+        self.text(Place::Seen) == other.text(Place::Seen) && self.display_name() == other.display_name()
+    }
+
+    /// Who.
+    pub fn identity(&self) -> IdentityRef<'_> {
+        IdentityRef { issuer: self.text(Place::Issuer), subject: self.text(Place::Subject) }
+    }
+
+    /// What to call them.
+    pub fn display_name(&self) -> &str {
+        self.text(Place::Name)
+    }
+
+    /// The name of the provider by which they logged in; none = by the development login.
+    pub fn provider(&self) -> Option<&str> {
+        self.told(Place::Provider)
+    }
+
+    /// The provider's name for its own session.
+    pub fn sid(&self) -> Option<&str> {
+        self.told(Place::Sid)
+    }
+
+    /// From where they logged in.
+    pub fn device(&self) -> Device {
+        Device { agent: self.text(Place::Agent).to_owned(), network: self.text(Place::Network).to_owned() }
     }
 
     /// What the rules see of its user.
     pub fn subject(&self) -> Subject {
         let Seen { claims, groups } =
-            serde_json::from_str(&self.seen).expect("it was written from the same type");
+            serde_json::from_str(self.text(Place::Seen)).expect("it was written from the same type");
         let groups = groups.unwrap_or_else(|| claimed(&claims).unwrap_or_default());
-        let Identity { issuer, subject } = self.identity.clone();
-        Subject { issuer, subject, name: self.display_name.clone(), claims, groups }
+        let Identity { issuer, subject } = self.identity().to_identity();
+        Subject { issuer, subject, name: self.display_name().to_owned(), claims, groups }
+    }
+
+    fn text(&self, place: Place) -> &str {
+        self.texts.get(place as usize)
+    }
+
+    fn told(&self, place: Place) -> Option<&str> {
+        Some(self.text(place)).filter(|text| !text.is_empty())
+    }
+
+    /// Given when the session ends, by whatever cause: live sockets close with 4401.
+    pub fn ended(&self) -> &Signal {
+        &self.life.ended
+    }
+
+    /// Given when the rules see something else of its user than they did: another [`Session`] stands in its place,
+    /// and who may use what has to be asked anew.
+    pub fn changed(&self) -> &Signal {
+        &self.changed
     }
 
     /// Marks the session as used now: an atomic store.
     pub fn touch(&self) {
-        self.last_use.touch();
+        self.life.used.touch();
     }
 
     /// The mark alone, for a tunnel that outlives its request.
-    pub fn last_use(&self) -> Arc<LastUse> {
-        self.last_use.clone()
+    pub fn use_mark(&self) -> UseMark {
+        UseMark(self.life.clone())
+    }
+
+    /// When it was used last by way of this process; none = not yet since it knows the session.
+    pub fn used_here(&self) -> Option<Instant> {
+        self.life.used.time()
+    }
+
+    /// Others tell that it was used then.
+    pub(super) fn learn(&self, used: Instant) {
+        self.life.elsewhere.learn(used);
     }
 
     /// When it was used last, as anybody knows it.
@@ -227,13 +305,13 @@ impl Session {
 
     /// As this Usher knows it.
     pub(super) fn own_age(&self) -> SessionAge {
-        SessionAge { used: self.last_use.time().unwrap_or(self.age.used), ..self.age }
+        SessionAge { used: self.used_here().unwrap_or(self.age.used), ..self.age }
     }
 
     /// As anybody knows it.
     fn age(&self) -> SessionAge {
         let own = self.own_age();
-        SessionAge { used: self.elsewhere.time().map_or(own.used, |used| used.max(own.used)), ..own }
+        SessionAge { used: self.life.elsewhere.time().map_or(own.used, |used| used.max(own.used)), ..own }
     }
 
     /// Whether it has not been used for too long, or is too old.
@@ -254,11 +332,11 @@ impl Session {
     }
 }
 
-fn seen(subject: Subject) -> Box<str> {
+fn seen(subject: Subject) -> String {
     let Subject { claims, groups, .. } = subject;
     let groups = (claimed(&claims).as_ref() != Some(&groups)).then_some(groups);
     let seen = Seen { claims, groups };
-    serde_json::to_string(&seen).expect("texts and JSON are JSON").into_boxed_str()
+    serde_json::to_string(&seen).expect("texts and JSON are JSON")
 }
 
 /// The claim that most providers tell groups by.

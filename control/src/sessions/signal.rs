@@ -1,6 +1,6 @@
 //! Something that happens to a session once, and that most of the time nobody waits for.
 
-use std::sync::OnceLock;
+use once_cell::race::OnceBox;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
 use tokio_util::sync::CancellationToken;
 
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Default)]
 pub struct Signal {
     given: AtomicBool,
-    token: OnceLock<CancellationToken>,
+    token: OnceBox<CancellationToken>,
 }
 
 impl Signal {
@@ -19,7 +19,7 @@ impl Signal {
 
     /// What is cancelled when it is given.
     pub fn token(&self) -> CancellationToken {
-        let token = self.token.get_or_init(CancellationToken::new).clone();
+        let token = self.token.get_or_init(Box::default).clone();
         // With the fence in `give`: whoever gives it sees this token, or it is seen here that it was given.
         fence(SeqCst);
         if self.is_given() {

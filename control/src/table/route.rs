@@ -1,6 +1,6 @@
 //! The way to a ready workspace, and for whom it leads where.
 
-use crate::{Address, Generation, Identity, Proof, Sight};
+use crate::{Address, Generation, IdentityRef, Proof, Sight};
 use config::Template;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
@@ -64,7 +64,7 @@ impl Route {
     /// version choose alike (rendezvous hashing: of all parts the one whose hash with the person is the highest), so a
     /// part that leaves moves its own persons and nobody else.
     #[must_use]
-    pub fn towards(&self, person: &Identity) -> Self {
+    pub fn towards(&self, person: IdentityRef<'_>) -> Self {
         let hasher = BuildHasherDefault::<DefaultHasher>::default();
         let Some(part) = self.parts.iter().max_by_key(|part| hasher.hash_one((person, &part.generation)))
         else {
@@ -79,6 +79,7 @@ impl Route {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Identity;
     use crate::testing::{generation, owner};
     use std::collections::BTreeMap;
 
@@ -111,7 +112,7 @@ mod tests {
     #[test]
     fn a_route_without_parts_is_the_same_for_all() {
         let route = route([]);
-        assert_eq!(route.towards(&person(1)).generation, generation(99));
+        assert_eq!(route.towards(person(1).as_ref()).generation, generation(99));
         assert!(
             route.leads_to(&generation(99), &address(99)) && !route.leads_to(&generation(1), &address(99))
         );
@@ -131,7 +132,7 @@ mod tests {
                 && !all.leads_to(&generation(99), &address(99))
         );
         let chosen: BTreeMap<u64, Generation> =
-            (0..400).map(|n| (n, all.towards(&person(n)).generation)).collect();
+            (0..400).map(|n| (n, all.towards(person(n).as_ref()).generation)).collect();
         for part in 0..4 {
             let share = chosen.values().filter(|chosen| **chosen == generation(part)).count();
             assert!((50..150).contains(&share), "{part}: {share}");
@@ -141,13 +142,13 @@ mod tests {
             let route = route(others);
             for (n, before) in &chosen {
                 if Some(before) != stay.map(generation).as_ref() {
-                    assert_eq!(route.towards(&person(*n)).generation, *before, "{n}");
+                    assert_eq!(route.towards(person(*n).as_ref()).generation, *before, "{n}");
                 }
             }
         }
         let joined = route(0..5);
         for (n, before) in &chosen {
-            let after = joined.towards(&person(*n)).generation;
+            let after = joined.towards(person(*n).as_ref()).generation;
             assert!(after == *before || after == generation(4), "{n}");
         }
     }

@@ -46,9 +46,9 @@ impl Document {
     pub(super) fn new(owner: &Session, new: NewToken, secret: Option<String>) -> Self {
         Self {
             sort: if secret.is_some() { SortDocument::Login } else { SortDocument::Api },
-            identity: owner.identity.clone(),
+            identity: owner.identity().to_identity(),
             label: owner.label.to_string(),
-            provider: owner.login.provider.as_ref().map(ToString::to_string),
+            provider: owner.provider().map(str::to_owned),
             name: new.name,
             scopes: new.scopes.to_string(),
             made: millis(new.now),

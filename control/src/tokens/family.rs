@@ -5,7 +5,7 @@
 
 use super::document::Document;
 use super::{LOGINS_PER_USER, MakeError, NewToken, Revoking, Token, TokenRef, TokenSort, Tokens, random};
-use crate::{Identity, Kind, RecordError, Session, SessionRef, hash};
+use crate::{IdentityRef, Kind, RecordError, Session, SessionRef, hash};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -69,7 +69,7 @@ impl Tokens {
     }
 
     /// Ends the oldest of somebody's logins where they have too many.
-    pub async fn end_excess(&self, identity: &Identity) -> Revoking {
+    pub async fn end_excess(&self, identity: IdentityRef<'_>) -> Revoking {
         let theirs = self.of(identity, TokenSort::Login);
         let excess = theirs.len().saturating_sub(LOGINS_PER_USER);
         let oldest: Vec<_> = theirs.into_iter().take(excess).map(|token| token.reference).collect();

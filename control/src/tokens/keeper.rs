@@ -136,7 +136,7 @@ impl Keeper {
             Change::Deleted(name) => {
                 let held = TokenRef::parse(&name).and_then(|name| self.tokens.remove(&name));
                 if let Some(held) = &held {
-                    held.token.session.ended.give();
+                    held.token.session.ended().give();
                 }
                 held.is_some()
             }
@@ -236,7 +236,7 @@ impl Keeper {
     fn sweep(&mut self, now: SystemTime) {
         for (name, Held { token, .. }) in &self.tokens {
             if now >= token.expires {
-                token.session.ended.give();
+                token.session.ended().give();
             }
             if self.writes.len() >= WRITES || self.busy.contains(name) {
                 continue;
@@ -273,7 +273,7 @@ impl Keeper {
         // After it can be looked up: whoever asks anew finds what is new.
         for (before, after) in self.replaced.drain(..) {
             if !before.sees_as(&after) {
-                before.changed.give();
+                before.changed().give();
             }
         }
     }

@@ -61,7 +61,7 @@ pub struct Token {
 impl Token {
     /// Whether it may be used now.
     pub fn is_good(&self, now: SystemTime) -> bool {
-        self.is_known && now < self.expires && !self.session.ended.is_given()
+        self.is_known && now < self.expires && !self.session.ended().is_given()
     }
 
     /// Whether it is used for the first time, as far as is known: true once, and on each replica that has not heard of it yet.
@@ -81,7 +81,7 @@ impl Token {
     }
 
     fn here(&self, now: SystemTime) -> Option<SystemTime> {
-        let ago = clock::now().saturating_duration_since(self.session.last_use().time()?);
+        let ago = clock::now().saturating_duration_since(self.session.use_mark().time()?);
         now.checked_sub(ago)
     }
 }

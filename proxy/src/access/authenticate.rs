@@ -96,7 +96,7 @@ pub(crate) async fn live(edge: &Edge, cookie: Presented) -> Option<Arc<Session>>
         }
         known => known,
     };
-    session.filter(|session| identity::is_served(&edge.config.load(), &session.login))
+    session.filter(|session| identity::is_served(&edge.config.load(), session.provider()))
 }
 
 /// The session, once its provider was asked anew where what it said does not hold any more: who came back after hours is
@@ -106,7 +106,7 @@ async fn fresh(edge: &Edge, id: SessionId, session: Arc<Session>) -> Option<Arc<
     if !session.is_stale(Instant::now()) {
         return Some(session);
     }
-    let provider = session.login.provider.as_ref().and_then(|name| edge.providers.get(name.as_str()));
+    let provider = session.provider().and_then(|name| edge.providers.get(name));
     if !provider.is_some_and(Provider::answers) || !edge.refresh.can_be_met() {
         return Some(session);
     }

@@ -101,7 +101,7 @@ impl Permit {
         let template = entry.map_or(by_rule, |entry| entry.template.clone());
         Ok(Wake {
             id: self.id.clone(),
-            owner: self.caller.session.identity.clone(),
+            owner: self.caller.session.identity().to_identity(),
             grant: grant(config, &template, subject, facts)?,
             template,
             host: self.host(config),

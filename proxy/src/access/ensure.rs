@@ -8,7 +8,7 @@ use crate::edge::Edge;
 use crate::refusal::{Code, Refusal, seconds};
 use crate::request::{Intent, Request, is_speculative};
 use config::{Config, Template, TokenScope};
-use control::{Cause, Entry, Identity, Phase, Wake, WakeRefused};
+use control::{Cause, Entry, IdentityRef, Phase, Wake, WakeRefused};
 use std::time::{Duration, Instant};
 
 /// A workspace that is not ready, and how this client is told.
@@ -64,7 +64,7 @@ pub async fn upstream(
                 port: permit.port(),
                 patience: patience(config, request),
                 counts: counts(&route.template, request),
-                route: route.towards(&permit.caller().session.identity),
+                route: route.towards(permit.caller().session.identity()),
                 activity: activity.clone(),
                 permit,
             })),
@@ -129,15 +129,15 @@ pub(crate) fn may_reach(
 /// Whether what stands in the table is the caller's own: labels are never handed on, but what a driver found may
 /// have been made by hand.
 pub(crate) fn is_theirs(caller: &Caller, entry: Option<&Entry>) -> bool {
-    entry.is_none_or(|entry| is_of(&caller.session.identity, entry))
+    entry.is_none_or(|entry| is_of(caller.session.identity(), entry))
 }
 
 /// The same by identity. What a route leads to is nobody's own: whoever may enter asks for it, and gets it only from
 /// what is surely the route's.
-pub(crate) fn is_of(identity: &Identity, entry: &Entry) -> bool {
+pub(crate) fn is_of(identity: IdentityRef<'_>, entry: &Entry) -> bool {
     match entry.id.route() {
         Some(route) => entry.owner.is_of_route(route),
-        None => entry.owner == *identity,
+        None => entry.owner.as_ref() == identity,
     }
 }
 

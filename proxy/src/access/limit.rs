@@ -117,7 +117,7 @@ mod tests {
             let lab = lab(&format!("requests_per_user = '{requests}'")).await;
             let (session, cookie) = alice(&lab).await;
             assert_eq!(visit(&lab, &cookie).await.err(), expected);
-            assert_eq!(session.last_use().time().is_some(), expected.is_none());
+            assert_eq!(session.use_mark().time().is_some(), expected.is_none());
             assert_eq!(
                 lab.edge.workspaces.lookup(&WorkspaceId::parse("alice").unwrap()).is_some(),
                 expected.is_none()

@@ -66,10 +66,10 @@ impl<'a> Claims<'a> {
         audience: &'a str,
         now: Duration,
     ) -> Self {
-        let identity = &session.identity;
+        let (identity, name) = (session.identity(), session.display_name());
         let email = facts.claims.get("email").and_then(Value::as_str).filter(|email| fits(email, EMAIL_MAX));
         let verified = facts.claims.get("email_verified").and_then(Value::as_bool);
-        let provided = Provided { iss: &identity.issuer, sub: &identity.subject };
+        let provided = Provided { iss: identity.issuer, sub: identity.subject };
         let groups = Some(facts.groups.as_slice()).filter(|groups| fits(groups, GROUPS_MAX));
         Self {
             iss: issuer,
@@ -77,7 +77,7 @@ impl<'a> Claims<'a> {
             sub: identity.key(),
             iat: now.as_secs(),
             exp: (now + LIFETIME).as_secs(),
-            name: &session.display_name[..session.display_name.floor_char_boundary(NAME_MAX)],
+            name: &name[..name.floor_char_boundary(NAME_MAX)],
             preferred_username: session.label.as_str(),
             email,
             email_verified: verified.filter(|_| email.is_some()),

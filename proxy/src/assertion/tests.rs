@@ -73,7 +73,7 @@ async fn a_workspace_learns_who_asks_from_nobody_but_the_portal_it_trusts() {
     assert_eq!(
         verified(&keys, &token, PORTAL, ALICE),
         Ok(json!({
-            "iss": PORTAL, "aud": ALICE, "sub": permit.caller().session.identity.key(),
+            "iss": PORTAL, "aud": ALICE, "sub": permit.caller().session.identity().key(),
             "iat": issued, "exp": issued + 60,
             "name": "Alice Å", "preferred_username": "alice", "groups": ["astro"],
             "identity": { "iss": "https://idp.test", "sub": "a-1" },

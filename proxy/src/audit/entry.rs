@@ -5,7 +5,7 @@ use super::{By, Event, Field, Outcome, Reason};
 use crate::access::authenticate::Caller;
 use crate::own::Asked;
 use config::{Label, WorkspaceId};
-use control::{CauseCode, Ended, Identity, Session, SessionRef, Token};
+use control::{CauseCode, Ended, IdentityRef, Session, SessionRef, Token};
 use jiff::Timestamp;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::net::IpAddr;
@@ -92,8 +92,7 @@ impl Entry {
 
     /// Who did it, with which session or token.
     pub fn caller(self, caller: &Caller) -> Self {
-        let Session { identity, label, .. } = &*caller.session;
-        let entry = self.actor(identity, Some(label));
+        let entry = self.actor(caller.session.identity(), Some(&caller.session.label));
         match &caller.bearer {
             None => entry.session(caller.id.reference()),
             Some(bearer) => entry.maybe(Field::Token, bearer.token.map(|token| token.to_string()).as_deref()),
@@ -102,7 +101,7 @@ impl Entry {
 
     /// Who did it, with this token.
     pub fn by_token(self, token: &Token) -> Self {
-        self.actor(&token.session.identity, Some(&token.session.label)).token(token)
+        self.actor(token.session.identity(), Some(&token.session.label)).token(token)
     }
 
     /// About which token.
@@ -113,17 +112,17 @@ impl Entry {
     /// To which token, and so to whose, it was done.
     pub fn to_token(self, token: &Token) -> Self {
         let session = &token.session;
-        self.subject(&session.identity).subject_label(session.label.as_str()).token(token)
+        self.subject(session.identity()).subject_label(session.label.as_str()).token(token)
     }
 
     /// Who did it.
-    pub fn actor(self, Identity { issuer, subject }: &Identity, label: Option<&Label>) -> Self {
+    pub fn actor(self, IdentityRef { issuer, subject }: IdentityRef<'_>, label: Option<&Label>) -> Self {
         let entry = self.with(Field::ActorIss, issuer).with(Field::ActorSub, subject);
         entry.maybe(Field::ActorLabel, label.map(Label::as_str))
     }
 
     /// To whom, or to whose, it was done.
-    pub fn subject(self, Identity { issuer, subject }: &Identity) -> Self {
+    pub fn subject(self, IdentityRef { issuer, subject }: IdentityRef<'_>) -> Self {
         self.with(Field::SubjectIss, issuer).with(Field::SubjectSub, subject)
     }
 
@@ -139,8 +138,8 @@ impl Entry {
 
     /// To which session, and so to whom, it was done.
     pub fn to_session(self, reference: SessionRef, session: &Session) -> Self {
-        let entry = self.subject(&session.identity).subject_label(session.label.as_str());
-        entry.session(reference).provider(session.login.provider.as_ref().map(config::ProviderName::as_str))
+        let entry = self.subject(session.identity()).subject_label(session.label.as_str());
+        entry.session(reference).provider(session.provider())
     }
 
     /// The same of one that has ended.
@@ -258,11 +257,10 @@ mod tests {
     use std::time::Duration;
 
     fn entry() -> Entry {
-        let who =
-            Identity { issuer: "https://id.example".to_owned(), subject: "a\"b\nc\u{202e}d".to_owned() };
+        let who = IdentityRef { issuer: "https://id.example", subject: "a\"b\nc\u{202e}d" };
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_007);
         let entry = Entry::refused(Event::Login, Reason::NotAdmitted).at([192, 0, 2, 1].into(), "r-1");
-        Entry { at, ..entry.actor(&who, None).provider(None) }
+        Entry { at, ..entry.actor(who, None).provider(None) }
     }
 
     #[test]

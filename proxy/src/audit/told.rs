@@ -2,7 +2,7 @@
 
 use super::{Audit, By, Entry, Event, Reason};
 use crate::identity::Failure;
-use control::{Act, Acts, Cause, Ending, Identity, Over, Revoking, StopReason};
+use control::{Act, Acts, Cause, Ending, IdentityRef, Over, Revoking, StopReason};
 
 impl Audit {
     /// Tells each session that ended, `like` this; and that it could not be told of all, if so.
@@ -26,7 +26,13 @@ impl Audit {
     }
 
     /// Tells that somebody was signed out, by whom `by` makes entries of, and each session that ended so.
-    pub fn signed_out(&self, ending: &Ending, by: &dyn Fn(Event) -> Entry, label: &str, identity: &Identity) {
+    pub fn signed_out(
+        &self,
+        ending: &Ending,
+        by: &dyn Fn(Event) -> Entry,
+        label: &str,
+        identity: IdentityRef<'_>,
+    ) {
         let entry = by(Event::SignOut).subject(identity).subject_label(label);
         self.record(if ending.failed.is_some() { entry.but_failed(Reason::Records) } else { entry });
         self.ended(ending, &by(Event::SessionEnded).because(Reason::SignOut));
@@ -77,7 +83,7 @@ fn told(act: &Act) -> Option<Entry> {
         }
         Act::NotStarted { id, owner, cause } => Entry::failed(Event::WorkspaceStart, Reason::StartFailed)
             .workspace(id)
-            .subject(owner)
+            .subject(owner.as_ref())
             .cause(*cause),
         Act::Reaped { id, owner, reason } => {
             let reason = match reason {
@@ -86,7 +92,7 @@ fn told(act: &Act) -> Option<Entry> {
                 // Whoever asked for these is told of where they ask.
                 StopReason::Asked | StopReason::ByHand | StopReason::Deleted => return None,
             };
-            Entry::done(Event::WorkspaceStop).because(reason).workspace(id).subject(owner)
+            Entry::done(Event::WorkspaceStop).because(reason).workspace(id).subject(owner.as_ref())
         }
     };
     Some(entry.by(By::Usher))

@@ -152,7 +152,7 @@ async fn settle(edge: &Edge, due: Due) -> Outcome {
 
 async fn ask(edge: &Edge, session: &Session, reference: SessionRef) -> Result<Outcome, RecordError> {
     let Some(claim) = edge.sessions.claim(reference).await? else { return Ok(Outcome::Done) };
-    let provider = session.login.provider.as_ref().and_then(|name| edge.providers.get(name.as_str()));
+    let provider = session.provider().and_then(|name| edge.providers.get(name));
     let Some(provider) = provider else {
         let why = "its provider is not configured any more";
         return end(edge, session, reference, Reason::ProviderGone, why).await;
@@ -201,7 +201,7 @@ async fn renew(
     handed: Handed,
 ) -> Result<Outcome, RecordError> {
     let Handed { mut subject, sid, refresh, lasts } = handed;
-    if subject.subject != session.identity.subject {
+    if subject.subject != session.identity().subject {
         let why = "its provider answered about another account";
         return end(edge, session, reference, Reason::OtherAccount, why).await;
     }
@@ -211,7 +211,7 @@ async fn renew(
     loop {
         let written = async {
             // What is true of them now holds for their tokens as well, also where it keeps them out.
-            edge.users.remember(&session.identity, &subject).await?;
+            edge.users.remember(session.identity(), &subject).await?;
             match judged {
                 Ok(()) => edge.sessions.renew(claim, subject.clone(), sid.clone(), kept.clone()).await,
                 Err(_) => Ok(()),
@@ -255,7 +255,7 @@ fn in_vain(edge: &Edge, entry: Entry, session: &Session, reference: SessionRef) 
 
 /// What the rules see of a request that nobody sends: the portal's, from the network of the login.
 fn facts(edge: &Edge, session: &Session) -> RequestFacts {
-    let network = &session.login.device.network;
+    let network = session.device().network;
     RequestFacts {
         host: edge.config.load().portal.to_string(),
         method: "GET".to_owned(),

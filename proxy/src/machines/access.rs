@@ -67,7 +67,7 @@ impl AccessTokens {
         let claims = json!({
             "iss": portal,
             "aud": portal,
-            "sub": login.session.identity.key(),
+            "sub": login.session.identity().key(),
             "client_id": "usher",
             "sid": login.reference.to_string(),
             "scope": login.scopes.to_string(),

@@ -104,7 +104,7 @@ async fn known(edge: &Edge, token: TokenRef, patience: Duration) -> Result<Arc<T
 
 /// The owner of a token, if their login is still offered.
 fn of(edge: &Edge, config: &Config, request: &Request<'_>, token: &Token) -> Result<Caller, BadToken> {
-    if !identity::is_served(config, &token.session.login) {
+    if !identity::is_served(config, token.session.provider()) {
         return Err(BadToken::Unknown);
     }
     if token.is_first_use() {

@@ -74,7 +74,7 @@ impl Default for Issuers {
     fn default() -> Self {
         let ended = |_: Arc<[u8; 32]>, known: Arc<Known>, why: RemovalCause| {
             if why != RemovalCause::Replaced {
-                known.session.ended.give();
+                known.session.ended().give();
             }
         };
         let kept =
@@ -120,7 +120,8 @@ impl Issuers {
     ) -> Result<Caller, BadToken> {
         let name = hash(token);
         let now = SystemTime::now();
-        let kept = self.kept.get(&name).filter(|known| now < known.until && !known.session.ended.is_given());
+        let kept =
+            self.kept.get(&name).filter(|known| now < known.until && !known.session.ended().is_given());
         let known = match kept {
             Some(known) => known,
             None => {

@@ -137,8 +137,8 @@ async fn perform(
             }
         }
         Action::Delete { files } => {
-            let owner = &permit.caller().session.identity;
-            let deleted = edge.workspaces.delete(&id, files, Some(owner)).await;
+            let owner = permit.caller().session.identity().to_identity();
+            let deleted = edge.workspaces.delete(&id, files, Some(&owner)).await;
             edge.audit.deleted(&deleted, files, by_them(Event::WorkspaceDelete));
             deleted.map_err(|cause| Refusal::with(Code::WorkspaceFailed, cause.detail))?;
         }

@@ -269,7 +269,7 @@ async fn by_code(
         return Err(bad("another program asked for the code"));
     }
     let session = edge.sessions.lookup(&SessionId(consent.session));
-    let session = session.filter(|session| identity::is_served(&asked.config, &session.login));
+    let session = session.filter(|session| identity::is_served(&asked.config, session.provider()));
     let session = session.ok_or(bad("the session of who gave the code has ended"))?;
     let scopes = TokenScopes::parse(&consent.scopes).unwrap_or_default();
     let lifetime = asked.config.machines.login_lifetime;
@@ -278,7 +278,7 @@ async fn by_code(
     let (secret, token) = edge.tokens.begin_login(&session, by, new).await?;
     let entry = Entry::done(Event::TokenMade).because(Reason::CommandLine).asked(asked).by_token(&token);
     edge.audit.record(entry.session(by));
-    let excess = edge.tokens.end_excess(&session.identity).await;
+    let excess = edge.tokens.end_excess(session.identity()).await;
     edge.audit.revoked(&excess, &Entry::done(Event::TokenRevoked).because(Reason::TooMany).by(By::Usher));
     if let Err(error) = excess.result() {
         // The new login stands all the same; the next one ends those.
@@ -295,7 +295,7 @@ async fn by_secret(
 ) -> Result<(RefreshSecret, Arc<Token>), NoToken> {
     let secret = form::read_refresh_token(secret).ok_or(NoToken::Grant("the token is not one of ours"))?;
     let known = edge.tokens.find(secret.reference(), now);
-    if known.as_ref().is_some_and(|token| !identity::is_served(&asked.config, &token.session.login)) {
+    if known.as_ref().is_some_and(|token| !identity::is_served(&asked.config, token.session.provider())) {
         return Err(NoToken::Grant("nobody logs in by this way any more: log in again"));
     }
     if let Some(token) = &known {

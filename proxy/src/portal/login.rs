@@ -180,7 +180,7 @@ fn denied(asked: &Asked, who: &Identity, refusal: &Refusal) -> NotIn {
     let link = ("/login?as=another", "Log in as somebody else");
     Box::new(Ended {
         result: LoginResult::Denied,
-        entry: Entry::refused(Event::Login, Reason::NotAdmitted).actor(who, None),
+        entry: Entry::refused(Event::Login, Reason::NotAdmitted).actor(who.as_ref(), None),
         response: answer::say(asked, row.status, "You may not enter", refusal.sentence(), link),
     })
 }

@@ -17,7 +17,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Path, State};
 use axum::response::Response;
 use config::ProviderLogout;
-use control::{Identity, RecordError, TokenSort};
+use control::{IdentityRef, RecordError, TokenSort};
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, SET_COOKIE};
 use http::{HeaderMap, StatusCode, Uri};
 use std::sync::Arc;
@@ -40,10 +40,10 @@ pub(super) async fn submit(
         Ok(fields) => fields,
         Err(refusal) => return answer::refuse(&asked, &refusal),
     };
-    let provider = caller.session.login.provider.as_ref().and_then(|name| edge.providers.get(name.as_str()));
+    let provider = caller.session.provider().and_then(|name| edge.providers.get(name));
     let everywhere = fields.one("everywhere") == Some("yes");
     let (ending, reason) = match everywhere {
-        true => (edge.sessions.end_all(&caller.session.identity).await, Reason::LogoutEverywhere),
+        true => (edge.sessions.end_all(caller.session.identity()).await, Reason::LogoutEverywhere),
         false if provider.is_some_and(goes_on) => {
             (edge.sessions.end(&caller.id).await, Reason::LogoutWithProvider)
         }
@@ -54,7 +54,7 @@ pub(super) async fn submit(
     let mut ended = ending.result();
     if everywhere {
         // A login at a command line is one more device; API tokens are no devices.
-        let revoking = edge.tokens.revoke_all(&caller.session.identity, Some(TokenSort::Login)).await;
+        let revoking = edge.tokens.revoke_all(caller.session.identity(), Some(TokenSort::Login)).await;
         let entry = Entry::done(Event::TokenRevoked).because(reason).asked(&asked).caller(caller);
         edge.audit.revoked(&revoking, &entry);
         ended = ended.and(revoking.result());
@@ -196,8 +196,8 @@ async fn end(edge: &Edge, asked: &Asked, provider: &Provider, ended: &Ended) -> 
     if let (Some(subject), None) = (&ended.subject, &ended.sid) {
         // Somebody is out everywhere: a login at a command line is one more device.
         let issuer = provider.told.protocol.issuer().to_string();
-        let identity = Identity { issuer, subject: subject.clone() };
-        let revoking = edge.tokens.revoke_all(&identity, Some(TokenSort::Login)).await;
+        let identity = IdentityRef { issuer: &issuer, subject };
+        let revoking = edge.tokens.revoke_all(identity, Some(TokenSort::Login)).await;
         let entry = Entry::done(Event::TokenRevoked).because(Reason::BackChannel);
         edge.audit.revoked(&revoking, &of_provider(entry, asked, provider));
         count += revoking.result()?;

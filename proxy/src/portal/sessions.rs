@@ -15,7 +15,7 @@ use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
 use axum::response::Response;
 use config::EvalError;
-use control::{Identity, RecordError, Session, SessionRef};
+use control::{Device, Identity, RecordError, Session, SessionRef};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub(super) async fn show(State(edge): State<Arc<Edge>>, Extension(asked): Extens
 
 fn row(id: SessionRef, session: &Session, caller: &Caller, token: &str, now: Instant) -> String {
     let is_this = id == caller.id.reference();
-    let device = &session.login.device;
+    let device = session.device();
     let this = if is_this { " <strong>(this one)</strong>" } else { "" };
     let end =
         if is_this { String::new() } else { button(&format!("/api/v1/sessions/{id}/end"), token, "End") };
@@ -52,7 +52,7 @@ fn row(id: SessionRef, session: &Session, caller: &Caller, token: &str, now: Ins
          <div><dt>Logged in</dt><dd>{} ago</dd></div><div><dt>Last used</dt><dd>{} ago</dd></div></dl>{end}</section>",
         escape(&device.agent),
         escape(&device.network),
-        words(SystemTime::now().duration_since(session.login.at).unwrap_or_default()),
+        words(SystemTime::now().duration_since(session.logged_in).unwrap_or_default()),
         words(now.saturating_duration_since(session.used())),
     )
 }
@@ -76,13 +76,14 @@ pub(super) async fn list(State(edge): State<Arc<Edge>>, Extension(asked): Extens
 }
 
 fn document(id: SessionRef, session: &Session, caller: &Caller, now: Instant) -> Value {
-    let at = session.login.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let Device { agent, network } = session.device();
+    let at = session.logged_in.duration_since(UNIX_EPOCH).unwrap_or_default();
     json!({
         "id": id.to_string(),
         "this": id == caller.id.reference(),
-        "provider": session.login.provider.as_ref().map(ToString::to_string),
-        "agent": session.login.device.agent,
-        "network": session.login.device.network,
+        "provider": session.provider(),
+        "agent": agent,
+        "network": network,
         "logged_in_at": at.as_secs(),
         "unused_s": now.saturating_duration_since(session.used()).as_secs(),
     })
@@ -158,7 +159,7 @@ pub(super) async fn sign_out(
         Ok(identity) => {
             let by_admin = |event| Entry::done(event).by(By::Admin).asked(&asked).caller(caller);
             tracing::info!(user.label = label, by.label = %caller.session.label, "somebody was signed out by an admin");
-            let done = machines::sign_out(&edge, &identity, &label, &by_admin).await;
+            let done = machines::sign_out(&edge, identity.as_ref(), &label, &by_admin).await;
             ended(&asked, done, "/people")
         }
         Err(refusal) => {
@@ -202,7 +203,7 @@ fn admin_rule(asked: &Asked, caller: &Caller) -> Result<bool, EvalError> {
 }
 
 fn mine(edge: &Edge, caller: &Caller) -> Vec<(SessionRef, Arc<Session>)> {
-    let mut mine = edge.sessions.list(&caller.session.identity);
+    let mut mine = edge.sessions.list(caller.session.identity());
     mine.reverse();
     mine
 }

@@ -228,7 +228,7 @@ pub(super) async fn revoke(
 }
 
 fn theirs(edge: &Edge, caller: &Caller) -> Vec<Arc<Token>> {
-    edge.tokens.list(&caller.session.identity)
+    edge.tokens.list(caller.session.identity())
 }
 
 #[cfg(test)]

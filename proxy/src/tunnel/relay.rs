@@ -4,7 +4,7 @@ use crate::tunnel::frames::{Chunk, Sender, close_frame};
 use crate::tunnel::half::{Fault, Half, poll_discard};
 use crate::tunnel::messages::MessageLimit;
 use crate::witness::Witness;
-use control::{Activity, LastUse};
+use control::{Activity, UseMark};
 use prometheus::IntCounter;
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
@@ -71,7 +71,7 @@ impl End {
 #[derive(Debug)]
 pub(super) struct Tally {
     /// The use of the workspace and of the session; none for a tunnel that is the application's own background.
-    pub(super) uses: Option<(Arc<Activity>, Arc<LastUse>)>,
+    pub(super) uses: Option<(Arc<Activity>, UseMark)>,
     pub(super) client_frames: IntCounter,
     pub(super) workspace_frames: IntCounter,
     /// The workspace's connection, of which nothing but its use is asked. Boxed: a tunnel is small.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::request::tests::head;
-use control::LastUse;
+use control::{Identity, UseMark};
 use futures_util::future::join_all;
 use prometheus::IntCounter;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ struct Rig {
     client: DuplexStream,
     workspace: DuplexStream,
     activity: Arc<Activity>,
-    session_use: Arc<LastUse>,
+    session_use: UseMark,
     client_frames: IntCounter,
     workspace_frames: IntCounter,
     route: CancellationToken,
@@ -33,7 +33,7 @@ fn rig() -> Rig {
 fn rig_with(room: usize, early: &[u8]) -> Rig {
     let (client, client_side) = duplex(room);
     let (workspace, workspace_side) = duplex(room);
-    let (activity, session_use) = (Arc::new(Activity::default()), Arc::<LastUse>::default());
+    let (activity, session_use) = (Arc::new(Activity::default()), UseMark::default());
     let count = |name: &str| IntCounter::new(name, "for a test").unwrap();
     let (client_frames, workspace_frames) = (count("client"), count("workspace"));
     let tally = Tally {
@@ -299,22 +299,26 @@ fn a_crash_is_told_by_its_cause_and_a_stop_by_its_reason() {
         hint: String::new(),
     };
     let failed = entry(Phase::Failed { cause: cause.clone(), retry_at: std::time::Instant::now() }, None);
-    assert_eq!(how_stopped(Some(&failed), &alice), (End::Stopped, cause.detail.clone()));
+    assert_eq!(how_stopped(Some(&failed), alice.as_ref()), (End::Stopped, cause.detail.clone()));
     let step = control::Step::Asked;
     let again = entry(Phase::Starting { step, trouble: Some(cause.clone()) }, None);
     assert_eq!(
-        how_stopped(Some(&again), &alice),
+        how_stopped(Some(&again), alice.as_ref()),
         (End::Stopped, cause.detail.clone()),
         "and is started again"
     );
     let idle = control::StopReason::Idle;
     let stopping = entry(Phase::stopping(), Some(idle));
-    assert_eq!(how_stopped(Some(&stopping), &alice), (End::Stopped, idle.sentence().to_owned()));
+    assert_eq!(how_stopped(Some(&stopping), alice.as_ref()), (End::Stopped, idle.sentence().to_owned()));
     let bob = Identity { subject: "bob".into(), ..alice.clone() };
-    assert_eq!(how_stopped(Some(&stopping), &bob).0, End::NotAllowed, "whatever else it is told of it");
+    assert_eq!(
+        how_stopped(Some(&stopping), bob.as_ref()).0,
+        End::NotAllowed,
+        "whatever else it is told of it"
+    );
     for other in [Some(entry(Phase::stopping(), None)), Some(entry(Phase::Stopped, None)), None] {
         assert_eq!(
-            how_stopped(other.as_ref(), &alice),
+            how_stopped(other.as_ref(), alice.as_ref()),
             (End::Stopped, "The workspace has ended.".to_owned())
         );
     }

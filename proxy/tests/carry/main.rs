@@ -165,7 +165,7 @@ async fn an_answer_that_streams_on_ends_with_its_session() {
     let mut client = floor.send(&format!("{}\r\n", floor.head("GET /long"))).await;
     read_until(&mut client, "first ").await;
     let alice = Identity { issuer: Identity::DEVELOPMENT.to_owned(), subject: "alice".to_owned() };
-    assert_eq!(floor.edge.sessions.end_all(&alice).await.result().unwrap(), 1);
+    assert_eq!(floor.edge.sessions.end_all(alice.as_ref()).await.result().unwrap(), 1);
     go_on.notify_one();
     assert_eq!(read_all(&mut client).await, "", "nothing comes for somebody who has logged out");
 }

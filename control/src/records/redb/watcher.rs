@@ -16,7 +16,7 @@ struct Watcher {
     commands: WeakSender<Command>,
     kind: Kind,
     /// The records that the reader of this watch believes to exist.
-    told: HashSet<String>,
+    told: HashSet<Box<str>>,
     waiting: VecDeque<Change>,
     changes: Option<broadcast::Receiver<Change>>,
 }
@@ -37,6 +37,7 @@ impl Watcher {
                 self.remember(&change);
                 return Some(change);
             }
+            self.waiting = VecDeque::new();
             match &mut self.changes {
                 None => self.take_snapshot().await?,
                 Some(changes) => match changes.recv().await {
@@ -50,8 +51,8 @@ impl Watcher {
 
     fn remember(&mut self, change: &Change) {
         match change {
-            Change::Put(record) => self.told.insert(record.name.clone()),
-            Change::Deleted(name) => self.told.remove(name),
+            Change::Put(record) => self.told.insert(record.name.as_str().into()),
+            Change::Deleted(name) => self.told.remove(name.as_str()),
         };
     }
 
@@ -72,8 +73,9 @@ impl Watcher {
             Err(RecordError::Exists(_) | RecordError::Conflict(_)) => return Some(()),
         };
         let there: HashSet<&str> = records.iter().map(|record| record.name.as_str()).collect();
-        let gone = self.told.iter().filter(|name| !there.contains(name.as_str()));
-        self.waiting.extend(gone.cloned().map(Change::Deleted));
+        let gone = self.told.iter().filter(|name| !there.contains(&***name));
+        // With the room that these take: it is given back once they are told.
+        self.waiting = gone.map(|name| Change::Deleted(name.to_string())).collect();
         self.waiting.extend(records.into_iter().map(Change::Put));
         self.changes = Some(changes);
         Some(())

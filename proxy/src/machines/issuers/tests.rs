@@ -149,6 +149,6 @@ async fn what_came_by_a_token_ends_when_the_token_does() {
     let swept = sweep(issuers.kept.clone());
     tokio::select! {
         () = swept => {}
-        ended = tokio::time::timeout(Duration::from_secs(10), session.ended.token().cancelled_owned()) => ended.unwrap(),
+        ended = tokio::time::timeout(Duration::from_secs(10), session.ended().token().cancelled_owned()) => ended.unwrap(),
     }
 }

@@ -34,8 +34,8 @@ impl Entering {
         };
         let login = Login::now(None, None, device(asked, headers));
         let entering = Self::allowed(asked, &mut subject, login)?;
-        let here = asked.own.caller.as_ref().map(|caller| &caller.session.identity);
-        Ok((here != Some(&entering.identity)).then_some(entering))
+        let here = asked.own.caller.as_ref().map(|caller| caller.session.identity());
+        Ok((here != Some(entering.identity.as_ref())).then_some(entering))
     }
 
     /// By what a provider says of them.
@@ -53,7 +53,7 @@ impl Entering {
         if entering.is_err() {
             // Their tokens are kept out with them.
             let identity = Identity { issuer: subject.issuer.clone(), subject: subject.subject.clone() };
-            if let Err(error) = edge.users.remember(&identity, &subject).await {
+            if let Err(error) = edge.users.remember(identity.as_ref(), &subject).await {
                 return Err(store_failed(&error));
             }
         }
@@ -80,9 +80,9 @@ impl Entering {
         now: SystemTime,
     ) -> Result<HeaderValue, NotIn> {
         let (id, session) = self.record(edge).await.map_err(|error| store_failed(&error))?;
-        let by_them = |event| Entry::done(event).asked(asked).actor(&session.identity, Some(&session.label));
-        let entry = by_them(Event::Login).session(id.reference()).agent(&session.login.device.agent);
-        edge.audit.record(entry.provider(session.login.provider.as_ref().map(ProviderName::as_str)));
+        let by_them = |event| Entry::done(event).asked(asked).actor(session.identity(), Some(&session.label));
+        let entry = by_them(Event::Login).session(id.reference()).agent(&session.device().agent);
+        edge.audit.record(entry.provider(session.provider()));
         if let Some(other) = &asked.own.caller {
             let ending = edge.sessions.end(&other.id).await;
             edge.audit.ended(&ending, &by_them(Event::SessionEnded).because(Reason::Replaced));
@@ -98,7 +98,7 @@ impl Entering {
         let (_, label): (_, Label) = edge.users.enter(&identity, &wanted).await?;
         let method = login.provider.as_ref().map_or("development", ProviderName::as_str);
         tracing::info!(user.label = %label, login.method = method, "somebody logged in");
-        if let Err(error) = edge.users.remember(&identity, &subject).await {
+        if let Err(error) = edge.users.remember(identity.as_ref(), &subject).await {
             // It is for what starts before they come: no reason to keep them out now.
             tracing::warn!(%error, "how somebody was at their login could not be written down");
         }
