@@ -21,6 +21,7 @@ mod prestart;
 pub mod probe;
 mod process;
 mod proof;
+mod published;
 mod quota;
 mod reconcile;
 mod records;

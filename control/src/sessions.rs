@@ -16,8 +16,8 @@ pub(crate) use session::SessionAge;
 pub use session::{Device, Kept, Login, NewSession, Session, UseMark};
 pub use signal::Signal;
 
+use crate::published::Published;
 use crate::{Act, Acts, Identity, IdentityRef, Kind, RecordError, Records, clock, hash};
-use arc_swap::ArcSwap;
 use config::{Label, ProviderName};
 use document::Document;
 use live::Live;
@@ -26,10 +26,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
-
-/// How long a change that this process wrote may take until its own watch tells it.
-const ECHO: Duration = Duration::from_secs(5);
 
 /// The secret id of a session: 16 random bytes. Its record is named by its hash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,8 +55,7 @@ pub struct Person {
 /// The live sessions. Cheap to clone.
 #[derive(Clone)]
 pub struct Sessions {
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    changes: watch::Receiver<u64>,
+    snapshot: Published<Snapshot>,
     records: Arc<dyn Records>,
     acts: Acts,
 }
@@ -80,7 +75,7 @@ impl Sessions {
     /// Waits up to `patience` for a session that another replica may just have made.
     pub async fn await_known(&self, id: &SessionId, patience: Duration) -> Option<Arc<Session>> {
         let name = id.name();
-        self.await_that(patience, || self.named(name)).await
+        self.snapshot.await_that(patience, || self.named(name)).await
     }
     /// Records a new session; it is known here when this returns. A user with too many loses the oldest, after the new one
     /// was made: whoever is last of many at once sees them all, and so it holds however many log in side by side. Until
@@ -91,7 +86,7 @@ impl Sessions {
     pub async fn create(&self, new: NewSession) -> Result<(SessionId, Arc<Session>), RecordError> {
         let id = SessionId::random()?;
         self.records.create(Kind::Session, &id.name().to_string(), Document::new(&new).write()).await?;
-        let session = self.await_known(&id, ECHO).await.ok_or_else(no_echo)?;
+        let session = self.snapshot.await_echo(|| self.lookup(&id)).await?;
         self.end_excess(new.identity.as_ref()).await?;
         Ok((id, session))
     }
@@ -115,7 +110,7 @@ impl Sessions {
         if subject.is_none() && sid.is_none() {
             return Ending::default();
         }
-        let snapshot = self.snapshot.load_full();
+        let snapshot = self.snapshot.load();
         let names: Vec<_> =
             snapshot.live.iter().filter(|(_, session)| is_meant(session)).map(|(name, _)| *name).collect();
         self.end_named(&names).await
@@ -203,28 +198,9 @@ impl Sessions {
             let snapshot = self.snapshot.load();
             names.iter().all(|name| snapshot.live.get(name).is_none()).then_some(())
         };
-        let failed = self.await_that(ECHO, gone).await.is_none().then(no_echo);
+        let failed = self.snapshot.await_echo(gone).await.err();
         Ending { failed, ..ending }
     }
-
-    /// Waits until the snapshot shows something.
-    async fn await_that<T>(&self, patience: Duration, shows: impl Fn() -> Option<T>) -> Option<T> {
-        let mut changes = self.changes.clone();
-        let waited = async {
-            loop {
-                changes.borrow_and_update();
-                if let Some(shown) = shows() {
-                    return Some(shown);
-                }
-                changes.changed().await.ok()?;
-            }
-        };
-        tokio::time::timeout(patience, waited).await.ok().flatten()
-    }
-}
-
-fn no_echo() -> RecordError {
-    RecordError::Store("what was written to it is not told by its watch".to_owned())
 }
 
 impl SessionId {

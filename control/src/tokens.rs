@@ -14,18 +14,15 @@ pub use family::{RefreshSecret, Rotated};
 pub(crate) use keeper::Keeper;
 pub use token::{NewToken, Token, TokenSort};
 
+use crate::published::Published;
 use crate::{Identity, IdentityRef, Kind, RecordError, Records, Session, SessionRef, hash};
-use arc_swap::ArcSwap;
 use document::Document;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::sync::watch;
 
-/// How long a change that this process wrote may take until its own watch tells it.
-const ECHO: Duration = Duration::from_secs(5);
 /// How many logins of `usher login` one user may have; the oldest leaves.
 const LOGINS_PER_USER: usize = 20;
 
@@ -40,8 +37,7 @@ pub struct TokenRef([u8; 32]);
 /// The tokens. Cheap to clone.
 #[derive(Clone)]
 pub struct Tokens {
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    changes: watch::Receiver<u64>,
+    snapshot: Published<Snapshot>,
     records: Arc<dyn Records>,
 }
 
@@ -97,7 +93,7 @@ impl Tokens {
         now: SystemTime,
         patience: Duration,
     ) -> Option<Arc<Token>> {
-        self.await_that(patience, || self.find(token, now)).await
+        self.snapshot.await_that(patience, || self.find(token, now)).await
     }
 
     /// Makes an API token of this session's owner, `by` the session. The secret is here and nowhere else.
@@ -169,7 +165,7 @@ impl Tokens {
     }
 
     async fn revoke_these(&self, tokens: &[TokenRef]) -> Revoking {
-        let (known, mut revoking) = (self.snapshot.load_full(), Revoking::default());
+        let (known, mut revoking) = (self.snapshot.load(), Revoking::default());
         for token in tokens {
             match self.records.delete(Kind::Token, &token.to_string()).await {
                 Ok(true) => revoking.revoked.extend(known.get(token).cloned()),
@@ -181,7 +177,7 @@ impl Tokens {
             let snapshot = self.snapshot.load();
             tokens.iter().all(|token| !snapshot.contains_key(token)).then_some(())
         };
-        let failed = self.await_that(ECHO, gone).await.is_none().then(no_echo);
+        let failed = self.snapshot.await_echo(gone).await.err();
         Revoking { failed, ..revoking }
     }
 
@@ -199,23 +195,7 @@ impl Tokens {
             self.records.delete(Kind::Token, &text).await?;
             return Err(MakeError::SessionOver);
         }
-        let known = self.await_that(ECHO, || self.snapshot.load().get(&name).cloned()).await;
-        Ok(known.ok_or_else(no_echo)?)
-    }
-
-    /// Waits until the snapshot shows something.
-    async fn await_that<T>(&self, patience: Duration, shows: impl Fn() -> Option<T>) -> Option<T> {
-        let mut changes = self.changes.clone();
-        let waited = async {
-            loop {
-                changes.borrow_and_update();
-                if let Some(shown) = shows() {
-                    return Some(shown);
-                }
-                changes.changed().await.ok()?;
-            }
-        };
-        tokio::time::timeout(patience, waited).await.ok().flatten()
+        Ok(self.snapshot.await_echo(|| self.snapshot.load().get(&name).cloned()).await?)
     }
 }
 
@@ -255,10 +235,6 @@ fn random<const N: usize>() -> Result<[u8; N], RecordError> {
     let random = SystemRandom::new().fill(&mut bytes);
     random.map_err(|_| RecordError::Store("the system gives no random numbers".to_owned()))?;
     Ok(bytes)
-}
-
-fn no_echo() -> RecordError {
-    RecordError::Store("what was written to it is not told by its watch".to_owned())
 }
 
 #[cfg(test)]

@@ -5,22 +5,19 @@ use super::live::Live;
 use super::refresh::Freshness;
 use super::{Ended, Over, Session, SessionAge, SessionName, SessionRef, Sessions, ShortName, Snapshot};
 use crate::metrics::Metrics;
+use crate::published::{Publisher, take_batch};
 use crate::{Act, Acts, Change, Kind, LoopError, Record, RecordError, Records, clock};
-use arc_swap::ArcSwap;
+use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use futures_util::{FutureExt, StreamExt};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 /// How often sessions that are over are looked for: so late at most their sockets are closed.
 const SWEEP: Duration = Duration::from_secs(1);
-/// How many changes are taken in before they are published.
-const BATCH: usize = 1024;
 /// How many records of sessions that are over are deleted at a time.
 const DELETIONS: usize = 32;
 
@@ -44,8 +41,7 @@ impl Limits {
 /// Follows the records, and ends what is over.
 pub(crate) struct Keeper {
     snapshot: Snapshot,
-    published: Arc<ArcSwap<Snapshot>>,
-    changed: watch::Sender<u64>,
+    publisher: Publisher<Snapshot>,
     records: Arc<dyn Records>,
     /// The ages from before a restart, until their sessions are seen.
     ages: HashMap<ShortName, SessionAge>,
@@ -71,14 +67,12 @@ impl Keeper {
         acts: Acts,
     ) -> Result<(Sessions, Self), RecordError> {
         let recorded = records.list(Kind::Session).await?;
-        let published = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
-        let (changed, changes) = watch::channel(0);
+        let publisher = Publisher::new();
         let sessions =
-            Sessions { snapshot: published.clone(), changes, records: records.clone(), acts: acts.clone() };
+            Sessions { snapshot: publisher.published(), records: records.clone(), acts: acts.clone() };
         let mut keeper = Self {
             snapshot: Snapshot { live: Live::default(), limits },
-            published,
-            changed,
+            publisher,
             records,
             ages,
             over: HashMap::new(),
@@ -110,14 +104,7 @@ impl Keeper {
             let news = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
-                change = changes.next() => {
-                    let mut news = self.take(change.ok_or(LoopError::RecordsEnded)?);
-                    for _ in 0..BATCH {
-                        let Some(change) = changes.next().now_or_never() else { break };
-                        news |= self.take(change.ok_or(LoopError::RecordsEnded)?);
-                    }
-                    news
-                }
+                change = changes.next() => take_batch(change, &mut changes, |change| self.take(change))?,
                 Some(deleted) = self.deletions.join_next() => {
                     match deleted {
                         Ok(Ok(act)) => act.into_iter().for_each(|act| self.acts.tell(act)),
@@ -227,8 +214,7 @@ impl Keeper {
     }
 
     fn publish(&mut self) {
-        self.published.store(Arc::new(self.snapshot.clone()));
-        self.changed.send_modify(|version| *version += 1);
+        self.publisher.publish(self.snapshot.clone());
         // After it can be looked up: whoever asks anew finds what is new.
         for (before, after) in self.replaced.drain(..) {
             if !before.sees_as(&after) {

@@ -140,7 +140,7 @@ impl Sessions {
     /// ended.
     pub async fn await_fresh(&self, id: &SessionId, patience: Duration) -> Option<Arc<Session>> {
         let name = id.name();
-        let fresh = self.await_that(patience, || match self.named(name) {
+        let fresh = self.snapshot.await_that(patience, || match self.named(name) {
             Some(session) if session.is_stale(clock::now()) => None,
             settled => Some(settled),
         });

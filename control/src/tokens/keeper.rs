@@ -2,22 +2,19 @@
 
 use super::document::{Document, DocumentError};
 use super::{Snapshot, Token, TokenRef, Tokens};
+use crate::published::{Publisher, take_batch};
 use crate::users::Facts;
 use crate::{Change, Kind, LoopError, Record, RecordError, Records, Session, Version};
-use arc_swap::ArcSwap;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 /// How often it is looked for tokens that have expired, and for uses to write down.
 const SWEEP: Duration = Duration::from_secs(1);
-/// How many changes are taken in before they are published.
-const BATCH: usize = 1024;
 /// How many records are written at a time.
 const WRITES: usize = 32;
 /// How long a token that has expired is still listed. Long enough that no clock that is wrong for days deletes one.
@@ -28,8 +25,7 @@ pub(crate) struct Keeper {
     tokens: HashMap<TokenRef, Held>,
     /// What the rules see of those who have tokens, by the names of their records.
     owners: HashMap<String, Facts>,
-    published: Arc<ArcSwap<Snapshot>>,
-    changed: watch::Sender<u64>,
+    publisher: Publisher<Snapshot>,
     records: Arc<dyn Records>,
     writes: JoinSet<(TokenRef, Result<(), RecordError>)>,
     busy: HashSet<TokenRef>,
@@ -52,14 +48,12 @@ impl Keeper {
     /// The store fails.
     pub(crate) async fn new(records: Arc<dyn Records>) -> Result<(Tokens, Self), RecordError> {
         let recorded = records.list(Kind::Token).await?;
-        let published = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
-        let (changed, changes) = watch::channel(0);
-        let tokens = Tokens { snapshot: published.clone(), changes, records: records.clone() };
+        let publisher = Publisher::new();
+        let tokens = Tokens { snapshot: publisher.published(), records: records.clone() };
         let mut keeper = Self {
             tokens: HashMap::new(),
             owners: HashMap::new(),
-            published,
-            changed,
+            publisher,
             records,
             writes: JoinSet::new(),
             busy: HashSet::new(),
@@ -95,11 +89,7 @@ impl Keeper {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
                 change = changes.next() => {
-                    let mut news = self.take(change.ok_or(LoopError::RecordsEnded)?);
-                    for _ in 0..BATCH {
-                        let Some(change) = changes.next().now_or_never() else { break };
-                        news |= self.take(change.ok_or(LoopError::RecordsEnded)?);
-                    }
+                    let news = take_batch(change, &mut changes, |change| self.take(change))?;
                     self.meet_owners().await;
                     news
                 }
@@ -268,8 +258,7 @@ impl Keeper {
 
     fn publish(&mut self) {
         let snapshot = self.tokens.iter().map(|(name, held)| (*name, held.token.clone())).collect();
-        self.published.store(Arc::new(snapshot));
-        self.changed.send_modify(|version| *version += 1);
+        self.publisher.publish(snapshot);
         // After it can be looked up: whoever asks anew finds what is new.
         for (before, after) in self.replaced.drain(..) {
             if !before.sees_as(&after) {

@@ -4,6 +4,7 @@ use crate::testing::secs;
 use crate::{Device, Login, NewSession, Users};
 use config::{Config, Label, Subject, TokenScope, TokenScopes};
 use std::path::Path;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -173,7 +174,7 @@ async fn a_token_has_no_more_than_its_owner_who_is_asked_about_anew_at_each_logi
     let alice = usher.logs_in("alice", &["staff"]).await;
     let (secret, token) = usher.tokens.make(&alice, by(), new("ci"), 5).await.unwrap();
     usher.logs_in("alice", &["guests"]).await;
-    tokio::time::timeout(ECHO, token.session.changed().token().cancelled()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), token.session.changed().token().cancelled()).await.unwrap();
     let now = SystemTime::now();
     let found = usher.tokens.find(secret.reference(), now).unwrap();
     assert_eq!(found.session.subject().groups, ["guests"]);
@@ -182,7 +183,8 @@ async fn a_token_has_no_more_than_its_owner_who_is_asked_about_anew_at_each_logi
     usher.records.delete(Kind::User, &alice.identity().key()).await.unwrap();
     usher
         .tokens
-        .await_that(ECHO, || usher.tokens.find(secret.reference(), now).is_none().then_some(()))
+        .snapshot
+        .await_echo(|| usher.tokens.find(secret.reference(), now).is_none().then_some(()))
         .await
         .unwrap();
 }
@@ -196,7 +198,7 @@ async fn the_first_use_is_written_down_and_later_ones_now_and_then() {
     token.session.touch();
     let now = SystemTime::now();
     let told = || usher.tokens.find(secret.reference(), now).filter(|token| token.used.is_some());
-    let told = usher.tokens.await_that(ECHO, told).await.unwrap();
+    let told = usher.tokens.snapshot.await_echo(told).await.unwrap();
     assert!(!told.is_first_use());
     told.session.touch();
     assert_eq!(told.untold(SystemTime::now()), None, "it was told a moment ago");
