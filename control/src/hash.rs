@@ -15,6 +15,22 @@ pub(crate) fn digest(parts: &[&[u8]]) -> [u8; 32] {
     context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
+/// The first half of [`digest`], for a name of something random: there may be many such, and it is shorter everywhere.
+pub(crate) fn short(parts: &[&[u8]]) -> [u8; 16] {
+    digest(parts)[..16].try_into().expect("32 bytes have so many")
+}
+
+/// In lower-case hexadecimal: a name that a store in a cluster takes as it is.
+pub(crate) fn hex(bytes: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(bytes))
+}
+
+/// The other way round.
+pub(crate) fn unhex(text: &str) -> Option<[u8; 16]> {
+    let bytes = u128::from_str_radix(text, 16).ok()?.to_be_bytes();
+    (hex(bytes) == text).then_some(bytes)
+}
+
 /// URL-safe base64 without padding.
 pub(crate) fn text(bytes: &[u8]) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
@@ -45,5 +61,10 @@ mod tests {
         let digest = digest(&[b"x"]);
         assert_eq!(bytes(&text(&digest)), Some(digest));
         assert_eq!(bytes::<32>("too short"), None);
+        let half = short(&[b"x"]);
+        assert_eq!((unhex(&hex(half)), &half[..]), (Some(half), &digest[..16]));
+        for wrong in ["", "0", &hex(half).to_uppercase(), &format!("+{}", &hex(half)[1..]), &"0".repeat(33)] {
+            assert_eq!(unhex(wrong), None, "{wrong}");
+        }
     }
 }

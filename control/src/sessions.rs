@@ -31,9 +31,9 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId(pub [u8; 16]);
 
-/// The name of a session's record: the hash of its id, from which nobody gets the id.
+/// The name of a session's record: a hash of its id, from which nobody gets the id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct SessionName([u8; 32]);
+pub(crate) struct SessionName([u8; 16]);
 
 /// The beginning of a [`SessionName`], enough to tell the sessions that live from each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -217,18 +217,16 @@ impl SessionId {
     }
 
     fn name(self) -> SessionName {
-        SessionName(hash::digest(&[b"session", &self.0]))
+        SessionName(hash::short(&[b"session", &self.0]))
     }
 }
 
 impl SessionName {
     /// Parses what [`fmt::Display`] prints.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        hash::bytes(text).map(Self)
+        hash::unhex(text).map(Self)
     }
-}
 
-impl SessionName {
     fn short(&self) -> ShortName {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         ShortName([a, b, c, d, e, f, g, h])
@@ -250,7 +248,7 @@ impl fmt::Display for ShortName {
 
 impl fmt::Display for SessionName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hash::text(&self.0))
+        f.write_str(&hash::hex(self.0))
     }
 }
 

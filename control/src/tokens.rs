@@ -32,7 +32,7 @@ pub struct TokenSecret(pub [u8; 32]);
 
 /// The name of a token's record: a hash, from which nobody gets the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TokenRef([u8; 32]);
+pub struct TokenRef([u8; 16]);
 
 /// The tokens. Cheap to clone.
 #[derive(Clone)]
@@ -202,25 +202,25 @@ impl Tokens {
 impl TokenSecret {
     /// Its record.
     pub fn reference(&self) -> TokenRef {
-        TokenRef(hash::digest(&[b"api token", &self.0]))
+        TokenRef(hash::short(&[b"api token", &self.0]))
     }
 }
 
 impl TokenRef {
     /// Parses what [`fmt::Display`] prints.
     pub fn parse(text: &str) -> Option<Self> {
-        hash::bytes(text).map(Self)
+        hash::unhex(text).map(Self)
     }
 
-    /// Its beginning, for what tells callers apart.
-    pub fn short(&self) -> [u8; 16] {
-        self.0[..16].try_into().expect("a hash has more than 16 bytes")
+    /// As it is.
+    pub fn bytes(&self) -> [u8; 16] {
+        self.0
     }
 }
 
 impl fmt::Display for TokenRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hash::text(&self.0))
+        f.write_str(&hash::hex(self.0))
     }
 }
 

@@ -1,8 +1,6 @@
 //! By how much an Usher's memory grows with its sessions.
 
 use anyhow::{Context, ensure};
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use config::{Config, Label, ProviderName, Subject, WorkspaceId};
 use control::kubernetes::{Client, ClientMetrics, ClientSettings};
 use control::{
@@ -97,7 +95,6 @@ fn somebody(groups: usize) -> anyhow::Result<NewSession> {
 /// A session as a login made it, by whose example others are written: a login looks at all that there are.
 pub(crate) struct Example {
     pub(crate) id: SessionId,
-    name: Vec<u8>,
     text: String,
 }
 
@@ -109,25 +106,19 @@ impl Example {
         shutdown.cancel();
         control.running.await??;
         let first = records.list(Kind::Session).await?.pop().context("the session was recorded")?;
-        Ok(Self {
-            id,
-            name: BASE64_URL_SAFE_NO_PAD.decode(&first.name)?,
-            text: String::from_utf8(first.value)?,
-        })
+        Ok(Self { id, text: String::from_utf8(first.value)? })
     }
 
     /// Writes others, each of somebody else.
     pub(crate) async fn copy(&self, records: &Arc<dyn Records>, numbers: Range<usize>) -> anyhow::Result<()> {
         let writes = numbers.map(|n| {
-            let (records, mut name) = (records.clone(), self.name.clone());
+            let records = records.clone();
             let value =
                 self.text.replace("user0", &format!("user{n}")).replace("000000000000", &format!("{n:012}"));
             // As hashes do, they differ in all places.
             let mixed = u64::try_from(n).unwrap_or(0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            name[..8].copy_from_slice(&mixed.to_be_bytes());
-            async move {
-                records.create(Kind::Session, &BASE64_URL_SAFE_NO_PAD.encode(name), value.into_bytes()).await
-            }
+            let name = format!("{mixed:016x}{n:016x}");
+            async move { records.create(Kind::Session, &name, value.into_bytes()).await }
         });
         let mut writes = stream::iter(writes).buffer_unordered(AT_ONCE);
         while let Some(written) = writes.next().await {

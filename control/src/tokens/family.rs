@@ -36,7 +36,7 @@ pub enum Rotated {
 impl RefreshSecret {
     /// The record of its login.
     pub fn reference(&self) -> TokenRef {
-        TokenRef(hash::digest(&[b"login", &self.family]))
+        TokenRef(hash::short(&[b"login", &self.family]))
     }
 
     fn hash(&self) -> String {

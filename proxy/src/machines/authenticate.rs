@@ -114,7 +114,7 @@ fn of(edge: &Edge, config: &Config, request: &Request<'_>, token: &Token) -> Res
     }
     Ok(Caller {
         session: token.session.clone(),
-        id: SessionId(token.reference.short()),
+        id: SessionId(token.reference.bytes()),
         bearer: Some(Bearer { scopes: token.scopes, token: Some(token.reference) }),
     })
 }
