@@ -2,7 +2,7 @@
 // from the portal, and is at the workspace again.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { Usher, screenshot, waitFor } from './usher.mjs';
+import { Usher, screenshot } from './usher.mjs';
 import { enter, newPerson, openBrowser } from './people.mjs';
 
 const HOSTILE = new URL('./hostile.mjs', import.meta.url).pathname;
@@ -22,9 +22,12 @@ async function hijacked(t, portal) {
   t.after(() => usher.stop());
   const context = await newPerson(browser);
   t.after(() => context.close());
+  const waiting = await context.newPage();
+  await enter(waiting, usher.url('alice'), 'alice');
+  await usher.phase('alice', 'ready');
+  await waiting.close();
   const tab = await context.newPage();
-  await enter(tab, usher.url('alice'), 'alice');
-  await waitFor('the application that means harm', 30, async () => (await tab.title()) === 'evil');
+  await tab.goto(usher.url('alice'));
   await tab.evaluate(async () => {
     localStorage.setItem('kept', 'yes');
     document.cookie = 'kept=yes';
