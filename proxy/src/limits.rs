@@ -162,18 +162,20 @@ impl Limits {
 
     fn refuse(&self, limit: Limit, rate: u32, wait: Duration) -> Refusal {
         self.metrics.limited(limit);
-        let (who, key) = match limit {
-            Limit::RequestsPerAddress => ("requests from your address", "limits.requests_per_address"),
-            Limit::LoginsPerAddress => ("logins from your address", "limits.logins_per_address"),
-            Limit::RequestsPerUser => ("requests of yours", "limits.requests_per_user"),
-            Limit::SpawnsPerUser => ("starts of yours", "limits.spawns_per_user"),
-            Limit::MessagesPerUser => ("messages of yours", "limits.messages_per_user"),
-            Limit::HeldAnswers => ("logins that fail", "failures that are answered late"),
+        let per_minute =
+            |what, key| format!("There were too many {what}: at most {rate} a minute (limits.{key}).");
+        let why = match limit {
+            Limit::RequestsPerAddress => per_minute("requests from your address", "requests_per_address"),
+            Limit::LoginsPerAddress => per_minute("logins from your address", "logins_per_address"),
+            Limit::RequestsPerUser => per_minute("requests of yours", "requests_per_user"),
+            Limit::SpawnsPerUser => per_minute("starts of yours", "spawns_per_user"),
+            Limit::MessagesPerUser => per_minute("messages of yours", "messages_per_user"),
+            Limit::HeldAnswers => {
+                format!("Too many logins fail just now: at most {rate} are answered late at a time.")
+            }
         };
         let wait = seconds(wait);
-        let detail = format!(
-            "There were too many {who}: at most {rate} a minute ({key}). Please try again in {wait} s."
-        );
+        let detail = format!("{why} Please try again in {wait} s.");
         Refusal { retry_after: Some(wait), ..Refusal::with(Code::RateLimited, detail) }
     }
 }

@@ -12,6 +12,7 @@ mod jwks;
 mod login;
 mod logout;
 mod onward;
+mod repair;
 pub(crate) mod sessions;
 mod tokens;
 mod workspaces;
@@ -49,6 +50,8 @@ pub fn router(edge: Arc<Edge>) -> Router {
         )
         .route("/api/v1/workspaces", get(api::list))
         .route("/api/v1/workspaces/{id}/{action}", post(api::change))
+        .route("/workspaces/{id}/repair", get(repair::show).post(repair::begin))
+        .route("/assets/repair.js", get(|| async { answer::script(include_str!("portal/assets/repair.js")) }))
         .route("/sessions", get(sessions::show))
         .route("/people", get(sessions::people))
         .route("/api/v1/sessions", get(sessions::list))

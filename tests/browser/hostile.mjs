@@ -1,12 +1,13 @@
 // An application that means harm, as a workspace: node hostile.mjs SOCKET
 //
 //   /toss        plants cookies and asks the browser to forget all
-//   /worker.js   a service worker that answers everything itself; at /caught with what it saw
+//   /worker.js   a service worker that answers everything itself once it has seen a ticket; at /caught with what it saw
+//   /worker.js?always   the same from its first moment on
 import { createServer } from 'node:http';
 
 const WORKER = `
 const seen = [];
-let hijacks = false;
+let hijacks = self.location.search === '?always';
 self.addEventListener('install', () => self.skipWaiting());
 self.addEventListener('activate', (event) => event.waitUntil(self.clients.claim()));
 self.addEventListener('fetch', (event) => {

@@ -20,13 +20,15 @@ async function shippedTemplates() {
   return text.slice(text.search(/^\[templates\./m)).replace(/^busy = \{(.*)\}$/m, 'busy = {$1, every = "5s" }');
 }
 
-/** A running usher: `template` is what everybody gets, `settings` more of its TOML, `admin` the rule; with `idle` it stops soon. */
+/** A running usher: `template` is what everybody gets, `settings` more of its TOML, `admin` the rule, `portal` the portal's host; with `idle` it stops soon. */
 export class Usher {
-  static async start({ template, settings = '', admin = 'false', idle = false }) {
+  static async start({ template, settings = '', admin = 'false', portal = DOMAIN, idle = false }) {
     const usher = new Usher();
+    usher.host = portal;
     usher.folder = await mkdtemp(join(tmpdir(), 'usher-browser-'));
     usher.config = join(usher.folder, 'usher.toml');
     await writeFile(usher.config, `domain = "${DOMAIN}"
+portal = "${portal}"
 state_dir = "${usher.folder}/state"
 [[listeners]]
 address = "127.0.0.1:0"
@@ -73,7 +75,7 @@ ${await shippedTemplates()}`);
   }
 
   get portal() {
-    return `http://${DOMAIN}:${this.port}/`;
+    return `http://${this.host}:${this.port}/`;
   }
 
   /** The events with this message, oldest first. */

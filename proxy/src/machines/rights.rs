@@ -71,6 +71,7 @@ mod tests {
             (&portal, "GET", "/api/v1/tokens", None),
             (&portal, "POST", "/api/v1/tokens", None),
             (&portal, "POST", "/api/v1/tokens/x/revoke", None),
+            (&portal, "POST", "/workspaces/alice/repair", None),
             (&portal, "GET", "/", None),
             (&portal, "GET", "/people", None),
             (&portal, "GET", "/login", None),

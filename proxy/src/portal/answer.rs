@@ -10,10 +10,16 @@ use http::{Method, StatusCode};
 
 /// A page of the portal.
 pub(super) fn page(asked: &Asked, status: StatusCode, page: Page<'_>) -> Response {
+    page_with_images(asked, status, page, "")
+}
+
+/// A page of the portal with images from elsewhere: `images` is a CSP source list.
+pub(super) fn page_with_images(asked: &Asked, status: StatusCode, page: Page<'_>, images: &str) -> Response {
     let listener = &asked.connection.listener;
     // The login's form leads, by redirects, to a workspace's host.
     let forms = listener.origin(&format!("*.{}", asked.config.domain));
-    let mut response = page.response(status, Reach { forms: &forms, ..Reach::default() }).map(Body::from);
+    let mut response =
+        page.response(status, Reach { forms: &forms, images, ..Reach::default() }).map(Body::from);
     if listener.tls {
         // A day: longer than a session, and short enough that a trial of https can be ended.
         let day = HeaderValue::from_static("max-age=86400");

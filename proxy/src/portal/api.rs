@@ -1,6 +1,7 @@
 //! `/api/v1/workspaces`: a caller's own workspaces, for the dashboard's forms and for scripts of the portal.
 
 use super::{answer, fields, workspaces};
+use crate::access::authenticate::Caller;
 use crate::access::authorise::{self, Permit};
 use crate::access::route::Place;
 use crate::access::{ensure, limit};
@@ -54,12 +55,7 @@ pub(super) async fn change(
     let Some(caller) = &asked.own.caller else { return unauthenticated(&asked) };
     let facts = || authorise::facts(&asked.host, "POST", uri.path(), &asked.connection);
     let prepared = fields::of_change(&edge.keys, &asked, caller, &headers, &body).and_then(|fields| {
-        let not_found = || Refusal::new(Code::NotFound);
-        let id = WorkspaceId::parse(&id).map_err(|_| not_found())?;
-        let place = Place::Workspace { id, port: None };
-        let permit = authorise::allowed(&edge, &asked.config, &place, caller, facts)?;
-        let entry = edge.workspaces.lookup(permit.id());
-        ensure::may_reach(&asked.config, caller, entry.as_deref(), &asked.connection)?;
+        let permit = permit(&edge, &asked, caller, &id, facts)?;
         let action = Action::parse(&action, permit.id(), &fields)?;
         if matches!(action, Action::Stop | Action::Delete { .. }) && !permit.is_owners() {
             return Err(ensure::not_ones_own());
@@ -75,6 +71,25 @@ pub(super) async fn change(
         Ok(id) => answer::json(&workspaces::one(&edge.workspaces, &asked, id, Instant::now()).json()),
         Err(refusal) => answer::refuse(&asked, &refusal),
     }
+}
+
+/// That a caller may change the workspace of this name.
+///
+/// # Errors
+/// 404 for what is not theirs; 403 where a rule or their address keeps them out.
+pub(super) fn permit(
+    edge: &Edge,
+    asked: &Asked,
+    caller: &Caller,
+    id: &str,
+    facts: impl FnOnce() -> RequestFacts,
+) -> Result<Permit, Refusal> {
+    let id = WorkspaceId::parse(id).map_err(|_| Refusal::new(Code::NotFound))?;
+    let place = Place::Workspace { id, port: None };
+    let permit = authorise::allowed(edge, &asked.config, &place, caller, facts)?;
+    let entry = edge.workspaces.lookup(permit.id());
+    ensure::may_reach(&asked.config, caller, entry.as_deref(), &asked.connection)?;
+    Ok(permit)
 }
 
 impl Action {

@@ -2,7 +2,7 @@
 
 use super::sessions::is_admin;
 use super::workspaces::View;
-use super::{answer, fields, workspaces};
+use super::{answer, fields, repair, workspaces};
 use crate::access::authenticate::Caller;
 use crate::edge::Edge;
 use crate::handoff;
@@ -91,18 +91,19 @@ fn section(view: &View, token: &str) -> String {
     if view.can_stop() {
         actions.push_str(&form(&id, "stop", token, "<button class=\"second\">Stop</button>"));
     }
-    let mut owners = String::new();
+    let mut more = String::new();
+    if !view.is_shared() && view.phase == "ready" {
+        more.push_str(&keep(&id, token));
+    }
+    more.push_str(&repair::form(&id, token));
     if !view.is_shared() {
-        if view.phase == "ready" {
-            owners.push_str(&keep(&id, token));
-        }
-        owners.push_str(&delete(&id, token));
+        more.push_str(&delete(&id, token));
     }
     format!(
         "<section data-workspace=\"{id}\" aria-labelledby=\"name-{id}\"><h2 id=\"name-{id}\">{name}</h2>\
          <p class=\"small soft where\">{}</p>\
          <p><span class=\"phase\" data-phase=\"{phase}\" role=\"status\">{says}</span></p>\
-         <div class=\"actions\">{actions}</div>{owners}</section>",
+         <div class=\"actions\">{actions}</div>{more}</section>",
         host_of(&view.address),
         phase = view.phase,
         says = escape(&view.says),

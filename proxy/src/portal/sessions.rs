@@ -138,7 +138,9 @@ pub(super) async fn people(State(edge): State<Arc<Edge>>, Extension(asked): Exte
         0 => String::new(),
         more => format!("<p class=\"note\">And {more} more: <code>usher sign-out LABEL</code>.</p>"),
     };
-    let body = format!("<h1>Who is logged in</h1>{rows}{rest}");
+    let body = format!(
+        "<h1>Who is logged in</h1>{rows}{rest}<p class=\"actions\"><a class=\"button second\" href=\"/\">To your workspaces</a></p>"
+    );
     answer::page(&asked, StatusCode::OK, Page { title: "Who is logged in", body: &body, ..Page::default() })
 }
 

@@ -1,6 +1,7 @@
 //! The road of a browser: login, hand-off, session, logout; and those who try to walk it for somebody else.
 
 mod handoff;
+mod repair;
 
 use crate::edge::ListenerFacts;
 use crate::lab::{CONFIG, INSIDE, Lab, NAVIGATION, PODS};

@@ -81,7 +81,7 @@ fn new_form(asked: &Asked, csrf: &str) -> String {
         .into_iter()
         .map(|days| match days {
             0 => format!("<option value=\"0\">{}</option>", super::workspaces::in_words(longest)),
-            days => format!("<option value=\"{days}\">{days} d</option>"),
+            days => format!("<option value=\"{days}\">{days} days</option>"),
         })
         .collect();
     let boxes: String = TokenScope::ALL
@@ -96,7 +96,8 @@ fn new_form(asked: &Asked, csrf: &str) -> String {
     format!(
         "<form id=\"new-token\" method=\"post\" action=\"/api/v1/tokens\">\
          <input type=\"hidden\" name=\"csrf\" value=\"{csrf}\"><label for=\"name\">What it is for</label>\
-         <input id=\"name\" name=\"name\" required maxlength=\"{NAME}\" autocomplete=\"off\">{boxes}\
+         <input id=\"name\" name=\"name\" required maxlength=\"{NAME}\" autocomplete=\"off\">\
+         <fieldset><legend>What it may do</legend>{boxes}</fieldset>\
          <label for=\"days\">It ends after</label><select id=\"days\" name=\"days\">{options}</select>\
          <p class=\"actions\"><button>Make it</button></p></form>"
     )

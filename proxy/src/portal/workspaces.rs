@@ -44,7 +44,7 @@ impl View {
 
     /// What people call it.
     pub(super) fn name(&self) -> String {
-        self.id.route().map_or_else(|| self.id.to_string(), ToString::to_string)
+        name(&self.id)
     }
 
     pub(super) fn json(&self) -> serde_json::Value {
@@ -63,6 +63,11 @@ impl View {
             "can_extend": self.can_extend,
         })
     }
+}
+
+/// What people call a workspace.
+pub(super) fn name(id: &WorkspaceId) -> String {
+    id.route().map_or_else(|| id.to_string(), ToString::to_string)
 }
 
 /// All that the caller has: the first workspace and the declared ones, but for what is somebody else's by now.

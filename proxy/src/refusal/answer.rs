@@ -157,7 +157,7 @@ fn as_page(refusal: &Refusal, row: &Row, reader: &Reader<'_>) -> Response<Bytes>
          <dt>Request</dt><dd><code>{}</code></dd></dl>",
         escape(row.title),
         escape(refusal.sentence()),
-        onward(refusal, reader.portal.as_deref()),
+        onward(refusal, reader),
         row.code,
         escape(row.hint),
         escape(reader.request_id),
@@ -170,16 +170,18 @@ fn as_page(refusal: &Refusal, row: &Row, reader: &Reader<'_>) -> Response<Bytes>
     response
 }
 
-/// The link of a page to where its reader can go on.
-fn onward(refusal: &Refusal, portal: Option<&str>) -> String {
+/// The link of a page to where its reader can go on. What was only read can be asked for again: an empty address is this
+/// very page's (RFC 3986 §4.4).
+fn onward(refusal: &Refusal, reader: &Reader<'_>) -> String {
     let link = |address: &str, words: &str| {
         format!("<div class=\"actions\"><a class=\"button\" href=\"{}\">{words}</a></div>", escape(address))
     };
-    match (&refusal.location, portal) {
+    match (&refusal.location, &reader.portal) {
         (Some(login), _) => link(login, "Log in"),
         (None, Some(portal)) if refusal.code.leads_to_portal() => {
             link(&format!("{portal}/"), "To the portal")
         }
+        _ if refusal.retry_after.is_some() && *reader.method == Method::GET => link("", "Try again"),
         _ => String::new(),
     }
 }
@@ -210,6 +212,22 @@ mod tests {
         }
         let answered = page(Refusal::new(Code::NotFound));
         assert_eq!(answered.extensions().get(), Some(&Code::NotFound), "the event is told");
+    }
+
+    #[test]
+    fn a_page_that_a_retry_helps_offers_it_for_what_was_only_read() {
+        let limited = || Refusal { retry_after: Some(2), ..Refusal::new(Code::RateLimited) };
+        for (refusal, method, expected) in [
+            (limited(), Method::GET, true),
+            (limited(), Method::POST, false),
+            (Refusal::new(Code::RateLimited), Method::GET, false),
+            (Refusal { code: Code::TooMany, ..limited() }, Method::GET, false),
+        ] {
+            let page = answer(&refusal, &reader(Intent::Page, &method, "r"));
+            let html = std::str::from_utf8(page.body()).unwrap();
+            let offers = html.contains("<a class=\"button\" href=\"\">Try again</a>");
+            assert_eq!(offers, expected, "{refusal:?} to a {method}");
+        }
     }
 
     #[test]

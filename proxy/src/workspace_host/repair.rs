@@ -6,7 +6,10 @@ use crate::refusal::{Code, Refusal};
 use crate::request::{is_worker_script, single};
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, VARY};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, HeaderName, HeaderValue,
+    ORIGIN, VARY,
+};
 use axum::http::{Response, StatusCode};
 use axum::middleware::Next;
 
@@ -31,7 +34,9 @@ pub(super) async fn worker(request: Request, next: Next) -> Response<Body> {
 }
 
 /// Clears what this host stored in the browser, workers included, cookies not. For the portal's pages only:
-/// they ask with an image that has `crossorigin`, and so without cookies but with an `Origin`.
+/// they ask with an image that has `crossorigin="use-credentials"`, for only such a one brings an `Origin` and is
+/// heeded. Chromium passes over `Clear-Site-Data` where the request may not change cookies (seen in 156), as it
+/// does with the bare `crossorigin`; that the cookies come along means nothing here.
 pub(super) async fn reset(request: Request) -> Response<Body> {
     let Some(asked) = request.extensions().get::<Asked>() else { return unasked() };
     let portal = asked.connection.listener.origin(asked.config.portal.as_str());
@@ -44,6 +49,7 @@ pub(super) async fn reset(request: Request) -> Response<Body> {
     headers.insert(VARY, HeaderValue::from_static("Origin"));
     if let Ok(portal) = HeaderValue::try_from(portal) {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, portal);
+        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     }
     response
 }

@@ -298,6 +298,7 @@ async fn the_repair_is_for_the_portals_pages_only() {
         (answer.header("content-type"), answer.header("access-control-allow-origin")),
         (Some("image/gif"), Some(PORTAL))
     );
+    assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
     for origin in ["http://bob.lab.localhost:8080", ALICE, "null"] {
         let answer = lab.browser().send(Method::GET, &url, &image(origin), "").await;
         assert_eq!(

@@ -231,7 +231,7 @@ impl Shown<'_> {
         let _ = writeln!(
             html,
             "<p class=\"small soft\" id=\"advice\"{hidden}>For the operator: <span id=\"hint\">{}</span> \
-             <code id=\"code\">{}</code></p>",
+             (<code id=\"code\">{}</code>)</p>",
             escape(hint),
             escape(code)
         );
@@ -388,7 +388,7 @@ mod tests {
             &html,
             &[
                 "<p class=\"alarm\" id=\"cause\">It ended with &lt;code&gt; 1.</p>",
-                "<span id=\"hint\">Look at its output.</span> <code id=\"code\">crashed</code>",
+                "<span id=\"hint\">Look at its output.</span> (<code id=\"code\">crashed</code>)",
                 "data-views=\"failed starting\" data-hindered><input type=\"hidden\" name=\"retry\" value=\"true\">",
                 "data-views=\"stopped stopping\" hidden>",
                 "<details id=\"output\" open>",
