@@ -11,7 +11,7 @@ use super::jwt::{BadToken, hash, holds_until, verify};
 use crate::access::authenticate::Caller;
 use crate::access::authorise;
 use crate::identity::{self, NoWeb, Web};
-use crate::refusal::{Code, Refusal};
+use crate::refusal::{Code, Refusal, seconds};
 use crate::request::Request;
 use config::{Config, ProviderName, Subject, TrustedIssuer};
 use control::{Device, Identity, Login, NewSession, Session, SessionId};
@@ -32,6 +32,8 @@ const KEPT: u64 = 10_000;
 const SWEEP: Duration = Duration::from_secs(1);
 /// How long a token waits for the keys of its issuer to be asked for again.
 const KEYS_PATIENCE: Duration = Duration::from_secs(3);
+/// When to come again with a token that could not be judged.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// The longest subject, in bytes (OpenID Connect Core §2).
 const SUBJECT: usize = 255;
 
@@ -145,10 +147,12 @@ impl Issuers {
         let claims = match believed(followed, token, told, now) {
             Err(BadToken::UnknownKey) => {
                 followed.renewed(KEYS_PATIENCE).await;
-                if followed.keys().is_empty() {
-                    return Err(BadToken::NotLetIn(Refusal::new(Code::Unavailable)));
+                match believed(followed, token, told, now) {
+                    Err(BadToken::UnknownKey) if !followed.answers() => {
+                        return Err(BadToken::NotLetIn(later()));
+                    }
+                    claims => claims?,
                 }
-                believed(followed, token, told, now)?
             }
             claims => claims?,
         };
@@ -183,6 +187,11 @@ impl Issuers {
         });
         Ok(Known { session: Arc::new(session), bearer: Bearer { scopes: told.scopes, token: None }, until })
     }
+}
+
+/// 503: whoever comes is neither believed nor refused, since it cannot be told just now.
+fn later() -> Refusal {
+    Refusal { retry_after: Some(seconds(ASK_AGAIN)), ..Refusal::new(Code::Unavailable) }
 }
 
 /// The claims of a token that this issuer has made for us, and that hold now.

@@ -1,6 +1,7 @@
 //! Gives those whose tokens are believed their labels: one after the other, beside the requests.
 
-use crate::refusal::{Code, Refusal};
+use super::later;
+use crate::refusal::Refusal;
 use config::Label;
 use control::{Identity, Users};
 use std::time::Duration;
@@ -43,7 +44,6 @@ impl Entrance {
     /// # Errors
     /// 503: too many come for the first time at once, or the store fails.
     pub(super) async fn enter(&self, identity: &Identity, wanted: String) -> Result<Label, Refusal> {
-        let later = || Refusal::new(Code::Unavailable);
         let (answer, entered) = oneshot::channel();
         let wish = Wish { identity: identity.clone(), wanted, answer };
         self.0.as_ref().and_then(|wishes| wishes.try_send(wish).ok()).ok_or_else(later)?;

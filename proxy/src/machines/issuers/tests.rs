@@ -1,9 +1,12 @@
 use super::*;
 use crate::assertion::key::SigningKey;
-use crate::lab::CONFIG;
+use crate::edge::ListenerFacts;
+use crate::lab::{Answer, CONFIG, HURRIED, Lab};
 use crate::machines::jwt::FixedKey;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use control::{Kind, Records};
+use http::{Method, StatusCode};
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 use std::time::UNIX_EPOCH;
@@ -19,18 +22,21 @@ pub(in crate::machines) struct Issuer {
 }
 
 impl Issuer {
-    pub(in crate::machines) fn new() -> Self {
-        let text = format!(
-            "{CONFIG}[machines.issuers.ci]\nissuer = '{ISSUER}'\naudience = '{AUDIENCE}'\nallow = 'true'\n\
+    fn config() -> String {
+        format!(
+            "{CONFIG}{HURRIED}[machines.issuers.ci]\nissuer = '{ISSUER}'\naudience = '{AUDIENCE}'\nallow = 'true'\n\
              algorithms = ['ES256']\nlifetime_max = '1h'\n"
-        );
-        let config = Config::parse("test.toml", &text, &|_| None).unwrap();
+        )
+    }
+
+    pub(in crate::machines) fn new() -> Self {
+        let config = Config::parse("test.toml", &Self::config(), &|_| None).unwrap();
         let told = config.machines.issuers.values().next().unwrap().clone();
         let key = SigningKey::of([42; 32], "JWT");
         let fixed =
             FixedKey { name: Some(key.name().to_owned()), algorithm: Algorithm::ES256, key: key.verifier() };
         let (followed, _) = Followed::new(told.clone());
-        followed.know(vec![fixed]);
+        followed.know(Some(vec![fixed]));
         Self { key, told, followed }
     }
 
@@ -51,6 +57,62 @@ impl Issuer {
     pub(in crate::machines) fn public(&self) -> Vec<u8> {
         self.key.name().as_bytes().to_owned()
     }
+}
+
+/// A portal that trusts an issuer, as far as its users can be written down.
+struct Trusting {
+    lab: Lab,
+    _entering: tokio_util::task::AbortOnDropHandle<()>,
+}
+
+impl Trusting {
+    async fn new(issuer: &Issuer) -> Self {
+        let facts = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+        let mut lab = Lab::with(&Issuer::config(), facts).await;
+        let (entrance, entering) = Entrance::new(lab.edge.users.clone());
+        let by_name = [(issuer.told.name.clone(), issuer.followed.clone())].into();
+        let edge = Arc::get_mut(&mut lab.edge).unwrap();
+        edge.machines.issuers = Issuers { by_name, entrance, ..Issuers::default() };
+        Self { lab, _entering: tokio_util::task::AbortOnDropHandle::new(tokio::spawn(entering)) }
+    }
+
+    async fn asked_by(&self, token: &str) -> Answer {
+        let bearer = format!("Bearer {token}");
+        let url = "http://lab.localhost:8080/api/v1/workspaces";
+        self.lab.browser().send(Method::GET, url, &[("authorization", &bearer)], "").await
+    }
+}
+
+/// Status, code and whether it is said when to come again.
+fn told(answer: &Answer) -> (StatusCode, &str, bool) {
+    (answer.status, answer.header("usher-error").unwrap_or_default(), answer.header("retry-after").is_some())
+}
+
+#[tokio::test]
+async fn who_cannot_be_written_down_is_to_come_again() {
+    let issuer = Issuer::new();
+    let trusting = Trusting::new(&issuer).await;
+    let identity = Identity { issuer: ISSUER.to_owned(), subject: "robot".to_owned() };
+    trusting.lab.records.create(Kind::User, &identity.key(), b"damaged".to_vec()).await.unwrap();
+    let answer = trusting.asked_by(&issuer.token("robot", SystemTime::now())).await;
+    assert_eq!(told(&answer), (StatusCode::SERVICE_UNAVAILABLE, "unavailable", true));
+    let answer = trusting.asked_by(&issuer.token("other", SystemTime::now())).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_known_is_refused_only_while_its_issuer_is_heard() {
+    let issuer = Issuer::new();
+    let trusting = Trusting::new(&issuer).await;
+    let claims = issuer.claims("robot", SystemTime::now());
+    let rotated = SigningKey::of([43; 32], "JWT").token(&claims);
+    let answer = trusting.asked_by(&rotated).await;
+    assert_eq!(told(&answer), (StatusCode::UNAUTHORIZED, "invalid_token", false));
+    issuer.followed.know(None);
+    let answer = trusting.asked_by(&rotated).await;
+    assert_eq!(told(&answer), (StatusCode::SERVICE_UNAVAILABLE, "unavailable", true));
+    let answer = trusting.asked_by(&issuer.sign(&claims)).await;
+    assert_eq!(answer.status, StatusCode::OK, "known keys are kept: {}", answer.body);
 }
 
 pub(in crate::machines) fn believed_by(
