@@ -142,6 +142,17 @@ impl FalseProvider {
         asked.iter().filter(|asked| *asked == path).count()
     }
 
+    /// A token for a machine, signed honestly: `claims` beside its issuer and its times, or in place of them.
+    pub fn token(&self, claims: &Value) -> String {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut said = json!({ "iss": self.issuer(), "iat": now, "exp": now + 600 });
+        for (name, value) in claims.as_object().expect("claims are an object") {
+            said[name] = value.clone();
+        }
+        let message = message("ES256", "the key", &said.to_string());
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(self.server.key.sign(message.as_bytes())))
+    }
+
     /// Whether this stood in any request.
     pub fn was_sent(&self, text: &str) -> bool {
         self.server.sent.lock().expect("nobody panics with it").contains(text)
@@ -268,8 +279,7 @@ impl Server {
             Signed::UnderNoName => ("ES256", "another key"),
             Signed::Honestly | Signed::ByAnotherKey => ("ES256", "the key"),
         };
-        let header = json!({ "alg": alg, "kid": kid, "typ": "JWT" }).to_string();
-        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+        let message = message(alg, kid, &payload);
         let signature = match &lies.signed {
             Signed::Not => Vec::new(),
             Signed::With(secret) => {
@@ -280,6 +290,12 @@ impl Server {
         };
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
+}
+
+/// What of a token is signed.
+fn message(alg: &str, kid: &str, payload: &str) -> String {
+    let header = json!({ "alg": alg, "kid": kid, "typ": "JWT" }).to_string();
+    format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload))
 }
 
 /// Whether a request has come with all of its body.

@@ -1,12 +1,13 @@
 //! `usher login`: a person lets a command line in, which then has short tokens and a secret that is good once.
 
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 use tempfile::TempDir;
-use tests::{Client, DOMAIN, Person, Usher, html};
+use tests::{Client, Closed, DOMAIN, IdentityProvider, Person, Socket, Usher, html};
 use url::Url;
 
 /// A machine with the program and a folder of its own.
@@ -159,6 +160,35 @@ async fn a_logout_ends_it_here_and_there() {
     let (_, token) = other.run(&["token"]).await;
     assert_eq!(alices.change("/logout", &[("everywhere", "yes")]).await.status, StatusCode::OK);
     assert_eq!(workspaces(&usher, &token).await, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn an_account_that_its_provider_ends_has_no_login_at_any_command_line() {
+    let person = |name: &str| json!({ "name": name, "preferred_username": name });
+    let provider = IdentityProvider::start(json!({ "alice": person("alice"), "bob": person("bob") })).await;
+    let usher = provider.setup("", "").start().await;
+    // It names the account, and none of its sessions.
+    provider.knows_as(&usher, json!({ "backchannel_logout_session_required": false })).await;
+    let (mut alice, machine) = logged_in(&usher, "alice").await;
+    let (_bob, bobs) = logged_in(&usher, "bob").await;
+    alice.follow(alice.home("/")).await;
+    alice.await_phase("ready").await;
+    let (_, token) = machine.run(&["token"]).await;
+    let (_, kept) = bobs.run(&["token"]).await;
+    let bearer = format!("Bearer {}", token.trim());
+    let fields = [("authorization", bearer.as_str())];
+    let mut socket = Socket::open(&usher.client(), &alice.host(), "/ws", &fields).await.expect("it runs");
+    socket.echoes("before").await;
+    let exit = Url::parse(&format!("{}/session/end", provider.issuer())).expect("a URL");
+    let (at_provider, asks) = alice.follow(exit).await;
+    alice.send(&at_provider, &asks, "op.logoutForm", &[("logout", "yes")]).await;
+    let closed = tokio::time::timeout(Duration::from_secs(2), socket.closed()).await;
+    assert_eq!(closed.expect("within two seconds"), Closed::Frame(4401, "the session has ended".to_owned()));
+    assert_eq!(workspaces(&usher, &token).await, StatusCode::UNAUTHORIZED);
+    let secret = login_of(&machine)["refresh_token"].as_str().expect("a secret").to_owned();
+    let (status, said) = refreshed(&usher, &secret).await;
+    assert_eq!((status, &said["error"]), (StatusCode::BAD_REQUEST, &"invalid_grant".into()));
+    assert_eq!(workspaces(&usher, &kept).await, StatusCode::OK, "bob's stays");
 }
 
 #[tokio::test]

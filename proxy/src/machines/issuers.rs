@@ -3,6 +3,7 @@
 //! A token is looked at once: what it says is kept until it expires, so that later requests with it find it by its hash.
 
 mod enter;
+mod kept;
 mod keys;
 
 use super::Bearer;
@@ -11,27 +12,23 @@ use super::jwt::{BadToken, hash, holds_until, verify};
 use crate::access::authenticate::Caller;
 use crate::access::authorise;
 use crate::identity::{self, NoWeb, Web};
-use crate::refusal::{Code, Refusal};
+use crate::refusal::{Code, Refusal, seconds};
 use crate::request::Request;
 use config::{Config, ProviderName, Subject, TrustedIssuer};
 use control::{Device, Identity, Login, NewSession, Session, SessionId};
 use enter::Entrance;
+use kept::{Kept, Known};
 use keys::Followed;
-use moka::Expiry;
-use moka::notification::RemovalCause;
-use moka::sync::Cache;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 use tokio::task::JoinSet;
 
-/// The most tokens that are kept: more than machines come within the life of one. Who has no room is looked at anew.
-const KEPT: u64 = 10_000;
-/// How often it is looked for tokens that have expired: so late at most their sockets are closed.
-const SWEEP: Duration = Duration::from_secs(1);
 /// How long a token waits for the keys of its issuer to be asked for again.
 const KEYS_PATIENCE: Duration = Duration::from_secs(3);
+/// When to come again with a token that could not be judged.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// The longest subject, in bytes (OpenID Connect Core §2).
 const SUBJECT: usize = 255;
 
@@ -50,36 +47,13 @@ pub struct IssuerError {
 #[derive(Clone)]
 pub struct Issuers {
     by_name: BTreeMap<ProviderName, Followed>,
-    kept: Cache<[u8; 32], Arc<Known>>,
+    kept: Kept,
     entrance: Entrance,
-}
-
-/// Somebody whose token was believed.
-struct Known {
-    session: Arc<Session>,
-    bearer: Bearer,
-    until: SystemTime,
-}
-
-/// A token is kept for as long as it holds.
-struct WhileItHolds;
-
-impl Expiry<[u8; 32], Arc<Known>> for WhileItHolds {
-    fn expire_after_create(&self, _: &[u8; 32], known: &Arc<Known>, _: Instant) -> Option<Duration> {
-        Some(known.until.duration_since(SystemTime::now()).unwrap_or_default())
-    }
 }
 
 impl Default for Issuers {
     fn default() -> Self {
-        let ended = |_: Arc<[u8; 32]>, known: Arc<Known>, why: RemovalCause| {
-            if why != RemovalCause::Replaced {
-                known.session.ended().give();
-            }
-        };
-        let kept =
-            Cache::builder().max_capacity(KEPT).expire_after(WhileItHolds).eviction_listener(ended).build();
-        Self { by_name: BTreeMap::new(), kept, entrance: Entrance::default() }
+        Self { by_name: BTreeMap::new(), kept: Kept::new(kept::MOST), entrance: Entrance::default() }
     }
 }
 
@@ -105,7 +79,7 @@ impl Issuers {
             let (entrance, entering) = Entrance::new(users.clone());
             issuers.entrance = entrance;
             following.spawn(entering);
-            following.spawn(sweep(issuers.kept.clone()));
+            following.spawn(issuers.kept.clone().sweep());
         }
         Ok(issuers)
     }
@@ -120,15 +94,9 @@ impl Issuers {
     ) -> Result<Caller, BadToken> {
         let name = hash(token);
         let now = SystemTime::now();
-        let kept =
-            self.kept.get(&name).filter(|known| now < known.until && !known.session.ended().is_given());
-        let known = match kept {
+        let known = match self.kept.find(&name, now) {
             Some(known) => known,
-            None => {
-                let known = Arc::new(self.judge(config, request, token, told, now).await?);
-                // Whoever came in the same moment judged it as well: one session stands for it.
-                self.kept.entry(name).or_insert(known).into_value()
-            }
+            None => self.kept.keep(name, self.judge(config, request, token, told, now).await?),
         };
         let [id @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = name;
         Ok(Caller { session: known.session.clone(), id: SessionId(id), bearer: Some(known.bearer) })
@@ -146,10 +114,12 @@ impl Issuers {
         let claims = match believed(followed, token, told, now) {
             Err(BadToken::UnknownKey) => {
                 followed.renewed(KEYS_PATIENCE).await;
-                if followed.keys().is_empty() {
-                    return Err(BadToken::NotLetIn(Refusal::new(Code::Unavailable)));
+                match believed(followed, token, told, now) {
+                    Err(BadToken::UnknownKey) if !followed.answers() => {
+                        return Err(BadToken::NotLetIn(later()));
+                    }
+                    claims => claims?,
                 }
-                believed(followed, token, told, now)?
             }
             claims => claims?,
         };
@@ -186,6 +156,11 @@ impl Issuers {
     }
 }
 
+/// 503: whoever comes is neither believed nor refused, since it cannot be told just now.
+fn later() -> Refusal {
+    Refusal { retry_after: Some(seconds(ASK_AGAIN)), ..Refusal::new(Code::Unavailable) }
+}
+
 /// The claims of a token that this issuer has made for us, and that hold now.
 fn believed(
     followed: &Followed,
@@ -203,6 +178,11 @@ fn believed(
     }
     if !claims.get("aud").is_some_and(|aud| is_for(aud, &told.audience)) {
         return Err(BadToken::Claim("aud"));
+    }
+    // Who asked for the token (OpenID Connect Core 1.0 §2): not for whom it is, also where it is for several, so it is not
+    // compared with the audience. Whether that one may is for rules to say, which see it; a name is all that it can be.
+    if claims.get("azp").is_some_and(|azp| azp.as_str().is_none_or(str::is_empty)) {
+        return Err(BadToken::Claim("azp"));
     }
     // Of a login or a logout, and no token to ask for something with.
     if let Some(claim) = ["nonce", "at_hash", "events"].into_iter().find(|claim| claims.contains_key(*claim))
@@ -233,17 +213,10 @@ fn subject(told: &TrustedIssuer, mut claims: Map<String, Value>) -> Result<Subje
     let names = ["name", "preferred_username", "client_id"];
     let name = names.into_iter().find_map(|key| text(&claims, key)).unwrap_or_else(|| subject.clone());
     let name = identity::claims::shown(&name);
+    let asked_by = claims.remove_entry("azp");
     identity::claims::forget_token(&mut claims);
+    claims.extend(asked_by);
     Ok(Subject { issuer: told.issuer.to_string(), subject, name, claims, groups: Vec::new() })
-}
-
-/// Ends what came by tokens that have expired, for ever.
-async fn sweep(kept: Cache<[u8; 32], Arc<Known>>) {
-    let mut look = tokio::time::interval(SWEEP);
-    loop {
-        look.tick().await;
-        kept.run_pending_tasks();
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::Value;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
@@ -39,6 +40,8 @@ enum NoKeys {
 pub(super) struct Followed {
     told: Arc<TrustedIssuer>,
     keys: Arc<ArcSwap<Vec<FixedKey>>>,
+    /// Whether it was heard when it was last asked.
+    answers: Arc<AtomicBool>,
     changed: watch::Receiver<()>,
     wanted: Arc<Notify>,
 }
@@ -47,7 +50,8 @@ impl Followed {
     /// One whose keys are not known yet; what [`Followed::follow`] tells of them.
     pub(super) fn new(told: Arc<TrustedIssuer>) -> (Self, watch::Sender<()>) {
         let (changes, changed) = watch::channel(());
-        (Self { told, keys: Arc::default(), changed, wanted: Arc::default() }, changes)
+        let (keys, answers, wanted) = Default::default();
+        (Self { told, keys, answers, changed, wanted }, changes)
     }
 
     /// Those that are known.
@@ -55,9 +59,17 @@ impl Followed {
         self.keys.load_full()
     }
 
-    /// It has these from now on.
-    pub(super) fn know(&self, keys: Vec<FixedKey>) {
-        self.keys.store(Arc::new(keys));
+    /// Whether a key that is not among them is none of its keys, as far as is known; else it could not be asked.
+    pub(super) fn answers(&self) -> bool {
+        self.answers.load(Relaxed)
+    }
+
+    /// What it was heard to say, or that it was not heard: then those that are known stay.
+    pub(super) fn know(&self, keys: Option<Vec<FixedKey>>) {
+        self.answers.store(keys.is_some(), Relaxed);
+        if let Some(keys) = keys {
+            self.keys.store(Arc::new(keys));
+        }
     }
 
     /// Asks for them again, since one is not known; waits up to `patience` for what comes. More than one question in
@@ -78,13 +90,14 @@ impl Followed {
             let wait = match self.ask(&web).await {
                 Ok(keys) => {
                     failures = 0;
-                    self.know(keys);
+                    self.know(Some(keys));
                     ANEW
                 }
                 Err(error) => {
                     if failures == 0 {
                         tracing::warn!(token.issuer = %self.told.name, %error, "the keys of a trusted issuer cannot be had");
                     }
+                    self.know(None);
                     let wait = AGAIN_FIRST.saturating_mul(1 << failures.min(10)).min(AGAIN_MAX);
                     failures += 1;
                     wait

@@ -1,9 +1,12 @@
 use super::*;
 use crate::assertion::key::SigningKey;
-use crate::lab::CONFIG;
+use crate::edge::ListenerFacts;
+use crate::lab::{Answer, CONFIG, HURRIED, Lab};
 use crate::machines::jwt::FixedKey;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use control::{Kind, Records};
+use http::{Method, StatusCode};
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 use std::time::UNIX_EPOCH;
@@ -19,18 +22,21 @@ pub(in crate::machines) struct Issuer {
 }
 
 impl Issuer {
-    pub(in crate::machines) fn new() -> Self {
-        let text = format!(
-            "{CONFIG}[machines.issuers.ci]\nissuer = '{ISSUER}'\naudience = '{AUDIENCE}'\nallow = 'true'\n\
+    fn config() -> String {
+        format!(
+            "{CONFIG}{HURRIED}[machines.issuers.ci]\nissuer = '{ISSUER}'\naudience = '{AUDIENCE}'\nallow = 'true'\n\
              algorithms = ['ES256']\nlifetime_max = '1h'\n"
-        );
-        let config = Config::parse("test.toml", &text, &|_| None).unwrap();
+        )
+    }
+
+    pub(in crate::machines) fn new() -> Self {
+        let config = Config::parse("test.toml", &Self::config(), &|_| None).unwrap();
         let told = config.machines.issuers.values().next().unwrap().clone();
         let key = SigningKey::of([42; 32], "JWT");
         let fixed =
             FixedKey { name: Some(key.name().to_owned()), algorithm: Algorithm::ES256, key: key.verifier() };
         let (followed, _) = Followed::new(told.clone());
-        followed.know(vec![fixed]);
+        followed.know(Some(vec![fixed]));
         Self { key, told, followed }
     }
 
@@ -53,6 +59,62 @@ impl Issuer {
     }
 }
 
+/// A portal that trusts an issuer, as far as its users can be written down.
+struct Trusting {
+    lab: Lab,
+    _entering: tokio_util::task::AbortOnDropHandle<()>,
+}
+
+impl Trusting {
+    async fn new(issuer: &Issuer) -> Self {
+        let facts = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+        let mut lab = Lab::with(&Issuer::config(), facts).await;
+        let (entrance, entering) = Entrance::new(lab.edge.users.clone());
+        let by_name = [(issuer.told.name.clone(), issuer.followed.clone())].into();
+        let edge = Arc::get_mut(&mut lab.edge).unwrap();
+        edge.machines.issuers = Issuers { by_name, entrance, ..Issuers::default() };
+        Self { lab, _entering: tokio_util::task::AbortOnDropHandle::new(tokio::spawn(entering)) }
+    }
+
+    async fn asked_by(&self, token: &str) -> Answer {
+        let bearer = format!("Bearer {token}");
+        let url = "http://lab.localhost:8080/api/v1/workspaces";
+        self.lab.browser().send(Method::GET, url, &[("authorization", &bearer)], "").await
+    }
+}
+
+/// Status, code and whether it is said when to come again.
+fn told(answer: &Answer) -> (StatusCode, &str, bool) {
+    (answer.status, answer.header("usher-error").unwrap_or_default(), answer.header("retry-after").is_some())
+}
+
+#[tokio::test]
+async fn who_cannot_be_written_down_is_to_come_again() {
+    let issuer = Issuer::new();
+    let trusting = Trusting::new(&issuer).await;
+    let identity = Identity { issuer: ISSUER.to_owned(), subject: "robot".to_owned() };
+    trusting.lab.records.create(Kind::User, &identity.key(), b"damaged".to_vec()).await.unwrap();
+    let answer = trusting.asked_by(&issuer.token("robot", SystemTime::now())).await;
+    assert_eq!(told(&answer), (StatusCode::SERVICE_UNAVAILABLE, "unavailable", true));
+    let answer = trusting.asked_by(&issuer.token("other", SystemTime::now())).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_known_is_refused_only_while_its_issuer_is_heard() {
+    let issuer = Issuer::new();
+    let trusting = Trusting::new(&issuer).await;
+    let claims = issuer.claims("robot", SystemTime::now());
+    let rotated = SigningKey::of([43; 32], "JWT").token(&claims);
+    let answer = trusting.asked_by(&rotated).await;
+    assert_eq!(told(&answer), (StatusCode::UNAUTHORIZED, "invalid_token", false));
+    issuer.followed.know(None);
+    let answer = trusting.asked_by(&rotated).await;
+    assert_eq!(told(&answer), (StatusCode::SERVICE_UNAVAILABLE, "unavailable", true));
+    let answer = trusting.asked_by(&issuer.sign(&claims)).await;
+    assert_eq!(answer.status, StatusCode::OK, "known keys are kept: {}", answer.body);
+}
+
 pub(in crate::machines) fn believed_by(
     issuer: &Issuer,
     token: &str,
@@ -71,6 +133,10 @@ fn a_token_is_believed_by_its_issuer_its_audience_and_its_times() {
         ("iss", json!("https://issuer.test/"), Err(BadToken::Claim("iss"))),
         ("aud", json!("others"), Err(BadToken::Claim("aud"))),
         ("aud", json!(AUDIENCE), Ok(())),
+        ("azp", json!("who asked for it"), Ok(())),
+        ("azp", json!(""), Err(BadToken::Claim("azp"))),
+        ("azp", json!([AUDIENCE]), Err(BadToken::Claim("azp"))),
+        ("azp", Value::Null, Err(BadToken::Claim("azp"))),
         ("exp", Value::Null, Err(BadToken::Claim("exp"))),
         ("exp", json!(at - 61), Err(BadToken::Expired)),
         ("exp", json!(at - 58), Ok(())),
@@ -98,10 +164,11 @@ fn a_machine_is_its_issuer_and_subject_and_says_no_unproved_address() {
         claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         claims.as_object().unwrap().clone()
     };
-    let told = subject(&issuer.told, claims(json!({ "client_id": "ci", "team": "astro" }))).unwrap();
+    let told =
+        subject(&issuer.told, claims(json!({ "client_id": "ci", "team": "astro", "azp": "ci" }))).unwrap();
     assert_eq!((told.issuer.as_str(), told.subject.as_str(), told.name.as_str()), (ISSUER, "s-1", "ci"));
     let kept: Vec<_> = told.claims.keys().map(String::as_str).collect();
-    assert_eq!(kept, ["client_id", "sub", "team"]);
+    assert_eq!(kept, ["azp", "client_id", "sub", "team"]);
     let proved = subject(&issuer.told, claims(json!({ "email_verified": true }))).unwrap();
     assert_eq!(proved.claims["email"], "a@x.test");
     assert_eq!(subject(&issuer.told, claims(json!({ "sub": "" }))), Err(BadToken::Claim("sub")));
@@ -127,28 +194,5 @@ fn a_key_has_one_algorithm_and_a_secret_none() {
         let read = serde_json::from_value(key.clone()).unwrap();
         let fixed = keys::fixed(&read, &allowed).map(|key| key.algorithm);
         assert_eq!(fixed, expected, "{key} {allowed:?}");
-    }
-}
-
-#[tokio::test]
-async fn what_came_by_a_token_ends_when_the_token_does() {
-    let issuers = Issuers::default();
-    let identity = Identity { issuer: ISSUER.to_owned(), subject: "ci".to_owned() };
-    let label = config::Label::parse("ci").unwrap();
-    let session = Arc::new(Session::of_machine(NewSession {
-        identity,
-        label,
-        display_name: "ci".to_owned(),
-        subject: Subject::default(),
-        login: Login::now(None, None, Device::default()),
-        kept: None,
-    }));
-    let bearer = Bearer { scopes: Default::default(), token: None };
-    let until = SystemTime::now() + Duration::from_millis(50);
-    issuers.kept.insert([7; 32], Arc::new(Known { session: session.clone(), bearer, until }));
-    let swept = sweep(issuers.kept.clone());
-    tokio::select! {
-        () = swept => {}
-        ended = tokio::time::timeout(Duration::from_secs(10), session.ended().token().cancelled_owned()) => ended.unwrap(),
     }
 }
