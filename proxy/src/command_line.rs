@@ -7,7 +7,7 @@ mod callback;
 mod credentials;
 
 use crate::identity::{self, NoWeb, Web, WebError};
-use crate::portal::command_line::words;
+use crate::machines::pkce;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use callback::Callback;
@@ -15,7 +15,6 @@ use config::TokenScopes;
 use credentials::{Credentials, Kept};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
-use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::Deserialize;
 use std::io;
@@ -109,7 +108,7 @@ pub async fn login(portal: Option<String>, scopes: &str, browser: bool) -> Resul
     let known = TokenScopes::parse(scopes).filter(|scopes| !scopes.is_empty());
     let scopes = known.ok_or_else(|| CommandLineError::Scopes(scopes.to_owned()))?;
     let (verifier, state) = (random(), random());
-    let challenge = URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()));
+    let challenge = pkce::challenge(&verifier);
     let callback = Callback::bind().await.map_err(CommandLineError::NoAnswer)?;
     let query = form_urlencoded::Serializer::new(String::new())
         .append_pair("port", &callback.port().to_string())
@@ -122,7 +121,7 @@ pub async fn login(portal: Option<String>, scopes: &str, browser: bool) -> Resul
     if !(browser && opens(&address)) {
         eprintln!("Open this address in a browser of this machine:\n\n  {address}\n");
     }
-    eprintln!("The page must show {}. Waiting for it …", words(&challenge));
+    eprintln!("The page must show {}. Waiting for it …", pkce::words(&challenge));
     let code = callback.code(&state).await.map_err(CommandLineError::NoAnswer)?;
     let fields = [("grant_type", "authorization_code"), ("code", &code), ("code_verifier", &verifier)];
     let given = ask(&portal, "token", &fields).await?;

@@ -12,6 +12,7 @@ mod issuers;
 mod jwt;
 #[cfg(test)]
 mod mutations;
+pub(crate) mod pkce;
 mod rights;
 
 pub(crate) use authenticate::caller;

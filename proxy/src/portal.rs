@@ -5,7 +5,7 @@
 
 mod answer;
 mod api;
-pub(crate) mod command_line;
+mod command_line;
 mod dashboard;
 mod fields;
 mod jwks;
