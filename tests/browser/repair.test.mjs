@@ -1,8 +1,8 @@
 // A service worker has taken a workspace's host over: nothing that the edge sends there is seen any more. Its owner repairs it
-// from the portal, and is at the workspace again.
+// from the portal, and is at the workspace again; or its template allows no workers any more, and it leaves by itself.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { Usher, screenshot } from './usher.mjs';
+import { Usher, screenshot, waitFor } from './usher.mjs';
 import { enter, newPerson, openBrowser } from './people.mjs';
 
 const HOSTILE = new URL('./hostile.mjs', import.meta.url).pathname;
@@ -92,4 +92,16 @@ test('a repair whose answer does not come says so', { timeout: 120_000 }, async 
   await screenshot(dashboard, 'repair-failed');
   assert.deepEqual(await visit(alice, '/after'), { title: 'hijacked', byWorker: true });
   assert.equal((await usher.workspace('alice')).phase, 'ready');
+});
+
+test('a worker that is not allowed any more leaves by itself', { timeout: 120_000 }, async (t) => {
+  const alice = await hijacked(t);
+  assert.deepEqual(await visit(alice, '/before'), { title: 'hijacked', byWorker: true });
+  await alice.usher.restart('service_workers = true', 'service_workers = false');
+  await alice.usher.phase('alice', 'ready');
+  // A browser looks for a new script some time after each visit.
+  await waitFor('the worker to leave', 60, async () => !(await visit(alice, '/after', alice.tab)).byWorker);
+  await waitFor('it to be forgotten', 30, async () =>
+    (await alice.tab.evaluate(async () => (await navigator.serviceWorker.getRegistrations()).length)) === 0);
+  assert.deepEqual(await visit(alice, '/after'), { title: 'evil', byWorker: false });
 });
