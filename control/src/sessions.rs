@@ -4,6 +4,7 @@ pub(crate) mod document;
 mod ending;
 mod keeper;
 mod live;
+mod login;
 mod refresh;
 mod session;
 mod signal;
@@ -11,9 +12,10 @@ mod texts;
 
 pub use ending::{Ended, Ending, Over};
 pub(crate) use keeper::{Keeper, Limits};
+pub use login::{Device, Kept, Login, NewSession};
 pub use refresh::{Claim, Due, SessionRef};
 pub(crate) use session::SessionAge;
-pub use session::{Device, Kept, Login, NewSession, Session, UseMark};
+pub use session::{Session, UseMark};
 pub use signal::Signal;
 
 use crate::published::Published;

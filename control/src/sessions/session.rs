@@ -1,5 +1,6 @@
-//! One live session, as requests see it, and what it is made of.
+//! One live session, as requests see it.
 
+use super::login::{Device, Login, NewSession};
 use super::refresh::Freshness;
 use super::signal::Signal;
 use super::texts::Texts;
@@ -7,7 +8,8 @@ use super::{Limits, Over};
 use crate::activity::now_ms;
 use crate::{Identity, IdentityRef, Version, activity, clock};
 use config::{Label, ProviderName, Subject};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -33,63 +35,6 @@ impl LastUse {
     }
 }
 
-/// What a login leads to.
-#[derive(Debug, Clone)]
-pub struct NewSession {
-    /// Who.
-    pub identity: Identity,
-    /// Their label.
-    pub label: Label,
-    /// What to call them.
-    pub display_name: String,
-    /// What the rules see of them.
-    pub subject: Subject,
-    /// How they came.
-    pub login: Login,
-    /// By what their provider is asked anew; none = it gives nothing of the kind.
-    pub kept: Option<Kept>,
-}
-
-/// How somebody logged in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Login {
-    /// When, by the clock of the Usher that they came by.
-    pub at: SystemTime,
-    /// By which provider; none = by the development login.
-    pub provider: Option<ProviderName>,
-    /// The provider's name for its own session (OpenID Connect Front-Channel Logout 1.0 §3).
-    pub sid: Option<String>,
-    /// From where.
-    pub device: Device,
-}
-
-impl Login {
-    /// A login at this moment.
-    pub fn now(provider: Option<ProviderName>, sid: Option<String>, device: Device) -> Self {
-        Self { at: SystemTime::now(), provider, sid, device }
-    }
-}
-
-/// From where somebody logged in, as far as it helps them to recognise it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Device {
-    /// The family of the browser and of the system: `Firefox on Linux`.
-    pub agent: String,
-    /// The network of the address: `192.0.2.0/24`.
-    pub network: String,
-}
-
-/// By what a provider is asked anew who somebody is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
-    /// Its token, sealed by whoever will open it.
-    pub sealed: String,
-    /// How long holds what it said.
-    pub lasts: Duration,
-    /// When it said so, by the clock of the Usher that asked.
-    pub at: SystemTime,
-}
-
 /// A live session, as requests see it. There may be a hundred thousand: what is seldom asked for takes little memory.
 #[derive(Debug)]
 pub struct Session {
@@ -99,6 +44,7 @@ pub struct Session {
     pub logged_in: SystemTime,
     /// What else is told of them, each at its [`Place`].
     texts: Texts<PLACES>,
+    spared: Spared,
     /// Of its record.
     pub(super) version: Version,
     /// As known when it was taken up here.
@@ -110,6 +56,7 @@ pub struct Session {
 }
 
 /// What stands where in the texts of a session; one that is empty was not told.
+#[derive(Clone, Copy)]
 enum Place {
     Issuer,
     Subject,
@@ -118,11 +65,20 @@ enum Place {
     Sid,
     Agent,
     Network,
-    /// What the rules see of them, as the JSON of [`Seen`].
-    Seen,
+    /// As JSON, but for those that are [`Spared`].
+    Claims,
+    /// As JSON; empty = those of the claim of that name.
+    Groups,
 }
 
-const PLACES: usize = Place::Seen as usize + 1;
+const PLACES: usize = Place::Groups as usize + 1;
+
+/// Which claims say what a text beside them says, and are not kept a second time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Spared {
+    sub: bool,
+    name: bool,
+}
 
 /// What stays the same however often the record of a session changes.
 #[derive(Debug, Default)]
@@ -157,14 +113,6 @@ pub(crate) struct SessionAge {
     pub(crate) used: Instant,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Seen {
-    claims: Map<String, Value>,
-    /// None = those of the claim of that name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    groups: Option<Vec<String>>,
-}
-
 impl Session {
     pub(super) fn new(
         new: NewSession,
@@ -174,6 +122,13 @@ impl Session {
     ) -> Self {
         let NewSession { identity, label, display_name, subject, login, kept: _ } = new;
         let Login { at, provider, sid, device: Device { agent, network } } = login;
+        let Subject { mut claims, groups, .. } = subject;
+        let groups = if claimed(&claims).as_ref() == Some(&groups) { String::new() } else { json(&groups) };
+        let mut spare = |claim: &str, text: &str| {
+            let is_same = claims.get(claim).and_then(Value::as_str) == Some(text);
+            is_same.then(|| claims.remove(claim)).is_some()
+        };
+        let spared = Spared { sub: spare("sub", &identity.subject), name: spare("name", &display_name) };
         let texts = Texts::new([
             &identity.issuer,
             &identity.subject,
@@ -182,10 +137,11 @@ impl Session {
             sid.as_deref().unwrap_or_default(),
             &agent,
             &network,
-            &seen(subject),
+            &json(&claims),
+            &groups,
         ]);
         let (life, changed) = (Arc::default(), Arc::default());
-        Self { label, logged_in: at, texts, version, age, freshness, life, changed }
+        Self { label, logged_in: at, texts, spared, version, age, freshness, life, changed }
     }
 
     /// What stands for a session where somebody comes without a browser: no record of a session is behind it.
@@ -210,7 +166,8 @@ impl Session {
 
     /// Whether the rules see the same of the user of both.
     pub(crate) fn sees_as(&self, other: &Self) -> bool {
-        self.text(Place::Seen) == other.text(Place::Seen) && self.display_name() == other.display_name()
+        let is_same = |place: &Place| self.text(*place) == other.text(*place);
+        self.spared == other.spared && [Place::Name, Place::Claims, Place::Groups].iter().all(is_same)
     }
 
     /// Who.
@@ -240,11 +197,20 @@ impl Session {
 
     /// What the rules see of its user.
     pub fn subject(&self) -> Subject {
-        let Seen { claims, groups } =
-            serde_json::from_str(self.text(Place::Seen)).expect("it was written from the same type");
-        let groups = groups.unwrap_or_else(|| claimed(&claims).unwrap_or_default());
         let Identity { issuer, subject } = self.identity().to_identity();
-        Subject { issuer, subject, name: self.display_name().to_owned(), claims, groups }
+        let name = self.display_name().to_owned();
+        let mut claims: Map<String, Value> = read(self.text(Place::Claims));
+        if self.spared.sub {
+            claims.insert("sub".to_owned(), subject.clone().into());
+        }
+        if self.spared.name {
+            claims.insert("name".to_owned(), name.clone().into());
+        }
+        let groups = match self.told(Place::Groups) {
+            Some(groups) => read(groups),
+            None => claimed(&claims).unwrap_or_default(),
+        };
+        Subject { issuer, subject, name, claims, groups }
     }
 
     fn text(&self, place: Place) -> &str {
@@ -332,15 +298,59 @@ impl Session {
     }
 }
 
-fn seen(subject: Subject) -> String {
-    let Subject { claims, groups, .. } = subject;
-    let groups = (claimed(&claims).as_ref() != Some(&groups)).then_some(groups);
-    let seen = Seen { claims, groups };
-    serde_json::to_string(&seen).expect("texts and JSON are JSON")
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("texts and JSON are JSON")
+}
+
+fn read<T: DeserializeOwned>(json: &str) -> T {
+    serde_json::from_str(json).expect("it was written from the same type")
 }
 
 /// The claim that most providers tell groups by.
 fn claimed(claims: &Map<String, Value>) -> Option<Vec<String>> {
     let groups = claims.get("groups")?.as_array()?.iter();
     groups.map(|group| group.as_str().map(str::to_owned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn session(subject: Subject) -> Session {
+        Session::of_machine(NewSession {
+            identity: Identity { issuer: subject.issuer.clone(), subject: subject.subject.clone() },
+            label: Label::parse("alice").unwrap(),
+            display_name: subject.name.clone(),
+            subject,
+            login: Login::now(None, None, Device::default()),
+            kept: None,
+        })
+    }
+
+    #[test]
+    fn the_rules_see_what_was_told_though_it_is_kept_once() {
+        let told = [
+            json!({}),
+            json!({ "sub": "alice", "name": "ALICE", "groups": ["staff"] }),
+            json!({ "sub": "alice", "name": "another", "groups": [] }),
+            json!({ "sub": "another", "name": null, "groups": "staff" }),
+            json!({ "sub": ["alice"], "name": { "en": "ALICE" }, "groups": [1] }),
+        ];
+        let mut sessions = Vec::new();
+        for claims in told {
+            for groups in [vec![], vec!["staff".to_owned()]] {
+                let [issuer, subject, name] = ["test", "alice", "ALICE"].map(str::to_owned);
+                let claims = claims.as_object().unwrap().clone();
+                let subject = Subject { issuer, subject, name, claims, groups };
+                sessions.push(session(subject.clone()));
+                assert_eq!(sessions[sessions.len() - 1].subject(), subject);
+            }
+        }
+        for (i, one) in sessions.iter().enumerate() {
+            for (j, other) in sessions.iter().enumerate() {
+                assert_eq!(one.sees_as(other), i == j, "{i} {j}");
+            }
+        }
+    }
 }
