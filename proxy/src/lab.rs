@@ -81,6 +81,7 @@ pub(crate) const HURRIED: &str = r#"
 [limits]
 requests_per_address = 1000000000
 logins_per_address = 1000000000
+bad_tokens_per_address = 1000000000
 requests_per_user = "1000000000"
 messages_per_user = "1000000000"
 "#;

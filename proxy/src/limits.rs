@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use user::Allowance;
 
-/// The most addresses whose requests are counted; as many whose logins are, and whose failures.
+/// The most addresses whose requests are counted; as many whose logins are, whose bad tokens, and whose failures.
 ///
 /// More than ask one Usher within two minutes, unless somebody asks from all the addresses that they can get.
 pub const ADDRESSES_MAX: u64 = 50_000;
@@ -36,9 +36,9 @@ pub const ADDRESSES_MAX: u64 = 50_000;
 pub const USERS_MAX: u64 = 20_000;
 /// What all caches take together when they are full, in bytes.
 ///
-/// Measured in November 2026, they took 80 MiB: 435 bytes an address that is counted and 390 one that failed, 900 bytes
+/// Measured in November 2026, they took 102 MiB: 435 bytes an address that is counted and 390 one that failed, 900 bytes
 /// a user, and what an allocator adds to it.
-pub const BUDGET: usize = 96 << 20;
+pub const BUDGET: usize = 120 << 20;
 
 /// What rates are of; also how often the rules about a user are asked at most.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -49,6 +49,7 @@ const IDLE: Duration = Duration::from_secs(120);
 pub struct Limits {
     requests: Cache<Source, Arc<Meter>>,
     logins: Cache<Source, Arc<Meter>>,
+    bad_tokens: Cache<Source, Arc<Meter>>,
     users: Cache<Label, Arc<Allowance>>,
     delays: Delays,
     metrics: LimitMetrics,
@@ -60,6 +61,7 @@ impl Limits {
         Self {
             requests: cache(ADDRESSES_MAX, IDLE),
             logins: cache(ADDRESSES_MAX, IDLE),
+            bad_tokens: cache(ADDRESSES_MAX, IDLE),
             users: cache(USERS_MAX, IDLE),
             delays: Delays::default(),
             metrics: metrics.limits.clone(),
@@ -88,6 +90,16 @@ impl Limits {
     pub fn login(&self, config: &Config, client: IpAddr) -> Result<(), Refusal> {
         let rate = config.limits.logins_per_address;
         self.of_address(&self.logins, (Limit::LoginsPerAddress, rate), client)
+    }
+
+    /// Counts a token that was no good, apart from logins: a program that goes on with an old one must not keep the people
+    /// out who log in from its address.
+    ///
+    /// # Errors
+    /// 429: there were too many from this address.
+    pub fn bad_token(&self, config: &Config, client: IpAddr) -> Result<(), Refusal> {
+        let rate = config.limits.bad_tokens_per_address;
+        self.of_address(&self.bad_tokens, (Limit::BadTokensPerAddress, rate), client)
     }
 
     /// Holds the answer to a login, or to a token, that was no good: longer with each of an address.
@@ -127,6 +139,7 @@ impl Limits {
         self.metrics.entries([
             count(&self.requests),
             count(&self.logins),
+            count(&self.bad_tokens),
             count(&self.users),
             self.delays.entries(),
         ]);
@@ -165,6 +178,9 @@ impl Limits {
         let (who, key) = match limit {
             Limit::RequestsPerAddress => ("requests from your address", "limits.requests_per_address"),
             Limit::LoginsPerAddress => ("logins from your address", "limits.logins_per_address"),
+            Limit::BadTokensPerAddress => {
+                ("tokens from your address that are no good", "limits.bad_tokens_per_address")
+            }
             Limit::RequestsPerUser => ("requests of yours", "limits.requests_per_user"),
             Limit::SpawnsPerUser => ("starts of yours", "limits.spawns_per_user"),
             Limit::MessagesPerUser => ("messages of yours", "limits.messages_per_user"),

@@ -24,7 +24,8 @@ const DEMO: &str =
 
 /// Tests hurry as no person does, and all come from one address.
 const LIMITS: &str = "[limits]\nrequests_per_address = 1000000000\nlogins_per_address = 1000000000\n\
-    requests_per_user = \"1000000000\"\nspawns_per_user = \"1000000000\"\nmessages_per_user = \"1000000000\"\n\n";
+    bad_tokens_per_address = 1000000000\nrequests_per_user = \"1000000000\"\n\
+    spawns_per_user = \"1000000000\"\nmessages_per_user = \"1000000000\"\n\n";
 
 /// The demo beside a shell that ignores SIGTERM.
 const STUBBORN: &str = "[templates.demo]\nstop_grace = \"1s\"\nconnect = \"socket\"\n\

@@ -23,6 +23,7 @@ fn limits(keys: &str) -> String {
     for key in [
         "requests_per_address = 1000000",
         "logins_per_address = 1000000",
+        "bad_tokens_per_address = 1000000",
         "requests_per_user = \"1000000\"",
         "spawns_per_user = \"1000000\"",
         "messages_per_user = \"1000000\"",
@@ -172,6 +173,29 @@ async fn an_address_that_tries_to_log_in_too_often_waits() {
     assert_eq!(client.get(DOMAIN, "/login").send().await.status, StatusCode::OK, "to look is no try");
     Person::before(from(&usher, "192.0.2.2"), "alice").log_in().await;
     assert_eq!(usher.metric("usher_limited_total{limit=\"logins_per_address\"}").await, Some(1.0));
+}
+
+#[tokio::test]
+async fn a_program_with_an_old_token_keeps_nobody_out_who_comes_from_its_address() {
+    let usher = behind_a_proxy(&limits("logins_per_address = 3\nbad_tokens_per_address = 3")).start().await;
+    let client = from(&usher, "192.0.2.1");
+    let ask = |token: &str| {
+        let ask = client.get(DOMAIN, "/api/v1/workspaces");
+        ask.with("authorization", &format!("Bearer {token}")).send()
+    };
+    let old = "usher_pat_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    for _ in 0..3 {
+        assert_eq!(ask(old).await.status, StatusCode::UNAUTHORIZED);
+    }
+    let refused = ask(old).await;
+    let detail = refused.text();
+    assert!(is_limited(&refused) && detail.contains("limits.bad_tokens_per_address"), "{detail}");
+    let alice = Person::before(client.clone(), "alice").log_in().await;
+    let fields = [("name", "ci"), ("scopes", "workspaces:read"), ("days", "7")];
+    let made = alice.change("/api/v1/tokens", &fields).await.json();
+    let good = ask(made["token"].as_str().expect("a token")).await;
+    assert_eq!(good.status, StatusCode::OK, "a good one is not counted: {}", good.text());
+    assert_eq!(usher.metric("usher_limited_total{limit=\"bad_tokens_per_address\"}").await, Some(1.0));
 }
 
 #[tokio::test]

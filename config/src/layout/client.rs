@@ -36,12 +36,14 @@ pub(super) fn proxies(root: &mut Table<'_>, has_proxy_protocol: bool) -> Option<
 pub(super) fn limits(table: &mut Table<'_>) -> Option<Limits> {
     let requests_per_address = table.value("requests_per_address", value::integer(1..=PER_MINUTE_MAX));
     let logins_per_address = table.value("logins_per_address", value::integer(1..=PER_MINUTE_MAX));
+    let bad_tokens_per_address = table.value("bad_tokens_per_address", value::integer(1..=PER_MINUTE_MAX));
     let requests_per_user = table.rule("requests_per_user", Scope::Limit);
     let spawns_per_user = table.rule("spawns_per_user", Scope::Limit);
     let messages_per_user = table.rule("messages_per_user", Scope::Limit);
     Some(Limits {
         requests_per_address: requests_per_address?,
         logins_per_address: logins_per_address?,
+        bad_tokens_per_address: bad_tokens_per_address?,
         requests_per_user: requests_per_user?.expression,
         spawns_per_user: spawns_per_user?.expression,
         messages_per_user: messages_per_user?.expression,

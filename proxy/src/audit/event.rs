@@ -289,7 +289,7 @@ pub static ROWS: &[Row] = &[
     Row {
         event: Event::TokenUsed,
         name: "token_used",
-        meaning: "a token was used for the first time; or one was shown that is not good. What `logins_per_address` refuses leaves no line",
+        meaning: "a token was used for the first time; or one was shown that is not good. What `bad_tokens_per_address` refuses leaves no line",
         outcomes: &[Done, Refused],
         reasons: &[Reason::BadToken],
         always: &[ActorIss, ActorSub, ActorLabel, Address, RequestId, Token],

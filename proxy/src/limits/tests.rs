@@ -67,6 +67,7 @@ fn two_hundred_thousand_addresses_leave_no_more_cells_than_there_may_be() {
         let client = Ipv4Addr::from_bits(0x0a00_0000 + n).into();
         assert!(limits.request(&config, client).is_ok());
         assert!(limits.login(&config, client).is_ok());
+        assert!(limits.bad_token(&config, client).is_ok());
         if n % 1000 == 0 {
             passed += u64::from(limits.request(&config, persistent).is_ok());
         }
@@ -74,7 +75,7 @@ fn two_hundred_thousand_addresses_leave_no_more_cells_than_there_may_be() {
     // Whoever asks often is known all the while.
     let refilled = begun.elapsed().as_secs() / 12 + 1;
     assert!((5..=5 + refilled).contains(&passed), "{passed}");
-    for cells in [&limits.requests, &limits.logins] {
+    for cells in [&limits.requests, &limits.logins, &limits.bad_tokens] {
         assert!(count(cells) <= ADDRESSES_MAX, "{}", cells.entry_count());
     }
 }
@@ -105,6 +106,10 @@ async fn full_caches_take_no_more_than_their_budget() {
         limits.login(&config, Ipv4Addr::from_bits(n).into()).unwrap();
     }
     step("logins", count(&limits.logins));
+    for n in 0..ADDRESSES_MAX as u32 * 2 {
+        limits.bad_token(&config, Ipv4Addr::from_bits(n).into()).unwrap();
+    }
+    step("bad tokens", count(&limits.bad_tokens));
     for n in 0..ADDRESSES_MAX as u32 * 2 {
         limits.delays.hold(Source::of(Ipv4Addr::from_bits(n).into())).await.unwrap();
     }

@@ -24,7 +24,7 @@ const FRESH: Duration = Duration::from_secs(10);
 /// Who shows a token, if it is good for what is asked.
 ///
 /// # Errors
-/// 401: it is no good. Such an answer counts as a failed login of its address and is held as one, so that guessing is slow.
+/// 401: it is no good. Such an answer is held as that to a failed login, so that guessing is slow. 429: there were too many.
 /// 403: its owner may not enter any more, or it may not be used for this.
 pub(crate) async fn caller(
     edge: &Edge,
@@ -62,7 +62,7 @@ pub(crate) async fn caller(
 async fn refused(edge: &Edge, config: &Config, request: &Request<'_>, bad: &BadToken) -> Refusal {
     let client = request.connection.client.ip();
     tracing::info!(client.ip = %client, token.problem = %bad, "a token was refused");
-    if let Err(refusal) = edge.limits.login(config, client) {
+    if let Err(refusal) = edge.limits.bad_token(config, client) {
         return refusal;
     }
     edge.audit.record(Entry::refused(Event::TokenUsed, Reason::BadToken).at(client, &request.id));

@@ -10,6 +10,8 @@ pub enum Limit {
     RequestsPerAddress,
     /// `limits.logins_per_address`.
     LoginsPerAddress,
+    /// `limits.bad_tokens_per_address`.
+    BadTokensPerAddress,
     /// `limits.requests_per_user`.
     RequestsPerUser,
     /// `limits.spawns_per_user`.
@@ -21,16 +23,17 @@ pub enum Limit {
 }
 
 /// In the order of [`Limit`].
-const LIMITS: [&str; 6] = [
+const LIMITS: [&str; 7] = [
     "requests_per_address",
     "logins_per_address",
+    "bad_tokens_per_address",
     "requests_per_user",
     "spawns_per_user",
     "messages_per_user",
     "held_answers",
 ];
 /// The caches of cells.
-const CACHES: [&str; 4] = ["requests", "logins", "users", "failures"];
+const CACHES: [&str; 5] = ["requests", "logins", "bad_tokens", "users", "failures"];
 
 /// The metrics of the limits.
 #[derive(Clone)]
@@ -62,7 +65,7 @@ impl LimitMetrics {
         self.limited[limit as usize].inc();
     }
 
-    /// Tells how many cells each cache has: of requests, logins, users and failures.
+    /// Tells how many cells each cache has: of requests, logins, bad tokens, users and failures.
     pub fn entries(&self, counts: [u64; CACHES.len()]) {
         for (gauge, count) in self.entries.iter().zip(counts) {
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));

@@ -341,7 +341,7 @@ pub(super) async fn end(
     }
 }
 
-/// An error for a program. One that shows what is worth nothing counts as a failed login of its address.
+/// An error for a program. One that shows what is worth nothing counts as a bad token of its address.
 async fn refuse(edge: &Edge, asked: &Asked, why: NoToken) -> Response {
     let (error, what) = match why {
         NoToken::Request => ("invalid_request", "the form does not have what it must"),
@@ -354,7 +354,7 @@ async fn refuse(edge: &Edge, asked: &Asked, why: NoToken) -> Response {
     };
     let client = asked.connection.client.ip();
     tracing::info!(client.ip = %client, token.problem = what, "a command line was not let in");
-    let held = match edge.limits.login(&asked.config, client) {
+    let held = match edge.limits.bad_token(&asked.config, client) {
         Ok(()) => edge.limits.hold_failure(client).await,
         Err(refusal) => Err(refusal),
     };

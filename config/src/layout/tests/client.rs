@@ -9,6 +9,7 @@ fn nobody_is_trusted_and_limits_are_generous_unless_the_file_says_so() {
     assert!(config.proxies.trusted.is_empty() && !config.listeners[0].proxy_protocol);
     assert_eq!(config.proxies.client_address, ClientAddress::Peer);
     assert_eq!((config.limits.requests_per_address, config.limits.logins_per_address), (30_000, 10));
+    assert_eq!(config.limits.bad_tokens_per_address, 30);
     let alice = Subject { name: "alice".to_owned(), ..Subject::default() };
     let limits = &config.limits;
     let given = [&limits.requests_per_user, &limits.spawns_per_user, &limits.messages_per_user]
@@ -76,6 +77,7 @@ fn a_limit_is_a_number_for_an_address_and_a_rule_for_a_user() {
     assert_eq!(limits("requests_per_address = 1\nspawns_per_user = \"user.tier == 'a' ? 9 : 1\""), "");
     for (keys, told) in [
         ("requests_per_address = 0", "limits.requests_per_address: `0` is not a number in range"),
+        ("bad_tokens_per_address = 0", "limits.bad_tokens_per_address: `0` is not a number"),
         ("logins_per_address = 2000000000", "limits.logins_per_address: `2000000000` is not a number"),
         ("requests_per_user = 60", "limits.requests_per_user: `60` is not a string"),
         ("spawns_per_user = \"request.path\"", "limits.spawns_per_user: unknown variable `request`"),
