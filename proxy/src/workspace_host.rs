@@ -130,8 +130,9 @@ fn follow(edge: &Edge, owner: &Owner, slot: Slot) -> impl futures_util::Stream<I
     let id = owner.permit.id().clone();
     let workspaces = edge.workspaces.clone();
     let entry = {
-        let (workspaces, id) = (workspaces.clone(), id.clone());
-        Box::new(move || workspaces.lookup(&id))
+        // With the permit its session stays, whose end is waited for below.
+        let (workspaces, permit) = (workspaces.clone(), owner.permit.clone());
+        Box::new(move || workspaces.lookup(permit.id()))
     };
     let changes = workspaces.changes();
     let seen = Box::new(|entry: Option<&Entry>| entry.is_none_or(is_seen));

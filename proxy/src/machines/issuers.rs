@@ -3,6 +3,7 @@
 //! A token is looked at once: what it says is kept until it expires, so that later requests with it find it by its hash.
 
 mod enter;
+mod kept;
 mod keys;
 
 use super::Bearer;
@@ -16,20 +17,14 @@ use crate::request::Request;
 use config::{Config, ProviderName, Subject, TrustedIssuer};
 use control::{Device, Identity, Login, NewSession, Session, SessionId};
 use enter::Entrance;
+use kept::{Kept, Known};
 use keys::Followed;
-use moka::Expiry;
-use moka::notification::RemovalCause;
-use moka::sync::Cache;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 use tokio::task::JoinSet;
 
-/// The most tokens that are kept: more than machines come within the life of one. Who has no room is looked at anew.
-const KEPT: u64 = 10_000;
-/// How often it is looked for tokens that have expired: so late at most their sockets are closed.
-const SWEEP: Duration = Duration::from_secs(1);
 /// How long a token waits for the keys of its issuer to be asked for again.
 const KEYS_PATIENCE: Duration = Duration::from_secs(3);
 /// When to come again with a token that could not be judged.
@@ -52,36 +47,13 @@ pub struct IssuerError {
 #[derive(Clone)]
 pub struct Issuers {
     by_name: BTreeMap<ProviderName, Followed>,
-    kept: Cache<[u8; 32], Arc<Known>>,
+    kept: Kept,
     entrance: Entrance,
-}
-
-/// Somebody whose token was believed.
-struct Known {
-    session: Arc<Session>,
-    bearer: Bearer,
-    until: SystemTime,
-}
-
-/// A token is kept for as long as it holds.
-struct WhileItHolds;
-
-impl Expiry<[u8; 32], Arc<Known>> for WhileItHolds {
-    fn expire_after_create(&self, _: &[u8; 32], known: &Arc<Known>, _: Instant) -> Option<Duration> {
-        Some(known.until.duration_since(SystemTime::now()).unwrap_or_default())
-    }
 }
 
 impl Default for Issuers {
     fn default() -> Self {
-        let ended = |_: Arc<[u8; 32]>, known: Arc<Known>, why: RemovalCause| {
-            if why != RemovalCause::Replaced {
-                known.session.ended.give();
-            }
-        };
-        let kept =
-            Cache::builder().max_capacity(KEPT).expire_after(WhileItHolds).eviction_listener(ended).build();
-        Self { by_name: BTreeMap::new(), kept, entrance: Entrance::default() }
+        Self { by_name: BTreeMap::new(), kept: Kept::new(kept::MOST), entrance: Entrance::default() }
     }
 }
 
@@ -107,7 +79,7 @@ impl Issuers {
             let (entrance, entering) = Entrance::new(users.clone());
             issuers.entrance = entrance;
             following.spawn(entering);
-            following.spawn(sweep(issuers.kept.clone()));
+            following.spawn(issuers.kept.clone().sweep());
         }
         Ok(issuers)
     }
@@ -122,14 +94,9 @@ impl Issuers {
     ) -> Result<Caller, BadToken> {
         let name = hash(token);
         let now = SystemTime::now();
-        let kept = self.kept.get(&name).filter(|known| now < known.until && !known.session.ended.is_given());
-        let known = match kept {
+        let known = match self.kept.find(&name, now) {
             Some(known) => known,
-            None => {
-                let known = Arc::new(self.judge(config, request, token, told, now).await?);
-                // Whoever came in the same moment judged it as well: one session stands for it.
-                self.kept.entry(name).or_insert(known).into_value()
-            }
+            None => self.kept.keep(name, self.judge(config, request, token, told, now).await?),
         };
         let [id @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = name;
         Ok(Caller { session: known.session.clone(), id: SessionId(id), bearer: Some(known.bearer) })
@@ -243,15 +210,6 @@ fn subject(told: &TrustedIssuer, mut claims: Map<String, Value>) -> Result<Subje
     let name = identity::claims::shown(&name);
     identity::claims::forget_token(&mut claims);
     Ok(Subject { issuer: told.issuer.to_string(), subject, name, claims, groups: Vec::new() })
-}
-
-/// Ends what came by tokens that have expired, for ever.
-async fn sweep(kept: Cache<[u8; 32], Arc<Known>>) {
-    let mut look = tokio::time::interval(SWEEP);
-    loop {
-        look.tick().await;
-        kept.run_pending_tasks();
-    }
 }
 
 #[cfg(test)]

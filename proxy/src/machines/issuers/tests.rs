@@ -191,26 +191,3 @@ fn a_key_has_one_algorithm_and_a_secret_none() {
         assert_eq!(fixed, expected, "{key} {allowed:?}");
     }
 }
-
-#[tokio::test]
-async fn what_came_by_a_token_ends_when_the_token_does() {
-    let issuers = Issuers::default();
-    let identity = Identity { issuer: ISSUER.to_owned(), subject: "ci".to_owned() };
-    let label = config::Label::parse("ci").unwrap();
-    let session = Arc::new(Session::of_machine(NewSession {
-        identity,
-        label,
-        display_name: "ci".to_owned(),
-        subject: Subject::default(),
-        login: Login::now(None, None, Device::default()),
-        kept: None,
-    }));
-    let bearer = Bearer { scopes: Default::default(), token: None };
-    let until = SystemTime::now() + Duration::from_millis(50);
-    issuers.kept.insert([7; 32], Arc::new(Known { session: session.clone(), bearer, until }));
-    let swept = sweep(issuers.kept.clone());
-    tokio::select! {
-        () = swept => {}
-        ended = tokio::time::timeout(Duration::from_secs(10), session.ended.token().cancelled_owned()) => ended.unwrap(),
-    }
-}
