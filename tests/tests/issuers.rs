@@ -81,6 +81,18 @@ async fn who_is_not_let_in_is_told_so_and_gets_no_label() {
 }
 
 #[tokio::test]
+async fn a_token_for_several_is_good_for_whom_the_rules_let_ask_for_it() {
+    let issuer = FalseProvider::start().await;
+    let rules = "[access]\nallow = \"claims.azp == 'ci'\"\ntemplate = \"'demo'\"\n";
+    let usher = by(&issuer.issuer(), rules).await;
+    for (asked_by, expected) in [("ci", StatusCode::OK), ("grafana", StatusCode::FORBIDDEN)] {
+        let more = [("aud", json!(["https://grafana.test/", AUDIENCE])), ("azp", json!(asked_by))];
+        let answer = get(&usher, DOMAIN, "/api/v1/workspaces", &token(&issuer, "robot", &more)).await;
+        assert_eq!(answer.status, expected, "{asked_by}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
 async fn while_the_keys_of_an_issuer_cannot_be_had_its_tokens_are_to_come_again() {
     let issuer = FalseProvider::start().await;
     let broken = answer("500 Oh", "text/plain", b"");

@@ -179,6 +179,11 @@ fn believed(
     if !claims.get("aud").is_some_and(|aud| is_for(aud, &told.audience)) {
         return Err(BadToken::Claim("aud"));
     }
+    // Who asked for the token (OpenID Connect Core 1.0 §2): not for whom it is, also where it is for several, so it is not
+    // compared with the audience. Whether that one may is for rules to say, which see it; a name is all that it can be.
+    if claims.get("azp").is_some_and(|azp| azp.as_str().is_none_or(str::is_empty)) {
+        return Err(BadToken::Claim("azp"));
+    }
     // Of a login or a logout, and no token to ask for something with.
     if let Some(claim) = ["nonce", "at_hash", "events"].into_iter().find(|claim| claims.contains_key(*claim))
     {
@@ -208,7 +213,9 @@ fn subject(told: &TrustedIssuer, mut claims: Map<String, Value>) -> Result<Subje
     let names = ["name", "preferred_username", "client_id"];
     let name = names.into_iter().find_map(|key| text(&claims, key)).unwrap_or_else(|| subject.clone());
     let name = identity::claims::shown(&name);
+    let asked_by = claims.remove_entry("azp");
     identity::claims::forget_token(&mut claims);
+    claims.extend(asked_by);
     Ok(Subject { issuer: told.issuer.to_string(), subject, name, claims, groups: Vec::new() })
 }
 

@@ -133,6 +133,10 @@ fn a_token_is_believed_by_its_issuer_its_audience_and_its_times() {
         ("iss", json!("https://issuer.test/"), Err(BadToken::Claim("iss"))),
         ("aud", json!("others"), Err(BadToken::Claim("aud"))),
         ("aud", json!(AUDIENCE), Ok(())),
+        ("azp", json!("who asked for it"), Ok(())),
+        ("azp", json!(""), Err(BadToken::Claim("azp"))),
+        ("azp", json!([AUDIENCE]), Err(BadToken::Claim("azp"))),
+        ("azp", Value::Null, Err(BadToken::Claim("azp"))),
         ("exp", Value::Null, Err(BadToken::Claim("exp"))),
         ("exp", json!(at - 61), Err(BadToken::Expired)),
         ("exp", json!(at - 58), Ok(())),
@@ -160,10 +164,11 @@ fn a_machine_is_its_issuer_and_subject_and_says_no_unproved_address() {
         claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         claims.as_object().unwrap().clone()
     };
-    let told = subject(&issuer.told, claims(json!({ "client_id": "ci", "team": "astro" }))).unwrap();
+    let told =
+        subject(&issuer.told, claims(json!({ "client_id": "ci", "team": "astro", "azp": "ci" }))).unwrap();
     assert_eq!((told.issuer.as_str(), told.subject.as_str(), told.name.as_str()), (ISSUER, "s-1", "ci"));
     let kept: Vec<_> = told.claims.keys().map(String::as_str).collect();
-    assert_eq!(kept, ["client_id", "sub", "team"]);
+    assert_eq!(kept, ["azp", "client_id", "sub", "team"]);
     let proved = subject(&issuer.told, claims(json!({ "email_verified": true }))).unwrap();
     assert_eq!(proved.claims["email"], "a@x.test");
     assert_eq!(subject(&issuer.told, claims(json!({ "sub": "" }))), Err(BadToken::Claim("sub")));
