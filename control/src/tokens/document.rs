@@ -11,6 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub(super) struct Document {
     sort: SortDocument,
     pub(super) identity: Identity,
+    /// Their label when it was made, which is theirs for ever. A user of the development login alone may get another one,
+    /// when somebody real takes theirs ([`crate::Users`]): their tokens keep this one, and no workspace of the other's opens
+    /// to them, since whose that is says its owner's identity.
     label: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     provider: Option<String>,
