@@ -71,6 +71,13 @@ impl Kept {
         self.known.entry(name).or_insert(Arc::new(known)).into_value()
     }
 
+    /// Whether a token has its place still.
+    #[cfg(test)]
+    pub(super) fn holds(&self, name: &[u8; 32]) -> bool {
+        self.known.run_pending_tasks();
+        self.known.contains_key(name)
+    }
+
     /// Ends what came by tokens that have expired, for ever.
     pub(super) async fn sweep(self) {
         let mut look = tokio::time::interval(SWEEP);
