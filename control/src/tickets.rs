@@ -32,7 +32,7 @@ impl Tickets {
     /// # Errors
     /// The store fails.
     pub async fn redeem(&self, ticket: &[u8], lifetime: Duration) -> Result<bool, RecordError> {
-        let name = hash::text(&hash::digest(&[b"ticket", ticket]));
+        let name = name(ticket);
         let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
         let value = serde_json::to_vec(&Redeemed { lifetime_ms }).expect("a number is JSON");
         match self.records.create(Kind::Ticket, &name, value).await {
@@ -40,6 +40,14 @@ impl Tickets {
             Err(RecordError::Exists(_)) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Takes a redemption back whose purpose could not be met: the ticket is good once more.
+    ///
+    /// # Errors
+    /// The store fails; the ticket stays redeemed.
+    pub async fn take_back(&self, ticket: &[u8]) -> Result<(), RecordError> {
+        self.records.delete(Kind::Ticket, &name(ticket)).await.map(drop)
     }
 
     /// Deletes the records of tickets whose lifetime has passed, for ever.
@@ -73,6 +81,10 @@ impl Tickets {
     }
 }
 
+fn name(ticket: &[u8]) -> String {
+    hash::text(&hash::digest(&[b"ticket", ticket]))
+}
+
 /// The lifetime in a record; nobody could show the ticket of one that cannot be read.
 fn lifetime(value: &[u8]) -> Duration {
     serde_json::from_slice::<Redeemed>(value)
@@ -101,6 +113,10 @@ mod tests {
         let accepted = tries.join_all().await.into_iter().filter(|accepted| *accepted).count();
         assert_eq!(accepted, 1);
         assert!(tickets.redeem(b"t2", Duration::from_secs(30)).await.unwrap());
+        tickets.take_back(b"t1").await.unwrap();
+        for accepted in [true, false] {
+            assert_eq!(tickets.redeem(b"t1", Duration::from_secs(30)).await.unwrap(), accepted);
+        }
     }
 
     #[tokio::test]

@@ -270,7 +270,7 @@ mod tests {
             ("usher_tunnel_frames_total", 2),
             ("usher_connections_total", 3),
             ("usher_bad_proxy_headers_total", 4),
-            ("usher_limited_total", 6),
+            ("usher_limited_total", 7),
         ] {
             assert_eq!(children(name).len(), count, "{name}");
             assert!(children(name).iter().all(|child| child.get_counter().get_value() == 0.0), "{name}");

@@ -52,6 +52,11 @@ async fn until_refused(person: &Person) {
     .await;
 }
 
+/// Waits for the log to say why a session was ended: it does so once that is over.
+async fn until_logged(usher: &Usher, words: &str) {
+    wait_for(words, SOON, async || usher.logs.all().contains(words).then_some(())).await;
+}
+
 #[tokio::test]
 async fn who_left_the_group_is_out_after_the_next_refresh_and_their_socket_is_closed() {
     let (provider, usher) = lab(json!({ "alice": staff() }), "").await;
@@ -78,7 +83,7 @@ async fn who_has_no_account_any_more_is_out_after_the_next_refresh() {
     let alice = Person::at_work(&usher, "alice").await;
     provider.remove("alice").await;
     until_refused(&alice).await;
-    assert!(usher.logs.all().contains("its provider says"), "{}", usher.logs.all());
+    until_logged(&usher, "its provider says").await;
 }
 
 #[tokio::test]
@@ -210,7 +215,7 @@ async fn a_crash_while_the_provider_is_asked_ends_that_session_and_no_other() {
         (alice.portal("/api/v1/sessions").await.status == StatusCode::UNAUTHORIZED).then_some(())
     })
     .await;
-    assert!(usher.logs.all().contains("whoever asked the provider about it ended over it"));
+    until_logged(&usher, "whoever asked the provider about it ended over it").await;
     assert_eq!(usher.metric("usher_sessions").await, Some(1.0));
 }
 

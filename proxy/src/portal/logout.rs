@@ -189,6 +189,28 @@ async fn end(edge: &Edge, asked: &Asked, provider: &Provider, ended: &Ended) -> 
     if !edge.tickets.redeem(token.as_bytes(), AGE * 2).await? {
         return Ok(false);
     }
+    let count = match end_all(edge, asked, provider, ended).await {
+        Ok(count) => count,
+        Err(error) => {
+            // So that it can be sent again.
+            if let Err(error) = edge.tickets.take_back(token.as_bytes()).await {
+                tracing::warn!(%error, "a logout token that could not be obeyed counts as used");
+            }
+            return Err(error);
+        }
+    };
+    tracing::info!(login.provider = %name, ended = count, "a provider has ended somebody's sessions");
+    Ok(true)
+}
+
+/// How many sessions and logins of command lines were ended by it.
+async fn end_all(
+    edge: &Edge,
+    asked: &Asked,
+    provider: &Provider,
+    ended: &Ended,
+) -> Result<usize, RecordError> {
+    let name = &provider.told.name;
     let ending = edge.sessions.end_at(name, ended.subject.as_deref(), ended.sid.as_deref()).await;
     let entry = Entry::done(Event::SessionEnded).because(Reason::BackChannel);
     edge.audit.ended(&ending, &of_provider(entry, asked, provider));
@@ -202,8 +224,7 @@ async fn end(edge: &Edge, asked: &Asked, provider: &Provider, ended: &Ended) -> 
         edge.audit.revoked(&revoking, &of_provider(entry, asked, provider));
         count += revoking.result()?;
     }
-    tracing::info!(login.provider = %name, ended = count, "a provider has ended somebody's sessions");
-    Ok(true)
+    Ok(count)
 }
 
 /// `GET /auth/<provider>/frontchannel-logout` (OpenID Connect Front-Channel Logout 1.0 §3), from a frame in the provider's

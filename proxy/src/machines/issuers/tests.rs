@@ -77,8 +77,11 @@ impl Trusting {
     }
 
     async fn asked_by(&self, token: &str) -> Answer {
+        self.asked_for("http://lab.localhost:8080/api/v1/workspaces", token).await
+    }
+
+    async fn asked_for(&self, url: &str, token: &str) -> Answer {
         let bearer = format!("Bearer {token}");
-        let url = "http://lab.localhost:8080/api/v1/workspaces";
         self.lab.browser().send(Method::GET, url, &[("authorization", &bearer)], "").await
     }
 }
@@ -113,6 +116,33 @@ async fn a_key_that_is_not_known_is_refused_only_while_its_issuer_is_heard() {
     assert_eq!(told(&answer), (StatusCode::SERVICE_UNAVAILABLE, "unavailable", true));
     let answer = trusting.asked_by(&issuer.sign(&claims)).await;
     assert_eq!(answer.status, StatusCode::OK, "known keys are kept: {}", answer.body);
+}
+
+#[tokio::test]
+async fn what_is_followed_by_a_token_that_had_no_room_ends_with_the_token() {
+    let issuer = Issuer::new();
+    let mut trusting = Trusting::new(&issuer).await;
+    let kept = Kept::new(1);
+    Arc::get_mut(&mut trusting.lab.edge).unwrap().machines.issuers.kept = kept.clone();
+    // With the leeway of clocks it has five seconds left.
+    let now = SystemTime::now();
+    let token = issuer.token("robot", now - Duration::from_secs(655));
+    assert_eq!(trusting.asked_by(&token).await.status, StatusCode::OK);
+    let follows = trusting.asked_for("http://robot.lab.localhost:8080/.usher/events", &token);
+    let pushed_out = async {
+        let others = (0..).map(|n| issuer.token(&format!("other{n}"), now));
+        for other in others.take_while(|_| kept.holds(&hash(&token))) {
+            assert_eq!(trusting.asked_by(&other).await.status, StatusCode::OK);
+        }
+        assert!(now.elapsed().is_ok_and(|since| since < Duration::from_secs(4)), "it would hold still");
+    };
+    let both = async { tokio::join!(tokio::time::timeout(Duration::from_secs(10), follows), pushed_out) };
+    let answer = tokio::select! {
+        (answer, ()) = both => answer.unwrap(),
+        () = kept.clone().sweep() => unreachable!("it never ends"),
+    };
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    assert!(answer.body.contains("\"stopped\""), "{}", answer.body);
 }
 
 pub(in crate::machines) fn believed_by(
