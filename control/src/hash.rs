@@ -1,8 +1,10 @@
-//! Names of records that must not tell what they are of.
+//! Names of records that must not tell what they are of, and secrets.
 
+use crate::RecordError;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::digest::{Context, SHA256};
+use ring::rand::{SecureRandom, SystemRandom};
 
 /// SHA-256 over parts, each with its length before it, so that no two lists of parts hash alike.
 pub(crate) fn digest(parts: &[&[u8]]) -> [u8; 32] {
@@ -29,6 +31,17 @@ pub(crate) fn hex(bytes: [u8; 16]) -> String {
 pub(crate) fn unhex(text: &str) -> Option<[u8; 16]> {
     let bytes = u128::from_str_radix(text, 16).ok()?.to_be_bytes();
     (hex(bytes) == text).then_some(bytes)
+}
+
+/// What nobody can guess.
+///
+/// # Errors
+/// The system gives none.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], RecordError> {
+    let mut bytes = [0; N];
+    let random = SystemRandom::new().fill(&mut bytes);
+    random.map_err(|_| RecordError::Store("the system gives no random numbers".to_owned()))?;
+    Ok(bytes)
 }
 
 /// URL-safe base64 without padding.

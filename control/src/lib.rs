@@ -10,9 +10,11 @@ pub mod crash;
 mod driver;
 mod grant;
 mod hash;
+mod identity;
 pub mod kubernetes;
 mod lock;
 mod metrics;
+mod mirror;
 #[cfg(test)]
 mod model;
 mod peers;
@@ -21,7 +23,6 @@ mod prestart;
 pub mod probe;
 mod process;
 mod proof;
-mod published;
 mod quota;
 mod reconcile;
 mod records;
@@ -47,6 +48,7 @@ pub use driver::{
     StartSpec, Step, Stop, Trouble, Weight,
 };
 pub use grant::Grant;
+pub use identity::{Identity, IdentityRef};
 pub use kubernetes::judge as judge_templates;
 pub use kubernetes::{KubernetesDriver, KubernetesSettings};
 pub use prestart::{CAUGHT_UP, is_due, judge as judge_prestarts};
@@ -67,4 +69,4 @@ pub use tickets::Tickets;
 pub use tokens::{
     MakeError, NewToken, RefreshSecret, Revoking, Rotated, Token, TokenRef, TokenSecret, TokenSort, Tokens,
 };
-pub use users::{Identity, IdentityRef, LastSeen, User, Users};
+pub use users::{LastSeen, User, Users};

@@ -18,12 +18,11 @@ pub(crate) use session::SessionAge;
 pub use session::{Session, UseMark};
 pub use signal::Signal;
 
-use crate::published::Published;
+use crate::mirror::Mirror;
 use crate::{Act, Acts, Identity, IdentityRef, Kind, RecordError, Records, clock, hash};
 use config::{Label, ProviderName};
 use document::Document;
 use live::Live;
-use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -57,7 +56,7 @@ pub struct Person {
 /// The live sessions. Cheap to clone.
 #[derive(Clone)]
 pub struct Sessions {
-    snapshot: Published<Snapshot>,
+    snapshot: Mirror<Snapshot>,
     records: Arc<dyn Records>,
     acts: Acts,
 }
@@ -86,7 +85,7 @@ impl Sessions {
     /// # Errors
     /// The store fails.
     pub async fn create(&self, new: NewSession) -> Result<(SessionId, Arc<Session>), RecordError> {
-        let id = SessionId::random()?;
+        let id = SessionId(hash::random()?);
         self.records.create(Kind::Session, &id.name().to_string(), Document::new(&new).write()).await?;
         let session = self.snapshot.await_echo(|| self.lookup(&id)).await?;
         self.end_excess(new.identity.as_ref()).await?;
@@ -96,13 +95,16 @@ impl Sessions {
     pub async fn end(&self, id: &SessionId) -> Ending {
         self.end_named(&[id.name()]).await
     }
-    /// Ends all sessions of somebody.
+    /// Ends all sessions of somebody, those included that another Usher has made a moment ago.
     pub async fn end_all(&self, identity: IdentityRef<'_>) -> Ending {
+        if let Err(error) = self.catch_up().await {
+            return Ending { failed: Some(error), ..Ending::default() };
+        }
         let names: Vec<_> = self.of(identity).into_iter().map(|(_, name)| name).collect();
         self.end_named(&names).await
     }
-    /// Ends all sessions that a provider has ended: those of its own session `sid`, or all of `subject` where it names
-    /// none.
+    /// Ends all sessions known here that a provider has ended: those of its own session `sid`, or all of `subject` where it
+    /// names none.
     pub async fn end_at(&self, provider: &ProviderName, subject: Option<&str>, sid: Option<&str>) -> Ending {
         let is_meant = |session: &Session| {
             session.provider() == Some(provider.as_str())
@@ -116,6 +118,14 @@ impl Sessions {
         let names: Vec<_> =
             snapshot.live.iter().filter(|(_, session)| is_meant(session)).map(|(name, _)| *name).collect();
         self.end_named(&names).await
+    }
+    /// Waits until every session is known that any Usher has made so far. It costs two writes: for those who have proved
+    /// that they may end some.
+    ///
+    /// # Errors
+    /// The store fails, or does not tell.
+    pub async fn catch_up(&self) -> Result<(), RecordError> {
+        self.snapshot.catch_up(&*self.records, Kind::Session).await
     }
     /// All sessions of somebody, the oldest first.
     pub fn list(&self, identity: IdentityRef<'_>) -> Vec<(SessionRef, Arc<Session>)> {
@@ -206,13 +216,6 @@ impl Sessions {
 }
 
 impl SessionId {
-    fn random() -> Result<Self, RecordError> {
-        let mut bytes = [0; 16];
-        let random = SystemRandom::new().fill(&mut bytes);
-        random.map_err(|_| RecordError::Store("the system gives no random numbers".to_owned()))?;
-        Ok(Self(bytes))
-    }
-
     /// Its record.
     pub fn reference(self) -> SessionRef {
         SessionRef(self.name())

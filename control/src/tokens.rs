@@ -14,10 +14,9 @@ pub use family::{RefreshSecret, Rotated};
 pub(crate) use keeper::Keeper;
 pub use token::{NewToken, Token, TokenSort};
 
-use crate::published::Published;
+use crate::mirror::Mirror;
 use crate::{Identity, IdentityRef, Kind, RecordError, Records, Session, SessionRef, hash};
 use document::Document;
-use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -37,7 +36,7 @@ pub struct TokenRef([u8; 16]);
 /// The tokens. Cheap to clone.
 #[derive(Clone)]
 pub struct Tokens {
-    snapshot: Published<Snapshot>,
+    snapshot: Mirror<Snapshot>,
     records: Arc<dyn Records>,
 }
 
@@ -111,7 +110,7 @@ impl Tokens {
         if count() >= most {
             return Err(MakeError::TooMany(count()));
         }
-        let secret = TokenSecret(random()?);
+        let secret = TokenSecret(hash::random()?);
         let token = self.write_down(by, secret.reference(), Document::new(owner, new, None)).await?;
         // Of several that are made at once, each looks again.
         if count() > most {
@@ -228,13 +227,6 @@ impl fmt::Debug for TokenSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TokenSecret(…)")
     }
-}
-
-fn random<const N: usize>() -> Result<[u8; N], RecordError> {
-    let mut bytes = [0; N];
-    let random = SystemRandom::new().fill(&mut bytes);
-    random.map_err(|_| RecordError::Store("the system gives no random numbers".to_owned()))?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

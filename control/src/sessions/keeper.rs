@@ -5,8 +5,8 @@ use super::live::Live;
 use super::refresh::Freshness;
 use super::{Ended, Over, Session, SessionAge, SessionName, SessionRef, Sessions, ShortName, Snapshot};
 use crate::metrics::Metrics;
-use crate::published::{Publisher, take_batch};
-use crate::{Act, Acts, Change, Kind, LoopError, Record, RecordError, Records, clock};
+use crate::mirror::{MirrorWriter, clear_away, take_batch};
+use crate::{Act, Acts, Change, Kind, LoopError, Record, RecordError, Records, Version, clock};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use std::collections::HashMap;
@@ -41,7 +41,9 @@ impl Limits {
 /// Follows the records, and ends what is over.
 pub(crate) struct Keeper {
     snapshot: Snapshot,
-    publisher: Publisher<Snapshot>,
+    writer: MirrorWriter<Snapshot>,
+    /// The version up to which every change was taken in.
+    reached: Version,
     records: Arc<dyn Records>,
     /// The ages from before a restart, until their sessions are seen.
     ages: HashMap<ShortName, SessionAge>,
@@ -67,12 +69,12 @@ impl Keeper {
         acts: Acts,
     ) -> Result<(Sessions, Self), RecordError> {
         let recorded = records.list(Kind::Session).await?;
-        let publisher = Publisher::new();
-        let sessions =
-            Sessions { snapshot: publisher.published(), records: records.clone(), acts: acts.clone() };
+        let writer = MirrorWriter::new();
+        let sessions = Sessions { snapshot: writer.mirror(), records: records.clone(), acts: acts.clone() };
         let mut keeper = Self {
             snapshot: Snapshot { live: Live::default(), limits },
-            publisher,
+            writer,
+            reached: Version(0),
             records,
             ages,
             over: HashMap::new(),
@@ -81,6 +83,9 @@ impl Keeper {
             metrics,
             replaced: Vec::new(),
         };
+        let strange = |record: &&Record| SessionName::parse(&record.name).is_none();
+        let strangers: Vec<_> = recorded.iter().filter(strange).map(|record| record.name.clone()).collect();
+        clear_away(&*keeper.records, Kind::Session, &strangers).await;
         for record in recorded {
             keeper.take(Change::Put(record));
         }
@@ -124,6 +129,7 @@ impl Keeper {
             if news {
                 self.publish();
             }
+            self.writer.reach(self.reached);
         }
     }
 
@@ -131,6 +137,7 @@ impl Keeper {
     fn take(&mut self, change: Change) -> bool {
         match change {
             Change::Put(record) => {
+                self.reached = self.reached.max(record.version);
                 let Some(name) = SessionName::parse(&record.name) else { return false };
                 let known = self.snapshot.live.get(&name);
                 if self.over.contains_key(&name) || known.is_some_and(|known| record.version <= known.version)
@@ -214,7 +221,7 @@ impl Keeper {
     }
 
     fn publish(&mut self) {
-        self.publisher.publish(self.snapshot.clone());
+        self.writer.publish(self.snapshot.clone());
         // After it can be looked up: whoever asks anew finds what is new.
         for (before, after) in self.replaced.drain(..) {
             if !before.sees_as(&after) {

@@ -8,7 +8,6 @@ use super::document::Document;
 use super::{Ending, Kept, NewSession, Session, SessionId, SessionName, Sessions, ShortName};
 use crate::{Kind, RecordError, Version, clock, hash};
 use config::Subject;
-use ring::rand::{SecureRandom, SystemRandom};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -163,10 +162,7 @@ impl Sessions {
         if document.refreshing.is_some() || is_behind {
             return Ok(None);
         }
-        let mut mark = [0; 9];
-        let random = SystemRandom::new().fill(&mut mark);
-        random.map_err(|_| RecordError::Store("the system gives no random numbers".to_owned()))?;
-        document.refreshing = Some(hash::text(&mark));
+        document.refreshing = Some(hash::text(&hash::random::<9>()?));
         match self.records.replace(Kind::Session, &name, record.version, document.write()).await {
             Ok(version) => Ok(Some(Claim { name: session.0, version, document, session: told })),
             Err(RecordError::Conflict(_)) => Ok(None),

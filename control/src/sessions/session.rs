@@ -82,7 +82,7 @@ struct Spared {
 
 /// What stays the same however often the record of a session changes.
 #[derive(Debug, Default)]
-pub(super) struct Life {
+struct Life {
     ended: Signal,
     /// As this Usher knows it.
     used: LastUse,
@@ -243,7 +243,7 @@ impl Session {
     }
 
     /// When it was used last by way of this process; none = not yet since it knows the session.
-    pub fn used_here(&self) -> Option<Instant> {
+    pub(crate) fn used_here(&self) -> Option<Instant> {
         self.life.used.time()
     }
 

@@ -4,7 +4,8 @@ use once_cell::race::OnceBox;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
 use tokio_util::sync::CancellationToken;
 
-/// Given once, for ever. It takes the memory of a [`CancellationToken`] only where somebody has asked for one.
+/// Given once, for ever. It takes the memory of a [`CancellationToken`] only where somebody has asked for one, and 16 bytes
+/// else: 8 less than with a `OnceLock`, which is 32 of a session's memory.
 #[derive(Debug, Default)]
 pub struct Signal {
     given: AtomicBool,

@@ -1,3 +1,5 @@
+mod late;
+
 use super::*;
 use crate::Version;
 use crate::metrics::Metrics;
@@ -239,7 +241,8 @@ async fn sessions_live_over_a_restart_with_their_ages() {
     let (old, _) = sessions.create(new("bob")).await.unwrap();
     shutdown.cancel();
     // Until nobody publishes any more.
-    sessions.snapshot.await_that(secs(20), || None::<()>).await;
+    let over = sessions.snapshot.await_that(secs(3600), || None::<()>);
+    tokio::time::timeout(secs(20), over).await.unwrap();
     drop(sessions);
 
     let now = Instant::now();

@@ -4,7 +4,7 @@
 //! §4.14.2). So does that of a machine whose answer got lost on the way; its person logs in again.
 
 use super::document::Document;
-use super::{LOGINS_PER_USER, MakeError, NewToken, Revoking, Token, TokenRef, TokenSort, Tokens, random};
+use super::{LOGINS_PER_USER, MakeError, NewToken, Revoking, Token, TokenRef, TokenSort, Tokens};
 use crate::{IdentityRef, Kind, RecordError, Session, SessionRef, hash};
 use std::fmt;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl Tokens {
         by: SessionRef,
         new: NewToken,
     ) -> Result<(RefreshSecret, Arc<Token>), MakeError> {
-        let first = RefreshSecret { family: random()?, secret: random()? };
+        let first = RefreshSecret { family: hash::random()?, secret: hash::random()? };
         let document = Document::new(owner, new, Some(first.hash()));
         let token = self.write_down(by, first.reference(), document).await?;
         tracing::info!(user.label = %owner.label, token.id = %token.reference, token.scopes = %token.scopes, "somebody logged in at a command line");
@@ -108,7 +108,7 @@ impl Tokens {
                 tracing::warn!(user.label = %token.session.label, token.id = %reference, "a secret of a command line's login came twice: the login ends");
                 return Ok(Rotated::Reused(self.revoke(reference).await));
             }
-            let next = RefreshSecret { family: shown.family, secret: random()? };
+            let next = RefreshSecret { family: shown.family, secret: hash::random()? };
             document.secret = Some(next.hash());
             document.set_expires((now + lifetime).min(document.made() + last));
             document.set_used(now);

@@ -2,7 +2,7 @@
 
 use super::document::{Document, DocumentError};
 use super::{Snapshot, Token, TokenRef, Tokens};
-use crate::published::{Publisher, take_batch};
+use crate::mirror::{MirrorWriter, clear_away, take_batch};
 use crate::users::Facts;
 use crate::{Change, Kind, LoopError, Record, RecordError, Records, Session, Version};
 use futures_util::StreamExt;
@@ -25,7 +25,7 @@ pub(crate) struct Keeper {
     tokens: HashMap<TokenRef, Held>,
     /// What the rules see of those who have tokens, by the names of their records.
     owners: HashMap<String, Facts>,
-    publisher: Publisher<Snapshot>,
+    writer: MirrorWriter<Snapshot>,
     records: Arc<dyn Records>,
     writes: JoinSet<(TokenRef, Result<(), RecordError>)>,
     busy: HashSet<TokenRef>,
@@ -48,17 +48,20 @@ impl Keeper {
     /// The store fails.
     pub(crate) async fn new(records: Arc<dyn Records>) -> Result<(Tokens, Self), RecordError> {
         let recorded = records.list(Kind::Token).await?;
-        let publisher = Publisher::new();
-        let tokens = Tokens { snapshot: publisher.published(), records: records.clone() };
+        let writer = MirrorWriter::new();
+        let tokens = Tokens { snapshot: writer.mirror(), records: records.clone() };
         let mut keeper = Self {
             tokens: HashMap::new(),
             owners: HashMap::new(),
-            publisher,
+            writer,
             records,
             writes: JoinSet::new(),
             busy: HashSet::new(),
             replaced: Vec::new(),
         };
+        let strange = |record: &&Record| TokenRef::parse(&record.name).is_none();
+        let strangers: Vec<_> = recorded.iter().filter(strange).map(|record| record.name.clone()).collect();
+        clear_away(&*keeper.records, Kind::Token, &strangers).await;
         for record in recorded {
             keeper.take(Change::Put(record));
         }
@@ -258,7 +261,7 @@ impl Keeper {
 
     fn publish(&mut self) {
         let snapshot = self.tokens.iter().map(|(name, held)| (*name, held.token.clone())).collect();
-        self.publisher.publish(snapshot);
+        self.writer.publish(snapshot);
         // After it can be looked up: whoever asks anew finds what is new.
         for (before, after) in self.replaced.drain(..) {
             if !before.sees_as(&after) {

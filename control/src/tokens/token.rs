@@ -81,7 +81,7 @@ impl Token {
     }
 
     fn here(&self, now: SystemTime) -> Option<SystemTime> {
-        let ago = clock::now().saturating_duration_since(self.session.use_mark().time()?);
+        let ago = clock::now().saturating_duration_since(self.session.used_here()?);
         now.checked_sub(ago)
     }
 }

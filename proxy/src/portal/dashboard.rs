@@ -47,7 +47,7 @@ fn who(caller: &Caller) -> String {
     let session = &caller.session;
     let (name, label) = (escape(session.display_name()), escape(session.label.as_str()));
     let also = if name == label { String::new() } else { format!(" (<code>{label}</code>)") };
-    let unsafe_login = if session.identity().issuer == control::Identity::DEVELOPMENT {
+    let unsafe_login = if session.identity().is_development() {
         "<p class=\"note\">Logged in by the development login, which is not safe: it believes every name.</p>"
     } else {
         ""
