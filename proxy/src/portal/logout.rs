@@ -181,24 +181,17 @@ fn of_provider(entry: Entry, asked: &Asked, provider: &Provider) -> Entry {
     entry.by(By::Provider).asked(asked).provider(Some(provider.told.name.as_str()))
 }
 
-/// Ends what a provider has ended; false = it was told before.
+/// Ends what a provider has ended; false = it was told before. The token counts as used once all of that is done: one that is
+/// told again, since it could not be done or nobody lived to answer, is obeyed.
 async fn end(edge: &Edge, asked: &Asked, provider: &Provider, ended: &Ended) -> Result<bool, RecordError> {
     let name = &provider.told.name;
     let token = format!("logout {name} {}", ended.token);
-    // Before anything ends: a token that somebody has seen on its way must not end what its person begins later.
-    if !edge.tickets.redeem(token.as_bytes(), AGE * 2).await? {
+    if edge.tickets.is_redeemed(token.as_bytes()).await? {
         return Ok(false);
     }
-    let count = match end_all(edge, asked, provider, ended).await {
-        Ok(count) => count,
-        Err(error) => {
-            // So that it can be sent again.
-            if let Err(error) = edge.tickets.take_back(token.as_bytes()).await {
-                tracing::warn!(%error, "a logout token that could not be obeyed counts as used");
-            }
-            return Err(error);
-        }
-    };
+    let count = end_all(edge, asked, provider, ended).await?;
+    // A token that somebody has seen on its way must not end what its person begins later.
+    edge.tickets.redeem(token.as_bytes(), AGE * 2).await?;
     tracing::info!(login.provider = %name, ended = count, "a provider has ended somebody's sessions");
     Ok(true)
 }
@@ -211,6 +204,7 @@ async fn end_all(
     ended: &Ended,
 ) -> Result<usize, RecordError> {
     let name = &provider.told.name;
+    edge.sessions.catch_up().await?;
     let ending = edge.sessions.end_at(name, ended.subject.as_deref(), ended.sid.as_deref()).await;
     let entry = Entry::done(Event::SessionEnded).because(Reason::BackChannel);
     edge.audit.ended(&ending, &of_provider(entry, asked, provider));
