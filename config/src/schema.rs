@@ -180,7 +180,7 @@ const KEYS: &[KeyDoc] = &[
 
     doc("limits.requests_per_address", NUMBER, Value("30000"), "requests in a minute from one address, or one /64 of IPv6, whoever sends them"),
     doc("limits.logins_per_address", NUMBER, Value("10"), "attempts to log in in a minute from one address"),
-    doc("limits.bad_tokens_per_address", NUMBER, Value("30"), "requests in a minute from one address with a token that is no good, and secrets of `usher login` that are none; good ones and logins do not count"),
+    doc("limits.bad_tokens_per_address", NUMBER, Value("30"), "requests in a minute from one address with a token that is no good, or with a code or secret of `usher login` that is none; good ones and logins do not count"),
     doc("limits.requests_per_user", INT_RULE, Value("\"6000\""), "requests in a minute of one user, from wherever"),
     doc("limits.spawns_per_user", INT_RULE, Value("\"20\""), "starts in a minute that one user asks for"),
     doc("limits.messages_per_user", INT_RULE, Value("\"60000\""), "data frames in a minute that one user sends over all their WebSockets; one more closes its socket with 1008"),

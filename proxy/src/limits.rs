@@ -187,7 +187,9 @@ impl Limits {
             Limit::SpawnsPerUser => per_minute("starts of yours", "spawns_per_user"),
             Limit::MessagesPerUser => per_minute("messages of yours", "messages_per_user"),
             Limit::HeldAnswers => {
-                format!("Too many logins fail just now: at most {rate} are answered late at a time.")
+                format!(
+                    "Too many logins and tokens fail just now: at most {rate} are answered late at a time."
+                )
             }
         };
         let wait = seconds(wait);

@@ -23,11 +23,13 @@ use crate::audit::{Entry, Event, Reason};
 use crate::edge::Edge;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::refusal::{Code, Refusal};
+use crate::refusal::{Code, Refusal, seconds};
 use access::AccessTokens;
 use config::{Config, RequestFacts, TokenScope, TokenScopes};
 use control::{IdentityRef, RecordError, Session, TokenRef};
 use prometheus::{IntCounter, IntCounterVec};
+use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// What is known of those who come without a browser.
 pub struct Machines {
@@ -36,7 +38,14 @@ pub struct Machines {
     /// Whose tokens are believed.
     pub(crate) issuers: Issuers,
     counted: Counted,
+    /// Holds those who wait for a token that is not known yet.
+    waiting: Semaphore,
 }
+
+/// How many requests may wait at a time for a token to become known that another replica may just have made.
+const WAITING: usize = 256;
+/// When to come again with a token that could not be judged.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How somebody came who has no browser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +59,8 @@ pub struct Bearer {
 impl Machines {
     /// With the keys of this ring, and these issuers.
     pub fn new(keys: &Keys, issuers: Issuers, metrics: &Metrics) -> Self {
-        Self { access: AccessTokens::new(keys), issuers, counted: Counted::new(metrics.bearers.clone()) }
+        let (access, counted) = (AccessTokens::new(keys), Counted::new(metrics.bearers.clone()));
+        Self { access, issuers, counted, waiting: Semaphore::new(WAITING) }
     }
 }
 
@@ -66,6 +76,11 @@ impl Bearer {
         let detail = format!("The token may not be used for this: it lacks the scope {}.", scope.as_str());
         Err(Refusal::with(Code::InsufficientScope, detail))
     }
+}
+
+/// 503: whoever comes is neither believed nor refused, since it cannot be told just now.
+fn later() -> Refusal {
+    Refusal { retry_after: Some(seconds(ASK_AGAIN)), ..Refusal::new(Code::Unavailable) }
 }
 
 /// Whether the rules let a token's owner in, as they saw them last.

@@ -1,6 +1,7 @@
 //! Issuers whose tokens the operator trusts: their keys, fetched beside the requests, and who their tokens are about.
 //!
-//! A token is looked at once: what it says is kept until it expires, so that later requests with it find it by its hash.
+//! What a token says is kept until it expires, so that later requests with it find it by its hash, while there is room. What
+//! rules say of a request is asked each time.
 
 mod enter;
 mod kept;
@@ -9,12 +10,13 @@ mod keys;
 use super::Bearer;
 use super::bearer::is_for;
 use super::jwt::{BadToken, hash, holds_until, verify};
+use super::later;
 use crate::access::authenticate::Caller;
 use crate::access::authorise;
 use crate::identity::{self, NoWeb, Web};
-use crate::refusal::{Code, Refusal, seconds};
+use crate::refusal::{Code, Refusal};
 use crate::request::Request;
-use config::{Config, ProviderName, Subject, TrustedIssuer};
+use config::{Config, ProviderName, RequestFacts, Subject, TrustedIssuer};
 use control::{Device, Identity, Login, NewSession, Session, SessionId};
 use enter::Entrance;
 use kept::{Kept, Known};
@@ -23,12 +25,13 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// How long a token waits for the keys of its issuer to be asked for again.
 const KEYS_PATIENCE: Duration = Duration::from_secs(3);
-/// When to come again with a token that could not be judged.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// How many tokens may wait so at a time; with more it is to be tried again later.
+const WAITING: usize = 256;
 /// The longest subject, in bytes (OpenID Connect Core §2).
 const SUBJECT: usize = 255;
 
@@ -49,11 +52,13 @@ pub struct Issuers {
     by_name: BTreeMap<ProviderName, Followed>,
     kept: Kept,
     entrance: Entrance,
+    waiting: Arc<Semaphore>,
 }
 
 impl Default for Issuers {
     fn default() -> Self {
-        Self { by_name: BTreeMap::new(), kept: Kept::new(kept::MOST), entrance: Entrance::default() }
+        let (kept, waiting) = (Kept::new(kept::MOST), Arc::new(Semaphore::new(WAITING)));
+        Self { by_name: BTreeMap::new(), kept, entrance: Entrance::default(), waiting }
     }
 }
 
@@ -98,6 +103,8 @@ impl Issuers {
             Some(known) => known,
             None => self.kept.keep(name, self.judge(config, request, token, told, now).await?),
         };
+        let facts = facts(request);
+        may_come(told, &known.session.subject(), &facts).map_err(BadToken::NotLetIn)?;
         let [id @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = name;
         Ok(Caller { session: known.session.clone(), id: SessionId(id), bearer: Some(known.bearer) })
     }
@@ -111,33 +118,13 @@ impl Issuers {
         now: SystemTime,
     ) -> Result<Known, BadToken> {
         let followed = self.by_name.get(&told.name).ok_or(BadToken::UnknownKey)?;
-        let claims = match believed(followed, token, told, now) {
-            Err(BadToken::UnknownKey) => {
-                followed.renewed(KEYS_PATIENCE).await;
-                match believed(followed, token, told, now) {
-                    Err(BadToken::UnknownKey) if !followed.answers() => {
-                        return Err(BadToken::NotLetIn(later()));
-                    }
-                    claims => claims?,
-                }
-            }
-            claims => claims?,
-        };
+        let claims = self.claims(followed, token, told, now).await?;
         let until = holds_until(&claims, now)?;
         let mut subject = subject(told, claims)?;
-        let facts =
-            authorise::facts(&request.host, request.head.method.as_str(), request.path, request.connection);
+        let facts = facts(request);
         identity::judge(config, &mut subject, &facts).map_err(BadToken::NotLetIn)?;
-        match told.allow.evaluate(&subject, &facts) {
-            Ok(true) => {}
-            Ok(false) => return Err(BadToken::NotLetIn(Refusal::new(Code::NotAllowed))),
-            Err(error) => {
-                return Err(BadToken::NotLetIn(authorise::rule_failed(
-                    "machines.issuers.NAME.allow",
-                    &error,
-                )));
-            }
-        }
+        // Before anything is written down of them.
+        may_come(told, &subject, &facts).map_err(BadToken::NotLetIn)?;
         let wanted = config.access.label.evaluate(&subject, &facts);
         let failed = |error| BadToken::NotLetIn(authorise::rule_failed("access.label", &error));
         let wanted = wanted.map_err(failed)?;
@@ -154,11 +141,40 @@ impl Issuers {
         });
         Ok(Known { session: Arc::new(session), bearer: Bearer { scopes: told.scopes, token: None }, until })
     }
+
+    /// What a token says, if it is signed by a key of its issuer; one that is not known yet is waited for.
+    async fn claims(
+        &self,
+        followed: &Followed,
+        token: &str,
+        told: &TrustedIssuer,
+        now: SystemTime,
+    ) -> Result<Map<String, Value>, BadToken> {
+        match believed(followed, token, told, now) {
+            Err(BadToken::UnknownKey) => {}
+            claims => return claims,
+        }
+        // Anybody can name a key that there is not.
+        let Ok(_waits) = self.waiting.try_acquire() else { return Err(BadToken::NotLetIn(later())) };
+        followed.renewed(KEYS_PATIENCE).await;
+        match believed(followed, token, told, now) {
+            Err(BadToken::UnknownKey) if !followed.answers() => Err(BadToken::NotLetIn(later())),
+            claims => claims,
+        }
+    }
 }
 
-/// 503: whoever comes is neither believed nor refused, since it cannot be told just now.
-fn later() -> Refusal {
-    Refusal { retry_after: Some(seconds(ASK_AGAIN)), ..Refusal::new(Code::Unavailable) }
+fn facts(request: &Request<'_>) -> RequestFacts {
+    authorise::facts(&request.host, request.head.method.as_str(), request.path, request.connection)
+}
+
+/// Whether whom this issuer tells of may come at all.
+fn may_come(told: &TrustedIssuer, subject: &Subject, facts: &RequestFacts) -> Result<(), Refusal> {
+    match told.allow.evaluate(subject, facts) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Refusal::new(Code::NotAllowed)),
+        Err(error) => Err(authorise::rule_failed("machines.issuers.NAME.allow", &error)),
+    }
 }
 
 /// The claims of a token that this issuer has made for us, and that hold now.

@@ -22,6 +22,13 @@ pub(crate) fn words(challenge: &str) -> String {
 mod tests {
     use super::*;
 
+    /// RFC 7636, appendix B.
+    #[test]
+    fn the_challenge_is_the_hash_of_the_verifier() {
+        let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+        assert_eq!(challenge(verifier), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
+    }
+
     #[test]
     fn the_words_are_eight_signs_of_what_only_one_try_has() {
         let (one, other) = (words("a"), words("b"));

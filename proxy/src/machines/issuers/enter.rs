@@ -81,6 +81,10 @@ async fn entering(users: Users, known: Cache<Identity, Label>, mut wishes: mpsc:
 
 async fn settle(users: Users, known: Cache<Identity, Label>, wish: Wish) {
     let Wish { identity, wanted, answer } = wish;
+    if answer.is_closed() {
+        // Nobody waits any more: they come again, or never.
+        return;
+    }
     // Of many that one machine sends at once, those that had to wait find what the first have brought.
     let label = match known.get(&identity) {
         Some(label) => Some(label),

@@ -164,8 +164,12 @@ async fn by_secret(
 pub(in crate::portal) async fn end(
     State(edge): State<Arc<Edge>>,
     Extension(asked): Extension<Asked>,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    if headers.contains_key(ORIGIN) {
+        return answer::refuse(&asked, &Refusal::new(Code::CrossOrigin));
+    }
     let mut fields = form_urlencoded::parse(&body);
     let shown = fields.find(|(key, _)| key == "token");
     let Some(secret) = shown.and_then(|(_, token)| form::read_refresh_token(&token)) else {
@@ -188,9 +192,11 @@ pub(in crate::portal) async fn end(
 
 /// An error for a program. One that shows what is worth nothing counts as a bad token of its address.
 async fn refuse(edge: &Edge, asked: &Asked, why: NoToken) -> Response {
-    let (error, what) = match why {
-        NoToken::Request => ("invalid_request", "the form does not have what it must"),
-        NoToken::Grant(what) => ("invalid_grant", what),
+    let bad =
+        |error, what| told(StatusCode::BAD_REQUEST, &json!({ "error": error, "error_description": what }));
+    let what = match why {
+        NoToken::Request => return bad("invalid_request", "the form does not have what it must"),
+        NoToken::Grant(what) => what,
         NoToken::Records(error) => {
             tracing::error!(%error, "a login of a command line could not be written down");
             return handoff::unavailable();
@@ -204,7 +210,7 @@ async fn refuse(edge: &Edge, asked: &Asked, why: NoToken) -> Response {
         Err(refusal) => Err(refusal),
     };
     match held {
-        Ok(()) => told(StatusCode::BAD_REQUEST, &json!({ "error": error, "error_description": what })),
+        Ok(()) => bad("invalid_grant", what),
         Err(refusal) => answer::refuse(asked, &refusal),
     }
 }
