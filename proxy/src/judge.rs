@@ -71,6 +71,7 @@ async fn next(
             };
             Next::Own(Box::new(Asked {
                 own: Arc::new(own),
+                method: request.head.method.clone(),
                 intent: request.intent(),
                 connection: request.connection.clone(),
                 host: request.host,

@@ -236,6 +236,7 @@ impl Lab {
                         host: request.host.clone(),
                         connection: connection.clone(),
                         config,
+                        method: head.method.clone(),
                         intent,
                         request_id: "r-1".into(),
                     };

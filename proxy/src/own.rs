@@ -34,6 +34,8 @@ pub struct Asked {
     pub connection: ConnectionFacts,
     /// The configuration that this request sees.
     pub config: Arc<config::Config>,
+    /// The method asked for.
+    pub method: Method,
     /// What kind of client asks.
     pub intent: crate::request::Intent,
     /// For problem documents and logs.
@@ -42,9 +44,9 @@ pub struct Asked {
 
 impl Asked {
     /// Who reads a refusal of this request.
-    pub fn reader<'a>(&'a self, method: &'a Method) -> Reader<'a> {
+    pub fn reader(&self) -> Reader<'_> {
         let portal = Some(self.connection.listener.origin(self.config.portal.as_str()));
-        Reader { intent: self.intent, method, request_id: &self.request_id, portal }
+        Reader { intent: self.intent, method: &self.method, request_id: &self.request_id, portal }
     }
 }
 

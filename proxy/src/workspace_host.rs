@@ -22,7 +22,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{self, HeaderMap, HeaderValue};
-use axum::http::{Method, Response, StatusCode};
+use axum::http::{Response, StatusCode};
 use axum::response::{IntoResponse, Json};
 use axum::routing::{get, post};
 use base64::Engine as _;
@@ -164,8 +164,8 @@ fn script(text: &'static str, headers: &HeaderMap) -> Response<Body> {
 }
 
 /// A refusal, as this client understands it.
-fn refused(asked: &crate::own::Asked, method: &Method, refusal: &Refusal) -> Response<Body> {
-    refusal::answer(refusal, &asked.reader(method)).map(Body::from)
+fn refused(asked: &crate::own::Asked, refusal: &Refusal) -> Response<Body> {
+    refusal::answer(refusal, &asked.reader()).map(Body::from)
 }
 
 /// Without what every request carries there is nobody to answer to: the edge did not send it.

@@ -115,7 +115,7 @@ impl Example {
             let records = records.clone();
             let value =
                 self.text.replace("user0", &format!("user{n}")).replace("000000000000", &format!("{n:012}"));
-            // As hashes do, they differ in all places.
+            // As hashes do, they differ from the first place on.
             let mixed = u64::try_from(n).unwrap_or(0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let name = format!("{mixed:016x}{n:016x}");
             async move { records.create(Kind::Session, &name, value.into_bytes()).await }
@@ -139,7 +139,7 @@ pub(crate) async fn measure(
     let folder = tempfile::tempdir()?;
     let records = || open(folder.path(), kubeconfig.clone(), namespace.as_deref());
     let without = in_use(records().await?, 0).await?;
-    let half = count / 2;
+    let half = (count / 2).max(1);
     let example = Example::make(&records().await?, groups).await?;
     example.copy(&records().await?, 1..half).await?;
     let with_half = in_use(records().await?, half).await?;

@@ -68,6 +68,16 @@ impl Permit {
         }
     }
 
+    /// The template whose ports count.
+    pub fn template(
+        &self,
+        config: &Config,
+        entry: Option<&Entry>,
+        facts: impl FnOnce() -> RequestFacts,
+    ) -> Option<Arc<Template>> {
+        template_in_force(config, &self.id, &self.caller, entry, facts)
+    }
+
     /// The workspace's host name, as `{host}` in its template.
     pub fn host(&self, config: &Config) -> String {
         self.id.host(config.domain.as_str())

@@ -16,7 +16,7 @@ use crate::session_cookie::{self, Presented};
 use axum::extract::{Extension, State};
 use axum::response::Response;
 use axum::routing::get;
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, Uri};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -51,8 +51,8 @@ impl Step {
     }
 }
 
-async fn not_allowed(method: Method, Extension(asked): Extension<Asked>) -> Response {
-    refusal::answer(&Refusal::new(Code::MethodNotAllowed), &asked.reader(&method)).map(axum::body::Body::from)
+async fn not_allowed(Extension(asked): Extension<Asked>) -> Response {
+    refusal::answer(&Refusal::new(Code::MethodNotAllowed), &asked.reader()).map(axum::body::Body::from)
 }
 
 async fn enter(

@@ -29,6 +29,7 @@ fn asked(session: &Session) -> Asked {
         host: config::HostName::parse("lab.localhost").unwrap(),
         connection: ConnectionFacts::clone(Link::of(session).unwrap().facts()),
         config: Arc::new(config),
+        method: session.req_header().method.clone(),
         intent: Intent::Script,
         request_id: "4711".into(),
     }

@@ -5,8 +5,8 @@ use crate::page::{Page, Reach, common_headers, escape};
 use crate::refusal::{self, Refusal};
 use axum::body::Body;
 use axum::response::Response;
+use http::StatusCode;
 use http::header::{self, HeaderValue};
-use http::{Method, StatusCode};
 
 /// A page of the portal.
 pub(super) fn page(asked: &Asked, status: StatusCode, page: Page<'_>) -> Response {
@@ -52,8 +52,7 @@ pub(super) fn no_such_workspace(asked: &Asked) -> Response {
 
 /// A refusal, as a page or as a problem document, by who asks.
 pub(super) fn refuse(asked: &Asked, refusal: &Refusal) -> Response {
-    // To a HEAD, axum takes the body away.
-    refusal::answer(refusal, &asked.reader(&Method::GET)).map(Body::from)
+    refusal::answer(refusal, &asked.reader()).map(Body::from)
 }
 
 /// A JSON document.

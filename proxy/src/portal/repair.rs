@@ -12,7 +12,7 @@ use crate::page::{Page, escape};
 use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
 use axum::response::Response;
-use config::WorkspaceId;
+use config::{RequestFacts, WorkspaceId};
 use http::{HeaderMap, StatusCode, Uri};
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub(super) async fn begin(
     let permit = fields::of_change(&edge.keys, &asked, caller, &headers, &body)
         .and_then(|_| api::permit(&edge, &asked, caller, &id, facts));
     match permit {
-        Ok(permit) => page(&asked, &permit, &origins(&edge, &asked, &permit)),
+        Ok(permit) => page(&asked, &permit, &origins(&edge, &asked, &permit, facts)),
         Err(refusal) => answer::refuse(&asked, &refusal),
     }
 }
@@ -53,15 +53,16 @@ pub(super) fn form(id: &str, csrf: &str) -> String {
 }
 
 /// The origins of a workspace: its own host's, and those of its other ports.
-fn origins(edge: &Edge, asked: &Asked, permit: &Permit) -> Vec<String> {
+fn origins(edge: &Edge, asked: &Asked, permit: &Permit, facts: impl FnOnce() -> RequestFacts) -> Vec<String> {
     let host = permit.host(&asked.config);
-    let entry = edge.workspaces.lookup(permit.id());
-    let template = entry.and_then(|entry| asked.config.template(&entry.template));
-    let ports = match (permit.id(), template) {
-        (WorkspaceId::Own { name: None, .. }, Some(template)) => template.ports.as_slice(),
-        _ => &[],
+    let template = || {
+        let entry = edge.workspaces.lookup(permit.id());
+        permit.template(&asked.config, entry.as_deref(), facts)
     };
-    let others = ports.iter().map(|port| format!("{port}--{host}"));
+    let has_ports = matches!(permit.id(), WorkspaceId::Own { name: None, .. });
+    let template = has_ports.then(template).flatten();
+    let ports = template.iter().flat_map(|template| template.ports.iter());
+    let others = ports.map(|port| format!("{port}--{host}"));
     let hosts = std::iter::once(host.clone()).chain(others);
     hosts.map(|host| asked.connection.listener.origin(&host)).collect()
 }

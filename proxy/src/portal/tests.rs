@@ -4,7 +4,7 @@ mod handoff;
 mod repair;
 
 use crate::edge::ListenerFacts;
-use crate::lab::{CONFIG, INSIDE, Lab, NAVIGATION, PODS};
+use crate::lab::{CONFIG, HURRIED, INSIDE, Lab, NAVIGATION, PODS};
 use control::{Kind, Records};
 use http::{Method, StatusCode};
 
@@ -358,4 +358,18 @@ async fn what_somebody_else_made_under_a_users_name_is_not_to_be_changed_from_th
     }
     let id = config::WorkspaceId::parse("gpu--dora").unwrap();
     assert!(lab.edge.workspaces.lookup(&id).is_some(), "it still stands there");
+}
+
+#[tokio::test]
+async fn what_was_refused_a_button_is_not_offered_as_a_link() {
+    let facts = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+    let lab = Lab::with(&format!("{CONFIG}{HURRIED}spawns_per_user = \"1\"\n"), facts).await;
+    let mut browser = lab.browser();
+    browser.log_in("alice", PORTAL).await;
+    let token = browser.go(PORTAL).await.answer.hidden("csrf");
+    let start = |id: &str| format!("{PORTAL}/api/v1/workspaces/{id}/start");
+    browser.post(&start("alice"), PORTAL, &[("csrf", &token)]).await;
+    let refused = browser.post(&start("gpu--alice"), PORTAL, &[("csrf", &token)]).await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS, "{refused:?}");
+    assert!(refused.body.contains("<h1>") && !refused.body.contains("Try again"), "{refused:?}");
 }

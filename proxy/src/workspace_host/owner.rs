@@ -34,7 +34,7 @@ impl Owner {
 
     /// A refusal, as this client understands it.
     pub(super) fn refused(&self, refusal: &Refusal) -> Response<Body> {
-        refused(&self.asked, &self.method, refusal)
+        refused(&self.asked, refusal)
     }
 }
 
@@ -47,7 +47,7 @@ impl FromRequestParts<Host> for Owner {
             let page = parts.uri.path_and_query().map_or("/", |page| page.as_str());
             let Asked { config, host, connection, intent, .. } = &asked;
             let refusal = authorise::login_needed(config, host, &connection.listener, *intent, page);
-            return Err(refused(&asked, &parts.method, &refusal));
+            return Err(refused(&asked, &refusal));
         };
         let facts = || facts(&asked, &parts.method, &parts.uri);
         let permit = authorise::allowed(&host.edge, &asked.config, &asked.own.place, caller, facts);
@@ -57,7 +57,7 @@ impl FromRequestParts<Host> for Owner {
         });
         match permit {
             Ok(permit) => Ok(Self { permit, method: parts.method.clone(), uri: parts.uri.clone(), asked }),
-            Err(refusal) => Err(refused(&asked, &parts.method, &refusal)),
+            Err(refusal) => Err(refused(&asked, &refusal)),
         }
     }
 }
@@ -95,7 +95,7 @@ pub(super) async fn wrong_method(request: Request) -> Response<Body> {
 
 fn refuse(request: &Request, code: Code) -> Response<Body> {
     match request.extensions().get::<Asked>() {
-        Some(asked) => refused(asked, request.method(), &Refusal::new(code)),
+        Some(asked) => refused(asked, &Refusal::new(code)),
         None => unasked(),
     }
 }

@@ -41,11 +41,14 @@ pub(super) async fn reset(request: Request) -> Response<Body> {
     let Some(asked) = request.extensions().get::<Asked>() else { return unasked() };
     let portal = asked.connection.listener.origin(asked.config.portal.as_str());
     if single(request.headers(), &ORIGIN) != Some(portal.as_bytes()) {
-        return refused(asked, request.method(), &Refusal::new(Code::CrossOrigin));
+        return refused(asked, &Refusal::new(Code::CrossOrigin));
     }
     let mut response = answer(StatusCode::OK, ([(CONTENT_TYPE, "image/gif")], PIXEL));
     let headers = response.headers_mut();
-    headers.insert(HeaderName::from_static("clear-site-data"), HeaderValue::from_static("\"storage\""));
+    headers.insert(
+        HeaderName::from_static("clear-site-data"),
+        HeaderValue::from_static("\"cache\", \"storage\""),
+    );
     headers.insert(VARY, HeaderValue::from_static("Origin"));
     if let Ok(portal) = HeaderValue::try_from(portal) {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, portal);

@@ -293,7 +293,7 @@ async fn the_repair_is_for_the_portals_pages_only() {
     };
     let answer = lab.browser().send(Method::GET, &url, &image(PORTAL), "").await;
     assert_eq!(answer.status, StatusCode::OK);
-    assert_eq!(answer.header("clear-site-data"), Some("\"storage\""));
+    assert_eq!(answer.header("clear-site-data"), Some("\"cache\", \"storage\""));
     assert_eq!(
         (answer.header("content-type"), answer.header("access-control-allow-origin")),
         (Some("image/gif"), Some(PORTAL))

@@ -13,7 +13,8 @@ fn address(id: &str) -> String {
 async fn a_repair_reaches_the_workspaces_own_hosts_and_no_other() {
     let lab = Lab::new().await;
     let mut browser = lab.browser();
-    browser.log_in("alice", ALICE).await;
+    // Without a visit: nothing of hers runs yet.
+    browser.log_in("alice", PORTAL).await;
     let dashboard = browser.go(PORTAL).await.answer;
     assert!(dashboard.body.contains("action=\"/workspaces/alice/repair\""), "{dashboard:?}");
     let token = dashboard.hidden("csrf");
