@@ -1,6 +1,7 @@
 // An application that means harm, as a workspace: node hostile.mjs SOCKET
 //
 //   /toss        plants cookies and asks the browser to forget all
+//   /kept        kept by browsers for a year; its title says how often it was asked for
 //   /worker.js   a service worker that answers everything itself once it has seen a ticket; at /caught with what it saw
 //   /worker.js?always   the same from its first moment on
 import { createServer } from 'node:http';
@@ -28,6 +29,7 @@ const TOSSED = [
   'planted=evil; Domain=lab.localhost; Path=/',
 ];
 
+let asked = 0;
 createServer((request, answer) => {
   const { pathname } = new URL(request.url, 'http://evil');
   answer.setHeader('content-type', 'text/html');
@@ -39,5 +41,10 @@ createServer((request, answer) => {
     answer.setHeader('service-worker-allowed', '/');
     return answer.end(WORKER);
   }
-  answer.end('<!doctype html><title>evil</title><body></body>');
+  let title = 'evil';
+  if (pathname === '/kept') {
+    answer.setHeader('cache-control', 'max-age=31536000, immutable');
+    title = `asked for ${++asked} times`;
+  }
+  answer.end(`<!doctype html><title>${title}</title><body></body>`);
 }).listen(process.argv[2]);

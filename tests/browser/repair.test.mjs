@@ -16,8 +16,8 @@ let browser;
 before(async () => { browser = await openBrowser(); });
 after(() => browser?.close());
 
-/** Alice, a tab of her workspace whose worker answers everything, and her dashboard. */
-async function hijacked(t, portal) {
+/** Alice, a tab of her workspace, and her dashboard. */
+async function at(t, portal) {
   const usher = await Usher.start({ template: 'hostile', settings: SETTINGS, portal });
   t.after(() => usher.stop());
   const context = await newPerson(browser);
@@ -28,14 +28,19 @@ async function hijacked(t, portal) {
   await waiting.close();
   const tab = await context.newPage();
   await tab.goto(usher.url('alice'));
-  await tab.evaluate(async () => {
+  return { usher, context, tab, dashboard: await context.newPage() };
+}
+
+/** The same, but a worker answers everything in place of the workspace. */
+async function hijacked(t, portal) {
+  const alice = await at(t, portal);
+  await alice.tab.evaluate(async () => {
     localStorage.setItem('kept', 'yes');
     document.cookie = 'kept=yes';
     await navigator.serviceWorker.register('/worker.js?always', { scope: '/' });
     await navigator.serviceWorker.ready;
   });
-  const dashboard = await context.newPage();
-  return { usher, context, tab, dashboard };
+  return alice;
 }
 
 /** What a tab gets at a path of hers: its title, and whether the worker made it. */
@@ -81,6 +86,16 @@ for (const portal of ['lab.localhost', 'usher.localhost']) {
     assert.ok(before.includes('kept=yes'), before.join(' '));
   });
 }
+
+test('a repair has what is cached asked for anew', { timeout: 120_000 }, async (t) => {
+  const alice = await at(t, 'lab.localhost');
+  for (let visits = 0; visits < 2; visits += 1) {
+    assert.equal((await visit(alice, '/kept')).title, 'asked for 1 times');
+  }
+  await repair(alice);
+  await alice.dashboard.getByText('Done: this browser was told to forget').waitFor();
+  assert.equal((await visit(alice, '/kept')).title, 'asked for 2 times');
+});
 
 test('a repair whose answer does not come says so', { timeout: 120_000 }, async (t) => {
   const alice = await hijacked(t);
