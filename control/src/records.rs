@@ -63,7 +63,7 @@ impl Kind {
 }
 
 /// Grows with every write of a record; compare-and-swap is on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u64);
 
 /// One document.

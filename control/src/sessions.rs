@@ -5,6 +5,7 @@ mod ending;
 mod keeper;
 mod live;
 mod login;
+mod marker;
 mod refresh;
 mod session;
 mod signal;
@@ -19,7 +20,7 @@ pub use session::{Session, UseMark};
 pub use signal::Signal;
 
 use crate::mirror::Mirror;
-use crate::{Act, Acts, Identity, IdentityRef, Kind, RecordError, Records, clock, hash};
+use crate::{Act, Acts, Identity, IdentityRef, Kind, RecordError, Records, Version, clock, hash};
 use config::{Label, ProviderName};
 use document::Document;
 use live::Live;
@@ -66,6 +67,8 @@ pub struct Sessions {
 struct Snapshot {
     live: Live,
     limits: Limits,
+    /// The version of the last record that was taken in.
+    reached: Version,
 }
 
 impl Sessions {
@@ -97,11 +100,9 @@ impl Sessions {
     }
     /// Ends all sessions of somebody, those included that another Usher has made a moment ago.
     pub async fn end_all(&self, identity: IdentityRef<'_>) -> Ending {
-        if let Err(error) = self.catch_up().await {
-            return Ending { failed: Some(error), ..Ending::default() };
-        }
+        let caught_up = self.catch_up().await;
         let names: Vec<_> = self.of(identity).into_iter().map(|(_, name)| name).collect();
-        self.end_named(&names).await
+        self.end_named(&names).await.and(caught_up)
     }
     /// Ends all sessions known here that a provider has ended: those of its own session `sid`, or all of `subject` where it
     /// names none.
@@ -118,14 +119,6 @@ impl Sessions {
         let names: Vec<_> =
             snapshot.live.iter().filter(|(_, session)| is_meant(session)).map(|(name, _)| *name).collect();
         self.end_named(&names).await
-    }
-    /// Waits until every session is known that any Usher has made so far. It costs two writes: for those who have proved
-    /// that they may end some.
-    ///
-    /// # Errors
-    /// The store fails, or does not tell.
-    pub async fn catch_up(&self) -> Result<(), RecordError> {
-        self.snapshot.catch_up(&*self.records, Kind::Session).await
     }
     /// All sessions of somebody, the oldest first.
     pub fn list(&self, identity: IdentityRef<'_>) -> Vec<(SessionRef, Arc<Session>)> {

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use config::WorkspaceId;
-use control::{Cause, StopAsked};
+use control::{Cause, RecordError, StopAsked};
 use prometheus::{Encoder, TextEncoder};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -196,7 +196,8 @@ async fn stop(State(edge): State<Arc<Edge>>, Path(id): Path<String>) -> Answer {
 }
 
 async fn sign_out(State(edge): State<Arc<Edge>>, Path(label): Path<String>) -> Answer {
-    let Some(identity) = labelled(&edge, &label) else {
+    let unavailable = |error: RecordError| (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"));
+    let Some(identity) = labelled(&edge, &label).await.map_err(unavailable)? else {
         let entry = Entry::refused(Event::SignOut, Reason::Unknown).by(By::Operator);
         edge.audit.record(entry.subject_label(&label));
         return Err((
@@ -211,7 +212,7 @@ async fn sign_out(State(edge): State<Arc<Edge>>, Path(label): Path<String>) -> A
             tracing::info!(user.label = label, ended = count, "somebody was signed out by the operator");
             Ok(format!("{label} is signed out: {count} ended\n"))
         }
-        Err(error) => Err((StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))),
+        Err(error) => Err(unavailable(error)),
     }
 }
 

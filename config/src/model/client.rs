@@ -39,7 +39,8 @@ pub struct Limits {
     pub requests_per_address: u32,
     /// `logins_per_address`: attempts to log in.
     pub logins_per_address: u32,
-    /// `bad_tokens_per_address`: requests with a token that is no good, or with a code or secret of `usher login`.
+    /// `bad_tokens_per_address`: requests with a token that is no good, or with a code or secret of
+    /// `usher login` that is none.
     pub bad_tokens_per_address: u32,
     /// `requests_per_user`: int, over `user` with its tier, `claims`, `groups`.
     pub requests_per_user: Expression<i64>,

@@ -24,6 +24,11 @@ pub struct Ending {
 }
 
 impl Ending {
+    /// The same; if nothing else failed, this did.
+    pub fn and(self, other: Result<(), RecordError>) -> Self {
+        Self { failed: self.failed.or(other.err()), ..self }
+    }
+
     /// How many ended.
     ///
     /// # Errors

@@ -1,12 +1,12 @@
 //! The loop that keeps the snapshot of sessions: its only writer.
 
 use super::document::{Document, DocumentError};
-use super::live::Live;
+use super::marker;
 use super::refresh::Freshness;
 use super::{Ended, Over, Session, SessionAge, SessionName, SessionRef, Sessions, ShortName, Snapshot};
 use crate::metrics::Metrics;
-use crate::mirror::{MirrorWriter, clear_away, take_batch};
-use crate::{Act, Acts, Change, Kind, LoopError, Record, RecordError, Records, Version, clock};
+use crate::mirror::{MirrorWriter, take_batch};
+use crate::{Act, Acts, Change, Kind, LoopError, Record, RecordError, Records, clock};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use std::collections::HashMap;
@@ -42,8 +42,6 @@ impl Limits {
 pub(crate) struct Keeper {
     snapshot: Snapshot,
     writer: MirrorWriter<Snapshot>,
-    /// The version up to which every change was taken in.
-    reached: Version,
     records: Arc<dyn Records>,
     /// The ages from before a restart, until their sessions are seen.
     ages: HashMap<ShortName, SessionAge>,
@@ -72,9 +70,8 @@ impl Keeper {
         let writer = MirrorWriter::new();
         let sessions = Sessions { snapshot: writer.mirror(), records: records.clone(), acts: acts.clone() };
         let mut keeper = Self {
-            snapshot: Snapshot { live: Live::default(), limits },
+            snapshot: Snapshot { limits, ..Snapshot::default() },
             writer,
-            reached: Version(0),
             records,
             ages,
             over: HashMap::new(),
@@ -83,9 +80,8 @@ impl Keeper {
             metrics,
             replaced: Vec::new(),
         };
-        let strange = |record: &&Record| SessionName::parse(&record.name).is_none();
-        let strangers: Vec<_> = recorded.iter().filter(strange).map(|record| record.name.clone()).collect();
-        clear_away(&*keeper.records, Kind::Session, &strangers).await;
+        let names = recorded.iter().map(|record| record.name.as_str());
+        marker::clear_away(&*keeper.records, names).await;
         for record in recorded {
             keeper.take(Change::Put(record));
         }
@@ -129,7 +125,6 @@ impl Keeper {
             if news {
                 self.publish();
             }
-            self.writer.reach(self.reached);
         }
     }
 
@@ -137,8 +132,9 @@ impl Keeper {
     fn take(&mut self, change: Change) -> bool {
         match change {
             Change::Put(record) => {
-                self.reached = self.reached.max(record.version);
-                let Some(name) = SessionName::parse(&record.name) else { return false };
+                let reached = self.snapshot.reached.max(record.version);
+                let is_later = std::mem::replace(&mut self.snapshot.reached, reached) < reached;
+                let Some(name) = SessionName::parse(&record.name) else { return is_later };
                 let known = self.snapshot.live.get(&name);
                 if self.over.contains_key(&name) || known.is_some_and(|known| record.version <= known.version)
                 {

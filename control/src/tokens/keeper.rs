@@ -2,7 +2,7 @@
 
 use super::document::{Document, DocumentError};
 use super::{Snapshot, Token, TokenRef, Tokens};
-use crate::mirror::{MirrorWriter, clear_away, take_batch};
+use crate::mirror::{MirrorWriter, take_batch};
 use crate::users::Facts;
 use crate::{Change, Kind, LoopError, Record, RecordError, Records, Session, Version};
 use futures_util::StreamExt;
@@ -59,9 +59,6 @@ impl Keeper {
             busy: HashSet::new(),
             replaced: Vec::new(),
         };
-        let strange = |record: &&Record| TokenRef::parse(&record.name).is_none();
-        let strangers: Vec<_> = recorded.iter().filter(strange).map(|record| record.name.clone()).collect();
-        clear_away(&*keeper.records, Kind::Token, &strangers).await;
         for record in recorded {
             keeper.take(Change::Put(record));
         }

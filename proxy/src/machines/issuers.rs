@@ -25,13 +25,10 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// How long a token waits for the keys of its issuer to be asked for again.
 const KEYS_PATIENCE: Duration = Duration::from_secs(3);
-/// How many tokens may wait so at a time; with more it is to be tried again later.
-const WAITING: usize = 256;
 /// The longest subject, in bytes (OpenID Connect Core §2).
 const SUBJECT: usize = 255;
 
@@ -52,13 +49,11 @@ pub struct Issuers {
     by_name: BTreeMap<ProviderName, Followed>,
     kept: Kept,
     entrance: Entrance,
-    waiting: Arc<Semaphore>,
 }
 
 impl Default for Issuers {
     fn default() -> Self {
-        let (kept, waiting) = (Kept::new(kept::MOST), Arc::new(Semaphore::new(WAITING)));
-        Self { by_name: BTreeMap::new(), kept, entrance: Entrance::default(), waiting }
+        Self { by_name: BTreeMap::new(), kept: Kept::new(kept::MOST), entrance: Entrance::default() }
     }
 }
 
@@ -118,7 +113,7 @@ impl Issuers {
         now: SystemTime,
     ) -> Result<Known, BadToken> {
         let followed = self.by_name.get(&told.name).ok_or(BadToken::UnknownKey)?;
-        let claims = self.claims(followed, token, told, now).await?;
+        let claims = claims(followed, token, told, now).await?;
         let until = holds_until(&claims, now)?;
         let mut subject = subject(told, claims)?;
         let facts = facts(request);
@@ -141,26 +136,26 @@ impl Issuers {
         });
         Ok(Known { session: Arc::new(session), bearer: Bearer { scopes: told.scopes, token: None }, until })
     }
+}
 
-    /// What a token says, if it is signed by a key of its issuer; one that is not known yet is waited for.
-    async fn claims(
-        &self,
-        followed: &Followed,
-        token: &str,
-        told: &TrustedIssuer,
-        now: SystemTime,
-    ) -> Result<Map<String, Value>, BadToken> {
-        match believed(followed, token, told, now) {
-            Err(BadToken::UnknownKey) => {}
-            claims => return claims,
-        }
-        // Anybody can name a key that there is not.
-        let Ok(_waits) = self.waiting.try_acquire() else { return Err(BadToken::NotLetIn(later())) };
-        followed.renewed(KEYS_PATIENCE).await;
-        match believed(followed, token, told, now) {
-            Err(BadToken::UnknownKey) if !followed.answers() => Err(BadToken::NotLetIn(later())),
-            claims => claims,
-        }
+/// What a token says, if it is signed by a key of its issuer; one that is not known yet is waited for.
+async fn claims(
+    followed: &Followed,
+    token: &str,
+    told: &TrustedIssuer,
+    now: SystemTime,
+) -> Result<Map<String, Value>, BadToken> {
+    match believed(followed, token, told, now) {
+        Err(BadToken::UnknownKey) => {}
+        claims => return claims,
+    }
+    // Anybody can name a key that there is not.
+    if !followed.renewed(KEYS_PATIENCE).await {
+        return Err(BadToken::NotLetIn(later()));
+    }
+    match believed(followed, token, told, now) {
+        Err(BadToken::UnknownKey) if !followed.answers() => Err(BadToken::NotLetIn(later())),
+        claims => claims,
     }
 }
 

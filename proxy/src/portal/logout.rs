@@ -191,7 +191,9 @@ async fn end(edge: &Edge, asked: &Asked, provider: &Provider, ended: &Ended) -> 
     }
     let count = end_all(edge, asked, provider, ended).await?;
     // A token that somebody has seen on its way must not end what its person begins later.
-    edge.tickets.redeem(token.as_bytes(), AGE * 2).await?;
+    if !edge.tickets.redeem(token.as_bytes(), AGE * 2).await? {
+        return Ok(false);
+    }
     tracing::info!(login.provider = %name, ended = count, "a provider has ended somebody's sessions");
     Ok(true)
 }
@@ -204,8 +206,9 @@ async fn end_all(
     ended: &Ended,
 ) -> Result<usize, RecordError> {
     let name = &provider.told.name;
-    edge.sessions.catch_up().await?;
+    let caught_up = edge.sessions.catch_up().await;
     let ending = edge.sessions.end_at(name, ended.subject.as_deref(), ended.sid.as_deref()).await;
+    let ending = ending.and(caught_up);
     let entry = Entry::done(Event::SessionEnded).because(Reason::BackChannel);
     edge.audit.ended(&ending, &of_provider(entry, asked, provider));
     let mut count = ending.result()?;

@@ -153,11 +153,16 @@ pub(super) async fn sign_out(
     body: Bytes,
 ) -> Response {
     let Some(caller) = &asked.own.caller else { return unauthenticated(&asked) };
-    let prepared = admin(&asked, caller).and_then(|()| {
-        fields::of_change(&edge.keys, &asked, caller, &headers, &body)?;
-        labelled(&edge, &label).ok_or_else(|| Refusal::new(Code::NotFound))
-    });
-    match prepared {
+    let prepared =
+        admin(&asked, caller).and_then(|()| fields::of_change(&edge.keys, &asked, caller, &headers, &body));
+    let whom = match prepared {
+        Ok(_) => match labelled(&edge, &label).await {
+            Ok(whom) => whom.ok_or_else(|| Refusal::new(Code::NotFound)),
+            Err(error) => return ended(&asked, Err(error), "/people"),
+        },
+        Err(refusal) => Err(refusal),
+    };
+    match whom {
         Ok(identity) => {
             let by_admin = |event| Entry::done(event).by(By::Admin).asked(&asked).caller(caller);
             tracing::info!(user.label = label, by.label = %caller.session.label, "somebody was signed out by an admin");
@@ -178,13 +183,20 @@ pub(super) async fn sign_out(
 }
 
 /// Who has a label, among those who are logged in or have tokens.
-pub(crate) fn labelled(edge: &Edge, label: &str) -> Option<Identity> {
-    edge.sessions
-        .people()
-        .into_iter()
-        .find(|person| person.label.as_str() == label)
-        .map(|person| person.identity)
-        .or_else(|| edge.tokens.labelled(label))
+///
+/// # Errors
+/// The store fails: it is not known who has logged in at another replica.
+pub(crate) async fn labelled(edge: &Edge, label: &str) -> Result<Option<Identity>, RecordError> {
+    let known = || {
+        let mut people = edge.sessions.people().into_iter();
+        let person = people.find(|person| person.label.as_str() == label);
+        person.map(|person| person.identity).or_else(|| edge.tokens.labelled(label))
+    };
+    if let Some(identity) = known() {
+        return Ok(Some(identity));
+    }
+    edge.sessions.catch_up().await?;
+    Ok(known())
 }
 
 /// Whether `access.admin` says yes of somebody. No answer is a no, which only an admin's act tells of.

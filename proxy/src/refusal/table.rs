@@ -170,7 +170,7 @@ impl Code {
                 (S::FORBIDDEN, "not_allowed", Level::INFO),
                 "You may not enter",
                 "The rules of this installation do not let you in.",
-                "access.allow, or the allow of the route, is not true for this user, or a rule gave no answer: the log names it",
+                "access.allow, or the allow of the route or of the token's issuer, is not true for this user, or a rule gave no answer: the log names it",
             ),
         }
     }
@@ -248,7 +248,7 @@ impl Code {
                 (S::SERVICE_UNAVAILABLE, "unavailable", Level::WARN),
                 "Not available just now",
                 "The service is not available just now. Please try again.",
-                "usher is draining, or the store of its records cannot be used",
+                "usher is draining, or the store of its records, or an issuer of tokens, cannot be asked",
             ),
             _ => row(
                 (S::INTERNAL_SERVER_ERROR, "internal", Level::ERROR),

@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 /// The first wait after a failure; each further failure doubles it.
 const AGAIN_FIRST: Duration = Duration::from_secs(1);
@@ -44,14 +44,20 @@ pub(super) struct Followed {
     answers: Arc<AtomicBool>,
     changed: watch::Receiver<()>,
     wanted: Arc<Notify>,
+    /// Holds those who wait for a key.
+    waiting: Arc<Semaphore>,
 }
+
+/// How many tokens of one issuer may wait for a key at a time.
+const WAITING: usize = 256;
 
 impl Followed {
     /// One whose keys are not known yet; what [`Followed::follow`] tells of them.
     pub(super) fn new(told: Arc<TrustedIssuer>) -> (Self, watch::Sender<()>) {
         let (changes, changed) = watch::channel(());
         let (keys, answers, wanted) = Default::default();
-        (Self { told, keys, answers, changed, wanted }, changes)
+        let waiting = Arc::new(Semaphore::new(WAITING));
+        (Self { told, keys, answers, changed, wanted, waiting }, changes)
     }
 
     /// Those that are known.
@@ -73,13 +79,15 @@ impl Followed {
     }
 
     /// Asks for them again, since one is not known; waits up to `patience` for what comes. More than one question in
-    /// [`KEYS_AGAIN`] is not asked.
-    pub(super) async fn renewed(&self, patience: Duration) {
+    /// [`KEYS_AGAIN`] is not asked. False: so many wait already that this one does not.
+    pub(super) async fn renewed(&self, patience: Duration) -> bool {
         let mut changed = self.changed.clone();
         changed.mark_unchanged();
         self.wanted.notify_one();
+        let Ok(_waits) = self.waiting.try_acquire() else { return false };
         // Whether they came in time or not: what is known then is what there is.
         drop(tokio::time::timeout(patience, changed.changed()).await);
+        true
     }
 
     /// Follows it, for ever.

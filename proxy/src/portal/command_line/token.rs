@@ -117,7 +117,8 @@ async fn by_code(
     let session = session.filter(|session| identity::is_served(&asked.config, session.provider()));
     let session = session.ok_or(bad("the session of who gave the code has ended"))?;
     let scopes = TokenScopes::parse(&consent.scopes).unwrap_or_default();
-    let lifetime = asked.config.machines.login_lifetime;
+    let config::Machines { login_lifetime, token_lifetime, .. } = asked.config.machines;
+    let lifetime = login_lifetime.min(token_lifetime);
     let new = NewToken { name: consent.name, scopes, lifetime, now };
     let by = SessionId(consent.session).reference();
     let (secret, token) = edge.tokens.begin_login(&session, by, new).await?;
