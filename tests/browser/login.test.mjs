@@ -29,6 +29,7 @@ client_secret = { from_env = "LAB_SECRET" }
 `,
     admin: `'platform' in groups`,
   });
+  await waitFor('the provider to be heard', 30, () => usher.events('the identity provider answers').length > 0);
   const portal = usher.portal.replace(/\/$/, '');
   await provider.control('client', {
     client_id: 'usher', client_secret: 'between the two', response_types: ['code'],

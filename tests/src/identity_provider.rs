@@ -2,6 +2,7 @@
 
 use crate::http_client::{Answer, Client};
 use crate::usher::{DOMAIN, Setup, Usher};
+use crate::wait::{STARTED, wait_for};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -130,6 +131,9 @@ impl IdentityProvider {
 
     /// As [`IdentityProvider::knows`], of several that are one to it.
     pub async fn knows_all(&self, ushers: &[Usher]) {
+        for usher in ushers {
+            is_heard(usher).await;
+        }
         let back = |usher: &Usher| format!("{}/auth/{NAME}/callback", usher.client().origin(DOMAIN));
         let back: Vec<_> = ushers.iter().map(back).collect();
         self.knows_as(&ushers[0], json!({ "redirect_uris": back })).await;
@@ -153,6 +157,7 @@ impl IdentityProvider {
         };
         client_keys.extend(more);
         self.control("client", client).await;
+        is_heard(usher).await;
     }
 
     /// A token for a machine that it knows from then on, for this audience.
@@ -211,6 +216,14 @@ impl IdentityProvider {
         assert!(answer.status.is_success(), "the provider does not {what}: {}", answer.text());
         answer
     }
+}
+
+/// Waits until an Usher has heard its provider: before, nobody can log in there.
+async fn is_heard(usher: &Usher) {
+    wait_for("the provider to be heard", STARTED, async || {
+        usher.logs.all().contains("the identity provider answers").then_some(())
+    })
+    .await;
 }
 
 impl Drop for IdentityProvider {

@@ -127,8 +127,8 @@ impl Provider {
             let asked = Instant::now();
             let wait = match self.discover().await {
                 Ok(metadata) => {
-                    if failures > 0 {
-                        tracing::info!(login.provider = %self.told.name, "the identity provider answers again");
+                    if failures > 0 || !matches!(self.known(), Known::Metadata(_)) {
+                        tracing::info!(login.provider = %self.told.name, "the identity provider answers");
                     }
                     failures = 0;
                     self.known.store(Arc::new(Known::Metadata(Arc::new(metadata))));
