@@ -68,7 +68,7 @@ async fn a_session_that_another_has_just_made_is_ended_with_all_of_its_owner() {
     assert_eq!(records.list(Kind::Session).await.unwrap(), [], "no marker is left");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn who_cannot_hear_of_all_says_so_and_ends_what_is_known() {
     let dir = tempfile::tempdir().unwrap();
     let records = Arc::new(RedbRecords::open(&dir.path().join("state.redb")).unwrap());
