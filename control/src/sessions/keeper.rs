@@ -132,9 +132,9 @@ impl Keeper {
     fn take(&mut self, change: Change) -> bool {
         match change {
             Change::Put(record) => {
-                let reached = self.snapshot.reached.max(record.version);
-                let is_later = std::mem::replace(&mut self.snapshot.reached, reached) < reached;
-                let Some(name) = SessionName::parse(&record.name) else { return is_later };
+                self.snapshot.reached = self.snapshot.reached.max(record.version);
+                // A marker: somebody waits to see how far this has come.
+                let Some(name) = SessionName::parse(&record.name) else { return true };
                 let known = self.snapshot.live.get(&name);
                 if self.over.contains_key(&name) || known.is_some_and(|known| record.version <= known.version)
                 {
