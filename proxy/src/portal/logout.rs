@@ -211,7 +211,9 @@ async fn end_all(
     let ending = ending.and(caught_up);
     let entry = Entry::done(Event::SessionEnded).because(Reason::BackChannel);
     edge.audit.ended(&ending, &of_provider(entry, asked, provider));
-    let mut count = ending.result()?;
+    let sessions = ending.result();
+    let mut revoked = 0;
+    // Whatever became of the sessions.
     if let (Some(subject), None) = (&ended.subject, &ended.sid) {
         // Somebody is out everywhere: a login at a command line is one more device.
         let issuer = provider.told.protocol.issuer().to_string();
@@ -219,9 +221,9 @@ async fn end_all(
         let revoking = edge.tokens.revoke_all(identity, Some(TokenSort::Login)).await;
         let entry = Entry::done(Event::TokenRevoked).because(Reason::BackChannel);
         edge.audit.revoked(&revoking, &of_provider(entry, asked, provider));
-        count += revoking.result()?;
+        revoked = revoking.result()?;
     }
-    Ok(count)
+    Ok(sessions? + revoked)
 }
 
 /// `GET /auth/<provider>/frontchannel-logout` (OpenID Connect Front-Channel Logout 1.0 §3), from a frame in the provider's
