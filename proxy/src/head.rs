@@ -44,8 +44,7 @@ const GROUPS_MAX: usize = 3072;
 pub fn to_upstream(head: &mut RequestHeader, request: &Request<'_>, forward: &Forward, told: Told) {
     let session = &forward.permit.caller().session;
     let template = &forward.route.template;
-    let (name, label, subject) =
-        (&session.display_name(), session.label.as_str(), &session.identity().subject);
+    let (name, label, subject) = (session.display_name(), session.label.as_str(), session.identity().subject);
     let user = User { name, label, subject, told, headers: &template.headers };
     rewrite(head, request, user, notice::wanted(request.head, template));
     if forward.permit.caller().bearer.is_some() {

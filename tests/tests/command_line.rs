@@ -250,4 +250,9 @@ async fn a_code_is_good_once_and_for_the_program_that_asked() {
     }
     let page = alice.portal("/cli?port=80").await;
     assert_eq!(page.status, StatusCode::BAD_REQUEST, "{}", page.text());
+    for path in ["/api/v1/cli/token", "/api/v1/cli/logout"] {
+        let junk = [("token".to_owned(), "junk".to_owned())];
+        let page = usher.client().post(DOMAIN, path).with("origin", "https://elsewhere.test").form(&junk);
+        assert_eq!(page.send().await.status, StatusCode::FORBIDDEN, "no page sends this: {path}");
+    }
 }
