@@ -1,3 +1,10 @@
 //! A valid certificate for a name, always.
 //!
-//! Nothing of it stands yet: a listener names certificate and key files, which the edge reads at its start.
+//! One loop writes ([`run`]), everybody else reads snapshots without a lock: [`Resolver`] in each handshake,
+//! [`HttpChallenges`] for the authority's questions.
+
+mod resolver;
+mod store;
+
+pub use resolver::{HttpChallenges, Resolver};
+pub use store::{Change, Document, Store, StoreError, Version};

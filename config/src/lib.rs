@@ -21,8 +21,8 @@ pub use finding::{Finding, Findings};
 pub use layout::PLACEHOLDERS;
 pub use model::*;
 pub use names::{
-    BadName, HostName, Issuer, Label, ProviderName, QuotaName, RESERVED_LABELS, RouteName, TemplateName,
-    WorkspaceId, WorkspaceName,
+    AuthorityName, BadName, CertificateName, DnsProviderName, HostName, Issuer, Label, NamePattern,
+    ProviderName, QuotaName, RESERVED_LABELS, RouteName, TemplateName, WorkspaceId, WorkspaceName,
 };
 pub use network::{AddressLists, Network};
 pub use places::{KeyFinding, KeyPath};

@@ -1,6 +1,7 @@
 //! The validated configuration, as the other packages read it. Built only by the reader in this package.
 
 mod audit;
+mod certificates;
 mod client;
 mod kubernetes;
 mod login;
@@ -9,6 +10,7 @@ mod quota;
 mod route;
 
 pub use audit::*;
+pub use certificates::*;
 pub use client::*;
 pub use kubernetes::*;
 pub use login::*;

@@ -1,9 +1,11 @@
 //! The names that everyone uses: labels, workspace names, host names.
 
+mod certificates;
 mod provider;
 mod reserved;
 mod route;
 
+pub use certificates::{AuthorityName, CertificateName, DnsProviderName, NamePattern};
 pub use provider::{Issuer, ProviderName};
 pub use reserved::RESERVED_LABELS;
 pub use route::RouteName;
