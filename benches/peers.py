@@ -74,8 +74,12 @@ domain = "{DOMAIN}"
 state_dir = "{work}/usher-state"
 [[listeners]]
 address = "127.0.0.1:{port}"
+protocol = "https"
+[certificates.site]
+source = "files"
 certificate = "{cert}"
 private_key = "{key}"
+names = ["{DOMAIN}", "*.{DOMAIN}"]
 [admin]
 address = "127.0.0.1:0"
 socket = "{work}/usher.sock"

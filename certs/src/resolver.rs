@@ -53,13 +53,13 @@ impl Served {
 
 impl Resolver {
     /// One that has nothing yet.
-    pub(crate) fn new() -> Self {
+    pub fn of_none() -> Self {
         Self { served: Arc::default(), challenged: Arc::default() }
     }
 
     /// One that serves a single certificate for these names and never another.
     pub fn of_one(key: Arc<CertifiedKey>, names: Vec<NamePattern>) -> Self {
-        let resolver = Self::new();
+        let resolver = Self::of_none();
         let mut served = Served::default();
         served.add(key, names);
         resolver.publish(served);

@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod certificates;
 mod client;
 mod kubernetes;
 mod listeners;
@@ -54,6 +55,19 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
     let has_proxy_protocol =
         listeners.as_ref().is_none_or(|all| all.iter().any(|bound| bound.listener.proxy_protocol));
     let proxies = client::proxies(root, has_proxy_protocol);
+    let tls = root.table("tls", certificates::tls);
+    let certificates = {
+        let authorities = certificates::authorities(root, environment);
+        let dns_providers = certificates::dns_providers(root, environment);
+        let around = certificates::Around {
+            authorities: authorities.as_ref(),
+            dns_providers: dns_providers.as_ref(),
+            domain: domain.as_ref(),
+            portal: portal.as_ref(),
+            driver: chosen,
+        };
+        certificates::certificates(root, &around)
+    };
     let admin = root.table("admin", |table| admin(table, state_dir.as_deref(), listeners.as_deref()));
     let access = root.table("access", |table| access::access(table, &declared));
     let limits = root.table("limits", client::limits);
@@ -79,13 +93,17 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
         None if chosen == DriverName::Kubernetes => routes::routes(root, &routes::Under::default(), None),
         Some(Driver::Process) | None => Some(BTreeMap::new()),
     };
+    let (listeners, domain, portal) = (listeners?, domain?, portal?);
+    let certificates = certificates::fit(root, certificates?, &listeners, (&domain, &portal))?;
     Some(Config {
-        domain: domain?,
-        portal: portal?,
+        domain,
+        portal,
         state_dir: state_dir?,
         driver: driver_name.and(driver)?,
         proxies: proxies?,
-        listeners: listeners?.into_iter().map(|bound| bound.listener).collect(),
+        listeners: listeners.into_iter().map(|bound| bound.listener).collect(),
+        tls: tls?,
+        certificates,
         admin: admin?,
         login: login?,
         access: access?,

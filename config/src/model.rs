@@ -45,6 +45,10 @@ pub struct Config {
     pub proxies: Proxies,
     /// `[[listeners]]`: at least one.
     pub listeners: Vec<Listener>,
+    /// `[tls]`.
+    pub tls: Tls,
+    /// `[certificates.NAME]`: what listeners with `https` show.
+    pub certificates: Certificates,
     /// `[admin]`.
     pub admin: Admin,
     /// `[login]`.
@@ -91,19 +95,21 @@ pub struct Listener {
     pub addresses: Vec<SocketAddr>,
     /// `public_port`: the port that browsers use, where it is not the one bound.
     pub public_port: Option<u16>,
-    /// `certificate` and `private_key`: PEM files; none = cleartext.
-    pub tls: Option<TlsFiles>,
+    /// `protocol`: what is spoken there.
+    pub protocol: ListenerProtocol,
     /// `proxy_protocol`: connections begin with a header of the PROXY protocol, and come from trusted proxies.
     pub proxy_protocol: bool,
 }
 
-/// The files of a listener's certificate.
-#[derive(Debug, Clone)]
-pub struct TlsFiles {
-    /// PEM, leaf first.
-    pub certificate: PathBuf,
-    /// PEM: PKCS #8, PKCS #1 or SEC1.
-    pub private_key: PathBuf,
+/// `protocol`: what a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerProtocol {
+    /// `"http"`: HTTP/1.1 in cleartext.
+    Http,
+    /// `"https"`: HTTP/2 and HTTP/1.1 over TLS, with the certificates of [`Config::certificates`].
+    Https,
+    /// `"redirect"`: as `http`, but all that is answered is `http-01` of ACME, and where the same is served by https.
+    Redirect,
 }
 
 /// `[admin]`: the operator's side.

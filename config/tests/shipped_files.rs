@@ -14,7 +14,17 @@ const EXAMPLES: [(DriverName, &str); 2] = [
 ];
 
 fn environment(name: &str) -> Option<String> {
-    ["API_TOKEN", "LAB_CLIENT_SECRET", "PARTNERS_KEY"].contains(&name).then(|| "s3cret".to_owned())
+    [
+        "ACME_DNS_PASSWORD",
+        "API_TOKEN",
+        "CLOUDFLARE_TOKEN",
+        "EAB_KEY",
+        "LAB_CLIENT_SECRET",
+        "PARTNERS_KEY",
+        "TSIG_KEY",
+    ]
+    .contains(&name)
+    .then(|| "s3cret".to_owned())
 }
 
 /// What a template tells the driver `process`.
@@ -44,7 +54,10 @@ fn values(text: &str) -> BTreeMap<String, toml::Value> {
 }
 
 fn flatten(path: &str, value: toml::Value, found: &mut BTreeMap<String, toml::Value>) {
-    const BY_NAME: [&str; 16] = [
+    const BY_NAME: [&str; 19] = [
+        "certificates",
+        "acme",
+        "dns_providers",
         "machines.issuers",
         "templates.NAME.headers",
         "routes.NAME.headers",
@@ -148,11 +161,16 @@ fn each_example_loads_as_it_is() {
 #[test]
 fn every_key_of_the_examples_is_known_to_the_reader() {
     for (driver, example) in EXAMPLES {
-        let read = Config::parse("all", &everything(example), &environment);
+        let all = everything(example).replacen("protocol = \"http\"", "protocol = \"https\"", 1);
+        let read = Config::parse("all", &all, &environment);
         let findings = read.err().map(|findings| findings.0).unwrap_or_default();
         let keys: Vec<&str> = findings.iter().map(|finding| finding.key.as_str()).collect();
         // The files of some secrets are absent.
         let mut expected = vec![
+            "acme.corporate.external_account.hmac_key.from_file",
+            "dns_providers.bind.tsig.secret.from_file",
+            "dns_providers.delegated.password.from_file",
+            "dns_providers.cloudflare.token.from_file",
             "login.providers.google.client_secret.from_file",
             "login.providers.keycloak.private_key.from_file",
         ];
@@ -183,7 +201,9 @@ fn the_examples_show_the_defaults_and_set_nothing_else() {
 }
 
 fn is_shown_only(path: &str) -> bool {
-    ["routes.", "login.providers.", "machines.issuers."].iter().any(|table| path.starts_with(table))
+    ["acme.", "certificates.", "dns_providers.", "login.providers.", "machines.issuers.", "routes."]
+        .iter()
+        .any(|table| path.starts_with(table))
 }
 
 fn shows_its_default(

@@ -4,16 +4,15 @@
 //! of the connections. Linux lets the option be set on the bound socket afterwards; the further sockets, one per
 //! core, join it, and the kernel spreads connections over them.
 
-mod tls;
+pub mod tls;
 
 use crate::edge::{ListenerFacts, Origins};
-use config::Listener;
+use config::{Listener, ListenerProtocol};
 use rustix::io::Errno;
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// How many connections may wait to be accepted, per socket.
@@ -46,14 +45,6 @@ pub enum ListenError {
     /// All addresses of a listener are IPv6 and this machine has none.
     #[error("no address of the listener {0:?} can be bound: this machine has no IPv6")]
     NoAddress(Vec<SocketAddr>),
-    /// A certificate or key file cannot be used.
-    #[error("the file {file} cannot be used: {reason}")]
-    File {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        reason: String,
-    },
 }
 
 /// All listeners, bound. Connections wait in the kernel from now on.
@@ -97,22 +88,19 @@ impl Bound {
     }
 }
 
-/// Binds all addresses of all listeners, for so many cores. Certificates are read and checked first.
+/// Binds all addresses of all listeners, for so many cores; those with `https` shake hands by `tls`.
 ///
 /// Without IPv6 on this machine its addresses are left out, with a warning.
 ///
 /// # Errors
-/// The first address or file that cannot be used; nothing stays bound.
-pub fn bind(listeners: &[Listener], cores: usize) -> Result<Bound, ListenError> {
-    let configs = listeners
-        .iter()
-        .map(|listener| listener.tls.as_ref().map(tls::server_config).transpose())
-        .collect::<Result<Vec<_>, _>>()?;
+/// The first address that cannot be used; nothing stays bound.
+pub fn bind(listeners: &[Listener], tls: &Arc<ServerConfig>, cores: usize) -> Result<Bound, ListenError> {
     let mut doors = Vec::new();
-    for (listener, tls) in listeners.iter().zip(configs) {
+    for listener in listeners {
+        let tls = (listener.protocol == ListenerProtocol::Https).then_some(tls);
         let before = doors.len();
         for address in &listener.addresses {
-            doors.extend(door(*address, listener, tls.clone(), cores)?);
+            doors.extend(door(*address, listener, tls.cloned(), cores)?);
         }
         if doors.len() == before {
             return Err(ListenError::NoAddress(listener.addresses.clone()));
@@ -203,37 +191,42 @@ impl std::fmt::Debug for Door {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use certs::Resolver;
     use std::collections::HashSet;
     use std::net::TcpStream;
+
+    fn bound(listeners: &[Listener], cores: usize) -> Result<Bound, ListenError> {
+        bind(listeners, &tls::server_config(Resolver::of_none()), cores)
+    }
 
     fn loopback(addresses: &[&str]) -> Listener {
         Listener {
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
             public_port: None,
-            tls: None,
+            protocol: ListenerProtocol::Http,
             proxy_protocol: false,
         }
     }
 
     #[test]
     fn a_second_instance_fails_and_names_the_address() {
-        let first = bind(&[loopback(&["127.0.0.1:0"])], 2).unwrap();
+        let first = bound(&[loopback(&["127.0.0.1:0"])], 2).unwrap();
         let taken = first.addresses()[0];
-        let error = bind(&[loopback(&[&taken.to_string()])], 2).unwrap_err();
+        let error = bound(&[loopback(&[&taken.to_string()])], 2).unwrap_err();
         assert!(matches!(error, ListenError::Taken(address) if address == taken), "{error}");
     }
 
     #[test]
     fn a_taken_address_among_others_leaves_none_bound() {
-        let first = bind(&[loopback(&["127.0.0.1:0"])], 1).unwrap();
-        let free = bind(&[loopback(&["127.0.0.1:0"])], 1).unwrap().addresses()[0];
-        bind(&[loopback(&[&free.to_string(), &first.addresses()[0].to_string()])], 1).unwrap_err();
-        bind(&[loopback(&[&free.to_string()])], 1).unwrap();
+        let first = bound(&[loopback(&["127.0.0.1:0"])], 1).unwrap();
+        let free = bound(&[loopback(&["127.0.0.1:0"])], 1).unwrap().addresses()[0];
+        bound(&[loopback(&[&free.to_string(), &first.addresses()[0].to_string()])], 1).unwrap_err();
+        bound(&[loopback(&[&free.to_string()])], 1).unwrap();
     }
 
     #[test]
     fn every_core_has_a_socket_of_its_own_and_connections_reach_all() {
-        let bound = bind(&[loopback(&["127.0.0.1:0"])], 2).unwrap();
+        let bound = bound(&[loopback(&["127.0.0.1:0"])], 2).unwrap();
         let door = &bound.doors[0];
         assert_eq!(door.sockets.len(), 2);
         let clients: Vec<_> = (0..64).map(|_| TcpStream::connect(door.address).unwrap()).collect();
@@ -245,7 +238,7 @@ mod tests {
 
     #[test]
     fn port_0_is_reported_as_bound_and_is_the_public_port() {
-        let bound = bind(&[loopback(&["127.0.0.1:0", "127.0.0.2:0"])], 2).unwrap();
+        let bound = bound(&[loopback(&["127.0.0.1:0", "127.0.0.2:0"])], 2).unwrap();
         let ports: HashSet<u16> = bound.addresses().iter().map(SocketAddr::port).collect();
         assert!(!ports.contains(&0));
         let public: HashSet<u16> = bound.origins().0.iter().map(|facts| facts.public_port).collect();
@@ -256,7 +249,7 @@ mod tests {
     #[test]
     fn a_configured_public_port_wins_over_the_bound_one() {
         let listener = Listener { public_port: Some(443), ..loopback(&["127.0.0.1:0"]) };
-        assert_eq!(bind(&[listener], 1).unwrap().origins().0[0].public_port, 443);
+        assert_eq!(bound(&[listener], 1).unwrap().origins().0[0].public_port, 443);
     }
 
     #[test]

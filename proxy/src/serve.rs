@@ -74,6 +74,9 @@ pub enum ServeError {
     /// A trusted issuer cannot be followed.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
+    /// A certificate's file cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] certs::FileError),
     /// A listener cannot be bound.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -142,7 +145,8 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let records = ground.records();
     let (keys, following) = Keys::open_for(&config, &records).await?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let bound = listen::bind(&config.listeners, cores)?;
+    let tls = listen::tls::server_config(certs::resolver_of_files(&config.certificates)?);
+    let bound = listen::bind(&config.listeners, &tls, cores)?;
     let (_config, seen) = watch::channel(config.clone());
     let (driver, driving) = ground.drive(seen.clone(), open_files, shutdown.clone()).await?;
     let leads = driver.shared().map(|shared| shared.leads);

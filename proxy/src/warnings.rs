@@ -1,10 +1,10 @@
 //! What a configuration allows and hardly anybody wants: told by `usher check` and at start.
 
-use config::{Config, HostName, Listener};
+use config::{Config, HostName, Listener, ListenerProtocol};
 
 /// One sentence for each thing that will not work as somebody may think, with the way out.
 pub fn of(config: &Config) -> Vec<String> {
-    let cleartext = config.listeners.iter().filter(|listener| listener.tls.is_none());
+    let cleartext = config.listeners.iter().filter(|listener| listener.protocol == ListenerProtocol::Http);
     let cookieless = cleartext.flat_map(|listener| cookieless(config, listener));
     no_login(config).into_iter().chain(trusts_all(config)).chain(cookieless).collect()
 }
@@ -28,8 +28,8 @@ fn cookieless(config: &Config, listener: &Listener) -> Option<String> {
     let name = [&config.portal, &config.domain].into_iter().find(|name: &&HostName| !name.is_localhost())?;
     let addresses: Vec<_> = listener.addresses.iter().map(ToString::to_string).collect();
     Some(format!(
-        "the listener {} has no certificate, and browsers keep no login for {name} over plain http: name a \
-         certificate and a private_key, or a domain that ends in .localhost",
+        "the listener {} is cleartext, and browsers keep no login for {name} over plain http: say protocol = \
+         \"https\" and name a certificate, or a domain that ends in .localhost",
         addresses.join(", "),
     ))
 }
@@ -69,8 +69,8 @@ mod tests {
             ("lab.localhost", "[::1]:8080", on, vec![]),
             ("lab.localhost", "127.0.0.1:8080", "", vec!["no login"]),
             ("lab.localhost", "192.0.2.1:8080", anywhere, vec![]),
-            ("lab.example.org", "127.0.0.1:8080", on, vec!["127.0.0.1:8080 has no certificate"]),
-            ("lab.example.org", "192.0.2.1:80", "", vec!["no login", "192.0.2.1:80 has no certificate"]),
+            ("lab.example.org", "127.0.0.1:8080", on, vec!["127.0.0.1:8080 is cleartext"]),
+            ("lab.example.org", "192.0.2.1:80", "", vec!["no login", "192.0.2.1:80 is cleartext"]),
         ] {
             let told = warned(domain, address, login);
             assert_eq!(told.len(), expected.len(), "{domain} {address} {login}: {told:?}");

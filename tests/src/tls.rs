@@ -18,6 +18,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 /// A self-signed certificate for some names, in files, trusted by [`Certificate::connect`].
 #[derive(Clone)]
 pub struct Certificate {
+    names: Vec<String>,
     folder: Arc<TempDir>,
     roots: Arc<RootCertStore>,
 }
@@ -26,14 +27,14 @@ impl Certificate {
     /// Makes one.
     pub fn for_names(names: &[&str]) -> Self {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let made = rcgen::generate_simple_self_signed(names).expect("the names are DNS names");
+        let made = rcgen::generate_simple_self_signed(names.clone()).expect("the names are DNS names");
         let folder = TempDir::new().expect("a temporary folder");
         std::fs::write(folder.path().join("certificate.pem"), made.cert.pem()).expect("the folder is ours");
         std::fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem())
             .expect("the folder is ours");
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).expect("a certificate made just now is valid");
-        Self { folder: Arc::new(folder), roots: Arc::new(roots) }
+        Self { names, folder: Arc::new(folder), roots: Arc::new(roots) }
     }
 
     /// The file of the chain.
@@ -44,6 +45,15 @@ impl Certificate {
     /// The file of the key.
     pub fn private_key(&self) -> PathBuf {
         self.folder.path().join("key.pem")
+    }
+
+    /// What the configuration says of it.
+    pub fn tables(&self) -> String {
+        let (certificate, private_key) = (self.certificate(), self.private_key());
+        format!(
+            "[certificates.files]\nsource = \"files\"\ncertificate = {certificate:?}\nprivate_key = {private_key:?}\nnames = {:?}\n\n",
+            self.names
+        )
     }
 
     /// Connects and shakes hands as a client of `host` that offers one protocol: `h2` or `http/1.1`.

@@ -139,10 +139,8 @@ impl Setup {
 
     fn toml(&self, folder: &Path) -> String {
         let folder = folder.display();
-        let tls = self.certificate.as_ref().map_or_else(String::new, |certificate| {
-            let (certificate, key) = (certificate.certificate(), certificate.private_key());
-            format!("certificate = \"{}\"\nprivate_key = \"{}\"\n", certificate.display(), key.display())
-        });
+        let protocol = if self.certificate.is_some() { "https" } else { "http" };
+        let certificates = self.certificate.as_ref().map(Certificate::tables).unwrap_or_default();
         let address = SocketAddr::new(self.listen_on.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0);
         let anywhere = self.listen_on.is_some_and(|address| !address.is_loopback())
             || self.root.contains("trusted_proxies");
@@ -157,9 +155,9 @@ impl Setup {
         };
         format!(
             "domain = \"{DOMAIN}\"\nstate_dir = \"{folder}/state\"\n{}\n\
-             [[listeners]]\naddress = \"{address}\"\n{tls}{}\n\
+             [[listeners]]\naddress = \"{address}\"\nprotocol = \"{protocol}\"\n{}\n\
              [admin]\naddress = \"127.0.0.1:0\"\nsocket = \"{folder}/admin.sock\"\n\n\
-             {login}{access}{limits}{demo}\n{}\n",
+             {certificates}{login}{access}{limits}{demo}\n{}\n",
             self.root, self.listener, self.rest
         )
     }

@@ -1,8 +1,14 @@
 //! `[[listeners]]`: where Usher is reached.
 
-use crate::model::{Listener, Login, TlsFiles};
+use crate::model::{Listener, ListenerProtocol, Login};
 use crate::reader::{Field, Table, value};
 use std::net::SocketAddr;
+
+const PROTOCOLS: [(&str, ListenerProtocol); 3] = [
+    ("http", ListenerProtocol::Http),
+    ("https", ListenerProtocol::Https),
+    ("redirect", ListenerProtocol::Redirect),
+];
 
 /// A listener, and where in the file each of its addresses stands.
 pub(crate) struct Bound<'a> {
@@ -39,7 +45,20 @@ pub(crate) fn listeners<'a>(root: &mut Table<'a>, login: Option<&Login>) -> Opti
             place.field.fault(problem, accepted);
         }
     }
+    redirects_lead_somewhere(&listeners);
     Some(listeners)
+}
+
+fn redirects_lead_somewhere(listeners: &[Bound<'_>]) {
+    let speaks = |protocol| move |bound: &&Bound<'_>| bound.listener.protocol == protocol;
+    if listeners.iter().any(|bound| speaks(ListenerProtocol::Https)(&bound)) {
+        return;
+    }
+    for place in
+        listeners.iter().filter(speaks(ListenerProtocol::Redirect)).filter_map(|bound| bound.places.first())
+    {
+        place.field.fault("there is no listener to lead to", "another listener with protocol = \"https\"");
+    }
 }
 
 /// Whether the two cannot both be bound: the same port, on the same address or on all of the family.
@@ -52,24 +71,16 @@ pub(crate) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 fn listener<'a>(table: &mut Table<'a>, has_proxies: bool) -> Option<Bound<'a>> {
     let places = addresses(table);
     let public_port = table.maybe("public_port", value::integer(1..=u16::MAX));
-    let certificate = table.maybe("certificate", value::path);
-    let private_key = table.maybe("private_key", value::path);
+    let protocol = table.value("protocol", value::word(&PROTOCOLS, "what a listener speaks"));
     let proxy_protocol = proxy_protocol(table, has_proxies);
-    let tls = match (certificate?, private_key?) {
-        (Some(certificate), Some(private_key)) => Some(TlsFiles { certificate, private_key }),
-        (None, None) => None,
-        (Some(_), None) => {
-            table.fault("certificate", "has no private_key beside it", "both, or neither for cleartext");
-            return None;
-        }
-        (None, Some(_)) => {
-            table.fault("private_key", "has no certificate beside it", "both, or neither for cleartext");
-            return None;
-        }
-    };
     let places = places?;
     let addresses = places.iter().map(|place| place.address).collect();
-    let listener = Listener { addresses, public_port: public_port?, tls, proxy_protocol: proxy_protocol? };
+    let listener = Listener {
+        addresses,
+        public_port: public_port?,
+        protocol: protocol?,
+        proxy_protocol: proxy_protocol?,
+    };
     Some(Bound { listener, places })
 }
 

@@ -1,5 +1,6 @@
 //! Findings, by example: each with its line, column, key, what is wrong and what would be accepted.
 
+mod certificates;
 mod client;
 mod kubernetes;
 mod routes;
@@ -166,8 +167,12 @@ fn listeners_and_sessions_that_do_not_fit_together_are_told_at_the_key_at_fault(
             "[\"[::]:80\"]\n[login]\ndevelopment = true\n",
             "f:3:12: listeners[0].address[0]: the development login",
         ),
-        ("[access]", "certificate = 'a'\n[access]", "f:4:15: listeners[0].certificate: has no private_key"),
-        ("[access]", "private_key = 'a'\n[access]", "f:4:15: listeners[0].private_key: has no certificate"),
+        (
+            "[access]",
+            "protocol = 'redirect'\n[access]",
+            "f:3:11: listeners[0].address: there is no listener to lead to",
+        ),
+        ("[access]", "protocol = 'https'\n[access]", "f:1:1: certificates: there is none for the portal"),
         (
             "[access]",
             "[sessions]\nidle_after = '25h'\n[access]",
@@ -248,7 +253,7 @@ fn what_fits_together_is_accepted() {
             "\"0.0.0.0:80\"\n[login]\ndevelopment = true\ndevelopment_from_anywhere_unsafe = true",
         ),
         ("\"127.0.0.1:8080\"", "[\"127.0.0.1:0\", \"127.0.0.1:0\"]"),
-        ("[access]", "certificate = 'a'\nprivate_key = 'b'\n[access]"),
+        ("[access]", "protocol = 'https'\n[certificates.site]\nsource = 'self-signed'\n[access]"),
         ("[access]", "[workspaces]\nidle_after = 'never'\nwarn_before = '2h'\n[access]"),
         ("\"'demo'\"", "\"claims.template\""),
         ("\"{socket}\"]", "'{\"a\": {}}', '${HOME}']\nenvironment = { SOCKET = '{socket}' }"),

@@ -129,6 +129,15 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// The items of a list that may be absent; with `alone`, a string stands for a list of it.
+    pub(crate) fn maybe_items(&mut self, key: &'static str, alone: bool) -> Option<Option<Vec<Field<'a>>>> {
+        if self.has(key) {
+            return self.items(key, alone).map(Some);
+        }
+        self.asked.push(key);
+        Some(None)
+    }
+
     /// An expression that is required or has a default.
     pub(crate) fn rule<T: Answer + Send>(&mut self, key: &'static str, scope: Scope) -> Option<Rule<T>> {
         match self.field(key) {

@@ -181,11 +181,17 @@ driver = "kubernetes"
 address = ["0.0.0.0:{{ include "usher.listenPort" . }}", "[::]:{{ include "usher.listenPort" . }}"]
 public_port = {{ include "usher.publicPort" . }}
 {{- if .Values.tls.secret }}
-certificate = "/etc/usher-tls/tls.crt"
-private_key = "/etc/usher-tls/tls.key"
+protocol = "https"
 {{- end }}
 {{- if .Values.proxyProtocol }}
 proxy_protocol = true
+{{- end }}
+{{- if .Values.tls.secret }}
+
+[certificates.site]
+source = "files"
+certificate = "/etc/usher-tls/tls.crt"
+private_key = "/etc/usher-tls/tls.key"
 {{- end }}
 
 [admin]

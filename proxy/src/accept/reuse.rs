@@ -226,7 +226,9 @@ async fn change_hands(mut chance: Rng, times: usize) -> Arc<Tally> {
         addresses: vec!["127.0.0.1:0".parse().unwrap()],
         ..lab.edge.config.load().listeners[0].clone()
     };
-    let bound = crate::listen::bind(&[listener], 2).unwrap();
+    let bound =
+        crate::listen::bind(&[listener], &crate::listen::tls::server_config(certs::Resolver::of_none()), 2)
+            .unwrap();
     let edge = bound.addresses()[0];
     let _cores = spawn(&lab.edge, bound).unwrap();
     let tally = Arc::<Tally>::default();

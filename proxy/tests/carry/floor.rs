@@ -116,7 +116,8 @@ impl Floor {
             Control::start(configs, driver, records, &metrics.registry, audit.acts(), shutdown.clone())
                 .await
                 .unwrap();
-        let bound = listen::bind(&config.listeners, 2).unwrap();
+        let tls = listen::tls::server_config(certs::resolver_of_files(&config.certificates).unwrap());
+        let bound = listen::bind(&config.listeners, &tls, 2).unwrap();
         let address = bound.addresses()[0];
         let keys = Keys::open_dir(state.path()).unwrap();
         let edge = Arc::new(Edge {
@@ -247,21 +248,25 @@ impl Drop for Floor {
 }
 
 fn config(setup: &Setup, state: &std::path::Path) -> Config {
-    let tls = setup.tls.as_ref().map_or(String::new(), |(certificate, key)| {
+    let certificates = setup.tls.as_ref().map_or(String::new(), |(certificate, key)| {
         let (certificate_file, key_file) = (state.join("c.pem"), state.join("k.pem"));
         std::fs::write(&certificate_file, certificate).unwrap();
         std::fs::write(&key_file, key).unwrap();
-        format!(", certificate = {certificate_file:?}, private_key = {key_file:?}")
+        format!(
+            "[certificates.files]\nsource = 'files'\ncertificate = {certificate_file:?}\nprivate_key = {key_file:?}\n\
+             names = ['lab.localhost', '*.lab.localhost']\n"
+        )
     });
+    let protocol = if certificates.is_empty() { "http" } else { "https" };
     let text = format!(
         r#"
 domain = "lab.localhost"
 state_dir = {state:?}
 access = {{ allow = "true", template = "'demo'" }}
 login = {{ development = true }}
-listeners = [{{ address = "127.0.0.1:0"{tls} }}]
+listeners = [{{ address = "127.0.0.1:0", protocol = "{protocol}" }}]
 {}
-[templates.demo]
+{certificates}[templates.demo]
 command = ["demo", "{{port}}"]
 connect = "port"
 "#,
