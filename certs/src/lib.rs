@@ -3,8 +3,12 @@
 //! One loop writes ([`run`]), everybody else reads snapshots without a lock: [`Resolver`] in each handshake,
 //! [`HttpChallenges`] for the authority's questions.
 
+#[cfg(test)]
+mod broken;
+mod certificate;
 mod resolver;
 mod store;
 
+pub use certificate::{CHAIN_MAX, Certificate, Part, TEXT_MAX, Unfit};
 pub use resolver::{HttpChallenges, Resolver};
 pub use store::{Change, Document, Store, StoreError, Version};
