@@ -4,9 +4,13 @@
 //! [`HttpChallenges`] for the authority's questions.
 
 mod at_start;
+#[cfg(test)]
+mod broken;
+mod certificate;
 mod resolver;
 mod store;
 
 pub use at_start::{FileError, resolver_of_files};
+pub use certificate::{CHAIN_MAX, Certificate, Part, TEXT_MAX, Unfit};
 pub use resolver::{HttpChallenges, Resolver};
 pub use store::{Change, Document, Store, StoreError, Version};
