@@ -7,10 +7,12 @@ mod at_start;
 #[cfg(test)]
 mod broken;
 mod certificate;
+mod dns;
 mod resolver;
 mod store;
 
 pub use at_start::{FileError, resolver_of_files};
 pub use certificate::{CHAIN_MAX, Certificate, Part, TEXT_MAX, Unfit};
+pub use dns::{AskError, DnsError, DnsRecords, Propagation};
 pub use resolver::{HttpChallenges, Resolver};
 pub use store::{Change, Document, Store, StoreError, Version};
