@@ -1,0 +1,152 @@
+//! Accounts with authorities: made once, kept in the store, opened once.
+
+use super::failure::Failure;
+use super::transport::Transport;
+use crate::state::put;
+use crate::store::Store;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use config::{Authority, AuthorityName};
+use instant_acme::{Account, AccountBuilder, AccountCredentials, ExternalAccountKey, Key, NewAccount};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// What the names of these documents begin with.
+const PREFIX: &str = "account-";
+
+/// An account that was opened.
+#[derive(Clone)]
+pub(super) struct Opened {
+    pub(super) account: Account,
+    pub(super) transport: Transport,
+}
+
+/// All accounts, each opened when it is needed first.
+pub(crate) struct Accounts {
+    store: Arc<dyn Store>,
+    opened: Mutex<HashMap<AuthorityName, Opened>>,
+}
+
+/// As it is kept.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    /// The address of the directory: another one is another authority, whatever its name.
+    directory: String,
+    credentials: AccountCredentials,
+}
+
+impl Accounts {
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, opened: Mutex::default() }
+    }
+
+    /// The account with an authority, made there if there is none yet.
+    pub(super) async fn open(&self, authority: &Authority) -> Result<Opened, Failure> {
+        // Held while an account is made: two orders at once would make two.
+        let mut opened = self.opened.lock().await;
+        if let Some(opened) = opened.get(&authority.name) {
+            return Ok(opened.clone());
+        }
+        let transport = Transport::new(authority).map_err(Failure::Account)?;
+        let failed = |doing| {
+            let transport = transport.clone();
+            move |error| Failure::of(doing, error, transport.told())
+        };
+        let account = match self.kept(authority).await? {
+            Some(credentials) => {
+                let builder = Account::builder_with_http(Box::new(transport.clone()));
+                builder.from_credentials(credentials).await.map_err(failed("opening the account"))?
+            }
+            None => {
+                let (account, credentials) = make(authority, &transport).await?;
+                let kept = Kept { directory: authority.directory.clone(), credentials };
+                let value = serde_json::to_vec(&kept).expect("an account has no key but texts");
+                put(&*self.store, &format!("{PREFIX}{}", authority.name), &value).await?;
+                tracing::info!(authority.name = %authority.name, account.url = account.id(), "an account was made");
+                account
+            }
+        };
+        let account = Opened { account, transport };
+        opened.insert(authority.name.clone(), account.clone());
+        Ok(account)
+    }
+
+    /// The account is not what it was believed to be: it is made or looked for anew.
+    pub(super) async fn forget(&self, authority: &Authority) -> Result<(), Failure> {
+        self.opened.lock().await.remove(&authority.name);
+        self.store.delete(&format!("{PREFIX}{}", authority.name)).await?;
+        Ok(())
+    }
+
+    async fn kept(&self, authority: &Authority) -> Result<Option<AccountCredentials>, Failure> {
+        // What a file says may have changed.
+        if authority.account_key.is_some() {
+            return Ok(None);
+        }
+        let Some(document) = self.store.get(&format!("{PREFIX}{}", authority.name)).await? else {
+            return Ok(None);
+        };
+        match serde_json::from_slice::<Kept>(&document.value) {
+            Ok(kept) if kept.directory == authority.directory => Ok(Some(kept.credentials)),
+            Ok(_) => Ok(None),
+            Err(error) => {
+                tracing::error!(document.name, %error, "an account cannot be read, and another one is made");
+                Ok(None)
+            }
+        }
+    }
+}
+
+async fn make(
+    authority: &Authority,
+    transport: &Transport,
+) -> Result<(Account, AccountCredentials), Failure> {
+    let failed = |error| Failure::of("making an account", error, transport.told());
+    let builder = || -> AccountBuilder { Account::builder_with_http(Box::new(transport.clone())) };
+    let contact: Vec<&str> = authority.contact.iter().map(String::as_str).collect();
+    let directory = authority.directory.clone();
+    if let Some(file) = &authority.account_key {
+        let (key, der) = account_key(file).map_err(Failure::Account)?;
+        let made = super::order::persist(async || {
+            let key = (Key::from_pkcs8_der(der.clone_key())?, PrivateKeyDer::Pkcs8(der.clone_key()));
+            builder().create_from_key(key, directory.clone()).await
+        });
+        drop(key);
+        let (account, credentials) = made.await.map_err(failed)?;
+        if !contact.is_empty() {
+            super::order::persist(async || account.update_contacts(&contact).await).await.map_err(failed)?;
+        }
+        return Ok((account, credentials));
+    }
+    let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
+    let external = external_account(authority).map_err(Failure::Account)?;
+    super::order::persist(async || builder().create(&new, directory.clone(), external.as_ref()).await)
+        .await
+        .map_err(failed)
+}
+
+fn account_key(file: &Path) -> Result<(Key, PrivatePkcs8KeyDer<'static>), String> {
+    let unusable = |reason: &dyn std::fmt::Display| {
+        format!(
+            "the account_key {} cannot be used: {reason}; it must be a P-256 key as PKCS #8 in PEM form",
+            file.display()
+        )
+    };
+    let der = PrivatePkcs8KeyDer::from_pem_file(file).map_err(|error| unusable(&error))?;
+    let key = Key::from_pkcs8_der(der.clone_key()).map_err(|error| unusable(&error))?;
+    Ok((key, der))
+}
+
+fn external_account(authority: &Authority) -> Result<Option<ExternalAccountKey>, String> {
+    let Some(external) = &authority.external_account else { return Ok(None) };
+    let text = external.hmac_key.reveal().trim_end_matches('=');
+    let key = URL_SAFE_NO_PAD.decode(text).map_err(|_| {
+        format!("the external account's hmac_key of the authority {} is not base64url", authority.name)
+    })?;
+    Ok(Some(ExternalAccountKey::new(external.key_id.clone(), &key)))
+}

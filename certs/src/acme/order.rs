@@ -1,0 +1,513 @@
+//! One order.
+
+use super::account::{Accounts, Opened};
+use super::failure::{Failure, is_of_type, words};
+use crate::certificate::{Certificate, Unfit};
+use crate::challenges::{self, Answered, Challenge, Way};
+use crate::dns::DnsRecords;
+use crate::metrics::{Metrics, OrderResult};
+use crate::state::{self, Claim, Proof, State};
+use crate::store::Store;
+use config::{
+    AcmeSource, Authority, CertificateName, Challenge as Asked, DnsProviderName, HostName, NamePattern,
+};
+use instant_acme::{
+    AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, Identifier, NewOrder, Order,
+    OrderStatus,
+};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+/// How often a call is made again whose nonce was refused: authorities may refuse each second one (RFC 8555 §6.5), and
+/// the client itself tries three times.
+const NONCES: usize = 8;
+/// How long an authority may take to look at a proof, and then to sign.
+const VALIDATION: Duration = Duration::from_mins(3);
+const SIGNING: Duration = Duration::from_mins(3);
+/// Between two looks at an order.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
+
+/// One certificate that is to be got by ACME.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unit {
+    /// Of its documents: the certificate's name, and with `per_host` the host.
+    pub(crate) id: String,
+    pub(crate) certificate: CertificateName,
+    pub(crate) names: Vec<NamePattern>,
+    pub(crate) source: AcmeSource,
+}
+
+/// What all orders work with.
+pub(crate) struct Desk {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) accounts: Accounts,
+    pub(crate) dns: BTreeMap<DnsProviderName, DnsRecords>,
+    pub(crate) answered: watch::Receiver<Answered>,
+    pub(crate) replicas: watch::Receiver<BTreeSet<String>>,
+    pub(crate) metrics: Metrics,
+}
+
+impl Desk {
+    /// Gets a certificate from an authority; one that was being got by somebody who is gone is gone on with. `replaces`
+    /// is the certificate before it, if this authority gave it.
+    pub(crate) async fn obtain(
+        &self,
+        unit: &Unit,
+        authority: &Authority,
+        replaces: Option<&Certificate>,
+    ) -> Result<Certificate, Failure> {
+        let attempt = Attempt { desk: self, unit, authority, claim: self.claim(unit, authority).await? };
+        let got = attempt.run(replaces).await;
+        // Whatever came of it; what is left over is in the claim, and the next attempt takes it away.
+        let cleared = attempt.take_proofs_away().await;
+        let certificate = got?;
+        cleared.unwrap_or_else(
+            |error| tracing::warn!(certificate.id = unit.id, %error, "a proof was left over"),
+        );
+        Ok(certificate)
+    }
+
+    /// When the authority wants a certificate renewed (RFC 9773), and when to ask again; none = it has no wish.
+    pub(crate) async fn window(
+        &self,
+        authority: &Authority,
+        certificate: &Certificate,
+    ) -> Result<Option<((u64, u64), Duration)>, Failure> {
+        let Some(identifier) = identifier(certificate) else { return Ok(None) };
+        let Opened { account, transport } = self.accounts.open(authority).await?;
+        match account.renewal_info(&identifier).await {
+            Ok((info, again)) => {
+                let unix = |at: i64| u64::try_from(at).unwrap_or_default();
+                let window = info.suggested_window;
+                Ok(Some(((unix(window.start.unix_timestamp()), unix(window.end.unix_timestamp())), again)))
+            }
+            Err(Error::Unsupported(_)) => Ok(None),
+            Err(error) => Err(Failure::of("asking when to renew", error, transport.told())),
+        }
+    }
+
+    /// Takes the unit's claim, so that whoever had it stops; with the order that it was for, if this authority's.
+    async fn claim(&self, unit: &Unit, authority: &Authority) -> Result<Claim, Failure> {
+        let id = fresh_id();
+        let key = KeyPair::generate()
+            .map_err(|_| Failure::Account("no key can be made".to_owned()))?
+            .serialize_pem();
+        let taken = state::change(&*self.store, &unit.id, |state| {
+            let before = state.claim.take();
+            let claim = match before {
+                Some(before) if before.authority == authority.name.as_str() => {
+                    Claim { id: id.clone(), ..before }
+                }
+                // What was shown for another's order is still to be taken away.
+                other => Claim {
+                    id: id.clone(),
+                    authority: authority.name.to_string(),
+                    order: None,
+                    key: key.clone(),
+                    proofs: other.map(|other| other.proofs).unwrap_or_default(),
+                },
+            };
+            state.claim = Some(claim.clone());
+            claim
+        });
+        Ok(taken.await?)
+    }
+}
+
+/// One try at one authority.
+struct Attempt<'a> {
+    desk: &'a Desk,
+    unit: &'a Unit,
+    authority: &'a Authority,
+    /// As it was taken.
+    claim: Claim,
+}
+
+/// What one challenge is answered with.
+struct Wanted {
+    host: HostName,
+    token: String,
+    answer: String,
+    dns_text: String,
+}
+
+impl Attempt<'_> {
+    async fn run(&self, replaces: Option<&Certificate>) -> Result<Certificate, Failure> {
+        self.take_proofs_away().await?;
+        let opened = self.desk.accounts.open(self.authority).await?;
+        let mut order = self.order(&opened, replaces).await?;
+        if order.state().status == OrderStatus::Pending {
+            self.prove(&opened, &mut order).await?;
+        }
+        self.still_ours().await?;
+        let chain = self.sign(&opened, &mut order).await?;
+        let certificate = self.judge(&chain);
+        if certificate.is_err() {
+            self.change(|claim| claim.order = None).await?;
+        }
+        Ok(certificate?)
+    }
+
+    /// Whether what came can be served.
+    fn judge(&self, chain: &str) -> Result<Certificate, Unfit> {
+        let certificate = Certificate::parse(chain.as_bytes(), self.claim.key.as_bytes())?;
+        certificate.check(&self.unit.names, SystemTime::now()).map(|()| certificate)
+    }
+
+    /// The order that was under way, or a new one.
+    async fn order(&self, opened: &Opened, replaces: Option<&Certificate>) -> Result<Order, Failure> {
+        if let Some(url) = &self.claim.order {
+            let standing = persist(async || opened.account.order(url.clone()).await).await;
+            // One that is over, or of which the authority knows nothing any more, is left.
+            match standing.map(|mut order| (order.state().status, order)) {
+                Ok((OrderStatus::Invalid, _)) | Err(Error::Api(_)) => {}
+                Ok((_, order)) => return Ok(order),
+                Err(error) => return Err(self.failed("looking at the order", error, opened)),
+            }
+        }
+        let order = self.new_order(opened, replaces).await;
+        self.desk.metrics.order(if order.is_ok() { OrderResult::Made } else { OrderResult::Refused });
+        let order = order?;
+        let url = order.url().to_owned();
+        self.change(|claim| claim.order = Some(url.clone())).await?;
+        Ok(order)
+    }
+
+    async fn new_order(&self, opened: &Opened, replaces: Option<&Certificate>) -> Result<Order, Failure> {
+        let identifiers: Vec<_> =
+            self.unit.names.iter().map(|name| Identifier::Dns(name.to_string())).collect();
+        let new = |replaced: Option<CertificateIdentifier<'static>>| {
+            let mut new = NewOrder::new(&identifiers);
+            if let Some(profile) = &self.authority.profile {
+                new = new.profile(profile);
+            }
+            match replaced {
+                Some(replaced) => new.replaces(replaced),
+                None => new,
+            }
+        };
+        let replaced = replaces.and_then(identifier);
+        if let Some(replaced) = replaced {
+            match persist(async || opened.account.new_order(&new(Some(replaced.clone()))).await).await {
+                Ok(order) => return Ok(order),
+                // It replaces nothing, then: what was replaced already, or what the authority has forgotten.
+                Err(Error::Unsupported(_)) => {}
+                Err(Error::Api(problem)) if is_about_replacing(&problem) => {}
+                Err(error) => return Err(self.refused(error, opened).await),
+            }
+        }
+        match persist(async || opened.account.new_order(&new(None)).await).await {
+            Ok(order) => Ok(order),
+            Err(error) => Err(self.refused(error, opened).await),
+        }
+    }
+
+    /// A refused order; where the authority does not know the account, that is forgotten.
+    async fn refused(&self, error: Error, opened: &Opened) -> Failure {
+        if let Error::Api(problem) = &error
+            && is_of_type(problem, "accountDoesNotExist")
+            && let Err(failure) = self.desk.accounts.forget(self.authority).await
+        {
+            return failure;
+        }
+        self.failed("making an order", error, opened)
+    }
+
+    /// Shows what the authority asks for, and waits until it has seen it.
+    async fn prove(&self, opened: &Opened, order: &mut Order) -> Result<(), Failure> {
+        let wanted = self.wanted(opened, order).await?;
+        match &self.unit.source.challenge {
+            Asked::Dns01(provider) => {
+                let records = &self.desk.dns[&provider.name];
+                self.write_records(records, &wanted).await?;
+            }
+            Asked::Http01 => self.answer(Way::Http, &wanted).await?,
+            Asked::TlsAlpn01 => self.answer(Way::TlsAlpn, &wanted).await?,
+        }
+        self.still_ours().await?;
+        self.have_it_looked_at(opened, order).await?;
+        self.await_validation(opened, order).await
+    }
+
+    /// What is to be shown for each host that is not proved yet.
+    async fn wanted(&self, opened: &Opened, order: &mut Order) -> Result<Vec<Wanted>, Failure> {
+        let (kind, name) = self.challenge();
+        for _ in 0..NONCES {
+            let mut wanted = Vec::new();
+            let mut again = false;
+            let mut authorizations = order.authorizations();
+            while let Some(authorization) = authorizations.next().await {
+                let mut authorization = match authorization {
+                    Ok(authorization) => authorization,
+                    // Those before it are known by now.
+                    Err(error) if is_bad_nonce(&error) => {
+                        again = true;
+                        break;
+                    }
+                    Err(error) => return Err(self.failed("looking at what it wants to see", error, opened)),
+                };
+                if authorization.status == AuthorizationStatus::Valid {
+                    continue;
+                }
+                let host = match authorization.identifier().identifier {
+                    Identifier::Dns(host) => host.clone(),
+                    _ => String::new(),
+                };
+                let not_offered = || Failure::NotOffered { challenge: name, host: host.clone() };
+                let challenge = authorization.challenge(kind.clone()).ok_or_else(not_offered)?;
+                let answer = challenge.key_authorization();
+                wanted.push(Wanted {
+                    token: challenge.token.clone(),
+                    dns_text: answer.dns_value(),
+                    answer: answer.as_str().to_owned(),
+                    host: HostName::parse(&host).map_err(|_| not_offered())?,
+                });
+            }
+            if !again {
+                return Ok(wanted);
+            }
+        }
+        Err(nonces_refused("looking at what it wants to see"))
+    }
+
+    fn challenge(&self) -> (ChallengeType, &'static str) {
+        match &self.unit.source.challenge {
+            Asked::Http01 => (ChallengeType::Http01, "http-01"),
+            Asked::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
+            Asked::Dns01(_) => (ChallengeType::Dns01, "dns-01"),
+        }
+    }
+
+    async fn write_records(&self, records: &DnsRecords, wanted: &[Wanted]) -> Result<(), Failure> {
+        let proofs: Vec<_> =
+            wanted.iter().map(|one| Proof::Record(one.host.to_string(), one.dns_text.clone())).collect();
+        self.change(|claim| claim.proofs.extend(proofs.iter().cloned())).await?;
+        let mut texts: BTreeMap<&HostName, Vec<String>> = BTreeMap::new();
+        for one in wanted {
+            records.present(&one.host, &one.dns_text).await?;
+            texts.entry(&one.host).or_default().push(one.dns_text.clone());
+        }
+        for (host, texts) in texts {
+            records.propagated(host, &texts).await?;
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, way: Way, wanted: &[Wanted]) -> Result<(), Failure> {
+        let challenges: Vec<_> =
+            wanted.iter().map(|one| Challenge::new(way, &one.host, &one.token, &one.answer)).collect();
+        let documents: Vec<String> = challenges.iter().map(Challenge::document).collect();
+        self.change(|claim| claim.proofs.extend(documents.iter().cloned().map(Proof::Answer))).await?;
+        for (challenge, document) in challenges.iter().zip(&documents) {
+            state::put(&*self.desk.store, document, &challenge.written()).await?;
+        }
+        challenges::all_answer(&documents, self.desk.answered.clone(), self.desk.replicas.clone()).await
+    }
+
+    /// Tells the authority to look.
+    async fn have_it_looked_at(&self, opened: &Opened, order: &mut Order) -> Result<(), Failure> {
+        let (kind, _) = self.challenge();
+        let mut told = BTreeSet::new();
+        for _ in 0..NONCES {
+            let mut again = false;
+            let mut authorizations = order.authorizations();
+            while let Some(authorization) = authorizations.next().await {
+                let mut authorization =
+                    authorization.map_err(|error| self.failed("telling it to look", error, opened))?;
+                let url = authorization.url().to_owned();
+                if authorization.status == AuthorizationStatus::Valid || told.contains(&url) {
+                    continue;
+                }
+                let Some(mut challenge) = authorization.challenge(kind.clone()) else { continue };
+                match challenge.set_ready().await {
+                    Ok(()) => drop(told.insert(url)),
+                    Err(error) if is_bad_nonce(&error) => again = true,
+                    Err(error) => return Err(self.failed("telling it to look", error, opened)),
+                }
+            }
+            if !again {
+                return Ok(());
+            }
+        }
+        Err(nonces_refused("telling it to look"))
+    }
+
+    async fn await_validation(&self, opened: &Opened, order: &mut Order) -> Result<(), Failure> {
+        let status = self.poll(opened, order, VALIDATION, "looking at the proofs", |status| {
+            status != OrderStatus::Pending
+        });
+        if status.await? != OrderStatus::Invalid {
+            return Ok(());
+        }
+        self.change(|claim| claim.order = None).await?;
+        Err(self.what_was_wrong(order).await)
+    }
+
+    /// Which host the authority was not convinced of, in its words.
+    async fn what_was_wrong(&self, order: &mut Order) -> Failure {
+        let mut found = Failure::Validation {
+            host: "one of the names".to_owned(),
+            told: "it does not say why".to_owned(),
+        };
+        let mut authorizations = order.authorizations();
+        while let Some(Ok(mut authorization)) = authorizations.next().await {
+            if persist(async || authorization.refresh().await.map(drop)).await.is_err() {
+                continue;
+            }
+            let problem = authorization.challenges.iter().find_map(|challenge| challenge.error.as_ref());
+            if let Some(problem) = problem {
+                found = Failure::Validation {
+                    host: authorization.identifier().to_string(),
+                    told: words(problem),
+                };
+                break;
+            }
+        }
+        found
+    }
+
+    /// Has the certificate signed; its chain.
+    async fn sign(&self, opened: &Opened, order: &mut Order) -> Result<String, Failure> {
+        if order.state().status == OrderStatus::Ready {
+            let request = self.signing_request()?;
+            let sent = persist(async || order.finalize_csr(&request).await).await;
+            sent.map_err(|error| self.failed("asking it to sign", error, opened))?;
+        }
+        let is_over = |status| !matches!(status, OrderStatus::Processing | OrderStatus::Ready);
+        let status = self.poll(opened, order, SIGNING, "signing", is_over).await?;
+        if status != OrderStatus::Valid {
+            self.change(|claim| claim.order = None).await?;
+            let told =
+                order.state().error.as_ref().map_or_else(|| "the order has become invalid".to_owned(), words);
+            return Err(Failure::Refused { doing: "signing", told, retry_after: None });
+        }
+        let chain = persist(async || order.certificate().await).await;
+        let chain = chain.map_err(|error| self.failed("fetching the certificate", error, opened))?;
+        chain.ok_or(Failure::Late { doing: "signing", within: SIGNING })
+    }
+
+    fn signing_request(&self) -> Result<Vec<u8>, Failure> {
+        let failed =
+            |error: rcgen::Error| Failure::Account(format!("no request can be made with the key: {error}"));
+        let names: Vec<String> = self.unit.names.iter().map(NamePattern::to_string).collect();
+        let mut params = CertificateParams::new(names).map_err(failed)?;
+        params.distinguished_name = DistinguishedName::new();
+        let key = KeyPair::from_pem(&self.claim.key).map_err(failed)?;
+        Ok(params.serialize_request(&key).map_err(failed)?.der().to_vec())
+    }
+
+    /// Looks at the order until it is as wanted.
+    async fn poll(
+        &self,
+        opened: &Opened,
+        order: &mut Order,
+        within: Duration,
+        doing: &'static str,
+        is_enough: impl Fn(OrderStatus) -> bool,
+    ) -> Result<OrderStatus, Failure> {
+        let until = Instant::now() + within;
+        let mut pause = LOOK_AGAIN;
+        loop {
+            let status = persist(async || order.refresh().await.map(|state| state.status)).await;
+            let status = status.map_err(|error| self.failed(doing, error, opened))?;
+            if is_enough(status) {
+                return Ok(status);
+            }
+            let told =
+                opened.transport.told().retry_after.and_then(|at| at.duration_since(SystemTime::now()).ok());
+            let next = told.unwrap_or(pause).clamp(LOOK_AGAIN, LOOK_AGAIN_MAX);
+            if Instant::now() + next > until {
+                return Err(Failure::Late { doing, within });
+            }
+            sleep(next).await;
+            pause = (pause * 2).min(LOOK_AGAIN_MAX);
+        }
+    }
+
+    /// Takes away what was shown, here and by whoever had the claim before.
+    async fn take_proofs_away(&self) -> Result<(), Failure> {
+        let name = format!("{}{}", state::PREFIX, self.unit.id);
+        let Some(document) = self.desk.store.get(&name).await? else { return Ok(()) };
+        let proofs =
+            State::read(&document).claim.filter(|claim| claim.id == self.claim.id).map(|claim| claim.proofs);
+        let proofs = proofs.unwrap_or_default();
+        for proof in &proofs {
+            match proof {
+                Proof::Answer(document) => drop(self.desk.store.delete(document).await?),
+                Proof::Record(host, text) => self.clear(host, text).await?,
+            }
+        }
+        self.change(|claim| claim.proofs.retain(|proof| !proofs.contains(proof))).await
+    }
+
+    async fn clear(&self, host: &str, text: &str) -> Result<(), Failure> {
+        let Asked::Dns01(provider) = &self.unit.source.challenge else { return Ok(()) };
+        let Ok(host) = HostName::parse(host) else { return Ok(()) };
+        Ok(self.desk.dns[&provider.name].clear(&host, text).await?)
+    }
+
+    /// Nobody else has taken the claim.
+    async fn still_ours(&self) -> Result<(), Failure> {
+        self.change(|_| ()).await
+    }
+
+    /// Writes down how far it is, if nobody else has taken the claim.
+    async fn change(&self, make: impl Fn(&mut Claim)) -> Result<(), Failure> {
+        let changed = state::change(&*self.desk.store, &self.unit.id, |state| {
+            let ours = state.claim.as_mut().filter(|claim| claim.id == self.claim.id);
+            ours.map(&make).is_some()
+        });
+        if changed.await? { Ok(()) } else { Err(Failure::TakenUp) }
+    }
+
+    fn failed(&self, doing: &'static str, error: Error, opened: &Opened) -> Failure {
+        Failure::of(doing, error, opened.transport.told())
+    }
+}
+
+/// Makes a call again whose nonce was refused.
+pub(super) async fn persist<T>(mut call: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+    let mut left = NONCES;
+    loop {
+        match call().await {
+            Err(error) if is_bad_nonce(&error) && left > 0 => left -= 1,
+            done => return done,
+        }
+    }
+}
+
+fn is_bad_nonce(error: &Error) -> bool {
+    matches!(error, Error::Api(problem) if is_of_type(problem, "badNonce"))
+}
+
+fn nonces_refused(doing: &'static str) -> Failure {
+    Failure::Refused { doing, told: "badNonce, again and again".to_owned(), retry_after: None }
+}
+
+/// Whether an order was refused for what it says that it replaces (RFC 9773 §5).
+fn is_about_replacing(problem: &instant_acme::Problem) -> bool {
+    is_of_type(problem, "alreadyReplaced")
+        || problem.detail.as_deref().is_some_and(|detail| detail.to_ascii_lowercase().contains("replace"))
+}
+
+/// By what an authority knows a certificate again (RFC 9773 §4.1); one without its key's identifier has none.
+fn identifier(certificate: &Certificate) -> Option<CertificateIdentifier<'static>> {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    Some(CertificateIdentifier {
+        authority_key_identifier: URL_SAFE_NO_PAD.encode(certificate.authority_key_id()?).into(),
+        serial: URL_SAFE_NO_PAD.encode(certificate.serial()).into(),
+    })
+}
+
+fn fresh_id() -> String {
+    use ring::rand::{SecureRandom, SystemRandom};
+    let mut bytes = [0; 8];
+    SystemRandom::new().fill(&mut bytes).expect("the operating system gives random bytes");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

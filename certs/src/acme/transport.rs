@@ -1,0 +1,122 @@
+//! How an authority is spoken to: every answer bounded in time and size, and what it says of when to come again.
+
+use bytes::Bytes;
+use config::Authority;
+use http::header::RETRY_AFTER;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+/// Within which an answer must be there as a whole.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an answer may be: a chain of ten certificates has some 30 KiB.
+const ANSWER_MAX: usize = 1 << 20;
+
+/// The way to one authority. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Transport {
+    client: Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>,
+    told: Arc<Mutex<Told>>,
+}
+
+/// What the last answer said beside its body.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Told {
+    pub(super) status: Option<StatusCode>,
+    /// RFC 9110 §10.2.3.
+    pub(super) retry_after: Option<SystemTime>,
+}
+
+impl Transport {
+    /// # Errors
+    /// Whom to trust cannot be read; in words.
+    pub(super) fn new(authority: &Authority) -> Result<Self, String> {
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has the suites of the default versions")
+            .with_root_certificates(roots(authority)?)
+            .with_no_client_auth();
+        // The configuration takes http for this machine alone.
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
+        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), told: Arc::default() })
+    }
+
+    /// What the last answer said.
+    pub(super) fn told(&self) -> Told {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, told: Told) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
+    }
+
+    async fn answer(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
+        self.tell(Told::default());
+        let whole = async {
+            let response =
+                self.client.request(request).await.map_err(|error| Error::Other(Box::new(error)))?;
+            let (parts, body) = response.into_parts();
+            let told = Told { status: Some(parts.status), retry_after: retry_after(&parts.headers) };
+            let body = Limited::new(body, ANSWER_MAX).collect().await.map_err(Error::Other)?.to_bytes();
+            self.tell(told);
+            Ok(BytesResponse { parts: Response::from_parts(parts, ()).into_parts().0, body: Box::new(body) })
+        };
+        let late = || Error::Other(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()).into());
+        tokio::time::timeout(ANSWER_TIMEOUT, whole).await.unwrap_or_else(|_| Err(late()))
+    }
+}
+
+impl HttpClient for Transport {
+    fn request(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
+        Box::pin(self.clone().answer(request))
+    }
+}
+
+/// Who may sign for the directory's own https.
+fn roots(authority: &Authority) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    match &authority.certificate_authority {
+        Some(file) => {
+            let unusable = |reason: String| {
+                format!("the certificate_authority {} cannot be used: {reason}", file.display())
+            };
+            let read = CertificateDer::pem_file_iter(file).map_err(|error| unusable(error.to_string()))?;
+            for certificate in read {
+                let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+                roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
+            }
+            if roots.is_empty() {
+                return Err(unusable("there is no certificate in it".to_owned()));
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                return Err("this system trusts no certificate authority: install ca-certificates".to_owned());
+            }
+        }
+    }
+    Ok(roots)
+}
+
+fn retry_after(headers: &http::HeaderMap) -> Option<SystemTime> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match text.parse::<u32>() {
+        Ok(seconds) => Some(SystemTime::now() + Duration::from_secs(seconds.into())),
+        Err(_) => httpdate::parse_http_date(text).ok(),
+    }
+}

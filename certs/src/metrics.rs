@@ -1,0 +1,103 @@
+//! What is counted of certificates.
+
+use prometheus::{GaugeVec, IntCounterVec, Opts, Registry};
+
+/// All metrics of this package. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    expiry: GaugeVec,
+    renewals: IntCounterVec,
+    orders: IntCounterVec,
+}
+
+/// What came of a renewal, or of getting a first certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RenewalResult {
+    /// There is a new one.
+    Renewed,
+    /// There is none; what there was serves on.
+    Failed,
+}
+
+/// What came of asking an authority for an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OrderResult {
+    /// It was made.
+    Made,
+    /// It was not.
+    Refused,
+}
+
+impl RenewalResult {
+    const ALL: [Self; 2] = [Self::Renewed, Self::Failed];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Renewed => "renewed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl OrderResult {
+    const ALL: [Self; 2] = [Self::Made, Self::Refused];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Made => "made",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl Metrics {
+    /// Registers them.
+    ///
+    /// # Errors
+    /// One of their names is taken.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let expiry = GaugeVec::new(
+            Opts::new(
+                "usher_certificate_expiry_timestamp_seconds",
+                "when the certificate that is shown expires, by its name in the configuration; with per_host that of the host whose is first; 0 = there is none",
+            ),
+            &["certificate"],
+        )?;
+        let renewals = IntCounterVec::new(
+            Opts::new(
+                "usher_certificate_renewals_total",
+                "certificates that were got or renewed, or could not be",
+            ),
+            &["result"],
+        )?;
+        let orders = IntCounterVec::new(
+            Opts::new("usher_acme_orders_total", "orders that authorities were asked for by ACME"),
+            &["result"],
+        )?;
+        registry.register(Box::new(expiry.clone()))?;
+        registry.register(Box::new(renewals.clone()))?;
+        registry.register(Box::new(orders.clone()))?;
+        for result in RenewalResult::ALL {
+            renewals.with_label_values(&[result.as_str()]);
+        }
+        for result in OrderResult::ALL {
+            orders.with_label_values(&[result.as_str()]);
+        }
+        Ok(Self { expiry, renewals, orders })
+    }
+
+    pub(crate) fn renewal(&self, result: RenewalResult) {
+        self.renewals.with_label_values(&[result.as_str()]).inc();
+    }
+
+    pub(crate) fn order(&self, result: OrderResult) {
+        self.orders.with_label_values(&[result.as_str()]).inc();
+    }
+
+    /// UNIX seconds; 0 = there is no certificate.
+    pub(crate) fn expires(&self, certificate: &str, at: u64) {
+        // Exact for some 280 million years.
+        #[expect(clippy::cast_precision_loss, reason = "UNIX seconds are small")]
+        self.expiry.with_label_values(&[certificate]).set(at as f64);
+    }
+}
