@@ -21,4 +21,6 @@ pub use certificate::{CHAIN_MAX, Certificate, Part, TEXT_MAX, Unfit};
 pub use dns::{AskError, DnsError, DnsRecords, Propagation};
 pub use metrics::Metrics;
 pub use resolver::{HttpChallenges, Resolver};
-pub use store::{Change, Document, Store, StoreError, Version};
+pub use store::{
+    Change, DirectoryStore, Document, NAME_MAX, OpenError, Store, StoreError, VALUE_MAX, Version, is_name,
+};
