@@ -102,6 +102,7 @@ pub(crate) fn note_failure(
     let wait = wait_after(standing.failures, chance);
     standing.not_before =
         unix(now + retry_after.map_or(wait, |told| told.clamp(wait.min(WAIT), RETRY_AFTER_MAX)));
+    standing.by_its_word = retry_after.is_some();
     standing.cause = cause;
 }
 
@@ -226,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_years_ahead_does_not_stop_renewals_for_years() {
-        let standing = Standing { failures: 1, not_before: unix(at(5000)), cause: String::new() };
+        let standing = Standing { failures: 1, not_before: unix(at(5000)), ..Standing::default() };
         assert_eq!(may_ask_at(Some(&standing), at(1)), at(8));
     }
 

@@ -62,6 +62,9 @@ pub(crate) struct Standing {
     pub(crate) failures: u32,
     /// It is not asked again before.
     pub(crate) not_before: u64,
+    /// It said so itself (`Retry-After`); else an operator's wish goes before.
+    #[serde(default)]
+    pub(crate) by_its_word: bool,
     /// What it failed of, in words.
     pub(crate) cause: String,
 }

@@ -111,26 +111,23 @@ async fn make(
     let contact: Vec<&str> = authority.contact.iter().map(String::as_str).collect();
     let directory = authority.directory.clone();
     if let Some(file) = &authority.account_key {
-        let (key, der) = account_key(file).map_err(Failure::Account)?;
-        let made = super::order::persist(async || {
+        let der = account_key(file).map_err(Failure::Account)?;
+        let made = persist!(async {
             let key = (Key::from_pkcs8_der(der.clone_key())?, PrivateKeyDer::Pkcs8(der.clone_key()));
             builder().create_from_key(key, directory.clone()).await
         });
-        drop(key);
-        let (account, credentials) = made.await.map_err(failed)?;
+        let (account, credentials) = made.map_err(failed)?;
         if !contact.is_empty() {
-            super::order::persist(async || account.update_contacts(&contact).await).await.map_err(failed)?;
+            persist!(account.update_contacts(&contact)).map_err(failed)?;
         }
         return Ok((account, credentials));
     }
     let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
     let external = external_account(authority).map_err(Failure::Account)?;
-    super::order::persist(async || builder().create(&new, directory.clone(), external.as_ref()).await)
-        .await
-        .map_err(failed)
+    persist!(builder().create(&new, directory.clone(), external.as_ref())).map_err(failed)
 }
 
-fn account_key(file: &Path) -> Result<(Key, PrivatePkcs8KeyDer<'static>), String> {
+fn account_key(file: &Path) -> Result<PrivatePkcs8KeyDer<'static>, String> {
     let unusable = |reason: &dyn std::fmt::Display| {
         format!(
             "the account_key {} cannot be used: {reason}; it must be a P-256 key as PKCS #8 in PEM form",
@@ -138,8 +135,8 @@ fn account_key(file: &Path) -> Result<(Key, PrivatePkcs8KeyDer<'static>), String
         )
     };
     let der = PrivatePkcs8KeyDer::from_pem_file(file).map_err(|error| unusable(&error))?;
-    let key = Key::from_pkcs8_der(der.clone_key()).map_err(|error| unusable(&error))?;
-    Ok((key, der))
+    Key::from_pkcs8_der(der.clone_key()).map_err(|error| unusable(&error))?;
+    Ok(der)
 }
 
 fn external_account(authority: &Authority) -> Result<Option<ExternalAccountKey>, String> {

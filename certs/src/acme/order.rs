@@ -1,5 +1,6 @@
 //! One order.
 
+use super::NONCES;
 use super::account::{Accounts, Opened};
 use super::failure::{Failure, is_of_type, words};
 use crate::certificate::{Certificate, Unfit};
@@ -8,6 +9,7 @@ use crate::dns::DnsRecords;
 use crate::metrics::{Metrics, OrderResult};
 use crate::state::{self, Claim, Proof, State};
 use crate::store::Store;
+use crate::units::Unit;
 use config::{
     AcmeSource, Authority, CertificateName, Challenge as Asked, DnsProviderName, HostName, NamePattern,
 };
@@ -22,25 +24,12 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-/// How often a call is made again whose nonce was refused: authorities may refuse each second one (RFC 8555 §6.5), and
-/// the client itself tries three times.
-const NONCES: usize = 8;
 /// How long an authority may take to look at a proof, and then to sign.
 const VALIDATION: Duration = Duration::from_mins(3);
 const SIGNING: Duration = Duration::from_mins(3);
 /// Between two looks at an order.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
-
-/// One certificate that is to be got by ACME.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Unit {
-    /// Of its documents: the certificate's name, and with `per_host` the host.
-    pub(crate) id: String,
-    pub(crate) certificate: CertificateName,
-    pub(crate) names: Vec<NamePattern>,
-    pub(crate) source: AcmeSource,
-}
 
 /// What all orders work with.
 pub(crate) struct Desk {
@@ -58,10 +47,12 @@ impl Desk {
     pub(crate) async fn obtain(
         &self,
         unit: &Unit,
+        source: &AcmeSource,
         authority: &Authority,
         replaces: Option<&Certificate>,
     ) -> Result<Certificate, Failure> {
-        let attempt = Attempt { desk: self, unit, authority, claim: self.claim(unit, authority).await? };
+        let attempt =
+            Attempt { desk: self, unit, source, authority, claim: self.claim(unit, authority).await? };
         let got = attempt.run(replaces).await;
         // Whatever came of it; what is left over is in the claim, and the next attempt takes it away.
         let cleared = attempt.take_proofs_away().await;
@@ -123,6 +114,7 @@ impl Desk {
 struct Attempt<'a> {
     desk: &'a Desk,
     unit: &'a Unit,
+    source: &'a AcmeSource,
     authority: &'a Authority,
     /// As it was taken.
     claim: Claim,
@@ -162,7 +154,7 @@ impl Attempt<'_> {
     /// The order that was under way, or a new one.
     async fn order(&self, opened: &Opened, replaces: Option<&Certificate>) -> Result<Order, Failure> {
         if let Some(url) = &self.claim.order {
-            let standing = persist(async || opened.account.order(url.clone()).await).await;
+            let standing = persist!(opened.account.order(url.clone()));
             // One that is over, or of which the authority knows nothing any more, is left.
             match standing.map(|mut order| (order.state().status, order)) {
                 Ok((OrderStatus::Invalid, _)) | Err(Error::Api(_)) => {}
@@ -193,7 +185,7 @@ impl Attempt<'_> {
         };
         let replaced = replaces.and_then(identifier);
         if let Some(replaced) = replaced {
-            match persist(async || opened.account.new_order(&new(Some(replaced.clone()))).await).await {
+            match persist!(opened.account.new_order(&new(Some(replaced.clone())))) {
                 Ok(order) => return Ok(order),
                 // It replaces nothing, then: what was replaced already, or what the authority has forgotten.
                 Err(Error::Unsupported(_)) => {}
@@ -201,7 +193,7 @@ impl Attempt<'_> {
                 Err(error) => return Err(self.refused(error, opened).await),
             }
         }
-        match persist(async || opened.account.new_order(&new(None)).await).await {
+        match persist!(opened.account.new_order(&new(None))) {
             Ok(order) => Ok(order),
             Err(error) => Err(self.refused(error, opened).await),
         }
@@ -221,7 +213,7 @@ impl Attempt<'_> {
     /// Shows what the authority asks for, and waits until it has seen it.
     async fn prove(&self, opened: &Opened, order: &mut Order) -> Result<(), Failure> {
         let wanted = self.wanted(opened, order).await?;
-        match &self.unit.source.challenge {
+        match &self.source.challenge {
             Asked::Dns01(provider) => {
                 let records = &self.desk.dns[&provider.name];
                 self.write_records(records, &wanted).await?;
@@ -276,7 +268,7 @@ impl Attempt<'_> {
     }
 
     fn challenge(&self) -> (ChallengeType, &'static str) {
-        match &self.unit.source.challenge {
+        match &self.source.challenge {
             Asked::Http01 => (ChallengeType::Http01, "http-01"),
             Asked::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
             Asked::Dns01(_) => (ChallengeType::Dns01, "dns-01"),
@@ -356,7 +348,7 @@ impl Attempt<'_> {
         };
         let mut authorizations = order.authorizations();
         while let Some(Ok(mut authorization)) = authorizations.next().await {
-            if persist(async || authorization.refresh().await.map(drop)).await.is_err() {
+            if persist!(async { authorization.refresh().await.map(drop) }).is_err() {
                 continue;
             }
             let problem = authorization.challenges.iter().find_map(|challenge| challenge.error.as_ref());
@@ -375,7 +367,7 @@ impl Attempt<'_> {
     async fn sign(&self, opened: &Opened, order: &mut Order) -> Result<String, Failure> {
         if order.state().status == OrderStatus::Ready {
             let request = self.signing_request()?;
-            let sent = persist(async || order.finalize_csr(&request).await).await;
+            let sent = persist!(order.finalize_csr(&request));
             sent.map_err(|error| self.failed("asking it to sign", error, opened))?;
         }
         let is_over = |status| !matches!(status, OrderStatus::Processing | OrderStatus::Ready);
@@ -386,7 +378,7 @@ impl Attempt<'_> {
                 order.state().error.as_ref().map_or_else(|| "the order has become invalid".to_owned(), words);
             return Err(Failure::Refused { doing: "signing", told, retry_after: None });
         }
-        let chain = persist(async || order.certificate().await).await;
+        let chain = persist!(order.certificate());
         let chain = chain.map_err(|error| self.failed("fetching the certificate", error, opened))?;
         chain.ok_or(Failure::Late { doing: "signing", within: SIGNING })
     }
@@ -413,7 +405,7 @@ impl Attempt<'_> {
         let until = Instant::now() + within;
         let mut pause = LOOK_AGAIN;
         loop {
-            let status = persist(async || order.refresh().await.map(|state| state.status)).await;
+            let status = persist!(async { order.refresh().await.map(|state| state.status) });
             let status = status.map_err(|error| self.failed(doing, error, opened))?;
             if is_enough(status) {
                 return Ok(status);
@@ -446,7 +438,7 @@ impl Attempt<'_> {
     }
 
     async fn clear(&self, host: &str, text: &str) -> Result<(), Failure> {
-        let Asked::Dns01(provider) = &self.unit.source.challenge else { return Ok(()) };
+        let Asked::Dns01(provider) = &self.source.challenge else { return Ok(()) };
         let Ok(host) = HostName::parse(host) else { return Ok(()) };
         Ok(self.desk.dns[&provider.name].clear(&host, text).await?)
     }
@@ -470,18 +462,7 @@ impl Attempt<'_> {
     }
 }
 
-/// Makes a call again whose nonce was refused.
-pub(super) async fn persist<T>(mut call: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
-    let mut left = NONCES;
-    loop {
-        match call().await {
-            Err(error) if is_bad_nonce(&error) && left > 0 => left -= 1,
-            done => return done,
-        }
-    }
-}
-
-fn is_bad_nonce(error: &Error) -> bool {
+pub(super) fn is_bad_nonce(error: &Error) -> bool {
     matches!(error, Error::Api(problem) if is_of_type(problem, "badNonce"))
 }
 

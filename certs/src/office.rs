@@ -1,0 +1,132 @@
+//! What an operator may want of certificates.
+
+use crate::certificate::{Certificate, Unfit};
+use crate::kept::{self, Kept, Origin};
+use crate::listed::Listed;
+use crate::local_authority;
+use crate::state;
+use crate::store::{Store, StoreError};
+use config::{CertificateSource, Certificates};
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::sync::watch;
+
+/// Lists certificates, has them renewed, takes in what the operator brings. Cheap to clone.
+#[derive(Clone)]
+pub struct Office {
+    certificates: Certificates,
+    store: Arc<dyn Store>,
+    listed: watch::Receiver<Arc<Vec<Listed>>>,
+}
+
+/// Why it was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum OfficeError {
+    /// There is none of that name.
+    #[error("there is no certificate {0}; `usher certs list` names them")]
+    Unknown(String),
+    /// Somebody else sees to it.
+    #[error("the certificate {name} comes from {source_name}, where whoever keeps it there renews it")]
+    NotOurs {
+        /// Its name.
+        name: String,
+        /// Its `source`.
+        source_name: &'static str,
+    },
+    /// What was brought cannot be served.
+    #[error("it cannot be served: {0}")]
+    Unfit(#[from] Unfit),
+    /// There is no authority of Usher's own.
+    #[error(
+        "usher has no authority of its own: no certificate has `source = \"self-signed\"`, or none was made yet"
+    )]
+    NoAuthority,
+    /// The store fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Office {
+    pub(crate) fn new(
+        certificates: Certificates,
+        store: Arc<dyn Store>,
+        listed: watch::Receiver<Arc<Vec<Listed>>>,
+    ) -> Self {
+        Self { certificates, store, listed }
+    }
+
+    /// All certificates, as they are now.
+    pub fn list(&self) -> Arc<Vec<Listed>> {
+        self.listed.borrow().clone()
+    }
+
+    /// Has a certificate renewed as soon as its authority lets us: by its name in the configuration, or by the id of one
+    /// host's. The replica that leads does it, whichever is asked. Tells how many will be.
+    ///
+    /// # Errors
+    /// There is none, or it is not Usher's to renew.
+    pub async fn renew(&self, name: &str) -> Result<usize, OfficeError> {
+        let listed = self.list();
+        let is_meant = |listed: &&Listed| listed.id == name || listed.id.split("--").next() == Some(name);
+        let meant: Vec<&Listed> = listed.iter().filter(is_meant).collect();
+        if meant.is_empty() {
+            return Err(OfficeError::Unknown(name.to_owned()));
+        }
+        for one in &meant {
+            self.is_ours(&one.id)?;
+            state::change(&*self.store, &one.id, |state| {
+                state.wanted = true;
+                // Our own patience is over; an authority's word still holds.
+                for standing in state.authorities.values_mut().filter(|standing| !standing.by_its_word) {
+                    standing.not_before = 0;
+                }
+            })
+            .await?;
+        }
+        Ok(meant.len())
+    }
+
+    /// Takes a certificate in that the operator has got elsewhere; it is renewed like one of Usher's own.
+    ///
+    /// # Errors
+    /// There is none of that name, or what is brought cannot be served in its place.
+    pub async fn import(&self, name: &str, chain: &[u8], key: &[u8]) -> Result<(), OfficeError> {
+        let listed = self.list();
+        let meant = listed.iter().find(|listed| listed.id == name);
+        let meant = meant.ok_or_else(|| OfficeError::Unknown(name.to_owned()))?;
+        self.is_ours(name)?;
+        let certificate = Certificate::parse(chain, key)?;
+        let names: Vec<_> =
+            meant.names.iter().filter_map(|name| config::NamePattern::parse(name).ok()).collect();
+        let now = SystemTime::now();
+        certificate.check(&names, now)?;
+        let kept = Kept { certificate, origin: Origin::Imported, obtained: now };
+        Ok(state::put(&*self.store, &kept::document(name), &kept.write()).await?)
+    }
+
+    /// The certificate of Usher's own authority, PEM, for whoever is to trust it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn authority(&self) -> Result<String, OfficeError> {
+        local_authority::standing(&*self.store).await?.ok_or(OfficeError::NoAuthority)
+    }
+
+    fn is_ours(&self, id: &str) -> Result<(), OfficeError> {
+        let name = id.split("--").next().unwrap_or(id);
+        let source_name = match self.certificates.get(name).map(|declared| &declared.source) {
+            Some(CertificateSource::Files { .. }) => "files",
+            Some(CertificateSource::Secret(_)) => "a Secret",
+            _ => return Ok(()),
+        };
+        Err(OfficeError::NotOurs { name: name.to_owned(), source_name })
+    }
+}
+
+/// Shows how many there are.
+impl fmt::Debug for Office {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Office({} certificates)", self.certificates.len())
+    }
+}

@@ -1,0 +1,438 @@
+//! The loop: hears what the store, files and Secrets have, publishes it, and gets what is missing or due.
+
+mod work;
+
+use crate::acme::{Accounts, Desk};
+use crate::challenges::{self, Board, announce};
+use crate::dns::{DnsError, DnsRecords};
+use crate::files::{FilePair, Look};
+use crate::kept;
+use crate::listed::{Listed, Next};
+use crate::local_authority::LocalAuthorityError;
+use crate::metrics::Metrics;
+use crate::resolver::{HttpChallenges, Resolver};
+use crate::schedule::{may_begin_at, order_at, renew_at};
+use crate::shelf::Shelf;
+use crate::state::{self, State, time};
+use crate::store::{Change, Document, Store, StoreError};
+use crate::units::{Giver, Unit, units};
+use crate::{Certificate, Office};
+use config::{CertificateName, CertificateSource, Certificates, Challenge, HostName};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, FuturesUnordered};
+use futures_util::{FutureExt, StreamExt};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use work::{BUDGET, Work, Worker};
+
+/// How often files are looked at: what is changed there is shown within a second.
+const LOOK_AT_FILES: Duration = Duration::from_millis(500);
+/// How long the loop rests at most: clocks jump, and what was not yet valid becomes so.
+const REST: Duration = Duration::from_mins(1);
+/// How many certificates are got at a time.
+const AT_ONCE: usize = 4;
+
+/// What a Secret of type `kubernetes.io/tls` has: chain and key, PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretPair {
+    /// `tls.crt`.
+    pub chain: Vec<u8>,
+    /// `tls.key`.
+    pub key: Vec<u8>,
+}
+
+/// What the loop is told, and of whom it hears.
+pub struct Settings {
+    /// What shall be there.
+    pub certificates: Certificates,
+    /// Where it is kept.
+    pub store: Arc<dyn Store>,
+    /// The name of this replica, where there may be others.
+    pub replica: Option<String>,
+    /// Whether this replica is the one that gets certificates. It saves work: what must not happen twice is guarded by
+    /// the store.
+    pub leads: watch::Receiver<bool>,
+    /// The other replicas that may be asked by an authority.
+    pub replicas: watch::Receiver<BTreeSet<String>>,
+    /// The hosts that are known: users' and routes'.
+    pub hosts: watch::Receiver<BTreeSet<HostName>>,
+    /// The Secrets that the certificates name, by their names.
+    pub secrets: watch::Receiver<BTreeMap<String, SecretPair>>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// Why the loop cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Who writes the records of `dns-01` cannot be spoken to.
+    #[error(transparent)]
+    Dns(#[from] DnsError),
+    /// Usher's own authority cannot be made.
+    #[error(transparent)]
+    LocalAuthority(#[from] LocalAuthorityError),
+}
+
+/// The store tells nothing any more, which it does for as long as it is there.
+#[derive(Debug, thiserror::Error)]
+#[error("the store of certificates has ended")]
+pub struct Ended;
+
+/// What the loop gives to others.
+#[derive(Debug, Clone)]
+pub struct Certs {
+    /// For handshakes.
+    pub resolver: Resolver,
+    /// For the authority's questions.
+    pub challenges: HttpChallenges,
+    /// For the operator.
+    pub office: Office,
+}
+
+/// The loop: runs for as long as it is polled.
+pub type Running = BoxFuture<'static, Ended>;
+
+/// Loads what there is and publishes it; then the loop may run.
+///
+/// # Errors
+/// The store or a DNS provider cannot be used.
+pub async fn start(settings: Settings) -> Result<(Certs, Running), StartError> {
+    let (resolver, http) = (Resolver::of_none(), HttpChallenges::default());
+    let board = Board::new(resolver.clone(), http.clone());
+    let mut dns = BTreeMap::new();
+    for declared in settings.certificates.values() {
+        if let CertificateSource::Acme(source) = &declared.source
+            && let Challenge::Dns01(provider) = &source.challenge
+            && !dns.contains_key(&provider.name)
+        {
+            dns.insert(provider.name.clone(), DnsRecords::new(provider.clone())?);
+        }
+    }
+    let desk = Desk {
+        store: settings.store.clone(),
+        accounts: Accounts::new(settings.store.clone()),
+        dns,
+        answered: board.answered(),
+        replicas: settings.replicas.clone(),
+        metrics: settings.metrics.clone(),
+    };
+    let (listed, list) = watch::channel(Arc::default());
+    let office = Office::new(settings.certificates.clone(), settings.store.clone(), list);
+    let worker = Worker::new(desk, &settings.certificates);
+    let mut renewals = Loop::new(settings, board, worker, resolver.clone(), listed);
+    renewals.load().await?;
+    Ok((Certs { resolver, challenges: http, office }, renewals.run().boxed()))
+}
+
+struct Loop {
+    settings: Settings,
+    board: Board,
+    worker: Arc<Worker>,
+    resolver: Resolver,
+    shelf: Shelf,
+    units: BTreeMap<String, Unit>,
+    states: BTreeMap<String, State>,
+    /// When hosts got their first certificate, by the certificate's name.
+    begun: BTreeMap<String, Vec<u64>>,
+    files: Vec<(CertificateName, FilePair)>,
+    /// Which Secrets were taken in.
+    secrets: BTreeMap<String, SecretPair>,
+    working: JoinSet<String>,
+    busy: BTreeSet<String>,
+    listed: watch::Sender<Arc<Vec<Listed>>>,
+}
+
+impl Loop {
+    fn new(
+        settings: Settings,
+        board: Board,
+        worker: Worker,
+        resolver: Resolver,
+        listed: watch::Sender<Arc<Vec<Listed>>>,
+    ) -> Self {
+        let pair = |declared: &Arc<config::DeclaredCertificate>| match &declared.source {
+            CertificateSource::Files { certificate, private_key } => {
+                Some((declared.name.clone(), FilePair::new(certificate.clone(), private_key.clone())))
+            }
+            _ => None,
+        };
+        Self {
+            files: settings.certificates.values().filter_map(pair).collect(),
+            settings,
+            board,
+            worker: Arc::new(worker),
+            resolver,
+            shelf: Shelf::default(),
+            units: BTreeMap::new(),
+            states: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            working: JoinSet::new(),
+            busy: BTreeSet::new(),
+            listed,
+        }
+    }
+
+    /// Takes in all that there is, so that the first handshake finds it.
+    async fn load(&mut self) -> Result<(), StartError> {
+        for document in self.settings.store.list().await? {
+            self.put(document);
+        }
+        self.look_at_files().await;
+        self.take_secrets();
+        self.settle();
+        // What costs nothing is made at once: nobody waits for an authority of one's own.
+        if *self.settings.leads.borrow() {
+            let lacking = |unit: &&Unit| unit.giver == Giver::Local && self.shelf.current(&unit.id).is_none();
+            for unit in self.units.values().filter(lacking).cloned().collect::<Vec<_>>() {
+                self.worker.issue(&unit).await?;
+                if let Some(document) = self.settings.store.get(&kept::document(&unit.id)).await? {
+                    self.put(document);
+                }
+            }
+        }
+        self.settle();
+        Ok(())
+    }
+
+    async fn run(mut self) -> Ended {
+        let mut changes = self.settings.store.watch();
+        // The others are told for as long as this loop runs.
+        let mut announcing = FuturesUnordered::new();
+        if let Some(replica) = self.settings.replica.clone() {
+            announcing.push(announce(self.settings.store.clone(), replica, self.board.answered()));
+        }
+        let mut files = tokio::time::interval(LOOK_AT_FILES);
+        files.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.settle();
+            let rest = self.begin_what_is_due();
+            tokio::select! {
+                change = changes.next() => match change {
+                    Some(change) => self.take_all(change, &mut changes),
+                    None => return Ended,
+                },
+                Some(done) = self.working.join_next() => self.done(done),
+                _ = files.tick(), if !self.files.is_empty() => self.look_at_files().await,
+                Ok(()) = self.settings.leads.changed() => {}
+                Ok(()) = self.settings.hosts.changed() => {}
+                Ok(()) = self.settings.secrets.changed() => self.take_secrets(),
+                Some(()) = announcing.next() => {}
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
+    }
+
+    /// A change, and what came with it.
+    fn take_all(&mut self, first: Change, changes: &mut BoxStream<'static, Change>) {
+        let mut next = Some(first);
+        while let Some(change) = next {
+            match change {
+                Change::Put(document) => self.put(document),
+                Change::Deleted(name) => self.remove(&name),
+            }
+            next = changes.next().now_or_never().flatten();
+        }
+    }
+
+    fn put(&mut self, document: Document) {
+        let name = document.name.clone();
+        if let Some(id) = kept::id(&name) {
+            self.shelf.put(id, document);
+        } else if let Some(id) = name.strip_prefix(state::PREFIX) {
+            self.states.insert(id.to_owned(), State::read(&document));
+        } else if let Some(certificate) = name.strip_prefix(BUDGET) {
+            self.begun
+                .insert(certificate.to_owned(), serde_json::from_slice(&document.value).unwrap_or_default());
+        } else if name.starts_with(challenges::PREFIX) {
+            self.board.put(&document);
+        } else if let Some(replica) = name.strip_prefix(challenges::SEEN) {
+            self.board.hear(replica, &document);
+        }
+    }
+
+    fn remove(&mut self, name: &str) {
+        if let Some(id) = kept::id(name) {
+            self.shelf.remove(id);
+        } else if let Some(id) = name.strip_prefix(state::PREFIX) {
+            self.states.remove(id);
+        } else if let Some(certificate) = name.strip_prefix(BUDGET) {
+            self.begun.remove(certificate);
+        } else if let Some(replica) = name.strip_prefix(challenges::SEEN) {
+            self.board.forget(replica);
+        } else {
+            self.board.remove(name);
+        }
+    }
+
+    /// Looks what there is to have, and publishes what can be served of it.
+    fn settle(&mut self) {
+        self.units = units(&self.settings.certificates, &self.settings.hosts.borrow_and_update());
+        self.shelf.settle(&self.units, SystemTime::now());
+        self.shelf.publish(
+            &self.settings.certificates,
+            &self.units,
+            (&self.resolver, &self.settings.metrics),
+        );
+        let listed = self.list();
+        self.listed.send_if_modified(|before| {
+            let is_news = **before != listed;
+            *before = Arc::new(listed);
+            is_news
+        });
+    }
+
+    async fn look_at_files(&mut self) {
+        let mut pairs = std::mem::take(&mut self.files);
+        let looked = tokio::task::spawn_blocking(move || {
+            let looks: Vec<Look> = pairs.iter_mut().map(|(_, pair)| pair.look()).collect();
+            (pairs, looks)
+        });
+        let Ok((pairs, looks)) = looked.await else { return };
+        self.files = pairs;
+        let names: Vec<CertificateName> = self.files.iter().map(|(name, _)| name.clone()).collect();
+        for (name, look) in names.iter().zip(looks) {
+            match look {
+                Look::Unchanged => {}
+                Look::Changed(Ok(certificate)) => self.give(name, certificate),
+                Look::Changed(Err(error)) => {
+                    tracing::error!(certificate.name = %name, %error, "the files of a certificate cannot be used");
+                }
+            }
+        }
+    }
+
+    fn take_secrets(&mut self) {
+        let secrets = self.settings.secrets.borrow_and_update().clone();
+        let certificates = self.settings.certificates.clone();
+        for declared in certificates.values() {
+            let CertificateSource::Secret(name) = &declared.source else { continue };
+            let Some(pair) = secrets.get(name) else {
+                if self.secrets.contains_key(name) || self.shelf.given(&declared.name).is_none() {
+                    tracing::warn!(certificate.name = %declared.name, secret.name = name, "there is no such Secret of type kubernetes.io/tls");
+                }
+                continue;
+            };
+            if self.secrets.get(name) == Some(pair) {
+                continue;
+            }
+            match Certificate::parse(&pair.chain, &pair.key) {
+                Ok(certificate) => self.give(&declared.name, certificate),
+                Err(error) => {
+                    tracing::error!(certificate.name = %declared.name, secret.name = name, %error, "a Secret's certificate cannot be used");
+                }
+            }
+        }
+        self.secrets = secrets;
+    }
+
+    fn give(&mut self, name: &CertificateName, certificate: Certificate) {
+        let Some(declared) = self.settings.certificates.get(name) else { return };
+        let fingerprint = certificate.fingerprint().to_owned();
+        match self.shelf.give(name, &declared.names, certificate, SystemTime::now()) {
+            Ok(()) => {
+                tracing::info!(certificate.name = %name, certificate.fingerprint = fingerprint, "a certificate is served")
+            }
+            Err(error) => tracing::error!(
+                certificate.name = %name, certificate.fingerprint = fingerprint, %error,
+                "a certificate cannot be served, and the one before is served on"
+            ),
+        }
+    }
+
+    /// Begins what is due, if it is for this replica to do; tells how long nothing else is.
+    fn begin_what_is_due(&mut self) -> Duration {
+        if !*self.settings.leads.borrow_and_update() {
+            return REST;
+        }
+        let now = SystemTime::now();
+        let mut next = now + REST;
+        for unit in self.units.values() {
+            if self.busy.contains(&unit.id) {
+                continue;
+            }
+            let (at, work) = self.due(unit, now);
+            if at > now {
+                next = next.min(at);
+            } else if self.working.len() < AT_ONCE {
+                self.busy.insert(unit.id.clone());
+                let (worker, unit, held) =
+                    (self.worker.clone(), unit.clone(), self.shelf.current(&unit.id).cloned());
+                if work == Work::First {
+                    // Counted here at once: the store tells of it later.
+                    self.begun.entry(unit.certificate.to_string()).or_default().push(state::unix(now));
+                }
+                let id = unit.id.clone();
+                self.working.spawn(async move {
+                    worker.work(work, &unit, held).await;
+                    id
+                });
+            }
+        }
+        next.duration_since(now).unwrap_or_default()
+    }
+
+    /// What is to be done for a unit first, and when.
+    fn due(&self, unit: &Unit, now: SystemTime) -> (SystemTime, Work) {
+        let unknown = State::default();
+        let state = self.states.get(&unit.id).unwrap_or(&unknown);
+        let current = self.shelf.current(&unit.id);
+        let held = current.filter(|current| current.is_complete).map(|current| current.held());
+        let Giver::Acme(source) = &unit.giver else {
+            return (renew_at(held, state), Work::Issue);
+        };
+        let names = source.authorities.iter().map(|authority| authority.name.as_str());
+        let order = order_at(held, state, names, now);
+        if held.is_none()
+            && !self.states.contains_key(&unit.id)
+            && let Some(bound) = &source.per_host
+        {
+            let begun = self.begun.get(unit.certificate.as_str()).map(Vec::as_slice).unwrap_or_default();
+            return (order.max(may_begin_at(begun, bound.new_per_week, now)), Work::First);
+        }
+        let window =
+            current.filter(|current| work::authority_of(source, &current.origin).is_some()).map(|current| {
+                let known =
+                    state.window.as_ref().filter(|window| window.of == current.certificate.fingerprint());
+                known.map_or(SystemTime::UNIX_EPOCH, |window| time(window.ask_again))
+            });
+        match window {
+            Some(at) if at <= now && order > now => (at, Work::AskWindow),
+            Some(at) => (order.min(at), Work::Order),
+            None => (order, Work::Order),
+        }
+    }
+
+    fn done(&mut self, done: Result<String, tokio::task::JoinError>) {
+        match done {
+            Ok(id) => drop(self.busy.remove(&id)),
+            Err(error) => {
+                // Which one it was is not told; those that are under way still are.
+                tracing::error!(%error, "getting a certificate ended in a panic");
+                self.busy.clear();
+                self.working.abort_all();
+            }
+        }
+    }
+
+    fn list(&self) -> Vec<Listed> {
+        let now = SystemTime::now();
+        let given = self.settings.certificates.values().filter(|declared| {
+            matches!(declared.source, CertificateSource::Files { .. } | CertificateSource::Secret(_))
+        });
+        let given = given.map(|declared| Listed::given(declared, self.shelf.given(&declared.name)));
+        let got = self.units.values().map(|unit| {
+            let state = self.states.get(&unit.id);
+            let (at, _) = self.due(unit, now);
+            let next = if self.busy.contains(&unit.id) { Next::UnderWay } else { Next::At(state::unix(at)) };
+            Listed::got(unit, self.shelf.current(&unit.id), next, state)
+        });
+        given.chain(got).collect()
+    }
+}

@@ -1,0 +1,214 @@
+//! What is done for one certificate, in a task of its own.
+
+use crate::acme::{Desk, Failure};
+use crate::certificate::Certificate;
+use crate::kept::{self, Kept, Origin};
+use crate::local_authority::{LocalAuthority, LocalAuthorityError};
+use crate::metrics::RenewalResult;
+use crate::schedule::{
+    ASK_WINDOW, ASK_WINDOW_LEAST, ASK_WINDOW_MOST, may_ask_at, may_fail_at, note_failure, of_this_week,
+};
+use crate::shelf::Current;
+use crate::state::{self, State, Window, put, unix};
+use crate::store::StoreError;
+use crate::units::{Giver, Unit};
+use config::{AcmeSource, Authority, CertificateSource, Certificates, NamePattern};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// What the names of the documents begin with that say when hosts got their first certificate.
+pub(super) const BUDGET: &str = "budget-";
+
+/// What there is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Get a certificate by ACME.
+    Order,
+    /// The same, for a host that never had one.
+    First,
+    /// Ask its authority when it wants it renewed.
+    AskWindow,
+    /// Have Usher's own authority sign one.
+    Issue,
+}
+
+/// Who does it.
+pub(super) struct Worker {
+    desk: Desk,
+    /// The names for which Usher's own authority signs.
+    own_names: Vec<NamePattern>,
+}
+
+impl Worker {
+    pub(super) fn new(desk: Desk, certificates: &Certificates) -> Self {
+        let own = certificates.values().filter(|declared| declared.source == CertificateSource::SelfSigned);
+        Self { own_names: own.flat_map(|declared| declared.names.clone()).collect(), desk }
+    }
+
+    pub(super) async fn work(&self, work: Work, unit: &Unit, held: Option<Current>) {
+        let done = match (work, &unit.giver) {
+            (Work::Issue, _) => self.issue(unit).await.map_err(|error| error.to_string()),
+            (Work::AskWindow, Giver::Acme(source)) => {
+                self.ask_window(unit, source, held).await.map_err(|error| error.to_string())
+            }
+            (Work::First, Giver::Acme(source)) => match self.count(unit).await {
+                Ok(()) => self.order(unit, source, None).await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            },
+            (_, Giver::Acme(source)) => {
+                self.order(unit, source, held).await.map_err(|error| error.to_string())
+            }
+            (_, Giver::Local) => Ok(()),
+        };
+        if let Err(error) = done {
+            tracing::error!(
+                certificate.id = unit.id,
+                error,
+                "a certificate cannot be got for want of a store; what there is is served on"
+            );
+        }
+    }
+
+    /// Asks the authorities, one after the other, until one gives it.
+    async fn order(&self, unit: &Unit, source: &AcmeSource, held: Option<Current>) -> Result<(), StoreError> {
+        let state = self.state(unit).await?;
+        for authority in &source.authorities {
+            let now = SystemTime::now();
+            let standing = state.authorities.get(authority.name.as_str());
+            let failed = self.state(unit).await?.failed_validations;
+            if may_ask_at(standing, now) > now || may_fail_at(&failed, now) > now {
+                continue;
+            }
+            let is_of_it = |current: &&Current| current.origin == Origin::Acme(authority.name.clone());
+            let replaces = held.as_ref().filter(is_of_it).map(|current| &current.certificate);
+            match self.desk.obtain(unit, source, authority, replaces).await {
+                Ok(certificate) => {
+                    self.keep(unit, certificate, Origin::Acme(authority.name.clone())).await?;
+                    self.desk.metrics.renewal(RenewalResult::Renewed);
+                    return Ok(());
+                }
+                Err(Failure::TakenUp) => {
+                    tracing::info!(
+                        certificate.id = unit.id,
+                        "another usher goes on with getting this certificate"
+                    );
+                    return Ok(());
+                }
+                Err(failure) => self.note(unit, authority, &failure).await?,
+            }
+        }
+        self.desk.metrics.renewal(RenewalResult::Failed);
+        Ok(())
+    }
+
+    async fn state(&self, unit: &Unit) -> Result<State, StoreError> {
+        let document = self.desk.store.get(&format!("{}{}", state::PREFIX, unit.id)).await?;
+        Ok(document.as_ref().map(State::read).unwrap_or_default())
+    }
+
+    /// Writes down that an authority failed, and says so.
+    async fn note(
+        &self,
+        unit: &Unit,
+        authority: &Arc<Authority>,
+        failure: &Failure,
+    ) -> Result<(), StoreError> {
+        let (now, chance, cause) = (SystemTime::now(), fastrand::f64(), failure.to_string());
+        let at = state::change(&*self.desk.store, &unit.id, |state| {
+            let name = authority.name.as_str();
+            note_failure(&mut state.authorities, name, cause.clone(), failure.retry_after(), (now, chance));
+            if failure.is_validation() {
+                state.failed_validations.retain(|at| state::time(*at) + crate::schedule::HOUR > now);
+                state.failed_validations.push(unix(now));
+            }
+            state.authorities[name].not_before
+        });
+        let wait = state::time(at.await?).duration_since(now).unwrap_or_default();
+        tracing::error!(
+            certificate.id = unit.id, authority.name = %authority.name, cause, again_in_s = wait.as_secs(),
+            "a certificate could not be got; what there is is served on"
+        );
+        Ok(())
+    }
+
+    /// Keeps a certificate that was got: all replicas serve it from then on.
+    async fn keep(&self, unit: &Unit, certificate: Certificate, origin: Origin) -> Result<(), StoreError> {
+        let kept = Kept { certificate, origin, obtained: SystemTime::now() };
+        put(&*self.desk.store, &kept::document(&unit.id), &kept.write()).await?;
+        state::change(&*self.desk.store, &unit.id, |state| {
+            // What of the claim's is left over is still to be taken away.
+            if let Some(claim) = &mut state.claim {
+                claim.order = None;
+            }
+            state.claim.take_if(|claim| claim.proofs.is_empty());
+            state.authorities.clear();
+            state.wanted = false;
+            state.window = None;
+        })
+        .await
+    }
+
+    /// Has Usher's own authority sign one.
+    pub(super) async fn issue(&self, unit: &Unit) -> Result<(), LocalAuthorityError> {
+        let now = SystemTime::now();
+        let authority = LocalAuthority::open(&*self.desk.store, &self.own_names, now).await?;
+        let certificate = authority.issue(&unit.names, now)?;
+        self.keep(unit, certificate, Origin::Local).await?;
+        self.desk.metrics.renewal(RenewalResult::Renewed);
+        Ok(())
+    }
+
+    async fn ask_window(
+        &self,
+        unit: &Unit,
+        source: &AcmeSource,
+        held: Option<Current>,
+    ) -> Result<(), StoreError> {
+        let Some(Current { certificate, origin, .. }) = held else { return Ok(()) };
+        let Some(authority) = authority_of(source, &origin) else { return Ok(()) };
+        let (suggested, again) = match self.desk.window(authority, &certificate).await {
+            Ok(Some((window, again))) => (Some(window), again.clamp(ASK_WINDOW_LEAST, ASK_WINDOW_MOST)),
+            Ok(None) => (None, ASK_WINDOW_MOST),
+            Err(failure) => {
+                tracing::info!(certificate.id = unit.id, cause = %failure, "an authority does not say when it wants a certificate renewed");
+                (None, ASK_WINDOW)
+            }
+        };
+        let ask_again = unix(SystemTime::now() + again);
+        let of = certificate.fingerprint().to_owned();
+        state::change(&*self.desk.store, &unit.id, |state| {
+            let before = state.window.take().filter(|window| window.of == of);
+            // What it said before holds until it says something else.
+            let suggested = suggested.or(before.and_then(|window| window.suggested));
+            state.window = Some(Window { of: of.clone(), suggested, ask_again });
+        })
+        .await
+    }
+
+    /// A host gets its first certificate.
+    async fn count(&self, unit: &Unit) -> Result<(), StoreError> {
+        let name = format!("{BUDGET}{}", unit.certificate);
+        let now = SystemTime::now();
+        loop {
+            let standing = self.desk.store.get(&name).await?;
+            let begun = standing
+                .as_ref()
+                .and_then(|document| serde_json::from_slice::<Vec<u64>>(&document.value).ok());
+            let mut begun = of_this_week(&begun.unwrap_or_default(), now);
+            begun.push(unix(now));
+            let value = serde_json::to_vec(&begun).expect("numbers are JSON");
+            match state::write(&*self.desk.store, &name, standing.map(|document| document.version), value)
+                .await
+            {
+                Err(StoreError::Conflict(_) | StoreError::Exists(_)) => {}
+                done => return done,
+            }
+        }
+    }
+}
+
+/// The authority that gave a certificate, if it is one that is asked still.
+pub(super) fn authority_of<'a>(source: &'a AcmeSource, origin: &Origin) -> Option<&'a Arc<Authority>> {
+    let Origin::Acme(name) = origin else { return None };
+    source.authorities.iter().find(|authority| authority.name == *name)
+}
