@@ -4,7 +4,6 @@
 //! [`HttpChallenges`] for the authority's questions.
 
 mod acme;
-mod at_start;
 #[cfg(test)]
 mod broken;
 mod certificate;
@@ -24,14 +23,13 @@ mod state;
 mod store;
 mod units;
 
-pub use at_start::{FileError, resolver_of_files};
 pub use certificate::{CHAIN_MAX, Certificate, Part, TEXT_MAX, Unfit};
 pub use dns::{AskError, DnsError, DnsRecords, Propagation};
 pub use listed::{Listed, ListedCertificate, Next};
 pub use metrics::Metrics;
 pub use office::{Office, OfficeError};
 pub use resolver::{HttpChallenges, Resolver};
-pub use run::{Certs, Ended, Running, SecretPair, Settings, StartError, start};
+pub use run::{Ended, Running, SecretPair, Settings, StartError, start};
 pub use store::{
     Change, DirectoryStore, Document, NAME_MAX, OpenError, Store, StoreError, VALUE_MAX, Version, is_name,
 };

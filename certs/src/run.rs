@@ -63,6 +63,10 @@ pub struct Settings {
     pub secrets: watch::Receiver<BTreeMap<String, SecretPair>>,
     /// What is counted.
     pub metrics: Metrics,
+    /// Where it is published: for handshakes.
+    pub resolver: Resolver,
+    /// Where it is published: for the authority's questions.
+    pub challenges: HttpChallenges,
 }
 
 /// Why the loop cannot begin.
@@ -84,17 +88,6 @@ pub enum StartError {
 #[error("the store of certificates has ended")]
 pub struct Ended;
 
-/// What the loop gives to others.
-#[derive(Debug, Clone)]
-pub struct Certs {
-    /// For handshakes.
-    pub resolver: Resolver,
-    /// For the authority's questions.
-    pub challenges: HttpChallenges,
-    /// For the operator.
-    pub office: Office,
-}
-
 /// The loop: runs for as long as it is polled.
 pub type Running = BoxFuture<'static, Ended>;
 
@@ -102,9 +95,8 @@ pub type Running = BoxFuture<'static, Ended>;
 ///
 /// # Errors
 /// The store or a DNS provider cannot be used.
-pub async fn start(settings: Settings) -> Result<(Certs, Running), StartError> {
-    let (resolver, http) = (Resolver::of_none(), HttpChallenges::default());
-    let board = Board::new(resolver.clone(), http.clone());
+pub async fn start(settings: Settings) -> Result<(Office, Running), StartError> {
+    let board = Board::new(settings.resolver.clone(), settings.challenges.clone());
     let mut dns = BTreeMap::new();
     for declared in settings.certificates.values() {
         if let CertificateSource::Acme(source) = &declared.source
@@ -125,16 +117,15 @@ pub async fn start(settings: Settings) -> Result<(Certs, Running), StartError> {
     let (listed, list) = watch::channel(Arc::default());
     let office = Office::new(settings.certificates.clone(), settings.store.clone(), list);
     let worker = Worker::new(desk, &settings.certificates);
-    let mut renewals = Loop::new(settings, board, worker, resolver.clone(), listed);
+    let mut renewals = Loop::new(settings, board, worker, listed);
     renewals.load().await?;
-    Ok((Certs { resolver, challenges: http, office }, renewals.run().boxed()))
+    Ok((office, renewals.run().boxed()))
 }
 
 struct Loop {
     settings: Settings,
     board: Board,
     worker: Arc<Worker>,
-    resolver: Resolver,
     shelf: Shelf,
     units: BTreeMap<String, Unit>,
     states: BTreeMap<String, State>,
@@ -153,7 +144,6 @@ impl Loop {
         settings: Settings,
         board: Board,
         worker: Worker,
-        resolver: Resolver,
         listed: watch::Sender<Arc<Vec<Listed>>>,
     ) -> Self {
         let pair = |declared: &Arc<config::DeclaredCertificate>| match &declared.source {
@@ -167,7 +157,6 @@ impl Loop {
             settings,
             board,
             worker: Arc::new(worker),
-            resolver,
             shelf: Shelf::default(),
             units: BTreeMap::new(),
             states: BTreeMap::new(),
@@ -278,7 +267,7 @@ impl Loop {
         self.shelf.publish(
             &self.settings.certificates,
             &self.units,
-            (&self.resolver, &self.settings.metrics),
+            (&self.settings.resolver, &self.settings.metrics),
         );
         let listed = self.list();
         self.listed.send_if_modified(|before| {

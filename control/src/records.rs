@@ -26,13 +26,15 @@ pub enum Kind {
     Key,
     /// In which namespace a workspace is, named by its id: its creation is the choice. Only where there are several.
     Place,
+    /// Certificates, the accounts with who gives them, and what is under way.
+    Certificate,
     /// Until when the times of scheduled starts were carried out: one for all.
     Prestart,
 }
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::User,
         Self::Label,
         Self::Session,
@@ -42,6 +44,7 @@ impl Kind {
         Self::Use,
         Self::Key,
         Self::Place,
+        Self::Certificate,
         Self::Prestart,
     ];
 
@@ -57,6 +60,7 @@ impl Kind {
             Self::Use => "use",
             Self::Key => "key",
             Self::Place => "place",
+            Self::Certificate => "certificate",
             Self::Prestart => "prestart",
         }
     }

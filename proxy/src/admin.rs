@@ -4,6 +4,8 @@
 //! `Origin`, or with a `Host` that is neither an address nor `localhost`, is refused (a page that rebinds its
 //! name to loopback sends its own name). The Unix socket (0600) serves `/status` and the changes as well.
 
+pub mod certificates;
+
 use crate::audit::{By, Entry, Event, Reason};
 use crate::edge::Edge;
 use crate::machines;
@@ -73,7 +75,7 @@ pub fn socket_router(edge: Arc<Edge>) -> Router {
         .route("/workspaces/{id}/delete", post(delete))
         .route("/people/{label}/sign-out", post(sign_out))
         .with_state(edge.clone());
-    health(edge).merge(changes)
+    health(edge.clone()).merge(changes).merge(certificates::router(edge))
 }
 
 fn health(edge: Arc<Edge>) -> Router {

@@ -77,6 +77,18 @@ pub enum Command {
         #[command(flatten)]
         running: Running,
     },
+    /// What becomes of certificates: list, renew, import.
+    Certs {
+        /// What is to be done.
+        #[command(subcommand)]
+        command: Certs,
+    },
+    /// Print the certificate of usher's own authority (`source = "self-signed"`), and how to trust it.
+    #[command(
+        after_help = "Example: usher ca > usher-ca.crt; curl --cacert usher-ca.crt https://lab.localhost:8443/\n\
+                      On a terminal it tells how systems and browsers are told to trust it."
+    )]
+    Ca(Running),
     /// Log in at a portal from this machine, by a browser: for `usher token`, and for what uses it.
     #[command(after_help = "Example: usher login --portal https://lab.example.org\n\
                       It is kept in $XDG_CONFIG_HOME/usher/credentials.json, for you alone.")]
@@ -102,6 +114,46 @@ pub enum Command {
     Demo(Demo),
     /// Tell the version.
     Version,
+}
+
+/// What is to be done with certificates.
+#[derive(Debug, Subcommand)]
+pub enum Certs {
+    /// Tell all certificates: until when they are good, when they are renewed, and what failed.
+    List {
+        /// The running usher.
+        #[command(flatten)]
+        running: Running,
+        /// The answer as it came, with times in UNIX seconds.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Renew a certificate now, as soon as its authority lets us; the old one is served until then.
+    #[command(after_help = "Example: usher certs renew site")]
+    Renew {
+        /// Its name, as `usher certs list` tells it.
+        name: String,
+        /// The running usher.
+        #[command(flatten)]
+        running: Running,
+    },
+    /// Serve a certificate that was got elsewhere, until it is due to be renewed.
+    #[command(
+        after_help = "Example: usher certs import site --certificate fullchain.pem --private-key privkey.pem"
+    )]
+    Import {
+        /// Its name, as `usher certs list` tells it.
+        name: String,
+        /// The chain, PEM, leaf first.
+        #[arg(long, value_name = "FILE")]
+        certificate: PathBuf,
+        /// Its key, PEM.
+        #[arg(long, value_name = "FILE")]
+        private_key: PathBuf,
+        /// The running usher.
+        #[command(flatten)]
+        running: Running,
+    },
 }
 
 /// Which configuration.

@@ -176,6 +176,7 @@ impl Lab {
             refresh: Wishes::new().0,
             assertions: Assertions::new(&keys),
             keys,
+            certificates: None,
             origins: Origins::default(),
             limits: Limits::at_once(&metrics),
             metrics,

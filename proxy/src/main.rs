@@ -2,7 +2,8 @@
 
 use anyhow::Context;
 use clap::Parser;
-use proxy::cli::{Cli, Command, Demo};
+use proxy::cli::{Certs, Cli, Command, Demo};
+use proxy::remote::certificates as remote_certificates;
 use proxy::{command_line, configuration, demo, remote, serve, warnings};
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
@@ -50,6 +51,15 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::SignOut { label, running } => {
             print(&wait_for(remote::sign_out(&running.socket()?, &label))??)
         }
+        Command::Certs { command } => certs(command),
+        Command::Ca(running) => {
+            print(&wait_for(remote_certificates::authority(&running.socket()?))??)?;
+            if std::io::stdout().is_terminal() {
+                print(&format!("\n{}", remote_certificates::TRUST))
+            } else {
+                Ok(())
+            }
+        }
         Command::Login { at, scopes, no_browser } => {
             print(&wait_for(command_line::login(at.portal, &scopes, !no_browser))??)
         }
@@ -57,6 +67,21 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Logout(at) => print(&wait_for(command_line::logout(at.portal))??),
         Command::Demo(options) => run_demo(&options),
         Command::Version => print(concat!("usher ", env!("CARGO_PKG_VERSION"), "\n")),
+    }
+}
+
+fn certs(command: Certs) -> anyhow::Result<()> {
+    match command {
+        Certs::List { running, json } => {
+            print(&wait_for(remote_certificates::list(&running.socket()?, json))??)
+        }
+        Certs::Renew { name, running } => {
+            print(&wait_for(remote_certificates::renew(&running.socket()?, &name))??)
+        }
+        Certs::Import { name, certificate, private_key, running } => {
+            let socket = running.socket()?;
+            print(&wait_for(remote_certificates::import(&socket, &name, &certificate, &private_key))??)
+        }
     }
 }
 

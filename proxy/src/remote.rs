@@ -1,11 +1,13 @@
 //! The commands that ask a running usher, over its admin socket.
 
+pub mod certificates;
+
 use crate::admin::{Status, WorkspaceStatus};
 use bytes::Bytes;
 use config::WorkspaceId;
-use http::header::HOST;
+use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -85,7 +87,17 @@ pub async fn sign_out(socket: &Path, label: &str) -> Result<String, RemoteError>
 }
 
 async fn ask(socket: &Path, method: Method, path: &str) -> Result<String, RemoteError> {
-    let (status, text) = match tokio::time::timeout(PATIENCE, exchange(socket, method, path)).await {
+    ask_with(socket, method, path, None).await
+}
+
+/// The same with a body of JSON.
+async fn ask_with(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    json: Option<Vec<u8>>,
+) -> Result<String, RemoteError> {
+    let (status, text) = match tokio::time::timeout(PATIENCE, exchange(socket, method, path, json)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(source)) => return Err(RemoteError::NoAnswer { socket: socket.to_owned(), source }),
         Err(_) => return Err(RemoteError::Silent { socket: socket.to_owned() }),
@@ -97,13 +109,19 @@ async fn exchange(
     socket: &Path,
     method: Method,
     path: &str,
+    json: Option<Vec<u8>>,
 ) -> Result<(StatusCode, String), ConnectionError> {
     let stream = TokioIo::new(UnixStream::connect(socket).await?);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
-    let mut request = Request::new(Empty::<Bytes>::new());
+    let is_json = json.is_some();
+    let mut request = Request::new(Full::new(Bytes::from(json.unwrap_or_default())));
     *request.method_mut() = method;
-    *request.uri_mut() = Uri::try_from(path).expect("a workspace id is LDH, so the path is a URI");
+    *request.uri_mut() =
+        Uri::try_from(path).expect("what stands in the path is LDH or escaped, so it is a URI");
     request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
+    if is_json {
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
     let exchange = async {
         let answer = sender.send_request(request).await?;
         let status = answer.status();
@@ -123,8 +141,6 @@ fn table(status: &Status) -> String {
     let head = ["WORKSPACE", "OWNER", "TEMPLATE", "PHASE", "SINCE", "STOPS IN", "SOCKETS", "WHY"];
     let rows: Vec<[String; 8]> =
         std::iter::once(head.map(str::to_owned)).chain(status.workspaces.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 8] = std::array::from_fn(width);
     let mut text = format!(
         "usher {}, {}; sessions: {}, workspaces: {}\n",
         status.version,
@@ -132,7 +148,18 @@ fn table(status: &Status) -> String {
         status.sessions,
         status.workspaces.len()
     );
-    for row in rows.iter().filter(|_| !status.workspaces.is_empty()) {
+    if !status.workspaces.is_empty() {
+        text.push_str(&columns(&rows));
+    }
+    text
+}
+
+/// Rows of cells, each column as wide as its widest.
+fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in rows {
         let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');

@@ -1,5 +1,6 @@
 //! `usher serve`: makes every part, joins them, and ends them in order.
 
+mod certificates;
 mod ground;
 
 use crate::accept::{self, CoreFailed, Cores};
@@ -16,6 +17,8 @@ use crate::{admin, drain, prestart, warnings};
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::serve::Listener;
+use certificates::CertificatesError;
+use certs::{HttpChallenges, Resolver};
 use config::{Admin, Config};
 use control::kubernetes::{ConnectError, RightsError};
 use control::{Control, LoopError, OpenError, StartError, StoreOpenError};
@@ -74,9 +77,12 @@ pub enum ServeError {
     /// A trusted issuer cannot be followed.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
-    /// A certificate's file cannot be used.
+    /// Certificates cannot be kept or had.
     #[error(transparent)]
-    Certificates(#[from] certs::FileError),
+    Certificates(#[from] CertificatesError),
+    /// What keeps certificates ended although nobody told it to.
+    #[error(transparent)]
+    CertificatesEnded(#[from] certs::Ended),
     /// A listener cannot be bound.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -145,14 +151,26 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let records = ground.records();
     let (keys, following) = Keys::open_for(&config, &records).await?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let tls = listen::tls::server_config(certs::resolver_of_files(&config.certificates)?);
+    let (resolver, challenges) = (Resolver::of_none(), HttpChallenges::default());
+    let tls = listen::tls::server_config(resolver.clone());
     let bound = listen::bind(&config.listeners, &tls, cores)?;
     let (_config, seen) = watch::channel(config.clone());
     let (driver, driving) = ground.drive(seen.clone(), open_files, shutdown.clone()).await?;
-    let leads = driver.shared().map(|shared| shared.leads);
+    let shared = driver.shared();
+    let leads = shared.as_ref().map(|shared| shared.leads.clone());
     let control =
         Control::start(seen, driver, records.clone(), &metrics.registry, audit.acts(), shutdown.clone())
             .await?;
+    let around = certificates::Around {
+        config: &config,
+        records: &records,
+        shared,
+        workspaces: &control.workspaces,
+        registry: &metrics.registry,
+        resolver,
+        challenges,
+    };
+    let (office, certifying) = certificates::begin(around).await?;
     let (providers, mut discovering) = Providers::follow(&config.login)?;
     let issuers = Issuers::follow(&config, &control.users, &mut discovering)?;
     let (refresh, wishes) = refresh::Wishes::new();
@@ -168,6 +186,7 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
         refresh,
         assertions: Assertions::new(&keys),
         keys,
+        certificates: office,
         origins: bound.origins(),
         limits: Limits::new(&metrics),
         metrics,
@@ -184,7 +203,7 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let mut running = control.running;
     let mut refreshing = tokio::spawn(refresh::run(edge.clone(), wishes, shutdown.clone()));
     let prestarting = prestart::begin(edge.clone(), records, leads, shutdown.clone());
-    let parts = Parts { admin, discovering, following, auditing: &mut auditing };
+    let parts = Parts { admin, discovering, following, certifying, auditing: &mut auditing };
     let watched = watch_over(&edge, signals, &cores, &mut running, &mut refreshing, parts).await;
     watched.inspect_err(|error| tracing::error!(%error, "usher ends, since a part of it has"))?;
     tokio::task::spawn_blocking(|| cores.join()).await??;
@@ -203,6 +222,7 @@ struct Parts<'a> {
     /// Who follows the identity providers.
     discovering: JoinSet<()>,
     following: Following,
+    certifying: certs::Running,
     /// Who writes the trail.
     auditing: &'a mut Auditing,
 }
@@ -216,7 +236,7 @@ async fn watch_over(
     refreshing: &mut JoinHandle<()>,
     parts: Parts<'_>,
 ) -> Result<(), ServeError> {
-    let Parts { mut admin, mut discovering, following, auditing } = parts;
+    let Parts { mut admin, mut discovering, following, certifying, auditing } = parts;
     let drained = drain::on_signal(edge, signals);
     tokio::pin!(drained);
     tokio::select! {
@@ -226,6 +246,7 @@ async fn watch_over(
         ended = refreshing => Err(ended.err().map_or(ServeError::IdentityEnded, ServeError::from)),
         Some(ended) = discovering.join_next() => Err(ended.err().map_or(ServeError::IdentityEnded, ServeError::from)),
         error = following => Err(error.into()),
+        ended = certifying => Err(ended.into()),
         ended = auditing.ended() => Err(ended.err().map_or(ServeError::AuditEnded, ServeError::from)),
         () = cores.ended() => {
             // In a drain the cores end one by one; before it that is a fault.

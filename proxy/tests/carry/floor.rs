@@ -132,6 +132,7 @@ impl Floor {
             refresh: Wishes::new().0,
             assertions: Assertions::new(&keys),
             keys,
+            certificates: None,
             origins: bound.origins(),
             limits: Limits::new(&metrics),
             metrics,

@@ -1,0 +1,195 @@
+//! What the loop of certificates is given: a store, who else there is, and which hosts are known.
+
+use certs::{
+    Change, Document, HttpChallenges, Metrics, Office, Resolver, Running, Settings, StartError, Store,
+    StoreError, Version,
+};
+use config::{CertificateSource, Config, Driver, HostName, WorkspaceId};
+use control::{Kind, RecordError, Records, Shared, Workspaces};
+use futures_util::future::{BoxFuture, pending, select};
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
+use prometheus::Registry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The folder of certificates in the state folder.
+const FOLDER: &str = "certificates";
+
+/// The store of certificates cannot be opened, or the loop cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificatesError {
+    /// The folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] certs::OpenError),
+    /// The loop cannot begin.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Two metrics of one name.
+    #[error("the metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// What of this process the loop has to do with.
+pub(super) struct Around<'a> {
+    pub(super) config: &'a Arc<Config>,
+    pub(super) records: &'a Arc<dyn Records>,
+    /// Where there may be other Ushers.
+    pub(super) shared: Option<Shared>,
+    pub(super) workspaces: &'a Workspaces,
+    pub(super) registry: &'a Registry,
+    pub(super) resolver: Resolver,
+    pub(super) challenges: HttpChallenges,
+}
+
+/// Opens the store, publishes what there is, and gives the loop, which is to be polled. Without a certificate in the
+/// configuration there is no store and no loop.
+pub(super) async fn begin(around: Around<'_>) -> Result<(Option<Office>, Running), CertificatesError> {
+    let Around { config, records, shared, workspaces, registry, resolver, challenges } = around;
+    let metrics = Metrics::new(registry)?;
+    if config.certificates.is_empty() {
+        return Ok((None, pending().boxed()));
+    }
+    let store: Arc<dyn Store> = match config.driver {
+        // Blocks for a moment, before anything is served.
+        Driver::Process => Arc::new(certs::DirectoryStore::open(&config.state_dir.join(FOLDER))?),
+        Driver::Kubernetes(_) => Arc::new(RecordStore(records.clone())),
+    };
+    let (hosts, known) = watch::channel(BTreeSet::new());
+    let (others, replicas) = watch::channel(BTreeSet::new());
+    let (_, secrets) = watch::channel(BTreeMap::new());
+    let (leads, following) = match &shared {
+        Some(shared) => (shared.leads.clone(), follow_others(records.clone(), shared.name.clone(), others)),
+        None => (watch::channel(true).1, pending().boxed()),
+    };
+    let settings = Settings {
+        certificates: config.certificates.clone(),
+        store,
+        replica: shared.map(|shared| shared.name),
+        leads,
+        replicas,
+        hosts: known,
+        secrets,
+        metrics,
+        resolver,
+        challenges,
+    };
+    let (office, running) = certs::start(settings).await?;
+    let hosts = match is_asked_for_hosts(config) {
+        true => follow_hosts(config.clone(), records.clone(), workspaces.clone(), hosts),
+        false => pending().boxed(),
+    };
+    // None of the followers ends while the store is there.
+    let all = select(running, select(hosts, following)).map(|_| certs::Ended);
+    Ok((Some(office), all.boxed()))
+}
+
+/// Whether some certificate is made for each host.
+fn is_asked_for_hosts(config: &Config) -> bool {
+    config.certificates.values().any(
+        |declared| matches!(&declared.source, CertificateSource::Acme(source) if source.per_host.is_some()),
+    )
+}
+
+/// Tells the hosts of all users, of their further workspaces that exist, and of the routes.
+fn follow_hosts(
+    config: Arc<Config>,
+    records: Arc<dyn Records>,
+    workspaces: Workspaces,
+    hosts: watch::Sender<BTreeSet<HostName>>,
+) -> BoxFuture<'static, ()> {
+    async move {
+        let mut labels = records.watch(Kind::Label);
+        let mut changes = workspaces.changes();
+        let mut known = BTreeSet::new();
+        let routes: Vec<_> = config.routes.keys().cloned().map(WorkspaceId::Route).collect();
+        loop {
+            tokio::select! {
+                change = labels.next() => match change {
+                    Some(control::Change::Put(record)) => drop(known.insert(record.name)),
+                    // A label is never given away; its host stays known.
+                    Some(control::Change::Deleted(_)) => {}
+                    None => return,
+                },
+                Ok(()) = changes.changed() => {}
+            }
+            while let Some(Some(control::Change::Put(record))) = labels.next().now_or_never() {
+                known.insert(record.name);
+            }
+            let own = known.iter().filter_map(|label| WorkspaceId::parse(label).ok());
+            let existing = workspaces.all().into_iter().map(|entry| entry.id.clone());
+            let all = own.chain(existing).chain(routes.iter().cloned());
+            let all = all.filter_map(|id| HostName::parse(&id.host(config.domain.as_str())).ok()).collect();
+            hosts.send_if_modified(|before| std::mem::replace(before, all) != *before);
+        }
+    }
+    .boxed()
+}
+
+/// Tells which other Ushers there are: each has a record of what it saw in use.
+fn follow_others(
+    records: Arc<dyn Records>,
+    own: String,
+    others: watch::Sender<BTreeSet<String>>,
+) -> BoxFuture<'static, ()> {
+    async move {
+        let mut uses = records.watch(Kind::Use);
+        while let Some(change) = uses.next().await {
+            match change {
+                control::Change::Put(record) if record.name != own => {
+                    others.send_if_modified(|others| others.insert(record.name));
+                }
+                control::Change::Put(_) => {}
+                control::Change::Deleted(name) => {
+                    drop(others.send_if_modified(|others| others.remove(&name)))
+                }
+            }
+        }
+    }
+    .boxed()
+}
+
+/// The records of one kind, as the store of certificates.
+struct RecordStore(Arc<dyn Records>);
+
+const KIND: Kind = Kind::Certificate;
+
+#[async_trait::async_trait]
+impl Store for RecordStore {
+    async fn list(&self) -> Result<Vec<Document>, StoreError> {
+        Ok(self.0.list(KIND).await.map_err(store_error)?.into_iter().map(document).collect())
+    }
+    async fn get(&self, name: &str) -> Result<Option<Document>, StoreError> {
+        Ok(self.0.get(KIND, name).await.map_err(store_error)?.map(document))
+    }
+    async fn create(&self, name: &str, value: Vec<u8>) -> Result<Version, StoreError> {
+        Ok(Version(self.0.create(KIND, name, value).await.map_err(store_error)?.0))
+    }
+    async fn replace(&self, name: &str, version: Version, value: Vec<u8>) -> Result<Version, StoreError> {
+        let version = control::Version(version.0);
+        Ok(Version(self.0.replace(KIND, name, version, value).await.map_err(store_error)?.0))
+    }
+    async fn delete(&self, name: &str) -> Result<bool, StoreError> {
+        self.0.delete(KIND, name).await.map_err(store_error)
+    }
+    fn watch(&self) -> BoxStream<'static, Change> {
+        let told = |change| match change {
+            control::Change::Put(record) => Change::Put(document(record)),
+            control::Change::Deleted(name) => Change::Deleted(name),
+        };
+        self.0.watch(KIND).map(told).boxed()
+    }
+}
+
+fn document(record: control::Record) -> Document {
+    Document { name: record.name, version: Version(record.version.0), value: record.value }
+}
+
+fn store_error(error: RecordError) -> StoreError {
+    match error {
+        RecordError::Exists(name) => StoreError::Exists(name),
+        RecordError::Conflict(name) => StoreError::Conflict(name),
+        RecordError::Store(reason) => StoreError::Unusable(reason),
+    }
+}
