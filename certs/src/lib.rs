@@ -11,4 +11,6 @@ mod store;
 
 pub use certificate::{CHAIN_MAX, Certificate, Part, TEXT_MAX, Unfit};
 pub use resolver::{HttpChallenges, Resolver};
-pub use store::{Change, Document, Store, StoreError, Version};
+pub use store::{
+    Change, DirectoryStore, Document, NAME_MAX, OpenError, Store, StoreError, VALUE_MAX, Version, is_name,
+};

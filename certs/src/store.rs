@@ -2,7 +2,16 @@
 //!
 //! A folder on one machine; in a cluster whatever `main` adapts to it, which all replicas share.
 
+mod directory;
+
+pub use directory::{DirectoryStore, OpenError};
+
 use futures_util::stream::BoxStream;
+
+/// How many bytes the name of a document may have: some are left for what a store adds to it.
+pub const NAME_MAX: usize = 240;
+/// How many bytes the value of a document may have: as many as a Secret.
+pub const VALUE_MAX: usize = 1 << 20;
 
 /// Grows with every write of a document; compare-and-swap is on it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,11 +20,11 @@ pub struct Version(pub u64);
 /// One document.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Document {
-    /// Its name: lower-case letters, digits, `-` and `.`, a letter first, at most 250 bytes.
+    /// Its name: lower-case letters, digits, `-` and `.`, a letter first, at most [`NAME_MAX`].
     pub name: String,
     /// Its version.
     pub version: Version,
-    /// What it says; mostly JSON with a private key in it.
+    /// What it says, at most [`VALUE_MAX`]; mostly JSON with a private key in it.
     pub value: Vec<u8>,
 }
 
@@ -67,4 +76,12 @@ pub trait Store: Send + Sync + 'static {
     async fn delete(&self, name: &str) -> Result<bool, StoreError>;
     /// All documents as [`Change::Put`], then every change, in order.
     fn watch(&self) -> BoxStream<'static, Change>;
+}
+
+/// Whether a document can have this name; no path can be made of one.
+pub fn is_name(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    text.len() <= NAME_MAX
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.bytes().all(fits)
 }
