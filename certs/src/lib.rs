@@ -6,10 +6,12 @@
 #[cfg(test)]
 mod broken;
 mod certificate;
+mod kept;
 mod resolver;
 mod store;
 
 pub use certificate::{CHAIN_MAX, Certificate, Part, TEXT_MAX, Unfit};
+pub use kept::{Kept, KeptAs, Origin, Unreadable};
 pub use resolver::{HttpChallenges, Resolver};
 pub use store::{
     Change, DirectoryStore, Document, NAME_MAX, OpenError, Store, StoreError, VALUE_MAX, Version, is_name,

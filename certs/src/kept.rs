@@ -1,0 +1,254 @@
+//! The document of a certificate, and its name.
+
+use crate::certificate::{Certificate, Unfit};
+use crate::store::{Document, is_name};
+use config::{AuthorityName, CertificateName, HostName};
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Begins the name of every document of a certificate.
+const PREFIX: &str = "certificate-";
+/// Stands between the name of the configuration, which has no two hyphens in a row, and a host.
+const OF_HOST: &str = "--";
+/// A colon stands in no name of an authority.
+const LOCAL: &str = "usher:local";
+const IMPORTED: &str = "usher:imported";
+
+/// A certificate as it is kept.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The certificate.
+    pub certificate: Certificate,
+    /// Where it came from.
+    pub origin: Origin,
+    /// When it came, to the second.
+    pub obtained: SystemTime,
+}
+
+/// Where a certificate that is kept came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// An authority by ACME.
+    Acme(AuthorityName),
+    /// Usher's own authority.
+    Local,
+    /// The operator.
+    Imported,
+}
+
+/// Why a document is no certificate; it is as good as none, and made anew.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// It does not say what it must.
+    #[error("the document {name} does not say what a certificate's says")]
+    Malformed {
+        /// Which document.
+        name: String,
+    },
+    /// What it holds cannot be served.
+    #[error("the certificate in the document {name} cannot be used")]
+    Unfit {
+        /// Which document.
+        name: String,
+        /// Why not.
+        source: Unfit,
+    },
+}
+
+/// What the value of the document says, as JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Value {
+    /// PEM.
+    chain: String,
+    /// PEM.
+    key: String,
+    /// The name of an authority of the configuration, or [`LOCAL`] or [`IMPORTED`].
+    authority: String,
+    /// UNIX seconds.
+    obtained: u64,
+}
+
+impl Kept {
+    /// Reads a document. Whether the certificate is good for names and a time is for the reader to check.
+    ///
+    /// # Errors
+    /// Which document it is, and what is wrong with it; nothing of its value.
+    pub fn read(document: &Document) -> Result<Self, Unreadable> {
+        let malformed = || Unreadable::Malformed { name: document.name.clone() };
+        let value: Value = serde_json::from_slice(&document.value).map_err(|_| malformed())?;
+        let origin = match value.authority.as_str() {
+            LOCAL => Origin::Local,
+            IMPORTED => Origin::Imported,
+            name => Origin::Acme(AuthorityName::parse(name).map_err(|_| malformed())?),
+        };
+        let obtained = UNIX_EPOCH.checked_add(Duration::from_secs(value.obtained)).ok_or_else(malformed)?;
+        let certificate = Certificate::parse(value.chain.as_bytes(), value.key.as_bytes())
+            .map_err(|source| Unreadable::Unfit { name: document.name.clone(), source })?;
+        Ok(Self { certificate, origin, obtained })
+    }
+
+    /// The value of its document.
+    pub fn write(&self) -> Vec<u8> {
+        let authority = match &self.origin {
+            Origin::Acme(name) => name.as_str(),
+            Origin::Local => LOCAL,
+            Origin::Imported => IMPORTED,
+        };
+        let value = Value {
+            chain: self.certificate.chain_pem(),
+            key: self.certificate.key_pem().to_owned(),
+            authority: authority.to_owned(),
+            obtained: self.obtained.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        };
+        serde_json::to_vec(&value).expect("numbers and texts are JSON")
+    }
+}
+
+/// Which certificate a document is of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeptAs {
+    /// `[certificates.NAME]`.
+    pub name: CertificateName,
+    /// The host, of a certificate of its own for each host.
+    pub host: Option<HostName>,
+}
+
+impl KeptAs {
+    /// The name of its document: `certificate-NAME`, or `certificate-NAME--HOST`; `None` where the host is so long that
+    /// no document can have the name (some 190 characters and more).
+    pub fn document(&self) -> Option<String> {
+        let name = match &self.host {
+            None => format!("{PREFIX}{}", self.name),
+            Some(host) => format!("{PREFIX}{}{OF_HOST}{}", self.name, host.as_str()),
+        };
+        is_name(&name).then_some(name)
+    }
+
+    /// Whose document this is; `None` where it is no certificate's.
+    pub fn of_document(name: &str) -> Option<Self> {
+        let rest = name.strip_prefix(PREFIX)?;
+        let (name, host) = match rest.split_once(OF_HOST) {
+            None => (rest, None),
+            Some((name, host)) => {
+                let parsed = HostName::parse(host).ok()?;
+                (name, Some(parsed).filter(|parsed| parsed.as_str() == host)?.into())
+            }
+        };
+        Some(Self { name: CertificateName::parse(name).ok()?, host })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broken::{Pki, cases, now};
+    use crate::store::Version;
+
+    fn document(value: Vec<u8>) -> Document {
+        Document { name: "certificate-site".to_owned(), version: Version(1), value }
+    }
+
+    fn kept(origin: Origin) -> Kept {
+        let pki = Pki::new();
+        let pair = pki.good();
+        let key = pair.key.serialize_pem();
+        let certificate =
+            Certificate::parse(pki.chain(&pair).as_bytes(), key.as_bytes()).expect("it is good");
+        Kept { certificate, origin, obtained: now() }
+    }
+
+    #[test]
+    fn a_certificate_is_read_as_it_was_written() {
+        let of_acme = |name| Origin::Acme(AuthorityName::parse(name).unwrap());
+        for origin in
+            [Origin::Local, Origin::Imported, of_acme("letsencrypt"), of_acme("local"), of_acme("imported")]
+        {
+            let kept = kept(origin);
+            let read = Kept::read(&document(kept.write())).unwrap();
+            assert_eq!((read.origin, read.obtained), (kept.origin, kept.obtained));
+            assert_eq!(read.certificate.chain_pem(), kept.certificate.chain_pem());
+            assert_eq!(read.certificate.key_pem(), kept.certificate.key_pem());
+        }
+    }
+
+    #[test]
+    fn a_document_that_is_no_certificate_is_refused_by_name_without_its_value() {
+        let good = kept(Origin::Local);
+        let value: serde_json::Value = serde_json::from_slice(&good.write()).unwrap();
+        let with = |key: &str, changed: serde_json::Value| {
+            let mut value = value.clone();
+            value[key] = changed;
+            value.to_string().into_bytes()
+        };
+        let mut bad =
+            vec![Vec::new(), b"{}".to_vec(), b"[]".to_vec(), vec![0; 100], good.write()[1..].to_vec()];
+        bad.extend([
+            with("more", 1.into()),
+            with("authority", "a/b".into()),
+            with("obtained", u64::MAX.into()),
+        ]);
+        bad.extend([
+            with("obtained", (-1).into()),
+            with("key", 1.into()),
+            with("chain", serde_json::Value::Null),
+        ]);
+        for value in bad {
+            let text = String::from_utf8_lossy(&value).into_owned();
+            let refused = Kept::read(&document(value));
+            assert!(
+                matches!(&refused, Err(Unreadable::Malformed { name }) if name == "certificate-site"),
+                "{text}"
+            );
+        }
+        for case in cases() {
+            let changed = |value: &mut serde_json::Value| {
+                value["chain"] = String::from_utf8_lossy(&case.chain).into();
+                value["key"] = String::from_utf8_lossy(&case.key).into();
+            };
+            let mut value = value.clone();
+            changed(&mut value);
+            match Kept::read(&document(value.to_string().into_bytes())) {
+                // What time and names say is not looked at here.
+                Ok(kept) => assert_eq!(
+                    kept.certificate.check(&crate::broken::wanted(), now()),
+                    case.expected,
+                    "{}",
+                    case.name
+                ),
+                Err(Unreadable::Unfit { .. }) => assert!(case.expected.is_err(), "{}", case.name),
+                Err(malformed) => panic!("{}: {malformed}", case.name),
+            }
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_document_says_whose_it_is() {
+        let of = |name: &str, host: Option<&str>| KeptAs {
+            name: CertificateName::parse(name).unwrap(),
+            host: host.map(|host| HostName::parse(host).unwrap()),
+        };
+        for (kept_as, name) in [
+            (of("site", None), "certificate-site"),
+            (of("a-b", None), "certificate-a-b"),
+            (of("a", Some("b")), "certificate-a--b"),
+            (of("site", Some("alice.lab.test")), "certificate-site--alice.lab.test"),
+            (of("a-b", Some("gpu--alice.lab.test")), "certificate-a-b--gpu--alice.lab.test"),
+        ] {
+            assert_eq!(kept_as.document().as_deref(), Some(name));
+            assert_eq!(KeptAs::of_document(name), Some(kept_as));
+        }
+        for other in [
+            "authority",
+            "certificate-",
+            "certificate",
+            "certificate-a--",
+            "certificate---b",
+            "certificate-a.b",
+        ] {
+            assert_eq!(KeptAs::of_document(other), None, "{other}");
+        }
+        let long = ["a".repeat(60), "b".repeat(60), "c".repeat(60), "d".repeat(60)].join(".");
+        assert_eq!(of("site", Some(&long)).document(), None);
+    }
+}
