@@ -7,11 +7,13 @@
 mod broken;
 mod certificate;
 mod kept;
+mod local_authority;
 mod resolver;
 mod store;
 
 pub use certificate::{CHAIN_MAX, Certificate, Part, TEXT_MAX, Unfit};
 pub use kept::{Kept, KeptAs, Origin, Unreadable};
+pub use local_authority::{LocalAuthority, LocalAuthorityError};
 pub use resolver::{HttpChallenges, Resolver};
 pub use store::{
     Change, DirectoryStore, Document, NAME_MAX, OpenError, Store, StoreError, VALUE_MAX, Version, is_name,
