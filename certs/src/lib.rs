@@ -6,12 +6,14 @@
 #[cfg(test)]
 mod broken;
 mod certificate;
+mod files;
 mod kept;
 mod local_authority;
 mod resolver;
 mod store;
 
 pub use certificate::{CHAIN_MAX, Certificate, Part, TEXT_MAX, Unfit};
+pub use files::{FileError, FilePair, Look};
 pub use kept::{Kept, KeptAs, Origin, Unreadable};
 pub use local_authority::{LocalAuthority, LocalAuthorityError};
 pub use resolver::{HttpChallenges, Resolver};
