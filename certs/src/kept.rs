@@ -1,15 +1,14 @@
 //! The document of a certificate, and its name.
 
 use crate::certificate::{Certificate, Unfit};
-use crate::store::{Document, is_name};
-use config::{AuthorityName, CertificateName, HostName};
+use crate::store::Document;
+use config::AuthorityName;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Begins the name of every document of a certificate.
 const PREFIX: &str = "certificate-";
-/// Stands between the name of the configuration, which has no two hyphens in a row, and a host.
-const OF_HOST: &str = "--";
 /// A colon stands in no name of an authority.
 const LOCAL: &str = "usher:local";
 const IMPORTED: &str = "usher:imported";
@@ -37,8 +36,8 @@ pub enum Origin {
 }
 
 /// As people are told.
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Acme(name) => write!(f, "{name}"),
             Self::Local => f.write_str("usher's own authority"),
@@ -116,46 +115,12 @@ impl Kept {
     }
 }
 
-/// Which certificate a document is of.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeptAs {
-    /// `[certificates.NAME]`.
-    pub name: CertificateName,
-    /// The host, of a certificate of its own for each host.
-    pub host: Option<HostName>,
-}
-
-impl KeptAs {
-    /// The name of its document: `certificate-NAME`, or `certificate-NAME--HOST`; `None` where the host is so long that
-    /// no document can have the name (some 190 characters and more).
-    pub fn document(&self) -> Option<String> {
-        let name = match &self.host {
-            None => format!("{PREFIX}{}", self.name),
-            Some(host) => format!("{PREFIX}{}{OF_HOST}{}", self.name, host.as_str()),
-        };
-        is_name(&name).then_some(name)
-    }
-
-    /// Whose document this is; `None` where it is no certificate's.
-    pub fn of_document(name: &str) -> Option<Self> {
-        let rest = name.strip_prefix(PREFIX)?;
-        let (name, host) = match rest.split_once(OF_HOST) {
-            None => (rest, None),
-            Some((name, host)) => {
-                let parsed = HostName::parse(host).ok()?;
-                (name, Some(parsed).filter(|parsed| parsed.as_str() == host)?.into())
-            }
-        };
-        Some(Self { name: CertificateName::parse(name).ok()?, host })
-    }
-}
-
-/// The document of a unit's certificate.
+/// The document of a unit's certificate, by the unit's id.
 pub(crate) fn document(id: &str) -> String {
     format!("{PREFIX}{id}")
 }
 
-/// The unit whose certificate a document is.
+/// The id of the unit whose certificate a document is.
 pub(crate) fn id(document: &str) -> Option<&str> {
     document.strip_prefix(PREFIX)
 }
@@ -241,35 +206,5 @@ mod tests {
                 Err(malformed) => panic!("{}: {malformed}", case.name),
             }
         }
-    }
-
-    #[test]
-    fn the_name_of_a_document_says_whose_it_is() {
-        let of = |name: &str, host: Option<&str>| KeptAs {
-            name: CertificateName::parse(name).unwrap(),
-            host: host.map(|host| HostName::parse(host).unwrap()),
-        };
-        for (kept_as, name) in [
-            (of("site", None), "certificate-site"),
-            (of("a-b", None), "certificate-a-b"),
-            (of("a", Some("b")), "certificate-a--b"),
-            (of("site", Some("alice.lab.test")), "certificate-site--alice.lab.test"),
-            (of("a-b", Some("gpu--alice.lab.test")), "certificate-a-b--gpu--alice.lab.test"),
-        ] {
-            assert_eq!(kept_as.document().as_deref(), Some(name));
-            assert_eq!(KeptAs::of_document(name), Some(kept_as));
-        }
-        for other in [
-            "authority",
-            "certificate-",
-            "certificate",
-            "certificate-a--",
-            "certificate---b",
-            "certificate-a.b",
-        ] {
-            assert_eq!(KeptAs::of_document(other), None, "{other}");
-        }
-        let long = ["a".repeat(60), "b".repeat(60), "c".repeat(60), "d".repeat(60)].join(".");
-        assert_eq!(of("site", Some(&long)).document(), None);
     }
 }

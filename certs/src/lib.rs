@@ -21,11 +21,14 @@ mod schedule;
 mod shelf;
 mod state;
 mod store;
+mod told;
 mod units;
 
 pub use certificate::{CHAIN_MAX, Certificate, Part, TEXT_MAX, Unfit};
 pub use dns::{AskError, DnsError, DnsRecords, Propagation};
+pub use files::FileError;
 pub use listed::{Listed, ListedCertificate, Next};
+pub use local_authority::LocalAuthorityError;
 pub use metrics::Metrics;
 pub use office::{Office, OfficeError};
 pub use resolver::{HttpChallenges, Resolver};

@@ -15,6 +15,7 @@ use crate::schedule::{may_begin_at, order_at, renew_at};
 use crate::shelf::Shelf;
 use crate::state::{self, State, time};
 use crate::store::{Change, Document, Store, StoreError};
+use crate::told::with_causes;
 use crate::units::{Giver, Unit, units};
 use crate::{Certificate, Office};
 use config::{CertificateName, CertificateSource, Certificates, Challenge, HostName};
@@ -23,7 +24,7 @@ use futures_util::stream::{BoxStream, FuturesUnordered};
 use futures_util::{FutureExt, StreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use work::{BUDGET, Work, Worker};
@@ -280,19 +281,23 @@ impl Loop {
     async fn look_at_files(&mut self) {
         let mut pairs = std::mem::take(&mut self.files);
         let looked = tokio::task::spawn_blocking(move || {
-            let looks: Vec<Look> = pairs.iter_mut().map(|(_, pair)| pair.look()).collect();
+            let looks: Vec<Look> = pairs.iter_mut().map(|(_, pair)| pair.look(Instant::now())).collect();
             (pairs, looks)
         });
         let Ok((pairs, looks)) = looked.await else { return };
         self.files = pairs;
-        let names: Vec<CertificateName> = self.files.iter().map(|(name, _)| name.clone()).collect();
-        for (name, look) in names.iter().zip(looks) {
+        let names = self.files.iter().map(|(name, pair)| (name.clone(), pair.key_is_open()));
+        for ((name, key_is_open), look) in names.collect::<Vec<_>>().iter().zip(looks) {
             match look {
-                Look::Unchanged => {}
+                Look::Unchanged => continue,
                 Look::Changed(Ok(certificate)) => self.give(name, certificate),
                 Look::Changed(Err(error)) => {
-                    tracing::error!(certificate.name = %name, %error, "the files of a certificate cannot be used");
+                    let error = with_causes(&error);
+                    tracing::error!(certificate.name = %name, error, "the files of a certificate cannot be used");
                 }
+            }
+            if *key_is_open {
+                tracing::warn!(certificate.name = %name, "others than its owner and a group may use the file of a private key");
             }
         }
     }

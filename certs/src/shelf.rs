@@ -7,6 +7,7 @@ use crate::resolver::{Resolver, Served};
 use crate::schedule::Held;
 use crate::state::unix;
 use crate::store::{Document, Version};
+use crate::told::with_causes;
 use crate::units::Unit;
 use config::{CertificateName, Certificates, NamePattern};
 use std::collections::{BTreeMap, BTreeSet};
@@ -151,7 +152,7 @@ fn is_old(current: &Current, now: SystemTime) -> bool {
 
 /// What a document has, if it can be served for some of these names at least.
 fn usable(document: &Document, wanted: &[NamePattern], now: SystemTime) -> Result<Current, String> {
-    let Kept { certificate, origin, .. } = Kept::read(document).map_err(|error| error.to_string())?;
+    let Kept { certificate, origin, .. } = Kept::read(document).map_err(|error| with_causes(&error))?;
     // A name that was added to the configuration is no reason to serve none of the others meanwhile.
     certificate.check(&[], now).map_err(|error| error.to_string())?;
     let is_complete = certificate.check(wanted, now).is_ok();

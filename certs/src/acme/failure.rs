@@ -3,6 +3,7 @@
 use crate::certificate::Unfit;
 use crate::dns::DnsError;
 use crate::store::StoreError;
+use crate::told::with_causes;
 use instant_acme::{Error, Problem};
 use std::time::{Duration, SystemTime};
 
@@ -64,7 +65,7 @@ impl Failure {
                 let status = told.status.filter(|status| !status.is_success());
                 let told = match status {
                     Some(status) => format!("it answered {status}"),
-                    None => cut(&chain(&other)),
+                    None => cut(&with_causes(&other)),
                 };
                 Self::Unreachable { doing, told, retry_after }
             }
@@ -100,21 +101,6 @@ pub(super) fn words(problem: &Problem) -> String {
     let parts = problem.subproblems.iter().filter_map(|part| part.detail.as_deref());
     let all: Vec<&str> = std::iter::once(detail).chain(parts).collect();
     cut(&format!("{name}: {}", all.join("; ")))
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let cause = error.to_string();
-        if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-        source = error.source();
-    }
-    text
 }
 
 /// Others' words, on one line and bounded.

@@ -10,9 +10,7 @@ use crate::metrics::{Metrics, OrderResult};
 use crate::state::{self, Claim, Proof, State};
 use crate::store::Store;
 use crate::units::Unit;
-use config::{
-    AcmeSource, Authority, CertificateName, Challenge as Asked, DnsProviderName, HostName, NamePattern,
-};
+use config::{AcmeSource, Authority, Challenge as Asked, DnsProviderName, HostName, NamePattern};
 use instant_acme::{
     AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, Identifier, NewOrder, Order,
     OrderStatus,
@@ -285,7 +283,7 @@ impl Attempt<'_> {
             texts.entry(&one.host).or_default().push(one.dns_text.clone());
         }
         for (host, texts) in texts {
-            records.propagated(host, &texts).await?;
+            let _seen = records.propagated(host, &texts).await?;
         }
         Ok(())
     }

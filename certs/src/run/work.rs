@@ -11,6 +11,7 @@ use crate::schedule::{
 use crate::shelf::Current;
 use crate::state::{self, State, Window, put, unix};
 use crate::store::StoreError;
+use crate::told::with_causes;
 use crate::units::{Giver, Unit};
 use config::{AcmeSource, Authority, CertificateSource, Certificates, NamePattern};
 use std::sync::Arc;
@@ -47,16 +48,16 @@ impl Worker {
 
     pub(super) async fn work(&self, work: Work, unit: &Unit, held: Option<Current>) {
         let done = match (work, &unit.giver) {
-            (Work::Issue, _) => self.issue(unit).await.map_err(|error| error.to_string()),
+            (Work::Issue, _) => self.issue(unit).await.map_err(|error| with_causes(&error)),
             (Work::AskWindow, Giver::Acme(source)) => {
-                self.ask_window(unit, source, held).await.map_err(|error| error.to_string())
+                self.ask_window(unit, source, held).await.map_err(|error| with_causes(&error))
             }
             (Work::First, Giver::Acme(source)) => match self.count(unit).await {
-                Ok(()) => self.order(unit, source, None).await.map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
+                Ok(()) => self.order(unit, source, None).await.map_err(|error| with_causes(&error)),
+                Err(error) => Err(with_causes(&error)),
             },
             (_, Giver::Acme(source)) => {
-                self.order(unit, source, held).await.map_err(|error| error.to_string())
+                self.order(unit, source, held).await.map_err(|error| with_causes(&error))
             }
             (_, Giver::Local) => Ok(()),
         };
@@ -113,7 +114,7 @@ impl Worker {
         authority: &Arc<Authority>,
         failure: &Failure,
     ) -> Result<(), StoreError> {
-        let (now, chance, cause) = (SystemTime::now(), fastrand::f64(), failure.to_string());
+        let (now, chance, cause) = (SystemTime::now(), fastrand::f64(), with_causes(failure));
         let at = state::change(&*self.desk.store, &unit.id, |state| {
             let name = authority.name.as_str();
             note_failure(&mut state.authorities, name, cause.clone(), failure.retry_after(), (now, chance));

@@ -337,8 +337,8 @@ async fn a_broken_document_is_passed_over_and_can_be_made_anew() {
         let file = path.join("a.json");
         put_file(&file, &text);
         // Both for the one that is running, and for the next.
-        let next = DirectoryStore::open(&path).unwrap();
-        for store in [&store, &next] {
+        let restarted = DirectoryStore::open(&path).unwrap();
+        for store in [&store, &restarted] {
             let listed = store.list().await.unwrap();
             assert_eq!(listed.iter().map(|document| &*document.name).collect::<Vec<_>>(), ["good"], "{what}");
             assert_eq!(store.get("a").await.unwrap(), None, "{what}");
