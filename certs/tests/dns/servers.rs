@@ -254,7 +254,7 @@ const SECONDED: [&str; 2] = ["lab.test", "records.test"];
 
 fn zone_file(zone: &str, net: [u8; 3]) -> String {
     let mut text =
-        format!("$TTL 60\n@ SOA ns1.lab.test. you.test. 1 3600 3600 36000 60\n@ NS ns1.lab.test.\n");
+        "$TTL 60\n@ SOA ns1.lab.test. you.test. 1 3600 3600 36000 60\n@ NS ns1.lab.test.\n".to_owned();
     let mut add = |lines: &str| text.push_str(lines);
     match zone {
         "test" => {
