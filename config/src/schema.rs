@@ -187,6 +187,9 @@ const KEYS: &[KeyDoc] = &[
     doc("dns_providers.NAME.token.from_file", PATH, NOT_SET, "with cloudflare: the file with it"),
 
     doc("admin.address", ADDRESS, Value("\"127.0.0.1:9090\""), "/metrics, /livez and /readyz over TCP"),
+    doc("admin.certificate", PATH, Otherwise("cleartext"), "PEM file of the certificate of admin.address, leaf first; looked at again when it changes; together with private_key"),
+    doc("admin.private_key", PATH, Otherwise("cleartext"), "PEM file of that certificate's key: PKCS #8, PKCS #1 or SEC1"),
+    doc("admin.client_authority", PATH, Otherwise("everybody may ask"), "PEM file of who signs for those who may ask at admin.address; without a certificate of theirs the handshake fails"),
     doc("admin.socket", PATH, Otherwise("admin.sock in state_dir"), "Unix socket (0600) of everything for operators, changes included"),
 
     doc("login.development", BOOL, Value("false"), "offer the login that believes whatever name is typed; for trying and testing"),

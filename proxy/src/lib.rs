@@ -34,6 +34,7 @@ pub mod metrics;
 pub mod notice;
 pub mod own;
 pub mod page;
+pub mod pem;
 pub mod portal;
 pub mod prestart;
 pub mod refusal;

@@ -3,6 +3,7 @@
 mod ground;
 
 use crate::accept::{self, CoreFailed, Cores};
+use crate::admin::tls::TlsListener;
 use crate::assertion::Assertions;
 use crate::audit::{Audit, AuditError, Auditing};
 use crate::edge::Edge;
@@ -12,7 +13,7 @@ use crate::limits::Limits;
 use crate::listen::{self, Bound, ListenError};
 use crate::machines::{IssuerError, Issuers, Machines};
 use crate::metrics::Metrics;
-use crate::{admin, drain, prestart, warnings};
+use crate::{admin, drain, pem, prestart, warnings};
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::serve::Listener;
@@ -96,6 +97,9 @@ pub enum ServeError {
         /// What the system says.
         source: io::Error,
     },
+    /// A file of the admin address's TLS cannot be used.
+    #[error("the admin address cannot be served by TLS")]
+    AdminFiles(#[from] pem::Unusable),
     /// The system gives no thread, runtime or signal.
     #[error("the system refuses what usher needs to run: threads, descriptors or signals")]
     System(#[from] io::Error),
@@ -270,12 +274,20 @@ fn prepare_state_dir(path: &Path) -> Result<(), ServeError> {
 
 /// Binds and serves both admin listeners; they end when the set is dropped.
 async fn serve_admin(edge: &Arc<Edge>) -> Result<JoinSet<()>, ServeError> {
-    let Admin { address, socket } = edge.config.load().admin.clone();
+    let Admin { address, socket, tls } = edge.config.load().admin.clone();
+    let shown = tls.as_ref().map(admin::tls::Shown::read).transpose()?;
     let tcp = TcpListener::bind(address).await.map_err(|source| admin_error(&address, "address", source))?;
     let unix = bind_socket(&socket).map_err(|source| admin_error(&socket.display(), "socket", source))?;
     tracing::info!(admin.address = %tcp.local_addr()?, admin.socket = %socket.display(), "listening");
     let mut serving = JoinSet::new();
-    serving.spawn(serve_router(tcp, admin::tcp_router(edge.clone())));
+    let router = admin::tcp_router(edge.clone(), shown.is_some());
+    match shown {
+        Some(shown) => {
+            serving.spawn(serve_router(TlsListener::new(tcp, shown.clone()), router));
+            serving.spawn(shown.follow());
+        }
+        None => drop(serving.spawn(serve_router(tcp, router))),
+    }
     serving.spawn(serve_router(unix, admin::socket_router(edge.clone())));
     Ok(serving)
 }
