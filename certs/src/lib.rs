@@ -8,5 +8,5 @@ mod resolver;
 mod store;
 
 pub use at_start::{FileError, resolver_of_files};
-pub use resolver::{HttpChallenges, Resolver};
+pub use resolver::{ACME_TLS, HttpChallenges, Resolver};
 pub use store::{Change, Document, Store, StoreError, Version};

@@ -6,6 +6,7 @@ pub mod admin;
 pub mod answer;
 pub mod assertion;
 pub mod audit;
+mod challenge;
 pub mod cli;
 pub mod client_address;
 pub mod command_line;

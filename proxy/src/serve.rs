@@ -149,7 +149,8 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let records = ground.records();
     let (keys, following) = Keys::open_for(&config, &records).await?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let tls = listen::tls::server_config(certs::resolver_of_files(&config.certificates)?);
+    let resolver = certs::resolver_of_files(&config.certificates)?;
+    let tls = listen::tls::server_config(resolver.clone(), &config.tls, &keys);
     let bound = listen::bind(&config.listeners, &tls, cores)?;
     let (_config, seen) = watch::channel(config.clone());
     let (driver, driving) = ground.drive(seen.clone(), open_files, shutdown.clone()).await?;
@@ -170,6 +171,8 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
         tickets: control.tickets,
         providers,
         refresh,
+        resolver,
+        challenges: certs::HttpChallenges::default(),
         assertions: Assertions::new(&keys),
         keys,
         origins: bound.origins(),
