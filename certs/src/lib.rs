@@ -31,7 +31,7 @@ pub use listed::{Listed, ListedCertificate, Next};
 pub use local_authority::LocalAuthorityError;
 pub use metrics::Metrics;
 pub use office::{Office, OfficeError};
-pub use resolver::{HttpChallenges, Resolver};
+pub use resolver::{ACME_TLS, HttpChallenges, Resolver};
 pub use run::{Ended, Running, SecretPair, Settings, StartError, start};
 pub use store::{
     Change, DirectoryStore, Document, NAME_MAX, OpenError, Store, StoreError, VALUE_MAX, Version, is_name,

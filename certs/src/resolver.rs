@@ -130,6 +130,14 @@ impl HttpChallenges {
         self.answers.load().get(token).cloned()
     }
 
+    /// These answers by token, for ever.
+    pub fn of(answers: &[(&str, &str)]) -> Self {
+        let challenges = Self::default();
+        challenges
+            .publish(answers.iter().map(|(token, answer)| ((*token).to_owned(), (*answer).into())).collect());
+        challenges
+    }
+
     /// From now on these are the answers, by token.
     pub(crate) fn publish(&self, answers: HashMap<String, Arc<str>>) {
         self.answers.store(Arc::new(answers));

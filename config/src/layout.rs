@@ -17,7 +17,7 @@ mod templates;
 pub use placeholder::PLACEHOLDERS;
 
 use crate::expression::Scope;
-use crate::model::{Admin, Config, Drain, Driver, NamedWorkspace, Sessions, Spawn};
+use crate::model::{Admin, AdminTls, Config, Drain, Driver, NamedWorkspace, Sessions, Spawn};
 use crate::names::{HostName, Label, WorkspaceName};
 use crate::reader::{self, Table, Wrong, value};
 use crate::schema::DriverName;
@@ -167,12 +167,37 @@ fn admin(
 ) -> Option<Admin> {
     let address = table.value("address", value::socket_address);
     let socket = table.maybe("socket", value::path);
+    let tls = admin_tls(table);
     let address = address?;
     let mut taken = listeners.unwrap_or_default().iter().flat_map(|bound| &bound.listener.addresses);
     if let Some(other) = taken.find(|other| listeners::overlap(**other, address)) {
         table.fault("address", format!("`{address}` is taken by the listener on `{other}`"), "another port");
     }
-    Some(Admin { address, socket: socket?.or_else(|| Some(state_dir?.join("admin.sock")))? })
+    Some(Admin { address, socket: socket?.or_else(|| Some(state_dir?.join("admin.sock")))?, tls: tls? })
+}
+
+fn admin_tls(table: &mut Table<'_>) -> Option<Option<AdminTls>> {
+    let certificate = table.maybe("certificate", value::path);
+    let private_key = table.maybe("private_key", value::path);
+    let client_authority = table.maybe("client_authority", value::path);
+    let (certificate, private_key, client_authority) = (certificate?, private_key?, client_authority?);
+    if let (Some(certificate), Some(private_key)) = (&certificate, &private_key) {
+        let (certificate, private_key) = (certificate.clone(), private_key.clone());
+        return Some(Some(AdminTls { certificate, private_key, client_authority }));
+    }
+    let given = [
+        ("certificate", certificate.is_some()),
+        ("private_key", private_key.is_some()),
+        ("client_authority", client_authority.is_some()),
+    ];
+    match given.iter().find(|(_, is_given)| *is_given) {
+        Some((key, _)) => {
+            let problem = "needs certificate and private_key, both of them";
+            table.fault(key, problem, "both, or none of the three for cleartext");
+            None
+        }
+        None => Some(None),
+    }
 }
 
 fn sessions(table: &mut Table<'_>) -> Option<Sessions> {

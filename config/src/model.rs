@@ -119,6 +119,19 @@ pub struct Admin {
     pub address: SocketAddr,
     /// `socket`: everything, `/status` and changes included (0600).
     pub socket: PathBuf,
+    /// `certificate`, `private_key` and `client_authority`; none = cleartext.
+    pub tls: Option<AdminTls>,
+}
+
+/// What the admin address shakes hands with: PEM files that are looked at again when they change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminTls {
+    /// `certificate`: the chain, leaf first.
+    pub certificate: PathBuf,
+    /// `private_key`: PKCS #8, PKCS #1 or SEC1.
+    pub private_key: PathBuf,
+    /// `client_authority`: who signs for clients; none = whoever connects may ask.
+    pub client_authority: Option<PathBuf>,
 }
 
 /// `[access]`: CEL over `user`, `claims`, `groups`, `request`.

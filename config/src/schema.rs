@@ -187,6 +187,9 @@ const KEYS: &[KeyDoc] = &[
     doc("dns_providers.NAME.token.from_file", PATH, NOT_SET, "with cloudflare: the file with it"),
 
     doc("admin.address", ADDRESS, Value("\"127.0.0.1:9090\""), "/metrics, /livez and /readyz over TCP"),
+    doc("admin.certificate", PATH, Otherwise("cleartext"), "PEM file of the certificate of admin.address, leaf first; looked at again when it changes; together with private_key"),
+    doc("admin.private_key", PATH, Otherwise("cleartext"), "PEM file of that certificate's key: PKCS #8, PKCS #1 or SEC1"),
+    doc("admin.client_authority", PATH, Otherwise("everybody may ask"), "PEM file of who signs for those who may ask at admin.address; without a certificate of theirs the handshake fails"),
     doc("admin.socket", PATH, Otherwise("admin.sock in state_dir"), "Unix socket (0600) of everything for operators, changes included"),
 
     doc("login.development", BOOL, Value("false"), "offer the login that believes whatever name is typed; for trying and testing"),
@@ -222,6 +225,8 @@ const KEYS: &[KeyDoc] = &[
     doc("access.allow_addresses", NETWORKS, EMPTY, "from where the portal and everything else may be reached; empty = from everywhere"),
     doc("access.deny_addresses", NETWORKS, EMPTY, "from where nothing may be reached, whatever the other list says"),
 
+    doc("limits.handshakes_per_address", NUMBER, Value("6000"), "TLS handshakes in a minute from one address, or one /64 of IPv6; those of trusted_proxies are not counted; one more is closed before it begins"),
+    doc("limits.handshakes", NUMBER, Value("4096"), "TLS handshakes under way at a time, over all addresses; one more is closed before it begins"),
     doc("limits.requests_per_address", NUMBER, Value("30000"), "requests in a minute from one address, or one /64 of IPv6, whoever sends them"),
     doc("limits.logins_per_address", NUMBER, Value("10"), "attempts to log in in a minute from one address"),
     doc("limits.bad_tokens_per_address", NUMBER, Value("30"), "requests in a minute from one address with a token that is no good, or with a code or secret of `usher login` that is none; good ones and logins do not count"),

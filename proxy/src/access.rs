@@ -58,8 +58,9 @@ pub struct Own {
 /// # Errors
 /// The refusal, by the first phase that refuses.
 pub async fn admit(edge: &Edge, config: &Config, request: &Request<'_>) -> Result<Verdict, Refusal> {
-    let place = route::place(config, request)?;
+    let place = route::place(edge, config, request)?;
     limit::address(edge, config, request)?;
+    route::served_here(request)?;
     let bearer = machines::shown(edge, config, request)?;
     isolate::check(config, &place, request, bearer.is_some())?;
     let caller = match bearer {

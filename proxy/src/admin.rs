@@ -5,6 +5,7 @@
 //! name to loopback sends its own name). The Unix socket (0600) serves `/status` and the changes as well.
 
 pub mod certificates;
+pub mod tls;
 
 use crate::audit::{By, Entry, Event, Reason};
 use crate::edge::Edge;
@@ -63,8 +64,15 @@ pub struct Status {
 }
 
 /// `/livez`, `/readyz` and `/metrics`: what the TCP listener serves.
-pub fn tcp_router(edge: Arc<Edge>) -> Router {
-    health(edge).layer(middleware::from_fn(refuse_web_pages))
+///
+/// `over_tls`: its certificate says for which names it stands, so `Host` may be any: a browser does not come by another.
+pub fn tcp_router(edge: Arc<Edge>, over_tls: bool) -> Router {
+    let health = health(edge);
+    if over_tls {
+        health.layer(middleware::from_fn(refuse_origins))
+    } else {
+        health.layer(middleware::from_fn(refuse_web_pages))
+    }
 }
 
 /// Everything: what the Unix socket serves.
@@ -90,13 +98,24 @@ async fn refuse_web_pages(request: Request, next: Next) -> Response {
     if may_ask(request.headers()) {
         next.run(request).await
     } else {
-        let words =
-            "refused: this address serves operators' tools, by IP address or localhost and without Origin\n";
-        (StatusCode::FORBIDDEN, words).into_response()
+        refused("by IP address or localhost and without Origin")
     }
 }
 
-/// Whether a request over TCP can come from something else than a web page.
+async fn refuse_origins(request: Request, next: Next) -> Response {
+    if request.headers().contains_key(header::ORIGIN) {
+        refused("without Origin")
+    } else {
+        next.run(request).await
+    }
+}
+
+fn refused(how: &str) -> Response {
+    let words = format!("refused: this address serves operators' tools, {how}\n");
+    (StatusCode::FORBIDDEN, words).into_response()
+}
+
+/// Whether a request over cleartext can come from something else than a web page.
 fn may_ask(headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     !headers.contains_key(header::ORIGIN) && host.is_some_and(names_this_machine)

@@ -1,5 +1,7 @@
 //! Answers that we make ourselves, whole: refusals and pages.
 
+use crate::connection::{ConnectionFacts, Link};
+use crate::head;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT};
 use http::{Method, Response, StatusCode};
@@ -24,6 +26,7 @@ pub async fn send(session: &mut Session, response: Response<Bytes>) -> Result<()
     }
     let (parts, body) = response.into_parts();
     let mut head = ResponseHeader::from(parts);
+    speak_for_site(&mut head, session);
     if !head.headers.contains_key(CONTENT_LENGTH) && has_length(head.status) {
         head.insert_header(CONTENT_LENGTH, body.len())?;
     }
@@ -37,10 +40,18 @@ pub async fn send(session: &mut Session, response: Response<Bytes>) -> Result<()
     Ok(())
 }
 
+/// [`head::speak_for_site`] for an answer by way of Pingora.
+pub fn speak_for_site(head: &mut ResponseHeader, session: &Session) {
+    if let Some(link) = Link::of(session) {
+        head::speak_for_site(head, link.facts());
+    }
+}
+
 /// An answer that is written past Pingora and ends its connection, as head and body.
-pub fn last(response: Response<Bytes>) -> (ResponseHeader, Bytes) {
+pub fn last(response: Response<Bytes>, connection: &ConnectionFacts) -> (ResponseHeader, Bytes) {
     let (parts, body) = response.into_parts();
     let mut head = ResponseHeader::from(parts);
+    head::speak_for_site(&mut head, connection);
     head.insert_header(CONNECTION, "close").expect("a known name and value are valid");
     (head, body)
 }

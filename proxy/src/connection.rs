@@ -13,11 +13,12 @@ pub use wire::Wire;
 use crate::client_address;
 use crate::drain::Slot;
 use crate::edge::ListenerFacts;
+use crate::head;
 use crate::log::RequestEvent;
 use crate::refusal::Code;
 use async_trait::async_trait;
 use config::Proxies;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::SslDigest;
@@ -53,6 +54,8 @@ pub struct ConnectionFacts {
     pub client: SocketAddr,
     /// The server name of the TLS handshake, lower case.
     pub server_name: Option<String>,
+    /// What answers over it say of https: `Strict-Transport-Security`.
+    pub transport_security: Option<HeaderValue>,
 }
 
 impl ConnectionFacts {
@@ -129,8 +132,18 @@ pub struct Conn {
 
 impl Conn {
     /// Wraps an accepted connection, after its TLS handshake if there is one.
-    pub fn new(wire: Wire, listener: Arc<ListenerFacts>, client: SocketAddr, slot: Slot) -> Self {
-        let facts = Arc::new(ConnectionFacts { listener, client, server_name: wire.server_name() });
+    ///
+    /// `tls` is what holds for connections with TLS.
+    pub fn new(
+        wire: Wire,
+        listener: Arc<ListenerFacts>,
+        client: SocketAddr,
+        tls: &config::Tls,
+        slot: Slot,
+    ) -> Self {
+        let transport_security = wire.is_tls().then(|| head::transport_security(tls)).flatten();
+        let server_name = wire.server_name();
+        let facts = Arc::new(ConnectionFacts { listener, client, server_name, transport_security });
         let link = Arc::new(Link { facts, head: AtomicU8::new(NONE), unread: OnceLock::new() });
         let socket = SocketDigest::from_raw_fd(wire.id());
         // Known already: it saves Pingora a `getpeername` per connection.

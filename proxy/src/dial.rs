@@ -300,7 +300,11 @@ mod tests {
 
     /// A lab whose alice runs behind a listener.
     async fn lab(config: &str) -> (Lab, TcpListener, Address) {
-        let lab = Lab::with(config, ListenerFacts { tls: false, public_port: 8080, loopback: true }).await;
+        let lab = Lab::with(
+            config,
+            ListenerFacts { tls: false, public_port: 8080, loopback: true, redirects: false },
+        )
+        .await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = Address::Tcp(listener.local_addr().unwrap());
         runs(&lab, 1, &address);

@@ -37,6 +37,10 @@ pub struct Edge {
     pub refresh: Wishes,
     /// What cookies and tickets are sealed with.
     pub keys: Keys,
+    /// Which certificate a host is shown.
+    pub resolver: certs::Resolver,
+    /// What authorities are answered that ask over HTTP.
+    pub challenges: certs::HttpChallenges,
     /// What tells workspaces who asks.
     pub assertions: Assertions,
     /// The origins that the listeners serve.
@@ -60,12 +64,14 @@ pub struct Edge {
 /// What the accept loop knows of the listener that a connection came in by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ListenerFacts {
-    /// Whether browsers speak TLS to it.
+    /// Whether browsers speak TLS to it, or to where it leads.
     pub tls: bool,
-    /// The port that browsers use: `public_port`, or the one bound.
+    /// The port that browsers use: `public_port`, or the one bound; that to which it leads.
     pub public_port: u16,
     /// Whether it is bound to a loopback address: only then is the development login served.
     pub loopback: bool,
+    /// Whether it serves nothing but the way to a listener with `https`, of which the other facts are then.
+    pub redirects: bool,
 }
 
 impl ListenerFacts {

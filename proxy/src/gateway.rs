@@ -265,6 +265,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
     ) -> Result<()> {
         head::from_upstream(response, &exchange.config.domain);
+        answer::speak_for_site(response, session);
         if response.status.is_informational() {
             return Ok(());
         }

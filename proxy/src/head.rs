@@ -5,6 +5,7 @@ mod set_cookie;
 
 use crate::access::Forward;
 use crate::assertion::Told;
+use crate::connection::ConnectionFacts;
 use crate::cookies;
 use crate::notice;
 use crate::refusal::{Code, Refusal};
@@ -112,7 +113,7 @@ fn rewrite(head: &mut RequestHeader, request: &Request<'_>, user: User<'_>, unco
 }
 
 /// Takes out of a workspace's answer what it must not say: our cookies, `Set-Cookie` with a `Domain` at or above
-/// the base, `Clear-Site-Data`, `Alt-Svc`, our header names, hop-by-hop headers, `Server`.
+/// the base, `Clear-Site-Data`, `Alt-Svc`, `Strict-Transport-Security`, our header names, hop-by-hop headers, `Server`.
 ///
 /// `Transfer-Encoding` stays: it belongs to whoever frames the body (Pingora reads it again behind its filters).
 /// `Service-Worker-Allowed` may stay: without a worker that the edge lets through it means nothing.
@@ -127,6 +128,22 @@ pub fn from_upstream(head: &mut ResponseHeader, base: &HostName) {
         head.remove_header(&name);
     }
     filter_set_cookie(head, base);
+}
+
+/// Has an answer say for how long browsers shall come by https alone (RFC 6797 §6.1): the site's own word, whoever made
+/// the answer, and none over cleartext.
+pub fn speak_for_site(head: &mut ResponseHeader, connection: &ConnectionFacts) {
+    head.remove_header(&header::STRICT_TRANSPORT_SECURITY);
+    if let Some(says) = &connection.transport_security {
+        head.insert_header(header::STRICT_TRANSPORT_SECURITY, says.clone()).expect("it is a header's value");
+    }
+}
+
+/// What [`speak_for_site`] says over a connection with TLS; none where nothing is said.
+pub fn transport_security(tls: &config::Tls) -> Option<HeaderValue> {
+    let seconds = tls.hsts_max_age.as_secs();
+    (seconds > 0)
+        .then(|| HeaderValue::try_from(format!("max-age={seconds}")).expect("digits are a header value"))
 }
 
 /// Judges an answer before it is used: one that is too large, of no certain length, or a 101 that nobody asked for.
@@ -147,7 +164,7 @@ pub fn check_upstream(head: &ResponseHeader) -> Result<(), Refusal> {
 }
 
 fn is_dropped(name: &str) -> bool {
-    matches!(name, "clear-site-data" | "alt-svc" | "server" | "connection")
+    matches!(name, "clear-site-data" | "alt-svc" | "strict-transport-security" | "server" | "connection")
         || names::HOP_BY_HOP.contains(&name)
         || names::is_ours(name)
 }

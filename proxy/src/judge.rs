@@ -12,7 +12,7 @@ use crate::own::Asked;
 use crate::refusal::{Code, Refusal};
 use crate::request::{self, Request};
 use crate::tunnel::Upgrade;
-use crate::{head, workspace_host};
+use crate::{challenge, head, workspace_host};
 use bytes::Bytes;
 use http::Response;
 use pingora::proxy::Session;
@@ -63,6 +63,10 @@ async fn next(
     let request = Request { again: exchange.judged, id: exchange.id.clone(), ..parsed };
     exchange.judged = true;
     let config = exchange.config.clone();
+    if let Some(answer) = challenge::answer(edge, &config, &request)? {
+        exchange.place = PlaceLabel::Edge;
+        return Ok(Next::Answer(answer));
+    }
     Ok(match access::admit(edge, &config, &request).await? {
         Verdict::Own(own) => {
             exchange.place = match own.place {

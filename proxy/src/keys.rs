@@ -9,7 +9,7 @@ mod ring;
 pub use error::KeysError;
 
 use self::ring::{ID_LEN, Ring};
-use ::ring::aead::{Aad, NONCE_LEN, Nonce};
+use ::ring::aead::{Aad, MAX_TAG_LEN, NONCE_LEN, Nonce};
 use ::ring::rand::{SecureRandom, SystemRandom};
 use arc_swap::ArcSwap;
 use base64::Engine;
@@ -44,6 +44,8 @@ pub enum Purpose {
     AccessToken,
     /// What a command line gets for a person's consent, to change it for a login of its own.
     Consent,
+    /// What a TLS client comes again with.
+    TlsTicket,
 }
 
 impl Purpose {
@@ -59,6 +61,7 @@ impl Purpose {
             Self::Refresh => b"refresh",
             Self::AccessToken => b"access token",
             Self::Consent => b"consent",
+            Self::TlsTicket => b"tls ticket",
         }
     }
 }
@@ -154,20 +157,30 @@ impl Keys {
 
     /// Seals (AEAD) a value for a purpose and a host, as URL-safe base64 without padding.
     pub fn seal(&self, purpose: Purpose, host: &str, value: &[u8]) -> String {
+        URL_SAFE_NO_PAD.encode(self.seal_bytes(purpose, host, value))
+    }
+
+    /// The same as bytes, where no text is needed.
+    pub fn seal_bytes(&self, purpose: Purpose, host: &str, value: &[u8]) -> Vec<u8> {
         let ring = self.ring.load();
         let key = ring.sealing(SystemTime::now());
         let mut head = [VERSION; HEAD_LEN];
         head[1..].copy_from_slice(&key.id);
         let nonce: [u8; NONCE_LEN] = random();
-        let mut body = value.to_vec();
-        key.derive(purpose, host)
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(head), &mut body)
-            .expect("a value in memory is shorter than AES-GCM's limit of 64 GiB");
-        let mut sealed = Vec::with_capacity(HEAD_LEN + NONCE_LEN + body.len());
+        let mut sealed = Vec::with_capacity(HEAD_LEN + NONCE_LEN + value.len() + MAX_TAG_LEN);
         sealed.extend_from_slice(&head);
         sealed.extend_from_slice(&nonce);
-        sealed.extend_from_slice(&body);
-        URL_SAFE_NO_PAD.encode(sealed)
+        sealed.extend_from_slice(value);
+        let tag = key
+            .derive(purpose, host)
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(head),
+                &mut sealed[HEAD_LEN + NONCE_LEN..],
+            )
+            .expect("a value in memory is shorter than AES-GCM's limit of 64 GiB");
+        sealed.extend_from_slice(tag.as_ref());
+        sealed
     }
 
     /// Opens what [`Keys::seal`] made for the same purpose and host.
@@ -175,7 +188,15 @@ impl Keys {
     /// # Errors
     /// It was not made so, or too long ago; nobody is told which.
     pub fn open(&self, purpose: Purpose, host: &str, sealed: &[u8]) -> Result<Vec<u8>, NotOurs> {
-        let mut sealed = URL_SAFE_NO_PAD.decode(sealed).map_err(|_| NotOurs)?;
+        let sealed = URL_SAFE_NO_PAD.decode(sealed).map_err(|_| NotOurs)?;
+        self.open_bytes(purpose, host, sealed)
+    }
+
+    /// Opens what [`Keys::seal_bytes`] made for the same purpose and host.
+    ///
+    /// # Errors
+    /// As [`Keys::open`].
+    pub fn open_bytes(&self, purpose: Purpose, host: &str, mut sealed: Vec<u8>) -> Result<Vec<u8>, NotOurs> {
         let (head, rest) = sealed.split_first_chunk_mut::<HEAD_LEN>().ok_or(NotOurs)?;
         let (nonce, body) = rest.split_first_chunk_mut::<NONCE_LEN>().ok_or(NotOurs)?;
         let [version, id @ ..] = *head;
@@ -228,16 +249,28 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
 }
 
 #[cfg(test)]
+impl Keys {
+    /// A ring of these secrets, newest first; each but the newest opens until this time.
+    pub(crate) fn of_secrets(keys: &[([u8; 32], Option<SystemTime>)]) -> Self {
+        let since = SystemTime::now();
+        let keys = keys.iter().map(|(secret, until)| ring::RingKey::new(secret, since, *until));
+        Self { ring: Arc::new(ArcSwap::from_pointee(Ring::of(keys.collect()))) }
+    }
+
+    /// Takes up another's ring.
+    pub(crate) fn take_that_of(&self, other: &Self) {
+        self.ring.store(other.ring.load_full());
+    }
+}
+
+#[cfg(test)]
 mod tests {
-    use super::ring::RingKey;
     use super::*;
 
     const HOST: &str = "alice.lab.localhost";
 
     fn ring(keys: &[([u8; 32], Option<SystemTime>)]) -> Keys {
-        let since = SystemTime::now();
-        let keys = keys.iter().map(|(secret, until)| RingKey::new(secret, since, *until));
-        Keys { ring: Arc::new(ArcSwap::from_pointee(Ring::of(keys.collect()))) }
+        Keys::of_secrets(keys)
     }
 
     #[test]
@@ -271,6 +304,21 @@ mod tests {
                 Err(NotOurs),
                 "{odd}"
             );
+        }
+    }
+
+    #[test]
+    fn a_value_may_be_sealed_as_bytes_and_is_the_same_as_text() {
+        let keys = ring(&[([1; 32], None)]);
+        let sealed = keys.seal_bytes(Purpose::TlsTicket, "", b"value");
+        let text = URL_SAFE_NO_PAD.encode(&sealed);
+        assert_eq!(keys.open(Purpose::TlsTicket, "", text.as_bytes()), Ok(b"value".to_vec()));
+        assert_eq!(keys.open_bytes(Purpose::TlsTicket, "", sealed.clone()), Ok(b"value".to_vec()));
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            assert_eq!(keys.open_bytes(Purpose::TlsTicket, "", changed), Err(NotOurs), "byte {at}");
+            assert_eq!(keys.open_bytes(Purpose::TlsTicket, "", sealed[..at].to_vec()), Err(NotOurs), "{at}");
         }
     }
 

@@ -145,11 +145,32 @@ impl Driver for Nothing {
 
 impl Lab {
     pub(crate) async fn new() -> Self {
-        let facts = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+        let facts = ListenerFacts { tls: false, public_port: 8080, loopback: true, redirects: false };
         Self::with(&format!("{CONFIG}{HURRIED}"), facts).await
     }
 
+    /// One that is asked for challenges and can answer these.
+    pub(crate) async fn asked_for(challenges: certs::HttpChallenges) -> Self {
+        let facts = ListenerFacts { tls: false, public_port: 8080, loopback: true, redirects: false };
+        Self::of(&format!("{CONFIG}{HURRIED}"), facts, certs::Resolver::of_none(), challenges).await
+    }
+
     pub(crate) async fn with(toml: &str, listener: ListenerFacts) -> Self {
+        Self::of(toml, listener, certs::Resolver::of_none(), Default::default()).await
+    }
+
+    /// One with these certificates.
+    pub(crate) async fn showing(resolver: certs::Resolver) -> Self {
+        let facts = ListenerFacts { tls: true, public_port: 443, loopback: true, redirects: false };
+        Self::of(&format!("{CONFIG}{HURRIED}"), facts, resolver, Default::default()).await
+    }
+
+    async fn of(
+        toml: &str,
+        listener: ListenerFacts,
+        resolver: certs::Resolver,
+        challenges: certs::HttpChallenges,
+    ) -> Self {
         let config = Arc::new(Config::parse("test.toml", toml, &|_| None).unwrap());
         let state = tempfile::tempdir().unwrap();
         let records = Arc::new(RedbRecords::open(&state.path().join("state.redb")).unwrap());
@@ -174,6 +195,8 @@ impl Lab {
             tickets: control.tickets,
             providers: Default::default(),
             refresh: Wishes::new().0,
+            resolver,
+            challenges,
             assertions: Assertions::new(&keys),
             keys,
             certificates: None,
@@ -222,6 +245,7 @@ impl Lab {
             listener: self.listener.clone(),
             client: "127.0.0.1:4000".parse().unwrap(),
             server_name: None,
+            transport_security: None,
         };
         let intent = Intent::of(&head.headers);
         let portal = Some(self.listener.origin(config.portal.as_str()));

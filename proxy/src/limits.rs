@@ -8,10 +8,12 @@
 //! asks often: an address that was seen once goes before one that is being held back.
 
 mod delay;
+mod handshakes;
 mod meter;
 mod source;
 mod user;
 
+pub use handshakes::UnderWay;
 pub use meter::Meter;
 pub use user::PerUser;
 
@@ -20,6 +22,7 @@ use crate::refusal::{Code, Refusal, seconds};
 use config::{Config, Label};
 use control::Session;
 use delay::Delays;
+use handshakes::Handshakes;
 use moka::sync::Cache;
 use source::Source;
 use std::hash::Hash;
@@ -28,7 +31,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use user::Allowance;
 
-/// The most addresses whose requests are counted; as many whose logins are, whose bad tokens, and whose failures.
+/// The most addresses whose requests are counted; as many whose handshakes, logins and bad tokens are, and whose failures.
 ///
 /// More than ask one Usher within two minutes, unless somebody asks from all the addresses that they can get.
 pub const ADDRESSES_MAX: u64 = 50_000;
@@ -36,9 +39,9 @@ pub const ADDRESSES_MAX: u64 = 50_000;
 pub const USERS_MAX: u64 = 20_000;
 /// What all caches take together when they are full, in bytes.
 ///
-/// Measured in November 2026, they took 102 MiB: 435 bytes an address that is counted and 390 one that failed, 900 bytes
+/// Measured in November 2026, they took 124 MiB: 435 bytes an address that is counted and 390 one that failed, 900 bytes
 /// a user, and what an allocator adds to it.
-pub const BUDGET: usize = 120 << 20;
+pub const BUDGET: usize = 144 << 20;
 
 /// What rates are of; also how often the rules about a user are asked at most.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -47,6 +50,7 @@ const IDLE: Duration = Duration::from_secs(120);
 
 /// All cells of an Usher.
 pub struct Limits {
+    handshakes: Handshakes,
     requests: Cache<Source, Arc<Meter>>,
     logins: Cache<Source, Arc<Meter>>,
     bad_tokens: Cache<Source, Arc<Meter>>,
@@ -59,6 +63,7 @@ impl Limits {
     /// Without any cell yet.
     pub fn new(metrics: &Metrics) -> Self {
         Self {
+            handshakes: Handshakes::default(),
             requests: cache(ADDRESSES_MAX, IDLE),
             logins: cache(ADDRESSES_MAX, IDLE),
             bad_tokens: cache(ADDRESSES_MAX, IDLE),
@@ -72,6 +77,14 @@ impl Limits {
     #[cfg(test)]
     pub(crate) fn at_once(metrics: &Metrics) -> Self {
         Self { delays: Delays::beginning_with(Duration::ZERO), ..Self::new(metrics) }
+    }
+
+    /// Counts a TLS handshake, before anything is reckoned for it; while the answer lives it is one of those under way.
+    /// None, and counted: it must not begin. What trusted proxies begin is for many, and not counted by their address.
+    pub fn handshake(&self, config: &Config, client: IpAddr) -> Option<UnderWay> {
+        let counted = (!config.proxies.trusts(client)).then_some(client);
+        let begun = self.handshakes.begin(&config.limits, counted);
+        begun.map_err(|limit| self.metrics.limited(limit)).ok()
     }
 
     /// Counts a request of an address.
@@ -137,6 +150,7 @@ impl Limits {
     /// Tells the metrics how many cells there are, once those are gone that nobody uses.
     pub fn tell_entries(&self) {
         self.metrics.entries([
+            self.handshakes.entries(),
             count(&self.requests),
             count(&self.logins),
             count(&self.bad_tokens),
@@ -178,6 +192,10 @@ impl Limits {
         let per_minute =
             |what, key| format!("There were too many {what}: at most {rate} a minute (limits.{key}).");
         let why = match limit {
+            // Whose handshake does not begin cannot be told.
+            Limit::HandshakesPerAddress | Limit::Handshakes => {
+                "There were too many TLS handshakes.".to_owned()
+            }
             Limit::RequestsPerAddress => per_minute("requests from your address", "requests_per_address"),
             Limit::LoginsPerAddress => per_minute("logins from your address", "logins_per_address"),
             Limit::BadTokensPerAddress => {

@@ -4,6 +4,7 @@
 //! of the connections. Linux lets the option be set on the bound socket afterwards; the further sockets, one per
 //! core, join it, and the kernel spreads connections over them.
 
+mod tickets;
 pub mod tls;
 
 use crate::edge::{ListenerFacts, Origins};
@@ -71,10 +72,10 @@ impl Bound {
         self.doors.iter().map(|door| door.address).collect()
     }
 
-    /// The origins that these listeners serve.
+    /// The origins that these listeners serve. Those that lead to others serve none.
     pub fn origins(&self) -> Origins {
         let mut facts: Vec<ListenerFacts> = Vec::new();
-        for door in &self.doors {
+        for door in self.doors.iter().filter(|door| !door.facts.redirects) {
             if !facts.contains(&door.facts) {
                 facts.push(ListenerFacts::clone(&door.facts));
             }
@@ -88,34 +89,63 @@ impl Bound {
     }
 }
 
-/// Binds all addresses of all listeners, for so many cores; those with `https` shake hands by `tls`.
+/// Binds all addresses of all listeners, for so many cores; those with `https` shake hands as `tls` says.
 ///
 /// Without IPv6 on this machine its addresses are left out, with a warning.
 ///
 /// # Errors
 /// The first address that cannot be used; nothing stays bound.
 pub fn bind(listeners: &[Listener], tls: &Arc<ServerConfig>, cores: usize) -> Result<Bound, ListenError> {
-    let mut doors = Vec::new();
+    let mut taken = Vec::new();
     for listener in listeners {
-        let tls = (listener.protocol == ListenerProtocol::Https).then_some(tls);
-        let before = doors.len();
+        let before = taken.len();
         for address in &listener.addresses {
-            doors.extend(door(*address, listener, tls.cloned(), cores)?);
+            taken.extend(take(*address, listener, cores)?);
         }
-        if doors.len() == before {
+        if taken.len() == before {
             return Err(ListenError::NoAddress(listener.addresses.clone()));
         }
     }
+    // Only now the port is known that redirects lead to.
+    let https =
+        taken.iter().find(|place| place.listener.protocol == ListenerProtocol::Https).map(Taken::public_port);
+    let doors = taken.into_iter().map(|place| place.door(https, tls)).collect();
     Ok(Bound { doors, cores })
 }
 
+/// An address of a listener, bound.
+struct Taken<'a> {
+    listener: &'a Listener,
+    address: SocketAddr,
+    sockets: Vec<TcpListener>,
+}
+
+impl Taken<'_> {
+    fn public_port(&self) -> u16 {
+        self.listener.public_port.unwrap_or(self.address.port())
+    }
+
+    /// `https`: where browsers find the first listener that speaks it.
+    fn door(self, https: Option<u16>, tls: &Arc<ServerConfig>) -> Door {
+        let redirects = self.listener.protocol == ListenerProtocol::Redirect;
+        let facts = ListenerFacts {
+            tls: self.listener.protocol != ListenerProtocol::Http,
+            public_port: https.filter(|_| redirects).unwrap_or(self.public_port()),
+            loopback: self.address.ip().is_loopback(),
+            redirects,
+        };
+        Door {
+            facts: Arc::new(facts),
+            address: self.address,
+            tls: (self.listener.protocol == ListenerProtocol::Https).then(|| tls.clone()),
+            proxy_protocol: self.listener.proxy_protocol,
+            sockets: self.sockets,
+        }
+    }
+}
+
 /// Binds one address; `None` where it is IPv6 and the machine has none.
-fn door(
-    asked: SocketAddr,
-    listener: &Listener,
-    tls: Option<Arc<ServerConfig>>,
-    cores: usize,
-) -> Result<Option<Door>, ListenError> {
+fn take(asked: SocketAddr, listener: &Listener, cores: usize) -> Result<Option<Taken<'_>>, ListenError> {
     let first = match open(asked, false) {
         Ok(socket) => socket,
         Err(error) if is_without_ipv6(asked, &error) => {
@@ -125,12 +155,7 @@ fn door(
         Err(error) => return Err(explain(asked, error)),
     };
     let (sockets, address) = spread(first, cores).map_err(|error| explain(asked, error))?;
-    let facts = Arc::new(ListenerFacts {
-        tls: tls.is_some(),
-        public_port: listener.public_port.unwrap_or(address.port()),
-        loopback: address.ip().is_loopback(),
-    });
-    Ok(Some(Door { facts, address, tls, proxy_protocol: listener.proxy_protocol, sockets }))
+    Ok(Some(Taken { listener, address, sockets }))
 }
 
 /// One listening socket per core from the first one, and the address that they share.
@@ -191,12 +216,14 @@ impl std::fmt::Debug for Door {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::Keys;
     use certs::Resolver;
     use std::collections::HashSet;
     use std::net::TcpStream;
 
     fn bound(listeners: &[Listener], cores: usize) -> Result<Bound, ListenError> {
-        bind(listeners, &tls::server_config(Resolver::of_none()), cores)
+        let keys = Keys::of_secrets(&[([1; 32], None)]);
+        bind(listeners, &tls::server_config(Resolver::of_none(), &tls::tests::TLS, &keys), cores)
     }
 
     fn loopback(addresses: &[&str]) -> Listener {
@@ -250,6 +277,23 @@ mod tests {
     fn a_configured_public_port_wins_over_the_bound_one() {
         let listener = Listener { public_port: Some(443), ..loopback(&["127.0.0.1:0"]) };
         assert_eq!(bound(&[listener], 1).unwrap().origins().0[0].public_port, 443);
+    }
+
+    #[test]
+    fn what_leads_on_leads_to_the_first_port_with_https_and_serves_nothing() {
+        let redirect = Listener { protocol: ListenerProtocol::Redirect, ..loopback(&["127.0.0.1:0"]) };
+        let https = |public_port| Listener {
+            protocol: ListenerProtocol::Https,
+            public_port,
+            ..loopback(&["127.0.0.1:0"])
+        };
+        let bound = bound(&[redirect, https(Some(443)), https(None), loopback(&["127.0.0.1:0"])], 1).unwrap();
+        let leads = &bound.doors[0];
+        assert!(leads.tls.is_none(), "it is cleartext itself");
+        assert_eq!(leads.facts.origin("lab.test"), "https://lab.test");
+        let served: Vec<_> = bound.origins().0.iter().map(|facts| (facts.tls, facts.redirects)).collect();
+        assert_eq!(served, [(true, false), (true, false), (false, false)]);
+        assert_eq!(bound.doors.iter().filter(|door| door.tls.is_some()).count(), 2);
     }
 
     #[test]

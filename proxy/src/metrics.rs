@@ -4,10 +4,12 @@
 
 mod audit;
 mod bearers;
+mod handshakes;
 mod limits;
 mod proxy_headers;
 
 pub use audit::AuditMetrics;
+pub use handshakes::{Handshake, Handshakes};
 pub use limits::{Limit, LimitMetrics};
 pub use proxy_headers::{BadProxyHeader, BadProxyHeaders};
 
@@ -105,8 +107,8 @@ pub struct Metrics {
     pub connections_accepted: IntCounter,
     /// Connections closed at once, since as many as the descriptors allow were open.
     pub connections_refused: IntCounter,
-    /// TLS handshakes that failed or took too long.
-    pub handshakes_failed: IntCounter,
+    /// TLS handshakes.
+    pub handshakes: Handshakes,
     /// Connections that did not begin with a header of the PROXY protocol as they had to.
     pub bad_proxy_headers: BadProxyHeaders,
     /// What the limits count.
@@ -172,7 +174,7 @@ impl Metrics {
             connections_open: make.gauge("usher_connections_open", "Client connections open now.")?,
             connections_accepted: connections.with_label_values(&["accepted"]),
             connections_refused: connections.with_label_values(&["refused"]),
-            handshakes_failed: connections.with_label_values(&["handshake_failed"]),
+            handshakes: Handshakes::new(&make)?,
             limits: LimitMetrics::new(&make)?,
             audit: AuditMetrics::new(&make)?,
             bad_proxy_headers: BadProxyHeaders::new(&make)?,
@@ -236,6 +238,12 @@ impl Maker<'_> {
         Ok(made)
     }
 
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
+        let made = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
+        self.0.register(Box::new(made.clone()))?;
+        Ok(made)
+    }
+
     fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
         let made =
             HistogramVec::new(HistogramOpts::new(name, help).buckets(REQUEST_BUCKETS.to_vec()), labels)?;
@@ -268,9 +276,10 @@ mod tests {
             ("usher_logins_total", 3),
             ("usher_tunnels_total", TUNNEL_ENDS.len()),
             ("usher_tunnel_frames_total", 2),
-            ("usher_connections_total", 3),
+            ("usher_connections_total", 2),
+            ("usher_tls_handshakes_total", 12),
             ("usher_bad_proxy_headers_total", 4),
-            ("usher_limited_total", 7),
+            ("usher_limited_total", 9),
         ] {
             assert_eq!(children(name).len(), count, "{name}");
             assert!(children(name).iter().all(|child| child.get_counter().get_value() == 0.0), "{name}");

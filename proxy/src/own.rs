@@ -1,6 +1,7 @@
 //! Our own endpoints under Pingora: an axum router called in-process.
 
 use crate::access::Own;
+use crate::answer::speak_for_site;
 use crate::connection::ConnectionFacts;
 use crate::refusal::{Code, Reader};
 use axum::Router;
@@ -96,6 +97,7 @@ pub async fn answer(
     *refused = parts.extensions.get().copied();
     let has_body = session.req_header().method != Method::HEAD && !is_bodiless(parts.status);
     let mut head = ResponseHeader::from(parts);
+    speak_for_site(&mut head, session);
     frame(&mut head, &body)?;
     session.write_response_header(Box::new(head), !has_body).await?;
     if has_body {

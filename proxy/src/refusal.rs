@@ -29,6 +29,8 @@ pub enum Code {
     BadRequest,
     /// 302 to the login.
     LoginNeeded,
+    /// 308 to the same by https.
+    HttpsNeeded,
     /// 401.
     Unauthenticated,
     /// 401: the token of the request is no good.

@@ -4,6 +4,7 @@ mod certificates;
 mod ground;
 
 use crate::accept::{self, CoreFailed, Cores};
+use crate::admin::tls::TlsListener;
 use crate::assertion::Assertions;
 use crate::audit::{Audit, AuditError, Auditing};
 use crate::edge::Edge;
@@ -13,7 +14,7 @@ use crate::limits::Limits;
 use crate::listen::{self, Bound, ListenError};
 use crate::machines::{IssuerError, Issuers, Machines};
 use crate::metrics::Metrics;
-use crate::{admin, drain, prestart, warnings};
+use crate::{admin, drain, pem, prestart, warnings};
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::serve::Listener;
@@ -102,6 +103,9 @@ pub enum ServeError {
         /// What the system says.
         source: io::Error,
     },
+    /// A file of the admin address's TLS cannot be used.
+    #[error("the admin address cannot be served by TLS")]
+    AdminFiles(#[from] pem::Unusable),
     /// The system gives no thread, runtime or signal.
     #[error("the system refuses what usher needs to run: threads, descriptors or signals")]
     System(#[from] io::Error),
@@ -152,7 +156,7 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let (keys, following) = Keys::open_for(&config, &records).await?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (resolver, challenges) = (Resolver::of_none(), HttpChallenges::default());
-    let tls = listen::tls::server_config(resolver.clone());
+    let tls = listen::tls::server_config(resolver.clone(), &config.tls, &keys);
     let bound = listen::bind(&config.listeners, &tls, cores)?;
     let (_config, seen) = watch::channel(config.clone());
     let (driver, driving) = ground.drive(seen.clone(), open_files, shutdown.clone()).await?;
@@ -167,8 +171,8 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
         shared,
         workspaces: &control.workspaces,
         registry: &metrics.registry,
-        resolver,
-        challenges,
+        resolver: resolver.clone(),
+        challenges: challenges.clone(),
     };
     let (office, certifying) = certificates::begin(around).await?;
     let (providers, mut discovering) = Providers::follow(&config.login)?;
@@ -184,6 +188,8 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
         tickets: control.tickets,
         providers,
         refresh,
+        resolver,
+        challenges,
         assertions: Assertions::new(&keys),
         keys,
         certificates: office,
@@ -291,12 +297,20 @@ fn prepare_state_dir(path: &Path) -> Result<(), ServeError> {
 
 /// Binds and serves both admin listeners; they end when the set is dropped.
 async fn serve_admin(edge: &Arc<Edge>) -> Result<JoinSet<()>, ServeError> {
-    let Admin { address, socket } = edge.config.load().admin.clone();
+    let Admin { address, socket, tls } = edge.config.load().admin.clone();
+    let shown = tls.as_ref().map(admin::tls::Shown::read).transpose()?;
     let tcp = TcpListener::bind(address).await.map_err(|source| admin_error(&address, "address", source))?;
     let unix = bind_socket(&socket).map_err(|source| admin_error(&socket.display(), "socket", source))?;
     tracing::info!(admin.address = %tcp.local_addr()?, admin.socket = %socket.display(), "listening");
     let mut serving = JoinSet::new();
-    serving.spawn(serve_router(tcp, admin::tcp_router(edge.clone())));
+    let router = admin::tcp_router(edge.clone(), shown.is_some());
+    match shown {
+        Some(shown) => {
+            serving.spawn(serve_router(TlsListener::new(tcp, shown.clone()), router));
+            serving.spawn(shown.follow());
+        }
+        None => drop(serving.spawn(serve_router(tcp, router))),
+    }
     serving.spawn(serve_router(unix, admin::socket_router(edge.clone())));
     Ok(serving)
 }

@@ -19,9 +19,10 @@ pub use relay::End;
 use crate::access::Forward;
 use crate::access::authorise::Permit;
 use crate::access::ensure::is_of;
-use crate::connection::Conn;
+use crate::connection::{Conn, ConnectionFacts};
 use crate::dial::{Dial, DialError, Dialled};
 use crate::edge::Edge;
+use crate::head::speak_for_site;
 use crate::limits::Meter;
 use crate::metrics::TunnelEnd;
 use crate::refusal::{self, Code, Reader, Refusal};
@@ -127,7 +128,9 @@ async fn begin(mut conn: Conn, upgrade: Upgrade, edge: Arc<Edge>) -> Result<Box<
     let config = edge.config.load_full();
     let dial = Dial::of(edge.clone(), config.clone(), &forward);
     let opening = open(&mut conn, dial.open(&address), &head, &config.domain, &endings).await;
-    let (Dialled { stream: workspace, witness }, opened) = settle(&mut conn, opening, &request_id).await?;
+    let facts = conn.link().facts().clone();
+    let settled = settle(&mut conn, &facts, opening, &request_id).await?;
+    let (Dialled { stream: workspace, witness }, opened) = settled;
     let activity = forward.counts.then_some(forward.activity);
     let session = forward.permit.caller().session.clone();
     let tally = Tally {
@@ -293,6 +296,7 @@ where
 /// Gives back what is needed to carry frames; or answers the client once and ends its connection.
 async fn settle<C>(
     client: &mut C,
+    connection: &ConnectionFacts,
     opening: Opening,
     request_id: &str,
 ) -> Result<(Dialled, Box<Opened>), Outcome>
@@ -300,11 +304,17 @@ where
     C: AsyncWrite + Unpin,
 {
     let (head, body, refusal) = match opening {
-        Opening::Answered(dialled, Answer::Open(opened)) => return Ok((dialled, opened)),
-        Opening::Answered(_, Answer::Other(head, body)) => (*head, body, None),
+        Opening::Answered(dialled, Answer::Open(mut opened)) => {
+            speak_for_site(&mut opened.head, connection);
+            return Ok((dialled, opened));
+        }
+        Opening::Answered(_, Answer::Other(mut head, body)) => {
+            speak_for_site(&mut head, connection);
+            (*head, body, None)
+        }
         Opening::Refused(refusal) => {
             let reader = Reader::program(request_id);
-            let (head, body) = answer::last(refusal::answer(&refusal, &reader));
+            let (head, body) = answer::last(refusal::answer(&refusal, &reader), connection);
             (head, body, Some(refusal.code))
         }
         Opening::Abandoned => {

@@ -1,8 +1,9 @@
 //! A certificate of our own making, and connections that trust it.
 
 use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,6 +55,30 @@ impl Certificate {
             "[certificates.files]\nsource = \"files\"\ncertificate = {certificate:?}\nprivate_key = {private_key:?}\nnames = {:?}\n\n",
             self.names
         )
+    }
+
+    /// What a client that trusts it begins with, speaking one version of TLS and offering these protocols.
+    pub fn client(&self, version: &'static SupportedProtocolVersion, protocols: &[&str]) -> ClientConfig {
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[version])
+            .expect("ring supports TLS 1.2 and 1.3")
+            .with_root_certificates(Arc::clone(&self.roots))
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        config
+    }
+
+    /// A client that trusts it, and shows it as its own.
+    pub fn identified_client(&self) -> ClientConfig {
+        let chain = CertificateDer::pem_file_iter(self.certificate()).expect("the file is ours");
+        let chain = chain.collect::<Result<_, _>>().expect("it is PEM");
+        let key = PrivateKeyDer::from_pem_file(self.private_key()).expect("the file is ours");
+        ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring supports the default versions")
+            .with_root_certificates(Arc::clone(&self.roots))
+            .with_client_auth_cert(chain, key)
+            .expect("certificate and key belong together")
     }
 
     /// Connects and shakes hands as a client of `host` that offers one protocol: `h2` or `http/1.1`.

@@ -23,7 +23,7 @@ const DEMO: &str =
     "[templates.demo]\ncommand = [\"{usher}\", \"demo\", \"--socket\", \"{socket}\"]\nconnect = \"socket\"\n";
 
 /// Tests hurry as no person does, and all come from one address.
-const LIMITS: &str = "[limits]\nrequests_per_address = 1000000000\nlogins_per_address = 1000000000\n\
+const LIMITS: &str = "[limits]\nhandshakes_per_address = 1000000000\nrequests_per_address = 1000000000\nlogins_per_address = 1000000000\n\
     bad_tokens_per_address = 1000000000\nrequests_per_user = \"1000000000\"\n\
     spawns_per_user = \"1000000000\"\nmessages_per_user = \"1000000000\"\n\n";
 
@@ -38,6 +38,8 @@ pub struct Setup {
     root: String,
     /// Further keys of the listener.
     listener: String,
+    /// Further keys of `[admin]`.
+    admin: String,
     rest: String,
     certificate: Option<Certificate>,
     listen_on: Option<IpAddr>,
@@ -63,6 +65,12 @@ impl Setup {
     /// With further keys of its listener.
     pub fn listener(mut self, keys: &str) -> Self {
         self.listener.push_str(keys);
+        self
+    }
+
+    /// With further keys of `[admin]`.
+    pub fn admin(mut self, keys: &str) -> Self {
+        self.admin.push_str(keys);
         self
     }
 
@@ -156,9 +164,9 @@ impl Setup {
         format!(
             "domain = \"{DOMAIN}\"\nstate_dir = \"{folder}/state\"\n{}\n\
              [[listeners]]\naddress = \"{address}\"\nprotocol = \"{protocol}\"\n{}\n\
-             [admin]\naddress = \"127.0.0.1:0\"\nsocket = \"{folder}/admin.sock\"\n\n\
+             [admin]\naddress = \"127.0.0.1:0\"\nsocket = \"{folder}/admin.sock\"\n{}\n\
              {certificates}{login}{access}{limits}{demo}\n{}\n",
-            self.root, self.listener, self.rest
+            self.root, self.listener, self.admin, self.rest
         )
     }
 }
@@ -233,6 +241,17 @@ impl Usher {
     /// What asks its listener.
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// The addresses of its listeners, in the order of the configuration.
+    pub fn listeners(&self) -> Vec<SocketAddr> {
+        let logged = self.logs.values("listening", "listener.address");
+        logged.iter().map(|address| address.parse().expect("an address is logged")).collect()
+    }
+
+    /// Its admin address.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
     }
 
     /// A GET of its admin address.

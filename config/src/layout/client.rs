@@ -34,6 +34,8 @@ pub(super) fn proxies(root: &mut Table<'_>, has_proxy_protocol: bool) -> Option<
 
 /// Reads `[limits]`.
 pub(super) fn limits(table: &mut Table<'_>) -> Option<Limits> {
+    let handshakes_per_address = table.value("handshakes_per_address", value::integer(1..=PER_MINUTE_MAX));
+    let handshakes = table.value("handshakes", value::integer(1..=1_000_000));
     let requests_per_address = table.value("requests_per_address", value::integer(1..=PER_MINUTE_MAX));
     let logins_per_address = table.value("logins_per_address", value::integer(1..=PER_MINUTE_MAX));
     let bad_tokens_per_address = table.value("bad_tokens_per_address", value::integer(1..=PER_MINUTE_MAX));
@@ -41,6 +43,8 @@ pub(super) fn limits(table: &mut Table<'_>) -> Option<Limits> {
     let spawns_per_user = table.rule("spawns_per_user", Scope::Limit);
     let messages_per_user = table.rule("messages_per_user", Scope::Limit);
     Some(Limits {
+        handshakes_per_address: handshakes_per_address?,
+        handshakes: handshakes?,
         requests_per_address: requests_per_address?,
         logins_per_address: logins_per_address?,
         bad_tokens_per_address: bad_tokens_per_address?,

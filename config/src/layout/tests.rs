@@ -41,6 +41,22 @@ fn findings(text: &str) -> String {
 }
 
 #[test]
+fn tls_of_the_admin_address_takes_a_pair_and_perhaps_an_authority() {
+    let with = |keys: &str| parse(&format!("{GOOD}[admin]\n{keys}\n"));
+    let pair = "certificate = '/c.pem'\nprivate_key = '/k.pem'\n";
+    assert_eq!(with("").unwrap().admin.tls, None);
+    for (keys, authority) in [("", None), ("client_authority = '/ca.pem'", Some("/ca.pem"))] {
+        let tls = with(&format!("{pair}{keys}")).unwrap().admin.tls.unwrap();
+        assert_eq!((tls.certificate.to_str(), tls.private_key.to_str()), (Some("/c.pem"), Some("/k.pem")));
+        assert_eq!(tls.client_authority.as_deref().and_then(std::path::Path::to_str), authority);
+    }
+    for key in ["certificate", "private_key", "client_authority"] {
+        let told = with(&format!("{key} = '/x.pem'")).unwrap_err().to_string();
+        assert!(told.contains(&format!("admin.{key}: needs certificate and private_key")), "{told}");
+    }
+}
+
+#[test]
 fn the_smallest_configuration_has_secure_defaults() {
     let config = parse(GOOD).unwrap();
     assert_eq!(config.portal, config.domain);

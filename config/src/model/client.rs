@@ -35,6 +35,10 @@ pub enum ClientAddress {
 /// `[limits]`: how much one address and one user may ask for in a minute. At once they may ask for as much.
 #[derive(Debug)]
 pub struct Limits {
+    /// `handshakes_per_address`: connections that begin a TLS handshake, those of IPv6 by /64.
+    pub handshakes_per_address: u32,
+    /// `handshakes`: TLS handshakes that are under way at a time, of all addresses.
+    pub handshakes: usize,
     /// `requests_per_address`: all requests, those of IPv6 by /64.
     pub requests_per_address: u32,
     /// `logins_per_address`: attempts to log in.

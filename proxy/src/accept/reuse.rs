@@ -4,6 +4,7 @@
 use super::spawn;
 use crate::edge::ListenerFacts;
 use crate::lab::{CONFIG, HURRIED, Lab};
+use crate::listen::tls::server_config;
 use config::{Listener, TemplateName, WorkspaceId};
 use control::{Address, Event, Generation, Grant, Identity, Observed, ObservedPhase, Phase};
 use fastrand::Rng;
@@ -220,15 +221,14 @@ async fn shows(lab: &Lab, owner: &str, generation: Option<&Generation>) {
 
 /// One address after the other changes hands, so many times.
 async fn change_hands(mut chance: Rng, times: usize) -> Arc<Tally> {
-    let facts = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+    let facts = ListenerFacts { tls: false, public_port: 8080, loopback: true, redirects: false };
     let lab = Lab::with(&format!("{CONFIG}{HURRIED}"), facts).await;
     let listener = Listener {
         addresses: vec!["127.0.0.1:0".parse().unwrap()],
         ..lab.edge.config.load().listeners[0].clone()
     };
-    let bound =
-        crate::listen::bind(&[listener], &crate::listen::tls::server_config(certs::Resolver::of_none()), 2)
-            .unwrap();
+    let tls = server_config(lab.edge.resolver.clone(), &lab.edge.config.load().tls, &lab.edge.keys);
+    let bound = crate::listen::bind(&[listener], &tls, 2).unwrap();
     let edge = bound.addresses()[0];
     let _cores = spawn(&lab.edge, bound).unwrap();
     let tally = Arc::<Tally>::default();

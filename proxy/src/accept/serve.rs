@@ -1,6 +1,6 @@
 //! One connection, from its handshake to its end, or until it becomes a tunnel.
 
-use super::proxy_header;
+use super::{handshake, proxy_header};
 use crate::connection::{Conn, Link, Wire};
 use crate::drain::Slot;
 use crate::edge::{Edge, ListenerFacts};
@@ -15,13 +15,10 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::HttpProxy;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
-
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// What connections that come in by one address have in common, on one core.
 pub(super) struct Entrance {
@@ -47,8 +44,8 @@ impl Entrance {
     /// Serves one connection to its end.
     pub(super) async fn serve(self: Arc<Self>, mut tcp: TcpStream, peer: SocketAddr, slot: Slot) {
         let Some(client) = self.introduce(&mut tcp, peer).await else { return };
-        let Some(wire) = self.shake_hands(tcp).await else { return };
-        let conn = Conn::new(wire, self.facts.clone(), client, slot);
+        let Some(wire) = self.shake_hands(tcp, client).await else { return };
+        let conn = Conn::new(wire, self.facts.clone(), client, &self.edge.config.load().tls, slot);
         if conn.is_http2() {
             self.app.process_new(Box::new(conn), &self.closing).await;
         } else {
@@ -73,15 +70,10 @@ impl Entrance {
         read.map_err(count).ok()
     }
 
-    async fn shake_hands(&self, tcp: TcpStream) -> Option<Wire> {
-        let Some(tls) = &self.tls else { return Some(Wire::Plain(tcp)) };
-        match tokio::time::timeout(HANDSHAKE, tls.accept(tcp)).await {
-            Ok(Ok(stream)) => Some(Wire::Tls(Box::new(stream))),
-            // Scanners and clients that do not trust the certificate do this all day: counted, not logged.
-            Ok(Err(_)) | Err(_) => {
-                self.edge.metrics.handshakes_failed.inc();
-                None
-            }
+    async fn shake_hands(&self, tcp: TcpStream, client: SocketAddr) -> Option<Wire> {
+        match &self.tls {
+            Some(tls) => handshake::shake(&self.edge, tls, tcp, client).await,
+            None => Some(Wire::Plain(tcp)),
         }
     }
 

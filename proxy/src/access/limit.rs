@@ -134,7 +134,8 @@ mod tests {
     }
 
     async fn lab(limits: &str) -> Lab {
-        let facts = crate::edge::ListenerFacts { tls: false, public_port: 8080, loopback: true };
+        let facts =
+            crate::edge::ListenerFacts { tls: false, public_port: 8080, loopback: true, redirects: false };
         Lab::with(&format!("{CONFIG}[limits]\n{limits}\n"), facts).await
     }
 }

@@ -6,6 +6,7 @@ use crate::refusal::{Code, Refusal};
 use crate::request::{Request, is_worker_script};
 use config::{Config, HostName, Label, WorkspaceId};
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 /// What a host name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,21 +59,49 @@ impl Place {
 /// # Errors
 /// 421 where the host is not covered by the certificate chosen for the connection, else 404 for every host
 /// that is none of ours; neither says whether a user exists.
-pub fn place(config: &Config, request: &Request<'_>) -> Result<Place, Refusal> {
+pub fn place(edge: &Edge, config: &Config, request: &Request<'_>) -> Result<Place, Refusal> {
+    let host = request.host.as_str();
+    // Browsers put requests for all names of a certificate on one connection (RFC 9113 §9.1.1). One for another name
+    // has no business there, and a new connection may lead it right.
+    if let Some(opened_for) = &request.connection.server_name
+        && opened_for != host
+        && !edge.resolver.covers(opened_for, host)
+    {
+        return Err(Refusal::new(Code::MisdirectedRequest));
+    }
     place_of(config, &request.host).ok_or_else(|| {
-        // The certificate covers portal and domain. A foreign host on a connection that was opened for another
-        // name came there by coalescing, and a new connection may lead it right.
-        let opened_for = request.connection.server_name.as_deref();
-        let misdirected = opened_for.is_some_and(|name| name != request.host.as_str());
-        if misdirected {
-            return Refusal::new(Code::MisdirectedRequest);
-        }
         let portal = request.connection.listener.origin(config.portal.as_str());
         Refusal::with(
             Code::NotFound,
             format!("Nothing is served under the name {}. The portal is {portal}/.", request.host),
         )
     })
+}
+
+/// Lets pass what came to a listener that serves it.
+///
+/// # Errors
+/// 308 to the same by https, where the listener leads there.
+pub fn served_here(request: &Request<'_>) -> Result<(), Refusal> {
+    if !request.connection.listener.redirects {
+        return Ok(());
+    }
+    let location = request.origin() + &ascii(&request.page());
+    Err(Refusal { location: Some(location), ..Refusal::new(Code::HttpsNeeded) })
+}
+
+/// A target as it may stand in a URI (RFC 3986 §2.1): what is not ASCII is percent-encoded.
+fn ascii(target: &str) -> String {
+    let mut ascii = String::with_capacity(target.len());
+    for byte in target.bytes() {
+        if byte.is_ascii_graphic() {
+            ascii.push(char::from(byte));
+        } else {
+            // Writing to a String does not fail.
+            let _ = write!(ascii, "%{byte:02X}");
+        }
+    }
+    ascii
 }
 
 /// What a host stands for; `None` for every host that is none of ours.
@@ -155,7 +184,12 @@ fn hex_pair(digits: &[u8]) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::tests::{Client, get};
+    use crate::lab::Lab;
+    use crate::request::tests::{Client, get, head};
+    use config::NamePattern;
+    use rustls::crypto::ring::sign::any_supported_type;
+    use rustls::sign::CertifiedKey;
+    use std::sync::Arc;
 
     fn host(text: &str) -> HostName {
         HostName::parse(text).unwrap()
@@ -266,6 +300,72 @@ mod tests {
         ] {
             assert!(!is_reserved(path), "{path}");
         }
+    }
+
+    /// What shows one certificate for the portal and the workspaces.
+    fn resolver() -> certs::Resolver {
+        let made = rcgen::generate_simple_self_signed(vec!["lab.localhost".to_owned()]).unwrap();
+        let key = any_supported_type(&made.signing_key.into()).unwrap();
+        let names =
+            ["lab.localhost", "*.lab.localhost", "other.test"].map(|n| NamePattern::parse(n).unwrap());
+        certs::Resolver::of_one(
+            Arc::new(CertifiedKey::new(vec![made.cert.der().clone()], key)),
+            names.to_vec(),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_host_that_the_certificate_of_the_connection_is_not_for_is_misdirected() {
+        let lab = Lab::showing(resolver()).await;
+        let config = lab.edge.config.load_full();
+        for (shown, host, refused) in [
+            (Some("lab.localhost"), "lab.localhost", None),
+            (Some("alice.lab.localhost"), "bob.lab.localhost", None),
+            (Some("alice.lab.localhost"), "lab.localhost", None),
+            (Some("other.test"), "alice.lab.localhost", None),
+            // Covered, and none of ours: another connection would lead nowhere else.
+            (Some("alice.lab.localhost"), "1bob.lab.localhost", Some(Code::NotFound)),
+            (Some("alice.lab.localhost"), "other.test", Some(Code::NotFound)),
+            (Some("alice.lab.localhost"), "foreign.test", Some(Code::MisdirectedRequest)),
+            // A certificate that is not shown any more, or never was.
+            (Some("gone.test"), "alice.lab.localhost", Some(Code::MisdirectedRequest)),
+            (Some("gone.test"), "gone.test", Some(Code::NotFound)),
+            (Some("a.b.lab.localhost"), "b.lab.localhost", Some(Code::MisdirectedRequest)),
+            // Cleartext is for all names.
+            (None, "alice.lab.localhost", None),
+            (None, "foreign.test", Some(Code::NotFound)),
+        ] {
+            let mut client = Client::plain();
+            client.0.server_name = shown.map(str::to_owned);
+            let head = get(host, "/");
+            let request = Request::parse(&head, &client.0).unwrap();
+            let placed = place(&lab.edge, &config, &request).err().map(|refusal| refusal.code);
+            assert_eq!(placed, refused, "{host} by way of {shown:?}");
+        }
+    }
+
+    #[test]
+    fn a_listener_that_leads_on_leads_to_the_same_by_https_and_nowhere_else() {
+        for (port, host, path, location) in [
+            (443, "lab.test", "/", "https://lab.test/"),
+            (8443, "lab.test", "/", "https://lab.test:8443/"),
+            (443, "Alice.LAB.test.:8080", "/a%20b?x=1&y=/#", "https://alice.lab.test/a%20b?x=1&y=/"),
+            (443, "lab.test", "//evil.example/", "https://lab.test//evil.example/"),
+            (443, "lab.test", "/\u{e9}?\u{e9}", "https://lab.test/%C3%A9?%C3%A9"),
+            (443, "lab.test", "/%0d%0aSet-Cookie:x", "https://lab.test/%0d%0aSet-Cookie:x"),
+            (443, "lab.test:80", "http://lab.test:80/x?y", "https://lab.test/x?y"),
+        ] {
+            let mut client = Client::plain();
+            let listener =
+                crate::edge::ListenerFacts { tls: true, public_port: port, loopback: true, redirects: true };
+            client.0.listener = Arc::new(listener);
+            let head = head("GET", host, path.split('#').next().unwrap(), &[]);
+            let request = Request::parse(&head, &client.0).unwrap();
+            let refusal = served_here(&request).unwrap_err();
+            assert_eq!((refusal.code, refusal.location.as_deref()), (Code::HttpsNeeded, Some(location)));
+        }
+        let (head, client) = (get("lab.test", "/"), Client::plain());
+        assert_eq!(served_here(&Request::parse(&head, &client.0).unwrap()), Ok(()));
     }
 
     #[test]

@@ -41,7 +41,9 @@ resources = { cpu = 1, memory = "8Gi" }
 "#;
 
 async fn lab() -> Lab {
-    Lab::with(CONFIG, ListenerFacts { tls: false, public_port: 8080, loopback: true }).await.with_pages()
+    Lab::with(CONFIG, ListenerFacts { tls: false, public_port: 8080, loopback: true, redirects: false })
+        .await
+        .with_pages()
 }
 
 fn origin(name: &str) -> String {

@@ -71,7 +71,7 @@ mod tests {
     fn whose(number: u64) -> Whose {
         let mut session = SessionId([0; 16]);
         session.0[..8].copy_from_slice(&number.to_be_bytes());
-        let listener = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+        let listener = ListenerFacts { tls: false, public_port: 8080, loopback: true, redirects: false };
         Whose { session, workspace: WorkspaceId::parse("alice").unwrap(), listener }
     }
 

@@ -14,7 +14,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 
 const PORTAL: &str = "http://lab.localhost:8080";
 const ALICE: &str = "alice.lab.localhost";
-const PLAIN: ListenerFacts = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+const PLAIN: ListenerFacts =
+    ListenerFacts { tls: false, public_port: 8080, loopback: true, redirects: false };
 
 fn alice() -> NewSession {
     let identity = Identity { issuer: "https://idp.test".to_owned(), subject: "a-1".to_owned() };
@@ -123,7 +124,7 @@ async fn each_workspace_and_each_listener_has_an_assertion_of_its_own_and_a_port
     let caller = Caller::in_person(id, session);
     let now = SystemTime::now();
     let keys = lab.edge.assertions.jwks(now);
-    let tls = ListenerFacts { tls: true, public_port: 443, loopback: false };
+    let tls = ListenerFacts { tls: true, public_port: 443, loopback: false, redirects: false };
     for (workspace, listener, issuer, audience) in [
         ("alice", &PLAIN, PORTAL, ALICE),
         ("gpu--alice", &PLAIN, PORTAL, "gpu--alice.lab.localhost"),

@@ -3,10 +3,19 @@
 use super::{Conn, Wire};
 use crate::drain::Drain;
 use crate::edge::ListenerFacts;
+use config::{Tls, TlsVersion};
 use pingora::proxy::Session;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+/// One that has browsers remember https for a minute.
+pub const TLS: Tls = Tls {
+    min_version: TlsVersion::V1_2,
+    handshake_timeout: Duration::from_secs(10),
+    hsts_max_age: Duration::from_secs(60),
+};
 
 /// A connected pair over loopback.
 pub async fn plain() -> (TcpStream, Conn) {
@@ -14,8 +23,8 @@ pub async fn plain() -> (TcpStream, Conn) {
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (server, address) = listener.accept().await.unwrap();
     server.set_nodelay(true).unwrap();
-    let facts = ListenerFacts { tls: false, public_port: 8080, loopback: true };
-    let conn = Conn::new(Wire::Plain(server), Arc::new(facts), address, Drain::default().slot(None));
+    let facts = ListenerFacts { tls: false, public_port: 8080, loopback: true, redirects: false };
+    let conn = Conn::new(Wire::Plain(server), Arc::new(facts), address, &TLS, Drain::default().slot(None));
     (client, conn)
 }
 

@@ -22,8 +22,8 @@ async fn sockets() -> (TcpStream, TcpStream, SocketAddr) {
 }
 
 fn wrap(wire: Wire, client: SocketAddr, drain: &Drain) -> Conn {
-    let listener = ListenerFacts { tls: wire.is_tls(), public_port: 8080, loopback: true };
-    Conn::new(wire, Arc::new(listener), client, drain.slot(None))
+    let listener = ListenerFacts { tls: wire.is_tls(), public_port: 8080, loopback: true, redirects: false };
+    Conn::new(wire, Arc::new(listener), client, &fixture::TLS, drain.slot(None))
 }
 
 /// What has come by now, at once: one read sees one segment where nothing else was written since.

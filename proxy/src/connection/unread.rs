@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// problem document. `waited`: how long for the rest of the head.
 pub(super) fn refuse(code: Code, facts: &ConnectionFacts, waited: Duration) -> (Vec<u8>, RequestEvent) {
     let id = new_id();
-    let (head, body) = answer::last(refusal::answer(&Refusal::new(code), &Reader::program(&id)));
+    let (head, body) = answer::last(refusal::answer(&Refusal::new(code), &Reader::program(&id)), facts);
     let wire = [answer::to_wire(&head), body.to_vec()].concat();
     let now = Instant::now();
     let event = RequestEvent {

@@ -125,7 +125,7 @@ mod tests {
         fn no_address_leads_away_from_the_hosts_that_are_served(text in address()) {
             static PARSED: LazyLock<Config> =
                 LazyLock::new(|| Config::parse("test", CONFIG, &|_| None).unwrap_or_else(|e| panic!("{e}")));
-            let listener = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+            let listener = ListenerFacts { tls: false, public_port: 8080, loopback: true, redirects: false };
             let Some(address) = Address::parse(&PARSED, &listener, &text) else { return Ok(()) };
             // As a browser reads what stands in `Location`.
             let url = Url::parse(&address.url(&listener)).unwrap();

@@ -213,6 +213,31 @@ fn a_workspace_cannot_speak_for_the_edge_or_to_the_whole_site() {
 }
 
 #[test]
+fn the_site_alone_says_how_browsers_come_and_only_over_tls() {
+    let minute = transport_security(&crate::connection::fixture::TLS);
+    let never = config::Tls { hsts_max_age: std::time::Duration::ZERO, ..crate::connection::fixture::TLS };
+    for (says, expected) in [
+        (minute, Some("max-age=60")),
+        (transport_security(&never), None),
+        // Cleartext.
+        (None, None),
+    ] {
+        let connection = ConnectionFacts { transport_security: says, ..Client::plain().0 };
+        let theirs = ("strict-transport-security", "max-age=0; includeSubDomains");
+        for (filtered, came) in [(true, [theirs].as_slice()), (true, &[]), (false, &[theirs, theirs])] {
+            let mut head = answer(came);
+            if filtered {
+                from_upstream(&mut head, &HostName::parse("lab.test").unwrap());
+                assert!(!head.headers.contains_key("strict-transport-security"));
+            }
+            speak_for_site(&mut head, &connection);
+            let said: Vec<_> = head.headers.get_all("strict-transport-security").iter().collect();
+            assert_eq!(said, expected.iter().collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
 fn a_101_that_nobody_asked_for_and_an_endless_head_are_not_used() {
     assert_eq!(check_upstream(&answer(&[("a", "b")])), Ok(()));
     let switched = ResponseHeader::build(101, None).unwrap();

@@ -59,6 +59,50 @@ fn a_changed_configuration_counts_at_once() {
 }
 
 #[test]
+fn an_address_that_has_begun_enough_handshakes_begins_no_more() {
+    let (limits, config) = (limits(), config("handshakes_per_address = 2"));
+    let begin = |client: &str| limits.handshake(&config, client.parse().unwrap()).is_some();
+    assert_eq!(["192.0.2.1"; 3].map(begin), [true, true, false]);
+    assert!(begin("192.0.2.2"));
+    assert_eq!(["2001:db8::1", "2001:db8::2", "2001:db8::3"].map(begin), [true, true, false]);
+    let client = "192.0.2.1".parse().unwrap();
+    assert!(limits.request(&config, client).is_ok(), "requests are counted by themselves");
+    assert_eq!(limits.metrics.count_of(Limit::HandshakesPerAddress), 2);
+}
+
+#[test]
+fn a_trusted_proxy_begins_handshakes_for_many() {
+    let trusting = format!(
+        "trusted_proxies = ['192.0.2.0/24']\nclient_address = 'forwarded'\n{CONFIG}\
+         [limits]\nhandshakes_per_address = 1\nhandshakes = 2"
+    );
+    let config = Config::parse("test", &trusting, &|_| None).unwrap_or_else(|e| panic!("{e}"));
+    let limits = limits();
+    let begin = |client: &str| limits.handshake(&config, client.parse().unwrap());
+    assert!((0..5).all(|_| begin("192.0.2.1").is_some()));
+    assert_eq!((begin("198.51.100.1").is_some(), begin("198.51.100.1").is_some()), (true, false));
+    let both = [begin("192.0.2.1"), begin("192.0.2.1")];
+    assert!(both.iter().all(Option::is_some) && begin("192.0.2.1").is_none());
+    drop(both);
+    assert!(begin("192.0.2.1").is_some(), "what has ended makes room");
+    assert_eq!(limits.metrics.count_of(Limit::Handshakes), 1);
+}
+
+#[test]
+fn one_address_has_no_more_than_its_share_of_what_is_under_way() {
+    let (limits, config) = (limits(), config("handshakes = 8"));
+    let begin = |client: &str| limits.handshake(&config, client.parse().unwrap());
+    let (first, second) = (begin("192.0.2.1"), begin("192.0.2.1"));
+    assert!(first.is_some() && second.is_some() && begin("192.0.2.1").is_none());
+    let others: Vec<_> = (2..5).flat_map(|n| [n; 2]).map(|n| begin(&format!("192.0.2.{n}"))).collect();
+    assert!(others.iter().all(Option::is_some) && begin("192.0.2.9").is_none(), "eight are under way");
+    drop(first);
+    assert!(begin("192.0.2.1").is_some());
+    assert_eq!(limits.metrics.count_of(Limit::HandshakesPerAddress), 1);
+    assert_eq!(limits.metrics.count_of(Limit::Handshakes), 1);
+}
+
+#[test]
 fn two_hundred_thousand_addresses_leave_no_more_cells_than_there_may_be() {
     let (limits, config) = (limits(), config("requests_per_address = 5\nlogins_per_address = 5"));
     let persistent: IpAddr = "198.51.100.1".parse().unwrap();
@@ -68,6 +112,7 @@ fn two_hundred_thousand_addresses_leave_no_more_cells_than_there_may_be() {
         assert!(limits.request(&config, client).is_ok());
         assert!(limits.login(&config, client).is_ok());
         assert!(limits.bad_token(&config, client).is_ok());
+        assert!(limits.handshake(&config, client).is_some());
         if n % 1000 == 0 {
             passed += u64::from(limits.request(&config, persistent).is_ok());
         }
@@ -78,6 +123,7 @@ fn two_hundred_thousand_addresses_leave_no_more_cells_than_there_may_be() {
     for cells in [&limits.requests, &limits.logins, &limits.bad_tokens] {
         assert!(count(cells) <= ADDRESSES_MAX, "{}", cells.entry_count());
     }
+    assert!(limits.handshakes.entries() <= ADDRESSES_MAX);
 }
 
 /// The memory of this process, in bytes.
@@ -98,6 +144,10 @@ async fn full_caches_take_no_more_than_their_budget() {
         last += took;
         println!("{what}: {entries} entries, {} bytes each", took as u64 / entries.max(1));
     };
+    for n in 0..ADDRESSES_MAX as u32 * 2 {
+        assert!(limits.handshake(&config, Ipv4Addr::from_bits(n).into()).is_some());
+    }
+    step("handshakes", limits.handshakes.entries());
     for n in 0..ADDRESSES_MAX as u32 * 2 {
         limits.request(&config, Ipv4Addr::from_bits(n).into()).unwrap();
     }

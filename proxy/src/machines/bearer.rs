@@ -111,7 +111,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_ours_is_told_by_its_form_and_what_is_not_is_left_alone() {
-        let facts = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+        let facts = ListenerFacts { tls: false, public_port: 8080, loopback: true, redirects: false };
         let lab = Lab::with(&format!("{CONFIG}{ISSUERS}"), facts).await;
         let config = lab.edge.config.load_full();
         let portal = json!({ "iss": "http://lab.localhost:8080", "aud": "x" });

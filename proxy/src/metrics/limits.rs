@@ -6,6 +6,10 @@ use prometheus::{IntCounter, IntGauge};
 /// A limit that held somebody back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
+    /// `limits.handshakes_per_address`.
+    HandshakesPerAddress,
+    /// `limits.handshakes`.
+    Handshakes,
     /// `limits.requests_per_address`.
     RequestsPerAddress,
     /// `limits.logins_per_address`.
@@ -23,7 +27,9 @@ pub enum Limit {
 }
 
 /// In the order of [`Limit`].
-const LIMITS: [&str; 7] = [
+const LIMITS: [&str; 9] = [
+    "handshakes_per_address",
+    "handshakes",
     "requests_per_address",
     "logins_per_address",
     "bad_tokens_per_address",
@@ -33,7 +39,7 @@ const LIMITS: [&str; 7] = [
     "held_answers",
 ];
 /// The caches of cells.
-const CACHES: [&str; 5] = ["requests", "logins", "bad_tokens", "users", "failures"];
+const CACHES: [&str; 6] = ["handshakes", "requests", "logins", "bad_tokens", "users", "failures"];
 
 /// The metrics of the limits.
 #[derive(Clone)]
@@ -46,7 +52,7 @@ impl LimitMetrics {
     pub(super) fn new(make: &Maker<'_>) -> Result<Self, prometheus::Error> {
         let limited = make.counters(
             "usher_limited_total",
-            "Requests, logins, starts and WebSockets that a limit refused or ended, by limit.",
+            "Handshakes, requests, logins, starts and WebSockets that a limit refused or ended, by limit.",
             &["limit"],
         )?;
         let entries = make.gauges(
@@ -65,7 +71,13 @@ impl LimitMetrics {
         self.limited[limit as usize].inc();
     }
 
-    /// Tells how many cells each cache has: of requests, logins, bad tokens, users and failures.
+    /// How often a limit held somebody back.
+    #[cfg(test)]
+    pub(crate) fn count_of(&self, limit: Limit) -> u64 {
+        self.limited[limit as usize].get()
+    }
+
+    /// Tells how many cells each cache has: of handshakes, requests, logins, bad tokens, users and failures.
     pub fn entries(&self, counts: [u64; CACHES.len()]) {
         for (gauge, count) in self.entries.iter().zip(counts) {
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));

@@ -18,14 +18,7 @@ pub(super) fn page_with_images(asked: &Asked, status: StatusCode, page: Page<'_>
     let listener = &asked.connection.listener;
     // The login's form leads, by redirects, to a workspace's host.
     let forms = listener.origin(&format!("*.{}", asked.config.domain));
-    let mut response =
-        page.response(status, Reach { forms: &forms, images, ..Reach::default() }).map(Body::from);
-    if listener.tls {
-        // A day: longer than a session, and short enough that a trial of https can be ended.
-        let day = HeaderValue::from_static("max-age=86400");
-        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, day);
-    }
-    response
+    page.response(status, Reach { forms: &forms, images, ..Reach::default() }).map(Body::from)
 }
 
 /// A page that says one thing and leads on with a link.

@@ -253,7 +253,7 @@ async fn two_session_cookies_are_healed_and_not_sent_round() {
 
 #[tokio::test]
 async fn the_development_login_is_served_where_it_is_allowed_only() {
-    let facts = |loopback| ListenerFacts { tls: false, public_port: 8080, loopback };
+    let facts = |loopback| ListenerFacts { tls: false, public_port: 8080, loopback, redirects: false };
     let unsafe_everywhere = CONFIG.replace("[access]", "development_from_anywhere_unsafe = true\n[access]");
     let none = CONFIG.replace("development = true", "development = false");
     for (config, loopback, served) in [
@@ -276,7 +276,9 @@ async fn the_development_login_is_served_where_it_is_allowed_only() {
 #[tokio::test]
 async fn plain_http_on_a_name_that_browsers_do_not_trust_is_told_so() {
     let toml = CONFIG.replace("lab.localhost", "lab.example.org");
-    let lab = Lab::with(&toml, ListenerFacts { tls: false, public_port: 8080, loopback: true }).await;
+    let lab =
+        Lab::with(&toml, ListenerFacts { tls: false, public_port: 8080, loopback: true, redirects: false })
+            .await;
     for url in ["http://lab.example.org:8080/login", "http://alice.lab.example.org:8080/"] {
         let visit = lab.browser().go(url).await;
         assert!(visit.answer.body.contains("not <code>localhost</code>"), "{url}: {:?}", visit.answer);
@@ -323,7 +325,7 @@ allow = \"user.name == 'alice'\"
 ";
     let lab = Lab::with(
         &format!("{}{routes}", PODS),
-        ListenerFacts { tls: false, public_port: 8080, loopback: true },
+        ListenerFacts { tls: false, public_port: 8080, loopback: true, redirects: false },
     )
     .await;
     for (name, sees) in [("alice", true), ("bob", false)] {
@@ -362,7 +364,7 @@ async fn what_somebody_else_made_under_a_users_name_is_not_to_be_changed_from_th
 
 #[tokio::test]
 async fn what_was_refused_a_button_is_not_offered_as_a_link() {
-    let facts = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+    let facts = ListenerFacts { tls: false, public_port: 8080, loopback: true, redirects: false };
     let lab = Lab::with(&format!("{CONFIG}{HURRIED}spawns_per_user = \"1\"\n"), facts).await;
     let mut browser = lab.browser();
     browser.log_in("alice", PORTAL).await;

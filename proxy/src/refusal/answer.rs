@@ -45,7 +45,7 @@ pub fn answer(refusal: &Refusal, reader: &Reader<'_>) -> Response<Bytes> {
     };
     let row = code.row();
     let mut response = match (&refusal.location, code) {
-        (Some(location), Code::LoginNeeded) => redirect(location),
+        (Some(location), Code::LoginNeeded | Code::HttpsNeeded) => redirect(location),
         _ if reader.intent.wants_page() => as_page(refusal, &row, reader),
         _ => as_problem(refusal, &row, reader.request_id),
     };

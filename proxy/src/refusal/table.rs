@@ -8,6 +8,7 @@ use tracing::Level;
 pub fn all() -> &'static [Code] {
     &[
         Code::LoginNeeded,
+        Code::HttpsNeeded,
         Code::BadRequest,
         Code::CookieTwice,
         Code::Unauthenticated,
@@ -43,6 +44,7 @@ impl Code {
     pub fn row(self) -> Row {
         match self {
             Self::LoginNeeded
+            | Self::HttpsNeeded
             | Self::Unauthenticated
             | Self::InvalidToken
             | Self::InsufficientScope
@@ -133,6 +135,12 @@ impl Code {
                 "Please log in",
                 "You are not logged in.",
                 "a navigation without a session is sent to the portal's login",
+            ),
+            Self::HttpsNeeded => row(
+                (S::PERMANENT_REDIRECT, "https_needed", Level::INFO),
+                "This is served by https",
+                "Please come by https.",
+                "a listener with protocol = \"redirect\" leads everything to the same host by https",
             ),
             Self::Unauthenticated => row(
                 (S::UNAUTHORIZED, "unauthenticated", Level::INFO),
@@ -294,6 +302,7 @@ mod tests {
             statuses,
             [
                 ("login_needed", 302),
+                ("https_needed", 308),
                 ("bad_request", 400),
                 ("cookie_twice", 400),
                 ("unauthenticated", 401),

@@ -7,11 +7,12 @@ pub(crate) struct Client(pub ConnectionFacts);
 
 impl Client {
     pub(crate) fn plain() -> Self {
-        let listener = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+        let listener = ListenerFacts { tls: false, public_port: 8080, loopback: true, redirects: false };
         Self(ConnectionFacts {
             listener: Arc::new(listener),
             client: "127.0.0.1:4000".parse().unwrap(),
             server_name: None,
+            transport_security: None,
         })
     }
 }

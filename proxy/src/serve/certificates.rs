@@ -142,7 +142,7 @@ fn follow_others(
                 }
                 control::Change::Put(_) => {}
                 control::Change::Deleted(name) => {
-                    drop(others.send_if_modified(|others| others.remove(&name)))
+                    others.send_if_modified(|others| others.remove(&name));
                 }
             }
         }

@@ -1,7 +1,8 @@
 use super::*;
-use crate::request::tests::head;
+use crate::request::tests::{Client, head};
 use control::{Identity, UseMark};
 use futures_util::future::join_all;
+use http::HeaderValue;
 use prometheus::IntCounter;
 use std::net::SocketAddr;
 use tokio::io::{DuplexStream, duplex};
@@ -369,6 +370,12 @@ async fn workspace_that_says(answer: Vec<u8>) -> SocketAddr {
     address
 }
 
+/// A client whose browser is told to come by https.
+fn facts() -> ConnectionFacts {
+    let transport_security = Some(HeaderValue::from_static("max-age=60"));
+    ConnectionFacts { transport_security, ..Client::plain().0 }
+}
+
 fn never() -> Endings {
     let id = Box::new(WorkspaceId::parse("alice").unwrap());
     Endings { route: CancellationToken::new(), session: CancellationToken::new(), id }
@@ -386,7 +393,7 @@ async fn tunnel_to(workspace: SocketAddr) -> (TcpStream, JoinHandle<Result<End, 
         };
         let (head, base, endings) = (handshake_head(), HostName::parse("lab.test").unwrap(), never());
         let opening = open(&mut conn, dialled, &head, &base, &endings).await;
-        let (Dialled { stream, .. }, opened) = settle(&mut conn, opening, "r-1").await?;
+        let (Dialled { stream, .. }, opened) = settle(&mut conn, &facts(), opening, "r-1").await?;
         let count = || IntCounter::new("frames", "for a test").unwrap();
         let tally = Tally {
             uses: None,

@@ -16,7 +16,7 @@ const JSON: (&str, &str) = ("accept", "application/json");
 async fn lab() -> Lab {
     let broken = "[named_workspaces.broken]\ntemplate = \"'broken'\"\n\
                   [templates.broken]\ncommand = [\"broken\", \"{socket}\"]\nconnect = \"socket\"\n";
-    let listener = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+    let listener = ListenerFacts { tls: false, public_port: 8080, loopback: true, redirects: false };
     Lab::with(&format!("{CONFIG}{broken}"), listener).await.with_pages()
 }
 
@@ -71,7 +71,7 @@ async fn a_navigation_wakes_and_gets_the_waiting_page_at_once() {
 async fn what_a_shared_application_printed_is_shown_to_none_of_its_users() {
     const WIKI: &str = "http://wiki.lab.localhost:8080";
     let route = "[routes.wiki]\nkind = 'Deployment'\nobject = 'wiki'\nport = 8080\nallow = \"user.name == 'alice'\"\n";
-    let listener = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+    let listener = ListenerFacts { tls: false, public_port: 8080, loopback: true, redirects: false };
     let lab = Lab::with(&format!("{PODS}{route}"), listener).await.with_pages();
     let mut browser = visitor(&lab, WIKI).await;
     let page = browser.go(WIKI).await.answer;
@@ -353,7 +353,7 @@ async fn what_somebody_else_made_under_a_users_name_is_not_theirs() {
 #[tokio::test]
 async fn a_template_that_allows_workers_is_not_to_be_told_by_a_stranger() {
     let allowing = CONFIG.replace("ports = [8888]", "ports = [8888]\nservice_workers = true");
-    let listener = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+    let listener = ListenerFacts { tls: false, public_port: 8080, loopback: true, redirects: false };
     let lab = Lab::with(&allowing, listener).await.with_pages();
     let mut owner = lab.browser();
     owner.log_in("alice", ALICE).await;

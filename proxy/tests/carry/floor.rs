@@ -116,10 +116,11 @@ impl Floor {
             Control::start(configs, driver, records, &metrics.registry, audit.acts(), shutdown.clone())
                 .await
                 .unwrap();
-        let tls = listen::tls::server_config(certs::resolver_of_files(&config.certificates).unwrap());
+        let keys = Keys::open_dir(state.path()).unwrap();
+        let resolver = resolver(&setup);
+        let tls = listen::tls::server_config(resolver.clone(), &config.tls, &keys);
         let bound = listen::bind(&config.listeners, &tls, 2).unwrap();
         let address = bound.addresses()[0];
-        let keys = Keys::open_dir(state.path()).unwrap();
         let edge = Arc::new(Edge {
             config: arc_swap::ArcSwap::from(config),
             workspaces: control.workspaces,
@@ -130,6 +131,8 @@ impl Floor {
             tickets: control.tickets,
             providers: Default::default(),
             refresh: Wishes::new().0,
+            resolver,
+            challenges: Default::default(),
             assertions: Assertions::new(&keys),
             keys,
             certificates: None,
@@ -246,6 +249,12 @@ impl Drop for Floor {
         self.edge.drain.closing.cancel();
         self.edge.drain.cut.cancel();
     }
+}
+
+fn resolver(setup: &Setup) -> certs::Resolver {
+    let Some((chain, key)) = &setup.tls else { return certs::Resolver::of_none() };
+    let certificate = certs::Certificate::parse(chain.as_bytes(), key.as_bytes()).unwrap();
+    certs::Resolver::of_one(certificate.certified_key(), certificate.names().to_vec())
 }
 
 fn config(setup: &Setup, state: &std::path::Path) -> Config {

@@ -190,3 +190,24 @@ async fn a_drain_tells_http_2_clients_to_go_away_and_closes_when_their_streams_e
     until("the connection is closed", || connection.is_finished()).await;
     tokio::time::timeout(SOON, drained).await.expect("it ends with the last connection").unwrap();
 }
+
+#[tokio::test]
+async fn what_an_application_says_of_https_is_replaced_by_what_the_site_says() {
+    const NAME: &str = "strict-transport-security";
+    let says = upstream(async |mut tcp: TcpStream| {
+        while read_head(&mut tcp).await.is_some() {
+            let head = format!("HTTP/1.1 200 OK\r\n{NAME}: max-age=0\r\n{NAME}: includeSubDomains\r\n");
+            let _ = tcp.write_all(format!("{head}content-length: 0\r\n\r\n").as_bytes()).await;
+        }
+    })
+    .await;
+    for (more, expected) in
+        [("tls = { hsts_max_age = '1h' }\n", &["max-age=3600"][..]), ("tls = { hsts_max_age = '0s' }\n", &[])]
+    {
+        let (floor, certificate) = floor(more, says).await;
+        let (mut send, _connection) = connect(&floor, certificate).await;
+        let answer = send.send_request(get(&floor, "/")).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.headers().get_all(NAME).iter().collect::<Vec<_>>(), expected);
+    }
+}

@@ -67,7 +67,7 @@ struct Trusting {
 
 impl Trusting {
     async fn new(issuer: &Issuer) -> Self {
-        let facts = ListenerFacts { tls: false, public_port: 8080, loopback: true };
+        let facts = ListenerFacts { tls: false, public_port: 8080, loopback: true, redirects: false };
         let mut lab = Lab::with(&Issuer::config(), facts).await;
         let (entrance, entering) = Entrance::new(lab.edge.users.clone());
         let by_name = [(issuer.told.name.clone(), issuer.followed.clone())].into();

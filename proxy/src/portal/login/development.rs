@@ -177,8 +177,14 @@ mod tests {
             (anywhere, true, "198.51.100.1:1", true),
             (anywhere, false, "198.51.100.1:1", true),
         ] {
-            let listener = Arc::new(ListenerFacts { tls: false, public_port: 8080, loopback });
-            let connection = ConnectionFacts { listener, client: client.parse().unwrap(), server_name: None };
+            let listener =
+                Arc::new(ListenerFacts { tls: false, public_port: 8080, loopback, redirects: false });
+            let connection = ConnectionFacts {
+                listener,
+                client: client.parse().unwrap(),
+                server_name: None,
+                transport_security: None,
+            };
             assert_eq!(
                 is_development_served(&config(more), &connection),
                 served,
