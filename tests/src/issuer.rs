@@ -1,11 +1,13 @@
 //! A certificate authority that signs whatever it is told to.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PublicKeyData,
+    BasicConstraints, CertificateParams, CrlDistributionPoint, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData,
 };
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
+
+const REVOKED: &str = "http://crl.invalid/revoked.crl";
 
 /// One with a key of its own.
 pub(crate) struct Issuer {
@@ -34,6 +36,8 @@ impl Issuer {
     pub(crate) fn sign(&self, names: Vec<String>, key: &impl PublicKeyData, days: Range<i64>) -> String {
         let mut params = params(names, days);
         params.use_authority_key_identifier_extension = true;
+        // As public authorities have it (CA/Browser Forum BR §7.1.2.11.2); nothing answers there.
+        params.crl_distribution_points = vec![CrlDistributionPoint { uris: vec![REVOKED.to_owned()] }];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.signed_by(key, &self.issuer).expect("the parameters are valid").pem()
