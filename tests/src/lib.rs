@@ -1,21 +1,26 @@
 //! Promises to users, kept against real parts: what the integration tests share.
 //!
 //! [`Usher`] starts the real binary on free ports, [`Ask`] is one HTTP request with every header in the test's
-//! hands, [`Person`] is somebody with a browser's cookie jar, [`Socket`] a WebSocket, [`IdentityProvider`] a real one, [`Cluster`] a real Kubernetes,
+//! hands, [`Person`] is somebody with a browser's cookie jar, [`Socket`] a WebSocket, [`IdentityProvider`] a real one,
+//! [`CertificateAuthority`] a real one, too, [`FalseAuthority`] one that fails, [`Cluster`] a real Kubernetes,
 //! [`Cable`] an Usher's way to its API server, [`WallClock`] its clock, [`Rendered`] what the Helm chart makes of values.
 //! All of them panic with what they saw when the world is not as a test needs it.
 
+mod certificate_authority;
 mod chance;
 mod chart;
 mod cluster;
+mod false_authority;
 pub mod false_provider;
 pub mod html;
 mod http_client;
 mod identity_provider;
+mod issuer;
 mod logs;
 mod namespace;
 mod person;
 pub mod processes;
+mod relay;
 mod release;
 mod schedule;
 mod socket;
@@ -24,9 +29,11 @@ mod usher;
 mod wait;
 mod wall_clock;
 
+pub use certificate_authority::{CertificateAuthority, Terms};
 pub use chance::chance;
 pub use chart::{CHART, Rendered, helm, helm_command};
 pub use cluster::{Cable, Cluster, Image, Part, Realm, SIMULATED, Way};
+pub use false_authority::{FalseAuthority, Fault, Forgery, Kind};
 pub use http_client::{Answer, Ask, Client, Kept, h2_answer};
 pub use identity_provider::IdentityProvider;
 pub use logs::Logs;

@@ -1,7 +1,9 @@
 //! A certificate of our own making, and connections that trust it.
 
+use crate::issuer::Issuer;
 use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::net::SocketAddr;
@@ -10,32 +12,45 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// A connection, encrypted or not.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// A self-signed certificate for some names, in files, trusted by [`Certificate::connect`].
+/// A certificate in files, trusted by [`Certificate::connect`].
 #[derive(Clone)]
 pub struct Certificate {
-    names: Vec<String>,
     folder: Arc<TempDir>,
     roots: Arc<RootCertStore>,
 }
 
 impl Certificate {
-    /// Makes one.
+    /// Makes a self-signed one.
     pub fn for_names(names: &[&str]) -> Self {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let made = rcgen::generate_simple_self_signed(names.clone()).expect("the names are DNS names");
+        let made = rcgen::generate_simple_self_signed(names).expect("the names are DNS names");
+        let certificate = made.cert.pem();
+        Self::issued(&certificate, &made.signing_key.serialize_pem(), &certificate)
+    }
+
+    /// Has one made that public authorities could have issued: by an authority of its own, for 90 days.
+    pub fn by_an_authority(names: &[&str]) -> Self {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let (issuer, key) = (Issuer::new(), rcgen::KeyPair::generate().expect("random numbers"));
+        Self::issued(&issuer.sign(names, &key, -1..89), &key.serialize_pem(), issuer.root())
+    }
+
+    /// One that was issued: PEM of its chain, of its key, and of the root that is trusted.
+    pub fn issued(chain: &str, key: &str, root: &str) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        std::fs::write(folder.path().join("certificate.pem"), made.cert.pem()).expect("the folder is ours");
-        std::fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem())
-            .expect("the folder is ours");
+        for (file, text) in [("certificate.pem", chain), ("key.pem", key), ("root.pem", root)] {
+            std::fs::write(folder.path().join(file), text).expect("the folder is ours");
+        }
         let mut roots = RootCertStore::empty();
-        roots.add(made.cert.der().clone()).expect("a certificate made just now is valid");
-        Self { names, folder: Arc::new(folder), roots: Arc::new(roots) }
+        let root = CertificateDer::from_pem_slice(root.as_bytes()).expect("the root is PEM");
+        roots.add(root).expect("the root is a certificate");
+        Self { folder: Arc::new(folder), roots: Arc::new(roots) }
     }
 
     /// The file of the chain.
@@ -52,8 +67,7 @@ impl Certificate {
     pub fn tables(&self) -> String {
         let (certificate, private_key) = (self.certificate(), self.private_key());
         format!(
-            "[certificates.files]\nsource = \"files\"\ncertificate = {certificate:?}\nprivate_key = {private_key:?}\nnames = {:?}\n\n",
-            self.names
+            "[certificates.files]\nsource = \"files\"\ncertificate = {certificate:?}\nprivate_key = {private_key:?}\n\n"
         )
     }
 
@@ -79,6 +93,32 @@ impl Certificate {
             .with_root_certificates(Arc::clone(&self.roots))
             .with_client_auth_cert(chain, key)
             .expect("certificate and key belong together")
+    }
+
+    /// The file of the root that is trusted.
+    pub fn root(&self) -> PathBuf {
+        self.folder.path().join("root.pem")
+    }
+
+    /// What shakes hands with it as a server.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor_of("http/1.1")
+    }
+
+    /// The same for another protocol.
+    pub fn acceptor_of(&self, protocol: &str) -> TlsAcceptor {
+        let chain = CertificateDer::pem_file_iter(self.certificate()).expect("the file is there");
+        let chain = chain.collect::<Result<_, _>>().expect("the file is PEM");
+        let key = PrivateKeyDer::from_pem_file(self.private_key()).expect("the file is a key's");
+        let key = ring::sign::any_supported_type(&key).expect("the file is a key's");
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring supports the default versions")
+            .with_no_client_auth()
+            // Not `with_single_cert`: that refuses the critical extension of `tls-alpn-01`.
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key))));
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        TlsAcceptor::from(Arc::new(config))
     }
 
     /// Connects and shakes hands as a client of `host` that offers one protocol: `h2` or `http/1.1`.

@@ -1,0 +1,364 @@
+//! A certificate authority that fails, in whichever way a test asks for: a proxy in front of a real one.
+
+use crate::certificate_authority::CertificateAuthority;
+use crate::http_client::{Answer, Client};
+use crate::issuer::Issuer;
+use crate::tls::Certificate;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::{Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// Beside those of the real one, on its address.
+const PORT: u16 = 14001;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// The directory.
+    Directory,
+    /// A nonce.
+    Nonce,
+    /// `newAccount`.
+    NewAccount,
+    /// `newOrder`.
+    NewOrder,
+    /// The state of an order.
+    Order,
+    /// The state of an authorization.
+    Authorization,
+    /// That a challenge be looked at.
+    Challenge,
+    /// `finalize`.
+    Finalize,
+    /// A certificate.
+    Certificate,
+    /// When to renew one.
+    RenewalInfo,
+    /// Anything else.
+    Other,
+}
+
+impl Kind {
+    const ALL: [Self; 11] = [
+        Self::Directory,
+        Self::Nonce,
+        Self::NewAccount,
+        Self::NewOrder,
+        Self::Order,
+        Self::Authorization,
+        Self::Challenge,
+        Self::Finalize,
+        Self::Certificate,
+        Self::RenewalInfo,
+        Self::Other,
+    ];
+
+    /// By the paths that Pebble has.
+    fn of(path: &str) -> Self {
+        match path.split('/').nth(1).unwrap_or_default() {
+            "dir" => Self::Directory,
+            "nonce-plz" => Self::Nonce,
+            "sign-me-up" => Self::NewAccount,
+            "order-plz" => Self::NewOrder,
+            "my-order" => Self::Order,
+            "authZ" => Self::Authorization,
+            "chalZ" => Self::Challenge,
+            "finalize-order" => Self::Finalize,
+            "certZ" => Self::Certificate,
+            "draft-ietf-acme-ari-03" => Self::RenewalInfo,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What is not as it should be.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// The request is taken and never answered.
+    Silence,
+    /// The answer's head comes, and never its body.
+    HeadAlone,
+    /// The connection ends in the middle of the body.
+    HalfABody,
+    /// The real one is not asked; this is the answer.
+    Says {
+        /// The status.
+        status: StatusCode,
+        /// The field `Retry-After`.
+        retry_after: Option<String>,
+        /// The body: JSON, or what a load balancer says.
+        body: String,
+    },
+    /// An order or an authorization has failed, whatever became of its challenges.
+    Invalid,
+    /// Another chain than the one that was issued.
+    Chain(Forgery),
+}
+
+impl Fault {
+    /// A problem document with a type of RFC 8555 §6.7: `rateLimited`, `badNonce`.
+    pub fn problem(status: StatusCode, kind: &str, retry_after: Option<&str>) -> Self {
+        let kind = format!("urn:ietf:params:acme:error:{kind}");
+        let body = json!({ "type": kind, "detail": "as the test wants", "status": status.as_u16() });
+        Self::Says { status, retry_after: retry_after.map(str::to_owned), body: body.to_string() }
+    }
+}
+
+/// What is wrong with a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forgery {
+    /// It is for this name, and the key that asked.
+    AnotherName(String),
+    /// It is for the names that were asked for, and another key.
+    AnotherKey,
+    /// All is right, but that it ended yesterday.
+    Expired,
+    /// The leaf alone.
+    WithoutIntermediate,
+    /// No PEM.
+    Garbage,
+}
+
+/// A running one, honest so far. Dropped, it is gone.
+pub struct FalseAuthority {
+    address: SocketAddr,
+    state: Arc<State>,
+    serving: Option<JoinHandle<()>>,
+}
+
+struct State {
+    certificate: Certificate,
+    real: Client,
+    issuer: Issuer,
+    faults: Mutex<BTreeMap<Kind, Fault>>,
+    asked: Mutex<BTreeMap<Kind, usize>>,
+}
+
+type Body = BoxBody<Bytes, io::Error>;
+
+impl FalseAuthority {
+    /// Starts one in front of this. Its https shows the same certificate.
+    pub async fn before(authority: &CertificateAuthority) -> Self {
+        let real = authority.address();
+        let certificate = authority.certificate().clone();
+        let state = State {
+            real: Client::at(real, Some(certificate.clone())),
+            certificate,
+            issuer: Issuer::new(),
+            faults: Mutex::default(),
+            asked: Mutex::default(),
+        };
+        let address = SocketAddr::new(real.ip(), PORT);
+        let mut started = Self { address, state: Arc::new(state), serving: None };
+        started.comes_up().await;
+        started
+    }
+
+    /// Its address for ACME clients.
+    pub fn directory(&self) -> String {
+        format!("https://{}/dir", self.address)
+    }
+
+    /// Fails so whenever it is asked for this, from now on.
+    pub fn fails(&self, kind: Kind, fault: Fault) {
+        self.state.faults.lock().expect("nobody panics with it").insert(kind, fault);
+    }
+
+    /// Fails so whatever it is asked for, from now on.
+    pub fn fails_everywhere(&self, fault: &Fault) {
+        Kind::ALL.into_iter().for_each(|kind| self.fails(kind, fault.clone()));
+    }
+
+    /// Is honest from now on.
+    pub fn mends(&self) {
+        self.state.faults.lock().expect("nobody panics with it").clear();
+    }
+
+    /// Refuses connections from now on, and ends those that there are.
+    pub async fn goes_down(&mut self) {
+        if let Some(serving) = self.serving.take() {
+            serving.abort();
+            // Cancelled, which is what was wanted.
+            let _ended = serving.await;
+        }
+    }
+
+    /// Takes connections again.
+    pub async fn comes_up(&mut self) {
+        let listener = TcpListener::bind(self.address).await.expect("the address is the authority's alone");
+        let state = Arc::clone(&self.state);
+        self.serving = Some(tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { continue };
+                connections.spawn(Arc::clone(&state).serve(stream));
+            }
+        }));
+    }
+
+    /// How often it was asked for this, failures included.
+    pub fn asked(&self, kind: Kind) -> usize {
+        self.state.asked.lock().expect("nobody panics with it").get(&kind).copied().unwrap_or(0)
+    }
+}
+
+impl Drop for FalseAuthority {
+    fn drop(&mut self) {
+        if let Some(serving) = &self.serving {
+            serving.abort();
+        }
+    }
+}
+
+impl State {
+    async fn serve(self: Arc<Self>, stream: TcpStream) {
+        let Ok(stream) = self.certificate.acceptor().accept(stream).await else { return };
+        let service = service_fn(|request| self.answer(request));
+        // Fails when either side has had enough.
+        let _left =
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> anyhow::Result<Response<Body>> {
+        let kind = Kind::of(request.uri().path());
+        *self.asked.lock().expect("nobody panics with it").entry(kind).or_default() += 1;
+        let fault = self.faults.lock().expect("nobody panics with it").get(&kind).cloned();
+        match fault {
+            Some(Fault::Silence) => std::future::pending().await,
+            Some(Fault::Says { status, retry_after, body }) => said(status, retry_after, body),
+            fault => {
+                let mut answer = self.forward(request).await?;
+                match &fault {
+                    Some(Fault::Invalid) => answer.body = failed(&answer).to_string().into(),
+                    Some(Fault::Chain(forgery)) => answer.body = self.forged(&answer.text(), forgery).into(),
+                    _ => {}
+                }
+                Ok(passed_on(answer, fault))
+            }
+        }
+    }
+
+    /// Asks the real one under the same Host: it checks the address that is signed, and builds all others, by that.
+    async fn forward(&self, request: Request<Incoming>) -> anyhow::Result<Answer> {
+        let (head, body) = request.into_parts();
+        let host = self.real.address.ip().to_string();
+        let mut ask = self.real.ask(head.method, &host, head.uri.path());
+        for name in ["host", "content-type", "user-agent"] {
+            if let Some(field) = head.headers.get(name) {
+                ask = ask.replacing(name, field.to_str()?);
+            }
+        }
+        ask.body(body.collect().await?.to_bytes()).try_send().await
+    }
+
+    fn forged(&self, chain: &str, forgery: &Forgery) -> String {
+        let leaf = CertificateDer::from_pem_slice(chain.as_bytes()).expect("Pebble sends PEM");
+        let (_, leaf) = X509Certificate::from_der(&leaf).expect("Pebble sends certificates");
+        let own = Point(leaf.public_key().subject_public_key.data.to_vec());
+        let names = leaf.subject_alternative_name().expect("Pebble sends valid names");
+        let names = names.map_or(&[][..], |names| &names.value.general_names).iter();
+        let names = names.filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            _ => None,
+        });
+        let forged = match forgery {
+            Forgery::AnotherName(name) => self.issuer.sign(vec![name.clone()], &own, -1..89),
+            Forgery::AnotherKey => {
+                self.issuer.sign(names.collect(), &KeyPair::generate().expect("random numbers"), -1..89)
+            }
+            Forgery::Expired => self.issuer.sign(names.collect(), &own, -91..-1),
+            Forgery::WithoutIntermediate => {
+                let end = "-----END CERTIFICATE-----\n";
+                return chain.split_inclusive(end).next().unwrap_or_default().to_owned();
+            }
+            Forgery::Garbage => return "-----BEGIN CERTIFICATE-----\nno base64!\n".to_owned(),
+        };
+        forged + self.issuer.root()
+    }
+}
+
+/// A public key on the curve P-256, of which nobody here has the other half.
+struct Point(Vec<u8>);
+
+impl PublicKeyData for Point {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
+/// This order or authorization, failed.
+fn failed(answer: &Answer) -> Value {
+    let mut document = answer.json();
+    let unauthorized = json!({ "type": "urn:ietf:params:acme:error:unauthorized", "detail": "as the test wants", "status": 403 });
+    document["status"] = json!("invalid");
+    match document["challenges"].as_array_mut() {
+        Some(challenges) => {
+            for challenge in challenges {
+                challenge["status"] = json!("invalid");
+                challenge["error"] = unauthorized.clone();
+            }
+        }
+        None => document["error"] = unauthorized,
+    }
+    document
+}
+
+fn said(status: StatusCode, retry_after: Option<String>, body: String) -> anyhow::Result<Response<Body>> {
+    let content_type = if body.starts_with('{') { "application/problem+json" } else { "text/html" };
+    let mut response = Response::builder().status(status).header("content-type", content_type);
+    if let Some(after) = retry_after {
+        response = response.header("retry-after", after);
+    }
+    Ok(response.body(whole(body.into()))?)
+}
+
+/// The answer, with as much of its body as the fault lets through.
+fn passed_on(answer: Answer, fault: Option<Fault>) -> Response<Body> {
+    let half = answer.body.slice(..answer.body.len() / 2);
+    let length = answer.body.len();
+    let body = match fault {
+        Some(Fault::HeadAlone) => BodyExt::boxed(StreamBody::new(stream::pending())),
+        Some(Fault::HalfABody) => {
+            let first = stream::once(async { Ok(Frame::data(half)) });
+            let end = stream::once(async {
+                // So that what is there goes out before.
+                tokio::task::yield_now().await;
+                Err(io::Error::from(io::ErrorKind::ConnectionAborted))
+            });
+            BodyExt::boxed(StreamBody::new(first.chain(end)))
+        }
+        _ => whole(answer.body),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    response.headers_mut().remove("transfer-encoding");
+    if length > 0 {
+        response.headers_mut().insert("content-length", length.into());
+    }
+    response
+}
+
+fn whole(body: Bytes) -> Body {
+    Full::new(body).map_err(|never| match never {}).boxed()
+}
