@@ -42,6 +42,7 @@ pub struct Setup {
     admin: String,
     rest: String,
     certificate: Option<Certificate>,
+    https: bool,
     listen_on: Option<IpAddr>,
     environment: Vec<(String, String)>,
     no_development: bool,
@@ -77,6 +78,12 @@ impl Setup {
     /// Serves TLS with this certificate.
     pub fn certificate(mut self, certificate: &Certificate) -> Self {
         self.certificate = Some(certificate.clone());
+        self
+    }
+
+    /// Serves TLS with the certificates of its own tables, and leads to it from a second listener.
+    pub fn https(mut self) -> Self {
+        self.https = true;
         self
     }
 
@@ -147,7 +154,11 @@ impl Setup {
 
     fn toml(&self, folder: &Path) -> String {
         let folder = folder.display();
-        let protocol = if self.certificate.is_some() { "https" } else { "http" };
+        let protocol = if self.https || self.certificate.is_some() { "https" } else { "http" };
+        let redirect = match self.https {
+            true => "[[listeners]]\naddress = \"127.0.0.1:0\"\nprotocol = \"redirect\"\n",
+            false => "",
+        };
         let certificates = self.certificate.as_ref().map(Certificate::tables).unwrap_or_default();
         let address = SocketAddr::new(self.listen_on.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0);
         let anywhere = self.listen_on.is_some_and(|address| !address.is_loopback())
@@ -163,7 +174,7 @@ impl Setup {
         };
         format!(
             "domain = \"{DOMAIN}\"\nstate_dir = \"{folder}/state\"\n{}\n\
-             [[listeners]]\naddress = \"{address}\"\nprotocol = \"{protocol}\"\n{}\n\
+             [[listeners]]\naddress = \"{address}\"\nprotocol = \"{protocol}\"\n{}\n{redirect}\
              [admin]\naddress = \"127.0.0.1:0\"\nsocket = \"{folder}/admin.sock\"\n{}\n\
              {certificates}{login}{access}{limits}{demo}\n{}\n",
             self.root, self.listener, self.admin, self.rest
