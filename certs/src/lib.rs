@@ -18,5 +18,5 @@ pub use kept::{Kept, KeptAs, Origin, Unreadable};
 pub use local_authority::{LocalAuthority, LocalAuthorityError};
 pub use resolver::{HttpChallenges, Resolver};
 pub use store::{
-    Change, DirectoryStore, Document, NAME_MAX, OpenError, Store, StoreError, VALUE_MAX, Version,
+    Change, DirectoryStore, Document, NAME_MAX, OpenError, Store, StoreError, VALUE_MAX, Version, is_name,
 };

@@ -79,7 +79,7 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// Whether a document can have this name; no path can be made of one.
-pub(crate) fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
     text.len() <= NAME_MAX
         && text.starts_with(|first: char| first.is_ascii_lowercase())
