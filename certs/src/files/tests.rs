@@ -196,6 +196,37 @@ fn swaps_of_links_are_seen_as_kubernetes_and_certbot_make_them() {
     place.is_quiet();
 }
 
+#[test]
+fn no_swap_however_fast_is_taken_for_a_bad_pair() {
+    let pki = Pki::new();
+    let mut place = Place::new();
+    let folder = place.folder.path().to_owned();
+    let pairs: Vec<_> = (0..4).map(|_| texts(&pki)).collect();
+    let swap = move |number: usize| {
+        let (next, (chain, key)) = (folder.join(format!("..{number}")), &pairs[number % pairs.len()]);
+        fs::create_dir(&next).expect("it is new");
+        fs::write(next.join("chain.pem"), chain).expect("it can be written");
+        fs::write(next.join("key.pem"), key).expect("it can be written");
+        symlink(&next, folder.join("..new")).expect("it is new");
+        fs::rename(folder.join("..new"), folder.join("..data")).expect("links can be replaced");
+    };
+    swap(0);
+    for name in ["chain.pem", "key.pem"] {
+        symlink(Path::new("..data").join(name), place.path(name)).unwrap();
+    }
+    let swaps = std::thread::spawn(move || (1..500).for_each(swap));
+    let mut told = 0;
+    while !swaps.is_finished() {
+        match place.pair.look(Instant::now()) {
+            Look::Unchanged => {}
+            Look::Changed(Ok(_)) => told += 1,
+            Look::Changed(Err(error)) => panic!("{error}: {:?}", std::error::Error::source(&error)),
+        }
+    }
+    swaps.join().unwrap();
+    assert!(told > 0, "{told}");
+}
+
 /// After how many milliseconds a look finds which stamps, what it would read, and whether it skips that, waits or tells.
 const LOOKS: [(&str, &str); 8] = [
     ("a good pair at once, and one look more", "0 1 good-1 tells, 500 1 good-1 waits, 1000 1 good-1 skips"),
