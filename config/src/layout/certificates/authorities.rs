@@ -12,7 +12,7 @@ use toml::de::DeValue;
 const KEY_SOURCES: &str = "{ from_env = \"NAME\" } or { from_file = \"PATH\" }";
 
 /// Reads `[acme]`.
-pub(in crate::layout) fn authorities(
+pub(super) fn authorities(
     root: &mut Table<'_>,
     outer: Environment<'_>,
 ) -> Option<BTreeMap<AuthorityName, Arc<Authority>>> {
