@@ -104,7 +104,13 @@ impl Lookup {
         let resolvers = self.resolvers().await?;
         let mut zone = name.clone();
         while !zone.is_root() {
-            let answer = self.resolve(&resolvers, &zone, RecordType::NS).await?;
+            let answer = match self.resolve(&resolvers, &zone, RecordType::NS).await {
+                Ok(answer) => answer,
+                // A resolver follows the name's own CNAME, and fails where that leads nowhere; what is above does not
+                // depend on it.
+                Err(_) if zone == *name => Message::query(),
+                Err(error) => return Err(error),
+            };
             let names = servers_in(&answer, &zone);
             if !names.is_empty() {
                 let servers = join_all(names.into_iter().map(|name| self.server(&resolvers, name))).await;
