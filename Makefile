@@ -30,7 +30,7 @@ cluster: ## Starts a Kubernetes of its own for trying things out, until Ctrl-C; 
 	@tests/cluster/cluster.sh up
 
 test: lint ## Runs everything: lints, Rust tests, real browsers; prints the totals.
-	@$(provision) build apps node provider browser network cluster images
+	@$(provision) build apps node provider browser network cluster images dns
 	cargo build --locked --workspace --bins $(test_features)
 	@PATH="$(call path,node):$$PATH" APPS="$(call path,apps)" NODE_MODULES="$(call path,modules)" PROVIDER="$(call path,provider)" \
 	  USHER_BIN="$(abspath $(target))/debug/usher" TEST_FEATURES="$(test_features)" .ci/test.sh

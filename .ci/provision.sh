@@ -13,6 +13,7 @@
 #       network  iproute2, for the tests with network namespaces
 #       cluster  the programs of tests/cluster, built from Go modules: some ten minutes, once
 #       images   what the pods of the tests run: JupyterLab as an image, unpacked once
+#       dns      a DNS server, and in a virtual environment Route 53's API and the program that speaks to it
 #       bench    the load generators and peers of `make bench`
 #
 # Debian packages need root and apt-get; without them it says what to install and exits 1. All else goes into a
@@ -35,6 +36,7 @@ hash_of() { cat "$@" | sha256sum | cut -c1-12; }
 
 apps_dir() { printf '%s/apps-%s' "$cache" "$(hash_of "$here/tests/tools/requirements.txt")"; }
 provider_dir() { printf '%s/provider-%s' "$cache" "$(hash_of "$here/tests/identity/requirements.txt")"; }
+dns_dir() { printf '%s/dns-%s' "$cache" "$(hash_of "$here/certs/tests/dns/requirements.txt")"; }
 deny_dir() { printf '%s/cargo-deny-%s' "$cache" "$DENY"; }
 cluster_dir() {
   printf '%s/cluster-%s' "$cache" "$(hash_of "$here/tests/cluster/build.sh" "$here"/tests/cluster/programs/*/go.*)"
@@ -209,6 +211,12 @@ provision() {
       provision cluster
       once "$(images_dir)" fill_images
       ;;
+    dns)
+      # Where it is not in everybody's search path.
+      PATH=$PATH:/usr/sbin have named || debian bind9
+      python_venv
+      once "$(dns_dir)" fill_venv certs/tests/dns/requirements.txt
+      ;;
     bench)
       local programs=()
       have wrk || programs+=(wrk)
@@ -228,6 +236,7 @@ path_of() {
   case "$1" in
     apps) printf '%s/bin\n' "$(apps_dir)" ;;
     provider) printf '%s/bin\n' "$(provider_dir)" ;;
+    dns) printf '%s/bin\n' "$(dns_dir)" ;;
     lint) printf '%s/bin\n' "$(deny_dir)" ;;
     cluster) printf '%s\n' "$(cluster_dir)" ;;
     images) printf '%s\n' "$(images_dir)" ;;

@@ -7,6 +7,8 @@
 # USHER_SEED (see suites.sh).
 cd "$(dirname "$0")/.."
 . .ci/suites.sh
+DNS_PROGRAMS=$(.ci/provision.sh path dns)
+export DNS_PROGRAMS
 trap 'kill "${cluster:-}" 2>/dev/null; wait; rm -rf "$log"' EXIT
 
 # Starts the cluster that all suites share. It ends with this script, however that ends.
