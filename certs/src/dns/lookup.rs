@@ -62,7 +62,7 @@ impl Lookup {
     /// # Errors
     /// Nobody tells, the CNAMEs do not end, or it takes too long.
     pub(super) async fn place(&self, name: &Name, within: Duration) -> Result<Place, DnsError> {
-        let slow = || DnsError::Slow { name: told(name), waited: within };
+        let slow = || DnsError::Slow { provider: self.provider.clone(), name: told(name), waited: within };
         timeout(within, self.end_of_chain(name)).await.unwrap_or_else(|_| Err(slow()))
     }
 
@@ -75,7 +75,7 @@ impl Lookup {
                 None => return Ok(Place { name: at, zone, servers }),
             }
         }
-        Err(DnsError::Chain { name: told(name), steps: CHAIN_MAX })
+        Err(DnsError::Chain { provider: self.provider.clone(), name: told(name), steps: CHAIN_MAX })
     }
 
     /// Where the CNAME of a name leads, as the first server says that answers. All are asked at once: a dead one costs no
@@ -103,7 +103,8 @@ impl Lookup {
                 Err(error) => tried.push(error),
             }
         }
-        Err(DnsError::NoServer { name: told(name), zone: told(zone), tried })
+        let provider = self.provider.clone();
+        Err(DnsError::NoServer { provider, name: told(name), zone: told(zone), tried })
     }
 
     /// The zone of a name and its servers: the nearest name above, or this one, that has NS records.

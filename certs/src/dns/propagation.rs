@@ -54,7 +54,7 @@ pub(super) async fn wait(
     within: Duration,
 ) -> Result<Propagation, DnsError> {
     let deadline = Instant::now() + within;
-    let place = find(lookup, name, within, deadline).await?;
+    let place = find(provider, lookup, name, within, deadline).await?;
     let mut pause = PAUSE_FIRST;
     let mut words = LastWords::default();
     loop {
@@ -70,9 +70,15 @@ pub(super) async fn wait(
 }
 
 /// Finds out who the servers are, again and again until the deadline.
-async fn find(lookup: &Lookup, name: &Name, within: Duration, deadline: Instant) -> Result<Place, DnsError> {
+async fn find(
+    provider: &DnsProviderName,
+    lookup: &Lookup,
+    name: &Name,
+    within: Duration,
+    deadline: Instant,
+) -> Result<Place, DnsError> {
     let mut pause = PAUSE_FIRST;
-    let mut failed = DnsError::Slow { name: told(name), waited: within };
+    let mut failed = DnsError::Slow { provider: provider.clone(), name: told(name), waited: within };
     loop {
         match lookup.place(name, deadline.saturating_duration_since(Instant::now())).await {
             Ok(place) => return Ok(place),

@@ -87,7 +87,7 @@ impl Updates {
                 }
             }
         }
-        Err(DnsError::Chain { name: told(name), steps: CHAIN_MAX })
+        Err(DnsError::Chain { provider: self.provider.clone(), name: told(name), steps: CHAIN_MAX })
     }
 
     async fn kept(&self, name: &Name) -> Result<Kept, DnsError> {
