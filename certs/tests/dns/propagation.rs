@@ -108,3 +108,15 @@ async fn nothing_is_asked_where_the_check_is_off() {
     let mut propagated = pin!(records.propagated(&lab, &texts));
     assert!(poll!(propagated.as_mut()).is_ready());
 }
+
+#[tokio::test]
+async fn an_answer_that_is_too_long_for_one_packet_is_read_whole() {
+    let servers = Servers::start().await;
+    let records = servers.records();
+    let host = host("long.records.test");
+    let texts: Vec<String> = (0..30).map(|number| format!("{number:0>43}")).collect();
+    for text in &texts {
+        records.present(&host, text).await.unwrap();
+    }
+    assert!(records.propagated(&host, &texts).await.unwrap().silent.is_empty());
+}
