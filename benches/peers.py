@@ -89,6 +89,7 @@ development = true
 allow = "true"
 template = "'backend'"
 [limits]
+handshakes_per_address = 1000000000
 requests_per_address = 1000000000
 logins_per_address = 1000000000
 requests_per_user = "1000000000"
