@@ -55,7 +55,7 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
     let has_proxy_protocol =
         listeners.as_ref().is_none_or(|all| all.iter().any(|bound| bound.listener.proxy_protocol));
     let proxies = client::proxies(root, has_proxy_protocol);
-    let tls = root.table("tls", certificates::tls);
+    let tls = root.table("tls", |table| certificates::tls(table, domain.as_ref()));
     let hosts = domain.as_ref().zip(portal.as_ref());
     let certificates = certificates::certificates(root, environment, hosts, (chosen, listeners.as_deref()));
     let admin = root.table("admin", |table| admin(table, state_dir.as_deref(), listeners.as_deref()));

@@ -20,6 +20,8 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 const VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
+/// What the preload lists of browsers ask for, in place of a guess.
+const HSTS_MAX_AGE: Duration = Duration::from_hours(365 * 24);
 /// Most names of one certificate: what authorities take.
 const NAMES_MAX: usize = 100;
 
@@ -70,15 +72,17 @@ const CHALLENGES: [(&str, ChallengeName); 3] = [
 ];
 
 /// Reads `[tls]`.
-pub(super) fn tls(table: &mut Table<'_>) -> Option<Tls> {
+pub(super) fn tls(table: &mut Table<'_>, domain: Option<&HostName>) -> Option<Tls> {
     let min_version =
         table.value("min_version", value::word(&VERSIONS, "a version of TLS that is spoken here"));
     let handshake_timeout = table.value("handshake_timeout", value::duration(Duration::from_secs(1)));
-    let hsts_max_age = table.value("hsts_max_age", value::duration(Duration::ZERO));
+    let hsts_max_age = table.maybe("hsts_max_age", value::duration(Duration::ZERO))?;
+    // There other things are served by http, which browsers would be kept from for as long.
+    let usual = if domain?.is_localhost() { Duration::ZERO } else { HSTS_MAX_AGE };
     Some(Tls {
         min_version: min_version?,
         handshake_timeout: handshake_timeout?,
-        hsts_max_age: hsts_max_age?,
+        hsts_max_age: hsts_max_age.unwrap_or(usual),
     })
 }
 
