@@ -14,7 +14,7 @@ use crate::resolver::{HttpChallenges, Resolver};
 use crate::schedule::{may_begin_at, order_at, renew_at};
 use crate::shelf::Shelf;
 use crate::state::{self, State, time};
-use crate::store::{Change, Document, Store, StoreError};
+use crate::store::{Change, Document, Store, StoreError, Version};
 use crate::told::with_causes;
 use crate::units::{Giver, Unit, units};
 use crate::{Certificate, Office};
@@ -33,6 +33,8 @@ use work::{BUDGET, Work, Worker};
 const LOOK_AT_FILES: Duration = Duration::from_millis(500);
 /// How long the loop rests at most: clocks jump, and what was not yet valid becomes so.
 const REST: Duration = Duration::from_mins(1);
+/// How long what could not be written down rests.
+const UNWRITTEN: Duration = Duration::from_secs(10);
 /// How many certificates are got at a time.
 const AT_ONCE: usize = 4;
 
@@ -123,6 +125,15 @@ pub async fn start(settings: Settings) -> Result<(Office, Running), StartError> 
     Ok((office, renewals.run().boxed()))
 }
 
+/// What came of work on one unit.
+struct Done {
+    id: String,
+    /// Whatever came of it stands in the store.
+    is_written: bool,
+    /// What stands there now.
+    documents: Result<Vec<Document>, StoreError>,
+}
+
 struct Loop {
     settings: Settings,
     board: Board,
@@ -135,8 +146,14 @@ struct Loop {
     files: Vec<(CertificateName, FilePair)>,
     /// Which Secrets were taken in.
     secrets: BTreeMap<String, SecretPair>,
-    working: JoinSet<String>,
+    working: JoinSet<Done>,
     busy: BTreeSet<String>,
+    /// What could not even be written down is not tried again before.
+    resting: BTreeMap<String, Instant>,
+    /// The newest of each document that was taken in: what is told late is older.
+    versions: BTreeMap<String, Version>,
+    /// Something that is published may have changed.
+    is_changed: bool,
     listed: watch::Sender<Arc<Vec<Listed>>>,
 }
 
@@ -165,6 +182,9 @@ impl Loop {
             secrets: BTreeMap::new(),
             working: JoinSet::new(),
             busy: BTreeSet::new(),
+            resting: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            is_changed: true,
             listed,
         }
     }
@@ -182,7 +202,7 @@ impl Loop {
             let lacking = |unit: &&Unit| unit.giver == Giver::Local && self.shelf.current(&unit.id).is_none();
             for unit in self.units.values().filter(lacking).cloned().collect::<Vec<_>>() {
                 self.worker.issue(&unit).await?;
-                if let Some(document) = self.settings.store.get(&kept::document(&unit.id)).await? {
+                for document in self.worker.documents(&unit).await? {
                     self.put(document);
                 }
             }
@@ -201,8 +221,8 @@ impl Loop {
         let mut files = tokio::time::interval(LOOK_AT_FILES);
         files.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            self.settle();
             let rest = self.begin_what_is_due();
+            self.settle();
             tokio::select! {
                 change = changes.next() => match change {
                     Some(change) => self.take_all(change, &mut changes),
@@ -211,10 +231,10 @@ impl Loop {
                 Some(done) = self.working.join_next() => self.done(done),
                 _ = files.tick(), if !self.files.is_empty() => self.look_at_files().await,
                 Ok(()) = self.settings.leads.changed() => {}
-                Ok(()) = self.settings.hosts.changed() => {}
+                Ok(()) = self.settings.hosts.changed() => self.is_changed = true,
                 Ok(()) = self.settings.secrets.changed() => self.take_secrets(),
                 Some(()) = announcing.next() => {}
-                () = tokio::time::sleep(rest) => {}
+                () = tokio::time::sleep(rest) => self.is_changed = true,
             }
         }
     }
@@ -233,10 +253,17 @@ impl Loop {
 
     fn put(&mut self, document: Document) {
         let name = document.name.clone();
+        // What was read after a write is newer than what is told of the time before.
+        if self.versions.get(&name).is_some_and(|known| *known > document.version) {
+            return;
+        }
+        self.versions.insert(name.clone(), document.version);
         if let Some(id) = kept::id(&name) {
             self.shelf.put(id, document);
+            self.is_changed = true;
         } else if let Some(id) = name.strip_prefix(state::PREFIX) {
             self.states.insert(id.to_owned(), State::read(&document));
+            self.is_changed = true;
         } else if let Some(certificate) = name.strip_prefix(BUDGET) {
             self.begun
                 .insert(certificate.to_owned(), serde_json::from_slice(&document.value).unwrap_or_default());
@@ -263,6 +290,9 @@ impl Loop {
 
     /// Looks what there is to have, and publishes what can be served of it.
     fn settle(&mut self) {
+        if !std::mem::take(&mut self.is_changed) {
+            return;
+        }
         self.units = units(&self.settings.certificates, &self.settings.hosts.borrow_and_update());
         self.shelf.settle(&self.units, SystemTime::now());
         self.shelf.publish(
@@ -324,11 +354,13 @@ impl Loop {
             }
         }
         self.secrets = secrets;
+        self.is_changed = true;
     }
 
     fn give(&mut self, name: &CertificateName, certificate: Certificate) {
         let Some(declared) = self.settings.certificates.get(name) else { return };
         let fingerprint = certificate.fingerprint().to_owned();
+        self.is_changed = true;
         match self.shelf.give(name, &declared.names, certificate, SystemTime::now()) {
             Ok(()) => {
                 tracing::info!(certificate.name = %name, certificate.fingerprint = fingerprint, "a certificate is served")
@@ -352,6 +384,9 @@ impl Loop {
                 continue;
             }
             let (at, work) = self.due(unit, now);
+            let rests =
+                self.resting.get(&unit.id).map(|until| until.saturating_duration_since(Instant::now()));
+            let at = at.max(now + rests.unwrap_or_default());
             if at > now {
                 next = next.min(at);
             } else if self.working.len() < AT_ONCE {
@@ -362,10 +397,11 @@ impl Loop {
                     // Counted here at once: the store tells of it later.
                     self.begun.entry(unit.certificate.to_string()).or_default().push(state::unix(now));
                 }
-                let id = unit.id.clone();
+                self.is_changed = true;
                 self.working.spawn(async move {
-                    worker.work(work, &unit, held).await;
-                    id
+                    let is_written = worker.work(work, &unit, held).await;
+                    // As it is now, so that nothing is done twice before the store's watch tells of it.
+                    Done { documents: worker.documents(&unit).await, id: unit.id, is_written }
                 });
             }
         }
@@ -403,14 +439,23 @@ impl Loop {
         }
     }
 
-    fn done(&mut self, done: Result<String, tokio::task::JoinError>) {
+    fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        self.is_changed = true;
         match done {
-            Ok(id) => drop(self.busy.remove(&id)),
+            Ok(Done { id, is_written, documents }) => {
+                self.busy.remove(&id);
+                if !is_written || documents.is_err() {
+                    self.resting.insert(id, Instant::now() + UNWRITTEN);
+                }
+                documents.into_iter().flatten().for_each(|document| self.put(document));
+            }
+            Err(error) if error.is_cancelled() => {}
             Err(error) => {
-                // Which one it was is not told; those that are under way still are.
+                // Which one it was is not told; all are begun anew, and go on with their orders.
                 tracing::error!(%error, "getting a certificate ended in a panic");
-                self.busy.clear();
                 self.working.abort_all();
+                let again = Instant::now() + UNWRITTEN;
+                self.resting.extend(std::mem::take(&mut self.busy).into_iter().map(|id| (id, again)));
             }
         }
     }

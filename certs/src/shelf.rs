@@ -20,6 +20,8 @@ pub(crate) struct Current {
     pub(crate) origin: Origin,
     /// It is for all names that are wanted, so that no other is needed until it is renewed.
     pub(crate) is_complete: bool,
+    /// For which names that was looked at.
+    wanted: Vec<NamePattern>,
     version: Version,
 }
 
@@ -94,8 +96,12 @@ impl Shelf {
             if let Some(current) = self.current.get_mut(id)
                 && current.version == document.version
             {
-                current.is_complete =
-                    current.certificate.check(&unit.names, now).is_ok() || is_old(current, now);
+                if current.wanted != unit.names {
+                    // Whether it is for them; its dates are no question any more: it is served.
+                    let begin = current.certificate.not_before();
+                    current.is_complete = current.certificate.check(&unit.names, begin).is_ok();
+                    current.wanted.clone_from(&unit.names);
+                }
                 continue;
             }
             match usable(document, &unit.names, now) {
@@ -145,11 +151,6 @@ impl Shelf {
     }
 }
 
-/// One that has expired while it was served is served on, and is no reason to call it another's.
-fn is_old(current: &Current, now: SystemTime) -> bool {
-    current.is_complete && current.certificate.not_after() < now
-}
-
 /// What a document has, if it can be served for some of these names at least.
 fn usable(document: &Document, wanted: &[NamePattern], now: SystemTime) -> Result<Current, String> {
     let Kept { certificate, origin, .. } = Kept::read(document).map_err(|error| with_causes(&error))?;
@@ -160,7 +161,7 @@ fn usable(document: &Document, wanted: &[NamePattern], now: SystemTime) -> Resul
         let names: Vec<String> = certificate.names().iter().map(ToString::to_string).collect();
         return Err(format!("it is for {}", names.join(", ")));
     }
-    Ok(Current { certificate, origin, is_complete, version: document.version })
+    Ok(Current { certificate, origin, is_complete, wanted: wanted.to_vec(), version: document.version })
 }
 
 /// The names under which it is shown: those that are wanted and that it is for, or all of its own.

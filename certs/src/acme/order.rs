@@ -89,7 +89,7 @@ impl Desk {
         let taken = state::change(&*self.store, &unit.id, |state| {
             let before = state.claim.take();
             let claim = match before {
-                Some(before) if before.authority == authority.name.as_str() => {
+                Some(before) if before.order.is_some() && before.authority == authority.name.as_str() => {
                     Claim { id: id.clone(), ..before }
                 }
                 // What was shown for another's order is still to be taken away.

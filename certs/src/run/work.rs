@@ -10,7 +10,7 @@ use crate::schedule::{
 };
 use crate::shelf::Current;
 use crate::state::{self, State, Window, put, unix};
-use crate::store::StoreError;
+use crate::store::{Document, StoreError};
 use crate::told::with_causes;
 use crate::units::{Giver, Unit};
 use config::{AcmeSource, Authority, CertificateSource, Certificates, NamePattern};
@@ -46,7 +46,8 @@ impl Worker {
         Self { own_names: own.flat_map(|declared| declared.names.clone()).collect(), desk }
     }
 
-    pub(super) async fn work(&self, work: Work, unit: &Unit, held: Option<Current>) {
+    /// Does it; tells whether what came of it stands in the store.
+    pub(super) async fn work(&self, work: Work, unit: &Unit, held: Option<Current>) -> bool {
         let done = match (work, &unit.giver) {
             (Work::Issue, _) => self.issue(unit).await.map_err(|error| with_causes(&error)),
             (Work::AskWindow, Giver::Acme(source)) => {
@@ -61,13 +62,21 @@ impl Worker {
             }
             (_, Giver::Local) => Ok(()),
         };
-        if let Err(error) = done {
+        if let Err(error) = &done {
             tracing::error!(
                 certificate.id = unit.id,
                 error,
                 "a certificate cannot be got for want of a store; what there is is served on"
             );
         }
+        done.is_ok()
+    }
+
+    /// What the store has of a unit.
+    pub(super) async fn documents(&self, unit: &Unit) -> Result<Vec<Document>, StoreError> {
+        let certificate = self.desk.store.get(&kept::document(&unit.id)).await?;
+        let state = self.desk.store.get(&format!("{}{}", state::PREFIX, unit.id)).await?;
+        Ok(certificate.into_iter().chain(state).collect())
     }
 
     /// Asks the authorities, one after the other, until one gives it.
