@@ -18,6 +18,8 @@ use std::time::SystemTime;
 pub(crate) struct Current {
     pub(crate) certificate: Certificate,
     pub(crate) origin: Origin,
+    /// When it came.
+    pub(crate) obtained: SystemTime,
     /// It is for all names that are wanted, so that no other is needed until it is renewed.
     pub(crate) is_complete: bool,
     /// For which names that was looked at.
@@ -28,9 +30,10 @@ pub(crate) struct Current {
 impl Current {
     /// As the schedule sees it.
     pub(crate) fn held(&self) -> Held<'_> {
-        let Self { certificate, .. } = self;
+        let Self { certificate, obtained, .. } = self;
         Held {
             fingerprint: certificate.fingerprint(),
+            since: *obtained,
             not_before: certificate.not_before(),
             not_after: certificate.not_after(),
         }
@@ -153,7 +156,7 @@ impl Shelf {
 
 /// What a document has, if it can be served for some of these names at least.
 fn usable(document: &Document, wanted: &[NamePattern], now: SystemTime) -> Result<Current, String> {
-    let Kept { certificate, origin, .. } = Kept::read(document).map_err(|error| with_causes(&error))?;
+    let Kept { certificate, origin, obtained } = Kept::read(document).map_err(|error| with_causes(&error))?;
     // A name that was added to the configuration is no reason to serve none of the others meanwhile.
     certificate.check(&[], now).map_err(|error| error.to_string())?;
     let is_complete = certificate.check(wanted, now).is_ok();
@@ -161,7 +164,14 @@ fn usable(document: &Document, wanted: &[NamePattern], now: SystemTime) -> Resul
         let names: Vec<String> = certificate.names().iter().map(ToString::to_string).collect();
         return Err(format!("it is for {}", names.join(", ")));
     }
-    Ok(Current { certificate, origin, is_complete, wanted: wanted.to_vec(), version: document.version })
+    Ok(Current {
+        certificate,
+        origin,
+        obtained,
+        is_complete,
+        wanted: wanted.to_vec(),
+        version: document.version,
+    })
 }
 
 /// The names under which it is shown: those that are wanted and that it is for, or all of its own.
