@@ -16,6 +16,7 @@ suite agreement cargo test --locked --package usher-control --profile "${PROFILE
 suite schedules "${test[@]}" --test schedules -- --ignored --show-output
 suite addresses cargo test --locked --package usher-proxy --profile "${PROFILE:-dev}" --lib -- --ignored --show-output accept::reuse
 suite limits cargo test --locked --package usher-proxy --profile "${PROFILE:-dev}" --lib -- --ignored --show-output limits::
+suite certificates "${test[@]}" --test kubernetes -- --ignored --show-output certificates::
 suite pods "${test[@]}" --test addresses -- --ignored --show-output
 suite identities cargo test --locked --package usher-control --profile "${PROFILE:-dev}" --lib -- --ignored --show-output users::
 # A million signatures: their arithmetic optimised, the rest as it is.

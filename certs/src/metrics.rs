@@ -6,8 +6,16 @@ use prometheus::{GaugeVec, IntCounterVec, Opts, Registry};
 #[derive(Debug, Clone)]
 pub struct Metrics {
     expiry: GaugeVec,
+    not_before: GaugeVec,
     renewals: IntCounterVec,
     orders: IntCounterVec,
+}
+
+/// When a certificate expires, and since when it is good, in UNIX seconds. Zeros = there is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Life {
+    pub(crate) expiry: u64,
+    pub(crate) not_before: u64,
 }
 
 /// What came of a renewal, or of getting a first certificate.
@@ -63,6 +71,13 @@ impl Metrics {
             ),
             &["certificate"],
         )?;
+        let not_before = GaugeVec::new(
+            Opts::new(
+                "usher_certificate_not_before_timestamp_seconds",
+                "when the life of that certificate began; 0 = there is none",
+            ),
+            &["certificate"],
+        )?;
         let renewals = IntCounterVec::new(
             Opts::new(
                 "usher_certificate_renewals_total",
@@ -75,6 +90,7 @@ impl Metrics {
             &["result"],
         )?;
         registry.register(Box::new(expiry.clone()))?;
+        registry.register(Box::new(not_before.clone()))?;
         registry.register(Box::new(renewals.clone()))?;
         registry.register(Box::new(orders.clone()))?;
         for result in RenewalResult::ALL {
@@ -83,7 +99,7 @@ impl Metrics {
         for result in OrderResult::ALL {
             orders.with_label_values(&[result.as_str()]);
         }
-        Ok(Self { expiry, renewals, orders })
+        Ok(Self { expiry, not_before, renewals, orders })
     }
 
     pub(crate) fn renewal(&self, result: RenewalResult) {
@@ -95,9 +111,11 @@ impl Metrics {
     }
 
     /// UNIX seconds; 0 = there is no certificate.
-    pub(crate) fn expires(&self, certificate: &str, at: u64) {
+    pub(crate) fn lives(&self, certificate: &str, Life { expiry, not_before }: Life) {
         // Exact for some 280 million years.
         #[expect(clippy::cast_precision_loss, reason = "UNIX seconds are small")]
-        self.expiry.with_label_values(&[certificate]).set(at as f64);
+        let set = |gauge: &GaugeVec, at: u64| gauge.with_label_values(&[certificate]).set(at as f64);
+        set(&self.expiry, expiry);
+        set(&self.not_before, not_before);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::certificate::{Certificate, Unfit};
 use crate::kept::{Kept, Origin};
-use crate::metrics::Metrics;
+use crate::metrics::{Life, Metrics};
 use crate::resolver::{Resolver, Served};
 use crate::schedule::Held;
 use crate::state::unix;
@@ -133,25 +133,30 @@ impl Shelf {
         (resolver, metrics): (&Resolver, &Metrics),
     ) {
         let mut served = Served::default();
-        let mut expiry: BTreeMap<&CertificateName, u64> = certificates.keys().map(|name| (name, 0)).collect();
+        let mut lives: BTreeMap<&CertificateName, Life> =
+            certificates.keys().map(|name| (name, Life::default())).collect();
         for (name, certificate) in &self.given {
             let Some(declared) = certificates.get(name) else { continue };
             served.add(certificate.certified_key(), shown(certificate, &declared.names));
-            expiry.insert(name, unix(certificate.not_after()));
+            lives.insert(name, life(certificate));
         }
         for (id, unit) in units {
             let Some(Current { certificate, .. }) = self.current.get(id) else { continue };
             served.add(certificate.certified_key(), shown(certificate, &unit.names));
-            let ends = unix(certificate.not_after());
-            expiry
+            let life = life(certificate);
+            lives
                 .entry(&unit.certificate)
-                .and_modify(|first| *first = if *first == 0 { ends } else { ends.min(*first) });
+                .and_modify(|first| *first = if *first == Life::default() { life } else { life.min(*first) });
         }
         resolver.publish(served);
-        for (name, ends) in expiry {
-            metrics.expires(name.as_str(), ends);
+        for (name, life) in lives {
+            metrics.lives(name.as_str(), life);
         }
     }
+}
+
+fn life(certificate: &Certificate) -> Life {
+    Life { expiry: unix(certificate.not_after()), not_before: unix(certificate.not_before()) }
 }
 
 /// What a document has, if it can be served for some of these names at least.

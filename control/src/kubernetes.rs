@@ -36,6 +36,7 @@ mod rights;
 mod spaces;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tls_secrets;
 mod token;
 mod warm;
 mod watch;
@@ -44,6 +45,7 @@ pub use client::{CallError, Client, ClientMetrics, ClientSettings, ConnectError,
 pub use judge::judge;
 pub use lease::{Lease, LeaseSettings};
 pub use rights::{RightsError, check};
+pub use tls_secrets::{TlsSecret, tls_secrets};
 pub use warm::WarmMetrics;
 pub use watch::{Seen, Selection, watch};
 

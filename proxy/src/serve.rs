@@ -158,6 +158,7 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let tls = listen::tls::server_config(resolver.clone(), &config.tls, &keys);
     let bound = listen::bind(&config.listeners, &tls, cores())?;
     let (_config, seen) = watch::channel(config.clone());
+    let secrets = ground.tls_secrets(certificates::named_secrets(&config));
     let (driver, driving) = ground.drive(seen.clone(), open_files, shutdown.clone()).await?;
     let leads = driver.shared().map(|shared| shared.leads);
     let shared = driver.shared();
@@ -169,6 +170,7 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
         records: &records,
         shared,
         workspaces: &control.workspaces,
+        secrets,
         registry: &metrics.registry,
         resolver: resolver.clone(),
         challenges: challenges.clone(),

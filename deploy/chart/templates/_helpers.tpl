@@ -82,8 +82,20 @@ of IPv6 outside of the block is shut already. IPv6 is open only where its networ
 {{- end }}
 {{- end -}}
 
+{{/* "true" where the listener speaks TLS. */}}
+{{- define "usher.https" -}}
+{{- if or .Values.tls.secret .Values.acme.directory }}true{{ end -}}
+{{- end -}}
+
 {{- define "usher.scheme" -}}
-{{ ternary "https" "http" (ne .Values.tls.secret "") }}
+{{ ternary "https" "http" (ne (include "usher.https" .) "") }}
+{{- end -}}
+
+{{/* The Service's port that answers http-01 and leads to https; empty = there is none. */}}
+{{- define "usher.redirectPort" -}}
+{{- if include "usher.https" . -}}
+{{- with .Values.service.redirectPort | default (ternary 80 0 (ne .Values.acme.directory "")) }}{{ . | int }}{{ end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* What the restricted profile wants of every pod. No image needs to know this user. */}}
@@ -116,11 +128,11 @@ capabilities: {drop: [ALL]}
 
 {{/* Where the container listens: above 1024, so that it needs no right for it. */}}
 {{- define "usher.listenPort" -}}
-{{ ternary 8443 8080 (ne .Values.tls.secret "") }}
+{{ ternary 8443 8080 (ne (include "usher.https" .) "") }}
 {{- end -}}
 
 {{- define "usher.servicePort" -}}
-{{ .Values.service.port | default (ternary 443 80 (ne .Values.tls.secret "")) | int }}
+{{ .Values.service.port | default (ternary 443 80 (ne (include "usher.https" .) "")) | int }}
 {{- end -}}
 
 {{- define "usher.publicPort" -}}
@@ -130,7 +142,7 @@ capabilities: {drop: [ALL]}
 {{/* An origin without the port that goes without saying. */}}
 {{- define "usher.origin" -}}
 {{- $port := include "usher.publicPort" .root -}}
-{{- $usual := ternary "443" "80" (ne .root.Values.tls.secret "") -}}
+{{- $usual := ternary "443" "80" (ne (include "usher.https" .root) "") -}}
 {{ include "usher.scheme" .root }}://{{ .host }}{{ if ne $port $usual }}:{{ $port }}{{ end }}
 {{- end -}}
 
@@ -141,6 +153,9 @@ capabilities: {drop: [ALL]}
 
 {{/* Whoever may start a pod in a namespace can read every Secret of it: workspaces never run beside records. */}}
 {{- define "usher.check" -}}
+{{- if and .Values.tls.secret .Values.acme.directory -}}
+{{- fail "tls.secret and acme.directory are two sources of one certificate: leave one of them out" -}}
+{{- end -}}
 {{- if has .Release.Namespace .Values.workspaces.namespaces -}}
 {{- fail (printf "workspaces.namespaces must not have %q, the release's own namespace: whoever starts a pod there can read the records and keys of Usher" .Release.Namespace) -}}
 {{- end -}}
@@ -180,18 +195,43 @@ driver = "kubernetes"
 [[listeners]]
 address = ["0.0.0.0:{{ include "usher.listenPort" . }}", "[::]:{{ include "usher.listenPort" . }}"]
 public_port = {{ include "usher.publicPort" . }}
-{{- if .Values.tls.secret }}
+{{- if include "usher.https" . }}
 protocol = "https"
 {{- end }}
 {{- if .Values.proxyProtocol }}
 proxy_protocol = true
 {{- end }}
-{{- if .Values.tls.secret }}
+{{- if include "usher.redirectPort" . }}
+
+[[listeners]]
+address = ["0.0.0.0:8080", "[::]:8080"]
+protocol = "redirect"
+{{- if .Values.proxyProtocol }}
+proxy_protocol = true
+{{- end }}
+{{- end }}
+{{- with .Values.tls.secret }}
 
 [certificates.site]
-source = "files"
-certificate = "/etc/usher-tls/tls.crt"
-private_key = "/etc/usher-tls/tls.key"
+source = "secret"
+secret = {{ . | quote }}
+{{- end }}
+{{- with .Values.acme }}
+{{- if .directory }}
+
+[certificates.site]
+source = "acme"
+authorities = ["site"]
+challenge = {{ .challenge | quote }}
+per_host = {{ ne .challenge "dns-01" }}
+
+[acme.site]
+directory = {{ .directory | quote }}
+terms_of_service_agreed = {{ .termsOfServiceAgreed }}
+{{- with .contact }}
+contact = {{ toJson . }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 [admin]

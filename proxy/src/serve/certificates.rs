@@ -1,10 +1,11 @@
 //! What the loop of certificates is given: a store, who else there is, and which hosts are known.
 
 use certs::{
-    Change, Document, HttpChallenges, Metrics, Office, Resolver, Running, Settings, StartError, Store,
-    StoreError, Version,
+    Change, Document, HttpChallenges, Metrics, Office, Resolver, Running, SecretPair, Settings, StartError,
+    Store, StoreError, Version,
 };
 use config::{CertificateSource, Config, Driver, HostName, WorkspaceId};
+use control::kubernetes::TlsSecret;
 use control::{Kind, RecordError, Records, Shared, Workspaces};
 use futures_util::future::{BoxFuture, pending, select};
 use futures_util::stream::BoxStream;
@@ -12,10 +13,15 @@ use futures_util::{FutureExt, StreamExt};
 use prometheus::Registry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 /// The folder of certificates in the state folder.
 const FOLDER: &str = "certificates";
+/// How long the beginning waits for Secrets, so that the first handshake finds them: a list takes milliseconds. Without
+/// an API server it goes on, and they are shown when they come.
+const FIRST_SECRETS: Duration = Duration::from_secs(3);
 
 /// The store of certificates cannot be opened, or the loop cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +44,8 @@ pub(super) struct Around<'a> {
     /// Where there may be other Ushers.
     pub(super) shared: Option<Shared>,
     pub(super) workspaces: &'a Workspaces,
+    /// What the Secrets of [`named_secrets`] have.
+    pub(super) secrets: BoxStream<'static, BTreeMap<String, TlsSecret>>,
     pub(super) registry: &'a Registry,
     pub(super) resolver: Resolver,
     pub(super) challenges: HttpChallenges,
@@ -46,7 +54,7 @@ pub(super) struct Around<'a> {
 /// Opens the store, publishes what there is, and gives the loop, which is to be polled. Without a certificate in the
 /// configuration there is no store and no loop.
 pub(super) async fn begin(around: Around<'_>) -> Result<(Option<Office>, Running), CertificatesError> {
-    let Around { config, records, shared, workspaces, registry, resolver, challenges } = around;
+    let Around { config, records, shared, workspaces, mut secrets, registry, resolver, challenges } = around;
     let metrics = Metrics::new(registry)?;
     if config.certificates.is_empty() {
         return Ok((None, pending().boxed()));
@@ -58,7 +66,11 @@ pub(super) async fn begin(around: Around<'_>) -> Result<(Option<Office>, Running
     };
     let (hosts, known) = watch::channel(BTreeSet::new());
     let (others, replicas) = watch::channel(BTreeSet::new());
-    let (_, secrets) = watch::channel(BTreeMap::new());
+    let first = match named_secrets(config).is_empty() {
+        true => None,
+        false => timeout(FIRST_SECRETS, secrets.next()).await.ok().flatten(),
+    };
+    let (pairs, given) = watch::channel(first.map(pairs_of).unwrap_or_default());
     let (leads, following) = match &shared {
         Some(shared) => (shared.leads.clone(), follow_others(records.clone(), shared.name.clone(), others)),
         None => (watch::channel(true).1, pending().boxed()),
@@ -70,7 +82,7 @@ pub(super) async fn begin(around: Around<'_>) -> Result<(Option<Office>, Running
         leads,
         replicas,
         hosts: known,
-        secrets,
+        secrets: given,
         metrics,
         resolver,
         challenges,
@@ -81,7 +93,8 @@ pub(super) async fn begin(around: Around<'_>) -> Result<(Option<Office>, Running
         false => pending().boxed(),
     };
     // None of the followers ends while the store is there.
-    let all = select(running, select(hosts, following)).map(|_| certs::Ended);
+    let all = select(running, select(follow_secrets(secrets, pairs), select(hosts, following)));
+    let all = all.map(|_| certs::Ended);
     Ok((Some(office), all.boxed()))
 }
 
@@ -90,6 +103,33 @@ fn is_asked_for_hosts(config: &Config) -> bool {
     config.certificates.values().any(
         |declared| matches!(&declared.source, CertificateSource::Acme(source) if source.per_host.is_some()),
     )
+}
+
+/// The Secrets that certificates come from.
+pub(super) fn named_secrets(config: &Config) -> BTreeSet<String> {
+    let name = |source: &CertificateSource| match source {
+        CertificateSource::Secret(name) => Some(name.clone()),
+        _ => None,
+    };
+    config.certificates.values().filter_map(|declared| name(&declared.source)).collect()
+}
+
+fn pairs_of(secrets: BTreeMap<String, TlsSecret>) -> BTreeMap<String, SecretPair> {
+    let pair = |(name, TlsSecret { chain, key })| (name, SecretPair { chain, key });
+    secrets.into_iter().map(pair).collect()
+}
+
+/// Tells what these Secrets have.
+fn follow_secrets(
+    mut secrets: BoxStream<'static, BTreeMap<String, TlsSecret>>,
+    pairs: watch::Sender<BTreeMap<String, SecretPair>>,
+) -> BoxFuture<'static, ()> {
+    async move {
+        while let Some(all) = secrets.next().await {
+            pairs.send_replace(pairs_of(all));
+        }
+    }
+    .boxed()
 }
 
 /// Tells the hosts of all users, of their further workspaces that exist, and of the routes.

@@ -3,13 +3,17 @@
 use super::ServeError;
 use config::{Config, ExistingObject, Kubeconfig, Kubernetes, Runs};
 use control::kubernetes::{
-    Client, ClientMetrics, ClientSettings, ConnectError, WarmMetrics, check, replica_name,
+    Client, ClientMetrics, ClientSettings, ConnectError, TlsSecret, WarmMetrics, check, replica_name,
+    tls_secrets,
 };
 use control::{
     Driver, KubernetesDriver, KubernetesSettings, ProcessDriver, ProcessSettings, Records, RedbRecords,
     SecretRecords,
 };
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 use prometheus::Registry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
@@ -84,6 +88,19 @@ impl Ground {
         match self {
             Self::Machine(records) => records.clone(),
             Self::Cluster { records, .. } => records.clone(),
+        }
+    }
+
+    /// Tells of the Secrets of type `kubernetes.io/tls` with these names, beside the records. A machine has none.
+    pub(super) fn tls_secrets(
+        &self,
+        names: BTreeSet<String>,
+    ) -> BoxStream<'static, BTreeMap<String, TlsSecret>> {
+        match self {
+            Self::Cluster { client, records_namespace, .. } if !names.is_empty() => {
+                tls_secrets(client, records_namespace, names)
+            }
+            _ => stream::pending().boxed(),
         }
     }
 

@@ -62,7 +62,7 @@ fn everything() -> Value {
         "tls": { "secret": "wildcard" },
         "secrets": ["providers", "more"],
         "service": {
-            "type": "LoadBalancer", "port": 8443, "nodePort": 30443, "annotations": { "a": "b" },
+            "type": "LoadBalancer", "port": 8443, "redirectPort": 8081, "nodePort": 30443, "annotations": { "a": "b" },
             "loadBalancerClass": "example.org/lb", "loadBalancerSourceRanges": ["192.0.2.0/24"],
             "externalTrafficPolicy": "Local",
         },
@@ -97,11 +97,25 @@ fn everything() -> Value {
     }))
 }
 
+/// What makes Usher get certificates by itself.
+fn by_acme(challenge: &str) -> Value {
+    let bind = "[dns_providers.bind]\nkind = \"rfc2136\"\nserver = \"192.0.2.53:53\"\n";
+    json!({
+        "acme": {
+            "directory": "https://acme.example.org/directory", "termsOfServiceAgreed": true,
+            "contact": ["mailto:edge@example.org"], "challenge": challenge,
+        },
+        "config": format!("{}{bind}", least()["config"].as_str().expect("a text")),
+    })
+}
+
 /// Kinds of values, each with a name.
 fn variants() -> Vec<(&'static str, Value)> {
     vec![
         ("the least", least()),
         ("https", with(&json!({ "tls": { "secret": "wildcard" } }))),
+        ("https by http-01", with(&by_acme("http-01"))),
+        ("https by dns-01", with(&by_acme("dns-01"))),
         ("everything", everything()),
         ("a Secret has all", with(&json!({ "config": "", "existingConfig": { "secret": "mine" } }))),
         (

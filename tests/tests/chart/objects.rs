@@ -43,7 +43,7 @@ fn secrets_stay_in_secrets() {
     )));
     let sources: Vec<String> =
         pod.volumes.unwrap().into_iter().filter_map(|volume| volume.secret?.secret_name).collect();
-    assert_eq!(sources, ["mine", "wildcard"]);
+    assert_eq!(sources, ["mine"], "a certificate is watched, and not mounted");
 }
 
 #[test]
@@ -134,12 +134,17 @@ fn kubernetes_asks_the_admin_listener_how_usher_is() {
             ports.iter().find(|port| port.name.as_deref() == Some(name)).map(|port| port.container_port)
         };
         assert_eq!(named("admin"), Some(9090), "{name}");
-        let https = values["tls"]["secret"].is_string();
-        assert_eq!(
-            (named("http"), named("https")),
-            if https { (None, Some(8443)) } else { (Some(8080), None) },
-            "{name}"
-        );
+        let secret = values["tls"]["secret"].is_string();
+        let redirects = values["acme"].is_object() || values["service"]["redirectPort"].is_number();
+        let expected = match (secret, redirects) {
+            (false, false) => (Some(8080), None),
+            (_, redirects) => (redirects.then_some(8080), Some(8443)),
+        };
+        assert_eq!((named("http"), named("https")), expected, "{name}");
+        let service: Service = render(&values).one();
+        let led: Vec<_> = service.spec.unwrap().ports.unwrap().into_iter().map(|port| port.name).collect();
+        let all = ["https", "http"].into_iter().filter(|port| named(port).is_some());
+        assert_eq!(led, all.map(|port| Some(port.to_owned())).collect::<Vec<_>>(), "{name}");
     }
 }
 

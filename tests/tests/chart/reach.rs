@@ -1,7 +1,7 @@
 //! Who may reach whom.
 
 use super::policies::{End, is_valid, lets_through};
-use super::{HOME, render, with};
+use super::{HOME, by_acme, render, with};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Value, json};
 
@@ -209,6 +209,19 @@ fn usher_is_reached_at_its_listener_and_reaches_the_api_server_and_workspaces() 
         strict(&usher, &End::at("10.96.0.1"), "TCP", 443)
             && !strict(&usher, &End::at("10.0.0.1"), "TCP", 443)
     );
+}
+
+#[test]
+fn authorities_reach_port_80_and_usher_the_servers_of_its_domain() {
+    let (world, usher) = (End::at("192.0.2.1"), replica());
+    let (plain, http) = (reach(&json!({ "tls": { "secret": "wildcard" } })), reach(&by_acme("http-01")));
+    assert!(http(&world, &usher, "TCP", 8443) && http(&world, &usher, "TCP", 8080));
+    assert!(!plain(&world, &usher, "TCP", 8080), "nobody listens there");
+    let dns = reach(&by_acme("dns-01"));
+    for protocol in ["UDP", "TCP"] {
+        assert!(dns(&usher, &End::at("192.0.2.53"), protocol, 53));
+        assert!(!http(&usher, &End::at("192.0.2.53"), protocol, 53));
+    }
 }
 
 #[test]

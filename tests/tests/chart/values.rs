@@ -1,6 +1,6 @@
 //! What the chart takes, refuses and says.
 
-use super::{HOME, least, render, toml, variants, with};
+use super::{HOME, by_acme, least, render, toml, variants, with};
 use serde_json::{Value, json};
 use std::process::Command;
 use tests::{CHART, Rendered, Usher, helm, helm_command};
@@ -29,6 +29,12 @@ fn values_that_are_wrong_are_refused_and_named() {
         (json!({ "existingConfig": { "secret": "mine" } }), "/config"),
         (json!({ "config": "", "existingConfig": { "secret": "a", "configMap": "b" } }), "/existingConfig"),
         (json!({ "tls": { "certificate": "-----BEGIN" } }), "certificate"),
+        (json!({ "acme": { "directory": "http://acme.example.org" } }), "/acme/directory"),
+        (json!({ "acme": { "challenge": "dns" } }), "/acme/challenge"),
+        (
+            json!({ "tls": { "secret": "site" }, "acme": { "directory": "https://acme.example.org" } }),
+            "leave one of them out",
+        ),
         (json!({ "service": { "port": 70_000 } }), "/service/port"),
         (json!({ "service": { "type": "ExternalName" } }), "/service/type"),
         (json!({ "drain": { "delay": "10s" } }), "/drain/delay"),
@@ -74,6 +80,33 @@ fn the_operators_words_come_where_toml_wants_them() {
     assert!(written.contains(config.trim_end()), "{written}");
     assert!(written.find("portal").unwrap() < written.find('[').unwrap(), "{written}");
     assert!(written.contains("namespace = \"desks\""), "{written}");
+}
+
+#[test]
+fn https_is_a_secret_that_is_watched_or_an_authority_that_is_asked() {
+    let written = |more: &Value| toml(&render(&with(more)));
+    let secret = written(&json!({ "tls": { "secret": "wildcard" } }));
+    assert!(secret.contains("source = \"secret\"\nsecret = \"wildcard\"\n"), "{secret}");
+    assert!(!secret.contains("\"redirect\""), "{secret}");
+    let http = written(&by_acme("http-01"));
+    assert!(
+        http.contains("address = [\"0.0.0.0:8080\", \"[::]:8080\"]\nprotocol = \"redirect\"\n"),
+        "{http}"
+    );
+    assert!(http.contains("challenge = \"http-01\"\nper_host = true\n"), "{http}");
+    let dns = written(&by_acme("dns-01"));
+    assert!(dns.contains("challenge = \"dns-01\"\nper_host = false\n"), "{dns}");
+    let refused = |more: &Value| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("usher.toml");
+        std::fs::write(&file, written(more)).unwrap();
+        let output = Command::new(Usher::binary()).arg("check").arg(&file).output().unwrap();
+        assert!(!output.status.success(), "{more} is taken");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let mut unasked = by_acme("http-01");
+    unasked["acme"]["termsOfServiceAgreed"] = json!(false);
+    assert!(refused(&unasked).contains("terms_of_service_agreed"));
 }
 
 #[test]
@@ -133,6 +166,7 @@ fn the_notes_say_what_to_open_and_what_is_dangerous() {
             vec!["https://auth.example.org:8443/"],
             vec![],
         ),
+        (by_acme("http-01"), vec!["https://lab.example.org/", "usher certs list"], vec!["WARNING"]),
         (json!({ "config": unsafe_login }), vec!["WARNING: the login believes"], vec![]),
         (
             json!({ "networkPolicies": { "enabled": false } }),

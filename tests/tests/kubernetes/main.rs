@@ -1,6 +1,7 @@
 //! Workspaces as pods of a real cluster: what users are promised, whatever happens to pods, cluster and Usher.
 
 mod causes;
+mod certificates;
 mod endings;
 mod journeys;
 mod outages;
