@@ -160,22 +160,19 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let (_config, seen) = watch::channel(config.clone());
     let secrets = ground.tls_secrets(certificates::named_secrets(&config));
     let (driver, driving) = ground.drive(seen.clone(), open_files, shutdown.clone()).await?;
-    let leads = driver.shared().map(|shared| shared.leads);
     let shared = driver.shared();
-    let control =
-        Control::start(seen, driver, records.clone(), &metrics.registry, audit.acts(), shutdown.clone())
-            .await?;
+    let leads = shared.as_ref().map(|shared| shared.leads.clone());
+    let (registry, acts) = (&metrics.registry, audit.acts());
+    let control = Control::start(seen, driver, records.clone(), registry, acts, shutdown.clone()).await?;
     let around = certificates::Around {
         config: &config,
         records: &records,
         shared,
         workspaces: &control.workspaces,
         secrets,
-        registry: &metrics.registry,
-        resolver: resolver.clone(),
-        challenges: challenges.clone(),
+        registry,
     };
-    let (office, certifying) = certificates::begin(around).await?;
+    let (office, certifying) = certificates::begin(around, (resolver.clone(), challenges.clone())).await?;
     let (providers, mut discovering) = Providers::follow(&config.login)?;
     let issuers = Issuers::follow(&config, &control.users, &mut discovering)?;
     let (refresh, wishes) = refresh::Wishes::new();
