@@ -365,3 +365,6 @@ impl Loop {
         given.chain(got).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
