@@ -39,9 +39,9 @@ test: lint ## Runs everything: lints, Rust tests, real browsers; prints the tota
 # With overflow checks and assertions, as `make test` builds; PROFILE=release proves what is shipped.
 soak: PROFILE := dev
 soak: ## Runs the long proofs: what takes minutes, or much of the machine.
-	@$(provision) build network cluster images
+	@$(provision) build network cluster images pebble dns
 	cargo build --locked --workspace --bins --profile $(PROFILE) $(test_features)
-	@PROFILE="$(PROFILE)" TEST_FEATURES="$(test_features)" .ci/soak.sh
+	@PEBBLE="$(call path,pebble)" PROFILE="$(PROFILE)" TEST_FEATURES="$(test_features)" .ci/soak.sh
 
 bench: ## Measures, on this machine: the time to the first byte, and Usher beside its peers.
 	@$(provision) build bench

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 pub struct Office {
     certificates: Certificates,
     store: Arc<dyn Store>,
-    listed: watch::Receiver<Arc<Vec<Listed>>>,
+    pub(crate) listed: watch::Receiver<Arc<Vec<Listed>>>,
 }
 
 /// Why it was not done.

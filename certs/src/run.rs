@@ -384,3 +384,6 @@ impl Loop {
         given.chain(got).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
