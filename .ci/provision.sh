@@ -236,7 +236,7 @@ provision() {
       PATH=$PATH:/usr/sbin have named || debian bind9
       python_venv
       once "$(dns_dir)" fill_venv certs/tests/dns/requirements.txt
-        ;;
+      ;;
     pebble)
       [ -e "$(pebble_dir)/.done" ] || golang
       local module=github.com/letsencrypt/pebble/v2/cmd

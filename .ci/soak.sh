@@ -27,6 +27,7 @@ done
 suite tokens cargo test --locked --package usher-proxy --profile "${PROFILE:-dev}" "${arithmetic[@]}" --lib -- --ignored --show-output machines::
 suite labels "${test[@]}" --test records -- --ignored --show-output of_two_thousand
 suite faults "${test[@]}" --test faults -- --ignored --show-output
+suite certificates "${test[@]}" --test certificates -- --ignored --show-output --test-threads=1
 suite rush "${test[@]}" --test rush -- --ignored --show-output
 USHER_CRASH_ROUNDS=20 suite crash "${test[@]}" --test crash -- --show-output
 totals

@@ -34,5 +34,5 @@ for _ in $(seq 120); do
   kill -0 "$peers" || exit 1
   sleep 0.5
 done
-./run.py --rounds "${ROUNDS:-3}" ${CELLS:+--cells "$CELLS"} "$@" "@$work/targets"
+./run.py --rounds "${ROUNDS:-3}" ${CELLS:+--cells "$CELLS"} "$@" "@$work/targets" || missed=1
 exit "$missed"

@@ -29,7 +29,7 @@ def make_cert():
     if not cert.exists():
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
                         "-nodes", "-keyout", key, "-out", cert, "-days", "30", "-subj", f"/CN=*.{DOMAIN}",
-                        "-addext", f"subjectAltName=DNS:*.{DOMAIN}"], check=True, stderr=subprocess.DEVNULL)
+                        "-addext", f"subjectAltName=DNS:*.{DOMAIN},DNS:{DOMAIN}"], check=True, stderr=subprocess.DEVNULL)
     both.write_text(cert.read_text() + key.read_text())
 
 
@@ -63,6 +63,19 @@ def pingora(port, name="pingora", exe="rawpingora", **env):
                  ROUTES=N, DOMAIN=DOMAIN, **env)
 
 
+def usher_listener(port):
+    """Where Usher listens, and with which certificate."""
+    return f"""
+[[listeners]]
+address = "127.0.0.1:{port}"
+protocol = "https"
+[certificates.site]
+source = "files"
+certificate = "{cert}"
+private_key = "{key}"
+"""
+
+
 def usher(port):
     """Usher with every host's workspace being a backend of its own; their cookies go into WORKDIR/cookie.
 
@@ -72,14 +85,7 @@ def usher(port):
     (work / "usher.toml").write_text(f"""
 domain = "{DOMAIN}"
 state_dir = "{work}/usher-state"
-[[listeners]]
-address = "127.0.0.1:{port}"
-protocol = "https"
-[certificates.site]
-source = "files"
-certificate = "{cert}"
-private_key = "{key}"
-names = ["{DOMAIN}", "*.{DOMAIN}"]
+{usher_listener(port)}
 [admin]
 address = "127.0.0.1:0"
 socket = "{work}/usher.sock"
@@ -89,6 +95,7 @@ development = true
 allow = "true"
 template = "'backend'"
 [limits]
+handshakes_per_address = 1000000000
 requests_per_address = 1000000000
 logins_per_address = 1000000000
 requests_per_user = "1000000000"
@@ -122,7 +129,7 @@ http {{
   upstream be {{ server {BACK}; keepalive 512; keepalive_requests 100000000; }}
   server {{
     listen 127.0.0.1:{port} ssl http2 reuseport backlog=4096;
-    ssl_certificate {cert}; ssl_certificate_key {key}; ssl_protocols TLSv1.3;
+    ssl_certificate {cert}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;
     {"location = /_auth { internal; proxy_pass http://be/auth; proxy_http_version 1.1; proxy_pass_request_body off;"
      " proxy_set_header Content-Length ''; proxy_set_header Connection ''; }" if auth else ""}
     location / {{
@@ -144,7 +151,7 @@ def haproxy(port, name="haproxy", auth=False):
 global
   nbthread 2
   maxconn 9900
-  ssl-default-bind-options ssl-min-ver TLSv1.3
+  ssl-default-bind-options ssl-min-ver TLSv1.2
 defaults
   mode http
   timeout connect 5s
@@ -179,7 +186,7 @@ def caddy(port):
 https://*.{DOMAIN}:{port} {{
   bind 127.0.0.1
   tls {cert} {key} {{
-    protocols tls1.3
+    protocols tls1.2 tls1.3
   }}
   map {{host}} {{up}} {{
 {chr(10).join(f"    {h} {BACK}" for h in hosts)}
@@ -231,7 +238,7 @@ addr = "127.0.0.1:{port}"
 threads = 2
 global_certificates = true
 enabled_h2 = true
-tls_min_version = "tlsv1.3"
+tls_min_version = "tlsv1.2"
 locations = [{", ".join(f'"l{i}"' for i in range(N))}]
 """ + "".join(f'[locations.l{i}]\nupstream = "be"\nhost = "{h}"\n' for i, h in enumerate(hosts)))
     return start("pingap", [program("pingap"), "-c", work / "pingap.toml"])

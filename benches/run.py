@@ -14,7 +14,7 @@ ap = argparse.ArgumentParser()
 ap.add_argument("targets", nargs="+")
 ap.add_argument("--rounds", type=int, default=3)
 ap.add_argument("--secs", type=int, default=6)
-ap.add_argument("--cells", default="rss,idle,h1,rate,h2,hs,echo,d64k,d1m")
+ap.add_argument("--cells", default="rss,idle,h1,rate,h2,hs,tls13,tls12,echo,d64k,d1m")
 ap.add_argument("--idle", type=int, default=2000, help="WebSockets held open in the cell 'idle'")
 ap.add_argument("--rate", type=int, default=2000, help="requests/s in the cell 'rate'")
 ap.add_argument("--noise", type=float, default=12, help="redo a sample if others used more than this %% of the machine")
@@ -44,6 +44,8 @@ class Target:
         self.port, self.pid = int(port), int(pid)
         self.feat = set((feat[0] if feat else "h1+h2+ws").split("+"))
         self.tls = "plain" not in self.feat
+        if self.tls:
+            self.feat.add("tls")
 
     def pids(self):
         if "alone" in self.feat:  # usher's children are the workspaces, which are the backends here
@@ -133,7 +135,11 @@ def idle(t):
     p.stdin.close()
     r["alive"] = json.loads(p.stdout.readline())["alive"]
     p.wait()
-    time.sleep(1)
+    for _ in range(15):  # allocators give back when some seconds have passed
+        time.sleep(1)
+        r["kib_left"] = (t.pss() - t.fresh) / max(r["count"], 1)
+        if r["kib_left"] < r["kib_conn"] / 10:
+            break
     return r
 
 
@@ -142,11 +148,16 @@ CELLS = {  # name: (needs, what to run, what one operation is, figures)
     "rate": ("h1", lambda t: wsload(t, "rate", 64, o.secs, o.rate), "HTTP/1.1 GET at a fixed rate, 64 connections", "rate us_op p50_us p99_us"),
     "h2": ("h2", lambda t: h2load(t, o.secs), "HTTP/2 GET, 10 connections x 10 streams (p50 is a mean)", "rate us_op p50_us"),
     "hs": ("h1", lambda t: wsload(t, "hs", 16, o.secs), "full TLS 1.3 handshake + GET + close, 16 at a time", "rate us_op p50_us p99_us"),
+    "tls13": ("tls", lambda t: wsload(t, "shake", 16, o.secs, "1.3"), "full TLS 1.3 handshake, nothing else, 16 at a time", "rate us_op p50_us p99_us"),
+    "tls12": ("tls", lambda t: wsload(t, "shake", 16, o.secs, "1.2"), "full TLS 1.2 handshake, nothing else, 16 at a time", "rate us_op p50_us p99_us"),
     "echo": ("ws", lambda t: wsload(t, "echo", 64, o.secs), "WebSocket 128-byte round trip, 64 connections", "rate us_op p50_us p99_us"),
     "d64k": ("h1", lambda t: wrk(t, "/64k", 16, o.secs), "64 KiB download, 16 connections", "rate us_op gb_s us_mib"),
     "d1m": ("h1", lambda t: wrk(t, "/1m", 8, o.secs), "1 MiB download, 8 connections", "rate us_op gb_s us_mib"),
-    "idle": ("ws", idle, f"{o.idle} WebSockets opened and held", "rate us_op kib_conn alive"),
+    "idle": ("ws", idle, f"{o.idle} WebSockets opened and held", "rate us_op kib_conn kib_left alive"),
 }
+# What Usher shall keep to: the cell, the figure, at most so much of it; of bare Pingora's in the same run, or by itself.
+GOALS = [("h1", "us_op", 1.15, True), ("tls13", "us_op", 1.05, True), ("tls12", "us_op", 1.05, True),
+         ("idle", "kib_conn", 12, False)]
 SIZE = {"d64k": 65536, "d1m": 1 << 20}
 
 
@@ -201,7 +212,7 @@ for rnd in range(o.rounds):
             print(f"# {rnd} {cell} {t.name} " + " ".join(f"{k}={v:.5g}" for k, v in r.items()), file=sys.stderr, flush=True)
 
 LABEL = dict(rate="op/s", us_op="CPU us/op", p50_us="p50 us", p99_us="p99 us", gb_s="GB/s", us_mib="CPU us/MiB",
-             kib_conn="KiB/conn", alive="alive")
+             kib_conn="KiB/conn", kib_left="KiB/conn after closing", alive="alive")
 for cell in (c for c in cells if c in CELLS):
     names = [t.name for t in targets if (cell, t.name) in got]
     if targets[0].name not in names:  # no base for the ratios
@@ -218,3 +229,14 @@ for cell in (c for c in cells if c in CELLS):
         print(f"| {n} | " + " | ".join(f"{m[c]:,.0f}" if m[c] >= 100 else f"{m[c]:.3g}" for c in cols)
               + f" | {m['us_op'] / base['us_op']:.2f} | {m['rate'] / base['rate']:.2f} | {spread:.0f}% | {m['noise_pct']:.0f}%"
               + f" | {sum(r['errors'] for r in got[cell, n])} |")
+
+print("\n## Goals of usher")
+missed = False
+for cell, figure, most, beside in GOALS:
+    if (cell, "usher") not in got or beside and (cell, "pingora") not in got:
+        continue
+    mid = lambda name: statistics.median(r[figure] for r in got[cell, name])
+    is_now = mid("usher") / mid("pingora") if beside else mid("usher")
+    missed |= is_now > most
+    print(f"{cell}: {is_now:.2f} {'of the CPU/op of bare Pingora' if beside else LABEL[figure]}, goal at most {most}{': MISSED' if is_now > most else ''}")
+sys.exit(missed)

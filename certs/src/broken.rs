@@ -277,7 +277,7 @@ fn chains(pki: &Pki) -> Vec<Case> {
     let at = "Jan 10 00:00:00 2027 +00:00".to_owned();
     vec![
         case("with its root", [&*leaf_pem, &intermediate, &root].concat(), &*key, Ok(())),
-        with("its authority first", &[&intermediate, &leaf_pem], Unfit::NoName),
+        with("its authority first", &[&intermediate, &leaf_pem], Unfit::Authority),
         with("the root before the other", &[&leaf_pem, &root, &intermediate], order(1)),
         with("a step left out", &[&leaf_pem, &root], order(1)),
         with("itself twice", &[&leaf_pem, &leaf_pem, &intermediate], Unfit::Twice { position: 2 }),

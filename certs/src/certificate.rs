@@ -152,7 +152,7 @@ impl Facts {
         EndEntityCert::try_from(der).map_err(|_| Unfit::NotX509 { position: 1 })?;
         let names = dns_names(leaf)?;
         if names.is_empty() {
-            return Err(Unfit::NoName);
+            return Err(if leaf.is_ca() { Unfit::Authority } else { Unfit::NoName });
         }
         Ok(Self {
             names,

@@ -128,11 +128,9 @@ impl LocalAuthority {
     /// # Errors
     /// It cannot be signed, or the names are not within the authority's constraints.
     pub fn issue(&self, names: &[NamePattern], now: SystemTime) -> Result<Certificate, LocalAuthorityError> {
-        if names.is_empty() {
-            return Err(LocalAuthorityError::NoNames);
-        }
+        let first = names.first().ok_or(LocalAuthorityError::NoNames)?;
         let mut params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        params.distinguished_name = distinguished(&names[0].to_string());
+        params.distinguished_name = distinguished(&first.to_string());
         set_dates(&mut params, now - SKEW, self.not_after.min(now + LEAF));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

@@ -67,7 +67,7 @@ impl Metrics {
         let expiry = GaugeVec::new(
             Opts::new(
                 "usher_certificate_expiry_timestamp_seconds",
-                "when the certificate that is shown expires, by its name in the configuration; with per_host that of the host whose is first; 0 = there is none",
+                "When the certificate that is shown expires, by its name in the configuration; with per_host the first of the hosts'; 0 = there is none.",
             ),
             &["certificate"],
         )?;
@@ -81,12 +81,12 @@ impl Metrics {
         let renewals = IntCounterVec::new(
             Opts::new(
                 "usher_certificate_renewals_total",
-                "certificates that were got or renewed, or could not be",
+                "Certificates that were got or renewed, or could not be.",
             ),
             &["result"],
         )?;
         let orders = IntCounterVec::new(
-            Opts::new("usher_acme_orders_total", "orders that authorities were asked for by ACME"),
+            Opts::new("usher_acme_orders_total", "Orders that authorities were asked for by ACME."),
             &["result"],
         )?;
         registry.register(Box::new(expiry.clone()))?;

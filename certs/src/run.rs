@@ -1,5 +1,6 @@
 //! The loop: hears what the store, files and Secrets have, publishes it, and gets what is missing or due.
 
+mod tasks;
 mod work;
 
 use crate::acme::{Accounts, Desk};
@@ -11,10 +12,9 @@ use crate::listed::{Listed, Next};
 use crate::local_authority::LocalAuthorityError;
 use crate::metrics::Metrics;
 use crate::resolver::{HttpChallenges, Resolver};
-use crate::schedule::{may_begin_at, order_at, renew_at};
 use crate::shelf::Shelf;
-use crate::state::{self, State, time};
-use crate::store::{Change, Document, Store, StoreError};
+use crate::state::{self, State};
+use crate::store::{Change, Document, Store, StoreError, Version};
 use crate::told::with_causes;
 use crate::units::{Giver, Unit, units};
 use crate::{Certificate, Office};
@@ -25,16 +25,14 @@ use futures_util::{FutureExt, StreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+use tasks::{Tasks, why_it_waits};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use work::{BUDGET, Work, Worker};
+use work::{BUDGET, Worker};
 
 /// How often files are looked at: what is changed there is shown within a second.
 const LOOK_AT_FILES: Duration = Duration::from_millis(500);
 /// How long the loop rests at most: clocks jump, and what was not yet valid becomes so.
 const REST: Duration = Duration::from_mins(1);
-/// How many certificates are got at a time.
-const AT_ONCE: usize = 4;
 
 /// What a Secret of type `kubernetes.io/tls` has: chain and key, PEM.
 #[derive(Clone, PartialEq, Eq)]
@@ -135,8 +133,11 @@ struct Loop {
     files: Vec<(CertificateName, FilePair)>,
     /// Which Secrets were taken in.
     secrets: BTreeMap<String, SecretPair>,
-    working: JoinSet<String>,
-    busy: BTreeSet<String>,
+    /// The newest version of each document that was taken in: the store may tell of older ones later.
+    versions: BTreeMap<String, Version>,
+    tasks: Tasks,
+    /// What is published may have changed.
+    is_changed: bool,
     listed: watch::Sender<Arc<Vec<Listed>>>,
 }
 
@@ -163,8 +164,9 @@ impl Loop {
             states: BTreeMap::new(),
             begun: BTreeMap::new(),
             secrets: BTreeMap::new(),
-            working: JoinSet::new(),
-            busy: BTreeSet::new(),
+            versions: BTreeMap::new(),
+            tasks: Tasks::default(),
+            is_changed: true,
             listed,
         }
     }
@@ -203,18 +205,20 @@ impl Loop {
         loop {
             self.settle();
             let rest = self.begin_what_is_due();
+            // With what was begun.
+            self.settle();
             tokio::select! {
                 change = changes.next() => match change {
                     Some(change) => self.take_all(change, &mut changes),
                     None => return Ended,
                 },
-                Some(done) = self.working.join_next() => self.done(done),
+                Some(documents) = self.tasks.next_done() => self.put_all(documents),
                 _ = files.tick(), if !self.files.is_empty() => self.look_at_files().await,
                 Ok(()) = self.settings.leads.changed() => {}
-                Ok(()) = self.settings.hosts.changed() => {}
+                Ok(()) = self.settings.hosts.changed() => self.is_changed = true,
                 Ok(()) = self.settings.secrets.changed() => self.take_secrets(),
                 Some(()) = announcing.next() => {}
-                () = tokio::time::sleep(rest) => {}
+                () = tokio::time::sleep(rest) => self.is_changed = true,
             }
         }
     }
@@ -231,11 +235,24 @@ impl Loop {
         }
     }
 
+    /// What a task has left.
+    fn put_all(&mut self, documents: Vec<Document>) {
+        self.is_changed = true;
+        documents.into_iter().for_each(|document| self.put(document));
+    }
+
     fn put(&mut self, document: Document) {
         let name = document.name.clone();
+        let known = self.versions.entry(name.clone()).or_default();
+        if document.version < *known {
+            return;
+        }
+        *known = document.version;
         if let Some(id) = kept::id(&name) {
+            self.is_changed = true;
             self.shelf.put(id, document);
         } else if let Some(id) = name.strip_prefix(state::PREFIX) {
+            self.is_changed = true;
             self.states.insert(id.to_owned(), State::read(&document));
         } else if let Some(certificate) = name.strip_prefix(BUDGET) {
             self.begun
@@ -248,6 +265,8 @@ impl Loop {
     }
 
     fn remove(&mut self, name: &str) {
+        self.is_changed = true;
+        self.versions.remove(name);
         if let Some(id) = kept::id(name) {
             self.shelf.remove(id);
         } else if let Some(id) = name.strip_prefix(state::PREFIX) {
@@ -263,6 +282,9 @@ impl Loop {
 
     /// Looks what there is to have, and publishes what can be served of it.
     fn settle(&mut self) {
+        if !std::mem::take(&mut self.is_changed) {
+            return;
+        }
         self.units = units(&self.settings.certificates, &self.settings.hosts.borrow_and_update());
         self.shelf.settle(&self.units, SystemTime::now());
         self.shelf.publish(
@@ -324,11 +346,13 @@ impl Loop {
             }
         }
         self.secrets = secrets;
+        self.is_changed = true;
     }
 
     fn give(&mut self, name: &CertificateName, certificate: Certificate) {
         let Some(declared) = self.settings.certificates.get(name) else { return };
         let fingerprint = certificate.fingerprint().to_owned();
+        self.is_changed = true;
         match self.shelf.give(name, &declared.names, certificate, SystemTime::now()) {
             Ok(()) => {
                 tracing::info!(certificate.name = %name, certificate.fingerprint = fingerprint, "a certificate is served")
@@ -340,81 +364,6 @@ impl Loop {
         }
     }
 
-    /// Begins what is due, if it is for this replica to do; tells how long nothing else is.
-    fn begin_what_is_due(&mut self) -> Duration {
-        if !*self.settings.leads.borrow_and_update() {
-            return REST;
-        }
-        let now = SystemTime::now();
-        let mut next = now + REST;
-        for unit in self.units.values() {
-            if self.busy.contains(&unit.id) {
-                continue;
-            }
-            let (at, work) = self.due(unit, now);
-            if at > now {
-                next = next.min(at);
-            } else if self.working.len() < AT_ONCE {
-                self.busy.insert(unit.id.clone());
-                let (worker, unit, held) =
-                    (self.worker.clone(), unit.clone(), self.shelf.current(&unit.id).cloned());
-                if work == Work::First {
-                    // Counted here at once: the store tells of it later.
-                    self.begun.entry(unit.certificate.to_string()).or_default().push(state::unix(now));
-                }
-                let id = unit.id.clone();
-                self.working.spawn(async move {
-                    worker.work(work, &unit, held).await;
-                    id
-                });
-            }
-        }
-        next.duration_since(now).unwrap_or_default()
-    }
-
-    /// What is to be done for a unit first, and when.
-    fn due(&self, unit: &Unit, now: SystemTime) -> (SystemTime, Work) {
-        let unknown = State::default();
-        let state = self.states.get(&unit.id).unwrap_or(&unknown);
-        let current = self.shelf.current(&unit.id);
-        let held = current.filter(|current| current.is_complete).map(|current| current.held());
-        let Giver::Acme(source) = &unit.giver else {
-            return (renew_at(held, state), Work::Issue);
-        };
-        let names = source.authorities.iter().map(|authority| authority.name.as_str());
-        let order = order_at(held, state, names, now);
-        if held.is_none()
-            && !self.states.contains_key(&unit.id)
-            && let Some(bound) = &source.per_host
-        {
-            let begun = self.begun.get(unit.certificate.as_str()).map(Vec::as_slice).unwrap_or_default();
-            return (order.max(may_begin_at(begun, bound.new_per_week, now)), Work::First);
-        }
-        let window =
-            current.filter(|current| work::authority_of(source, &current.origin).is_some()).map(|current| {
-                let known =
-                    state.window.as_ref().filter(|window| window.of == current.certificate.fingerprint());
-                known.map_or(SystemTime::UNIX_EPOCH, |window| time(window.ask_again))
-            });
-        match window {
-            Some(at) if at <= now && order > now => (at, Work::AskWindow),
-            Some(at) => (order.min(at), Work::Order),
-            None => (order, Work::Order),
-        }
-    }
-
-    fn done(&mut self, done: Result<String, tokio::task::JoinError>) {
-        match done {
-            Ok(id) => drop(self.busy.remove(&id)),
-            Err(error) => {
-                // Which one it was is not told; those that are under way still are.
-                tracing::error!(%error, "getting a certificate ended in a panic");
-                self.busy.clear();
-                self.working.abort_all();
-            }
-        }
-    }
-
     fn list(&self) -> Vec<Listed> {
         let now = SystemTime::now();
         let given = self.settings.certificates.values().filter(|declared| {
@@ -423,9 +372,14 @@ impl Loop {
         let given = given.map(|declared| Listed::given(declared, self.shelf.given(&declared.name)));
         let got = self.units.values().map(|unit| {
             let state = self.states.get(&unit.id);
-            let (at, _) = self.due(unit, now);
-            let next = if self.busy.contains(&unit.id) { Next::UnderWay } else { Next::At(state::unix(at)) };
-            Listed::got(unit, self.shelf.current(&unit.id), next, state)
+            let (at, work) = self.due(unit, now);
+            let next = match self.tasks.is_under_way(&unit.id) {
+                true => Next::UnderWay,
+                false => Next::At(state::unix(at)),
+            };
+            let mut listed = Listed::got(unit, self.shelf.current(&unit.id), next, state);
+            listed.failures.extend(why_it_waits(unit, work, state, (at, now)));
+            listed
         });
         given.chain(got).collect()
     }

@@ -23,6 +23,8 @@ pub(crate) const ASK_WINDOW_MOST: Duration = Duration::from_hours(24);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Held<'a> {
     pub(crate) fingerprint: &'a str,
+    /// When it came.
+    pub(crate) since: SystemTime,
     pub(crate) not_before: SystemTime,
     pub(crate) not_after: SystemTime,
 }
@@ -38,14 +40,16 @@ pub(crate) fn renew_at(held: Option<Held<'_>>, state: &State) -> SystemTime {
     let fraction = spread(held.fingerprint);
     let latest = held.not_after - life / 10;
     let window = state.window.as_ref().filter(|window| window.of == held.fingerprint);
-    match window.and_then(|window| window.suggested) {
+    let wanted = match window.and_then(|window| window.suggested) {
         // RFC 9773 §4.2: a random moment of the window.
         Some((start, end)) => {
             let width = Duration::from_secs(end.saturating_sub(start));
-            (time(start) + width.mul_f64(fraction)).min(latest)
+            time(start) + width.mul_f64(fraction)
         }
         None => held.not_after - life / 3 - (life / 30).mul_f64(fraction),
-    }
+    };
+    // However soon an authority wants its own certificates renewed, it is not asked in a circle.
+    wanted.max(held.since + (life / 30).min(HOUR)).min(latest)
 }
 
 /// Of each certificate another fraction of one, and always the same: replicas and restarts agree.
@@ -134,7 +138,7 @@ mod tests {
     }
 
     fn ninety_days() -> Held<'static> {
-        Held { fingerprint: "f1", not_before: at(0), not_after: at(90) }
+        Held { fingerprint: "f1", since: at(0), not_before: at(0), not_after: at(90) }
     }
 
     #[test]
@@ -179,6 +183,15 @@ mod tests {
             let moment = renew_at(Some(ninety_days()), &state);
             assert!((from..=to).contains(&moment), "{state:?} {moment:?}");
         }
+    }
+
+    #[test]
+    fn an_authority_that_wants_each_certificate_renewed_at_once_is_asked_once_an_hour() {
+        let past = Window { of: "f1".to_owned(), suggested: Some((0, 1)), ask_again: 0 };
+        let state = State { window: Some(past), ..State::default() };
+        assert_eq!(renew_at(Some(Held { since: at(3), ..ninety_days() }), &state), at(3) + HOUR);
+        // A clock that was ahead when it came keeps nothing from being renewed.
+        assert_eq!(renew_at(Some(Held { since: at(500), ..ninety_days() }), &state), at(81));
     }
 
     #[test]

@@ -18,17 +18,22 @@ use std::time::SystemTime;
 pub(crate) struct Current {
     pub(crate) certificate: Certificate,
     pub(crate) origin: Origin,
+    /// When it came.
+    pub(crate) obtained: SystemTime,
     /// It is for all names that are wanted, so that no other is needed until it is renewed.
     pub(crate) is_complete: bool,
+    /// For which names that was looked at.
+    wanted: Vec<NamePattern>,
     version: Version,
 }
 
 impl Current {
     /// As the schedule sees it.
     pub(crate) fn held(&self) -> Held<'_> {
-        let Self { certificate, .. } = self;
+        let Self { certificate, obtained, .. } = self;
         Held {
             fingerprint: certificate.fingerprint(),
+            since: *obtained,
             not_before: certificate.not_before(),
             not_after: certificate.not_after(),
         }
@@ -94,8 +99,12 @@ impl Shelf {
             if let Some(current) = self.current.get_mut(id)
                 && current.version == document.version
             {
-                current.is_complete =
-                    current.certificate.check(&unit.names, now).is_ok() || is_old(current, now);
+                if current.wanted != unit.names {
+                    // Whether it is for them; its dates are no question any more: it is served.
+                    let begin = current.certificate.not_before();
+                    current.is_complete = current.certificate.check(&unit.names, begin).is_ok();
+                    current.wanted.clone_from(&unit.names);
+                }
                 continue;
             }
             match usable(document, &unit.names, now) {
@@ -150,14 +159,9 @@ fn life(certificate: &Certificate) -> Life {
     Life { expiry: unix(certificate.not_after()), not_before: unix(certificate.not_before()) }
 }
 
-/// One that has expired while it was served is served on, and is no reason to call it another's.
-fn is_old(current: &Current, now: SystemTime) -> bool {
-    current.is_complete && current.certificate.not_after() < now
-}
-
 /// What a document has, if it can be served for some of these names at least.
 fn usable(document: &Document, wanted: &[NamePattern], now: SystemTime) -> Result<Current, String> {
-    let Kept { certificate, origin, .. } = Kept::read(document).map_err(|error| with_causes(&error))?;
+    let Kept { certificate, origin, obtained } = Kept::read(document).map_err(|error| with_causes(&error))?;
     // A name that was added to the configuration is no reason to serve none of the others meanwhile.
     certificate.check(&[], now).map_err(|error| error.to_string())?;
     let is_complete = certificate.check(wanted, now).is_ok();
@@ -165,7 +169,14 @@ fn usable(document: &Document, wanted: &[NamePattern], now: SystemTime) -> Resul
         let names: Vec<String> = certificate.names().iter().map(ToString::to_string).collect();
         return Err(format!("it is for {}", names.join(", ")));
     }
-    Ok(Current { certificate, origin, is_complete, version: document.version })
+    Ok(Current {
+        certificate,
+        origin,
+        obtained,
+        is_complete,
+        wanted: wanted.to_vec(),
+        version: document.version,
+    })
 }
 
 /// The names under which it is shown: those that are wanted and that it is for, or all of its own.

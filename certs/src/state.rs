@@ -39,6 +39,9 @@ pub(crate) struct Claim {
     /// Its URL, once it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) order: Option<String>,
+    /// What the order is for.
+    #[serde(default)]
+    pub(crate) names: Vec<String>,
     /// The certificate's key, PEM.
     pub(crate) key: String,
     /// What the authority may have been shown, so that it is taken away.

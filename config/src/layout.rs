@@ -17,8 +17,8 @@ mod templates;
 pub use placeholder::PLACEHOLDERS;
 
 use crate::expression::Scope;
-use crate::model::{Admin, AdminTls, Config, Drain, Driver, NamedWorkspace, Sessions, Spawn};
-use crate::names::{HostName, Label, WorkspaceName};
+use crate::model::{Admin, AdminTls, Config, DeclaredRoute, Drain, Driver, NamedWorkspace, Sessions, Spawn};
+use crate::names::{HostName, Label, RouteName, WorkspaceName};
 use crate::reader::{self, Table, Wrong, value};
 use crate::schema::DriverName;
 use std::collections::BTreeMap;
@@ -55,19 +55,9 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
     let has_proxy_protocol =
         listeners.as_ref().is_none_or(|all| all.iter().any(|bound| bound.listener.proxy_protocol));
     let proxies = client::proxies(root, has_proxy_protocol);
-    let tls = root.table("tls", certificates::tls);
-    let certificates = {
-        let authorities = certificates::authorities(root, environment);
-        let dns_providers = certificates::dns_providers(root, environment);
-        let around = certificates::Around {
-            authorities: authorities.as_ref(),
-            dns_providers: dns_providers.as_ref(),
-            domain: domain.as_ref(),
-            portal: portal.as_ref(),
-            driver: chosen,
-        };
-        certificates::certificates(root, &around)
-    };
+    let tls = root.table("tls", |table| certificates::tls(table, domain.as_ref()));
+    let hosts = domain.as_ref().zip(portal.as_ref());
+    let certificates = certificates::certificates(root, environment, hosts, (chosen, listeners.as_deref()));
     let admin = root.table("admin", |table| admin(table, state_dir.as_deref(), listeners.as_deref()));
     let access = root.table("access", |table| access::access(table, &declared));
     let limits = root.table("limits", client::limits);
@@ -79,31 +69,16 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
     let named_workspaces = named_workspaces(root, &declared);
     let defaults = root.table("workspaces", |table| templates::defaults(table, chosen));
     let templates = templates::templates(root, chosen, defaults.as_ref(), environment);
-    let routes = match &driver {
-        Some(Driver::Kubernetes(kubernetes)) => {
-            let under = routes::Under {
-                namespace: Some(&kubernetes.namespace),
-                records: kubernetes.records_namespace.as_ref(),
-                domain: domain.as_ref(),
-                portal: portal.as_ref(),
-            };
-            routes::routes(root, &under, defaults.as_ref())
-        }
-        // After a finding they are read for their own mistakes.
-        None if chosen == DriverName::Kubernetes => routes::routes(root, &routes::Under::default(), None),
-        Some(Driver::Process) | None => Some(BTreeMap::new()),
-    };
-    let (listeners, domain, portal) = (listeners?, domain?, portal?);
-    let certificates = certificates::fit(root, certificates?, &listeners, (&domain, &portal))?;
+    let routes = routes(root, (driver.as_ref(), chosen), hosts, defaults.as_ref());
     Some(Config {
-        domain,
-        portal,
+        domain: domain?,
+        portal: portal?,
         state_dir: state_dir?,
         driver: driver_name.and(driver)?,
         proxies: proxies?,
-        listeners: listeners.into_iter().map(|bound| bound.listener).collect(),
+        listeners: listeners?.into_iter().map(|bound| bound.listener).collect(),
         tls: tls?,
-        certificates,
+        certificates: certificates?,
         admin: admin?,
         login: login?,
         access: access?,
@@ -119,6 +94,28 @@ fn config(root: &mut Table<'_>, environment: Environment<'_>) -> Option<Config> 
         routes: routes?,
         places: root.places("templates"),
     })
+}
+
+/// After a finding in the driver they are read for their own mistakes.
+fn routes(
+    root: &mut Table<'_>,
+    (driver, chosen): (Option<&Driver>, DriverName),
+    hosts: Option<(&HostName, &HostName)>,
+    defaults: Option<&templates::Defaults>,
+) -> Option<BTreeMap<RouteName, DeclaredRoute>> {
+    match driver {
+        Some(Driver::Kubernetes(kubernetes)) => {
+            let under = routes::Under {
+                namespace: Some(&kubernetes.namespace),
+                records: kubernetes.records_namespace.as_ref(),
+                domain: hosts.map(|(domain, _)| domain),
+                portal: hosts.map(|(_, portal)| portal),
+            };
+            routes::routes(root, &under, defaults)
+        }
+        None if chosen == DriverName::Kubernetes => routes::routes(root, &routes::Under::default(), None),
+        Some(Driver::Process) | None => Some(BTreeMap::new()),
+    }
 }
 
 fn driver(root: &mut Table<'_>, chosen: DriverName) -> Option<Driver> {

@@ -143,7 +143,7 @@ const KEYS: &[KeyDoc] = &[
 
     doc("tls.min_version", "\"1.2\" or \"1.3\"", Value("\"1.2\""), "the oldest version of TLS that is spoken; of 1.2 only ciphers with forward secrecy and authentication"),
     doc("tls.handshake_timeout", DURATION, Value("\"10s\""), "a handshake that takes longer is given up"),
-    doc("tls.hsts_max_age", DURATION, Value("\"365d\""), "how long browsers shall remember to come by https alone, told by every host for itself; \"0s\" = they are not told"),
+    doc("tls.hsts_max_age", DURATION, Otherwise("\"365d\"; \"0s\" where the domain ends in localhost"), "how long browsers shall remember to come by https alone, told by every host for itself; \"0s\" = they are not told"),
     doc("certificates.NAME.names", "list of names", Otherwise("the domain, all hosts below it, and the portal; with files and secret, whatever the certificate says"), "what it is for: host names, and `*.` before one for all hosts one label below"),
     doc("certificates.NAME.source", "\"acme\", \"files\", \"self-signed\" or \"secret\"", Required, "where it comes from: an authority by ACME, PEM files, an authority of usher's own for development, or a Secret of Kubernetes"),
     doc("certificates.NAME.authorities", "name or list of names", Otherwise("the only one there is"), "with acme: who is asked, one after the other until one gives it"),

@@ -22,7 +22,7 @@ use certificates::CertificatesError;
 use certs::{HttpChallenges, Resolver};
 use config::{Admin, Config};
 use control::kubernetes::{ConnectError, RightsError};
-use control::{Control, LoopError, OpenError, StartError, StoreOpenError};
+use control::{Control, LoopError, OpenError, Records, SessionRef, StartError, StoreOpenError};
 use ground::{BesideRecords, Ground};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::{DirBuilder, Permissions};
@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Builder;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -154,29 +154,25 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
     let ground = Ground::prepare(&config, &metrics.registry).await?;
     let records = ground.records();
     let (keys, following) = Keys::open_for(&config, &records).await?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (resolver, challenges) = (Resolver::of_none(), HttpChallenges::default());
     let tls = listen::tls::server_config(resolver.clone(), &config.tls, &keys);
-    let bound = listen::bind(&config.listeners, &tls, cores)?;
+    let bound = listen::bind(&config.listeners, &tls, cores())?;
     let (_config, seen) = watch::channel(config.clone());
     let secrets = ground.tls_secrets(certificates::named_secrets(&config));
     let (driver, driving) = ground.drive(seen.clone(), open_files, shutdown.clone()).await?;
     let shared = driver.shared();
     let leads = shared.as_ref().map(|shared| shared.leads.clone());
-    let control =
-        Control::start(seen, driver, records.clone(), &metrics.registry, audit.acts(), shutdown.clone())
-            .await?;
+    let (registry, acts) = (&metrics.registry, audit.acts());
+    let control = Control::start(seen, driver, records.clone(), registry, acts, shutdown.clone()).await?;
     let around = certificates::Around {
         config: &config,
         records: &records,
         shared,
         workspaces: &control.workspaces,
         secrets,
-        registry: &metrics.registry,
-        resolver: resolver.clone(),
-        challenges: challenges.clone(),
+        registry,
     };
-    let (office, certifying) = certificates::begin(around).await?;
+    let (office, certifying) = certificates::begin(around, (resolver.clone(), challenges.clone())).await?;
     let (providers, mut discovering) = Providers::follow(&config.login)?;
     let issuers = Issuers::follow(&config, &control.users, &mut discovering)?;
     let (refresh, wishes) = refresh::Wishes::new();
@@ -203,30 +199,51 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
         close_tunnels: CancellationToken::new(),
         drain: drain::Drain::default(),
     });
-    // Before anybody is told that it listens, and may want it to end.
-    let signals = drain::Signals::new()?;
-    let admin = serve_admin(&edge).await?;
-    announce(&edge, &bound);
-    let cores = accept::spawn(&edge, bound)?;
-    let mut running = control.running;
-    let mut refreshing = tokio::spawn(refresh::run(edge.clone(), wishes, shutdown.clone()));
-    let prestarting = prestart::begin(edge.clone(), records, leads, shutdown.clone());
-    let parts = Parts { admin, discovering, following, certifying, auditing: &mut auditing };
-    let watched = watch_over(&edge, signals, &cores, &mut running, &mut refreshing, parts).await;
-    watched.inspect_err(|error| tracing::error!(%error, "usher ends, since a part of it has"))?;
-    tokio::task::spawn_blocking(|| cores.join()).await??;
-    shutdown.cancel();
-    running.await??;
-    refreshing.await?;
-    prestarting.await?;
+    let beside =
+        Beside { control: control.running, discovering, following, certifying, auditing: &mut auditing };
+    let tools = Tools { records, leads, wishes, shutdown };
+    carry(&edge, bound, beside, tools).await?;
     driving.await?;
     // Last: what the others do until they end is told, too.
     Ok(auditing.end().await?)
 }
 
-/// What runs beside the requests until everything was drained.
-struct Parts<'a> {
-    admin: JoinSet<()>,
+/// How many threads carry connections.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// What the parts that begin with the requests work with.
+struct Tools {
+    records: Arc<dyn Records>,
+    leads: Option<watch::Receiver<bool>>,
+    wishes: mpsc::Receiver<SessionRef>,
+    shutdown: CancellationToken,
+}
+
+/// Carries requests until everything was drained; then what ran beside them has ended, but for the driver and the trail.
+async fn carry(edge: &Arc<Edge>, bound: Bound, beside: Beside<'_>, tools: Tools) -> Result<(), ServeError> {
+    let Tools { records, leads, wishes, shutdown } = tools;
+    // Before anybody is told that it listens, and may want it to end.
+    let signals = drain::Signals::new()?;
+    let admin = serve_admin(edge).await?;
+    announce(edge, &bound);
+    let cores = accept::spawn(edge, bound)?;
+    let refreshing = tokio::spawn(refresh::run(edge.clone(), wishes, shutdown.clone()));
+    let prestarting = prestart::begin(edge.clone(), records, leads, shutdown.clone());
+    let mut parts = Parts { admin, refreshing, beside };
+    let watched = watch_over(edge, signals, &cores, &mut parts).await;
+    watched.inspect_err(|error| tracing::error!(%error, "usher ends, since a part of it has"))?;
+    tokio::task::spawn_blocking(|| cores.join()).await??;
+    shutdown.cancel();
+    parts.beside.control.await??;
+    parts.refreshing.await?;
+    Ok(prestarting.await?)
+}
+
+/// What runs before there are requests.
+struct Beside<'a> {
+    control: JoinHandle<Result<(), LoopError>>,
     /// Who follows the identity providers.
     discovering: JoinSet<()>,
     following: Following,
@@ -235,22 +252,28 @@ struct Parts<'a> {
     auditing: &'a mut Auditing,
 }
 
+/// What runs beside the requests until everything was drained.
+struct Parts<'a> {
+    admin: JoinSet<()>,
+    refreshing: JoinHandle<()>,
+    beside: Beside<'a>,
+}
+
 /// Returns when everything was drained.
 async fn watch_over(
     edge: &Edge,
     signals: drain::Signals,
     cores: &Cores,
-    control: &mut JoinHandle<Result<(), LoopError>>,
-    refreshing: &mut JoinHandle<()>,
-    parts: Parts<'_>,
+    parts: &mut Parts<'_>,
 ) -> Result<(), ServeError> {
-    let Parts { mut admin, mut discovering, following, certifying, auditing } = parts;
+    let Parts { admin, refreshing, beside } = parts;
+    let Beside { control, discovering, following, certifying, auditing } = beside;
     let drained = drain::on_signal(edge, signals);
     tokio::pin!(drained);
     tokio::select! {
         () = &mut drained => Ok(()),
         ended = control => Err(ended?.err().map_or(ServeError::CoreEnded, ServeError::from)),
-        error = admin_ended(&mut admin) => Err(error),
+        error = admin_ended(admin) => Err(error),
         ended = refreshing => Err(ended.err().map_or(ServeError::IdentityEnded, ServeError::from)),
         Some(ended) = discovering.join_next() => Err(ended.err().map_or(ServeError::IdentityEnded, ServeError::from)),
         error = following => Err(error.into()),

@@ -115,6 +115,11 @@ impl CertificateAuthority {
         &self.root
     }
 
+    /// Where what its DNS server says can be changed, by HTTP.
+    pub fn records(&self) -> SocketAddr {
+        SocketAddr::new(self.ip, RECORDS)
+    }
+
     /// Where its DNS server is asked, over UDP and TCP.
     pub fn resolver(&self) -> SocketAddr {
         SocketAddr::new(self.ip, DNS)
@@ -132,7 +137,7 @@ impl CertificateAuthority {
 
     /// Adds a text to those that its DNS server has under a name.
     pub async fn add_text(&self, name: &str, text: &str) {
-        let records = Client::at(SocketAddr::new(self.ip, RECORDS), None);
+        let records = Client::at(self.records(), None);
         let ask = records.post("127.0.0.1", "/set-txt");
         done(&ask.body(json!({ "host": name, "value": text }).to_string()).send().await);
     }

@@ -4,6 +4,8 @@ use crate::certificate_authority::CertificateAuthority;
 use crate::http_client::{Answer, Client};
 use crate::issuer::Issuer;
 use crate::tls::Certificate;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Request, Response, StatusCode};
@@ -148,6 +150,7 @@ struct State {
     issuer: Issuer,
     faults: Mutex<BTreeMap<Kind, Fault>>,
     asked: Mutex<BTreeMap<Kind, usize>>,
+    orders: Mutex<Vec<Value>>,
 }
 
 type Body = BoxBody<Bytes, io::Error>;
@@ -163,6 +166,7 @@ impl FalseAuthority {
             issuer: Issuer::new(),
             faults: Mutex::default(),
             asked: Mutex::default(),
+            orders: Mutex::default(),
         };
         let address = SocketAddr::new(real.ip(), PORT);
         let mut started = Self { address, state: Arc::new(state), serving: None };
@@ -210,6 +214,11 @@ impl FalseAuthority {
                 connections.spawn(Arc::clone(&state).serve(stream));
             }
         }));
+    }
+
+    /// What the orders asked for that were made, oldest first.
+    pub fn orders(&self) -> Vec<Value> {
+        self.state.orders.lock().expect("nobody panics with it").clone()
     }
 
     /// How often it was asked for this, failures included.
@@ -264,7 +273,12 @@ impl State {
                 ask = ask.replacing(name, field.to_str()?);
             }
         }
-        ask.body(body.collect().await?.to_bytes()).try_send().await
+        let body = body.collect().await?.to_bytes();
+        let answer = ask.body(body.clone()).try_send().await?;
+        if Kind::of(head.uri.path()) == Kind::NewOrder && answer.status == StatusCode::CREATED {
+            self.orders.lock().expect("nobody panics with it").push(payload(&body)?);
+        }
+        Ok(answer)
     }
 
     fn forged(&self, chain: &str, forgery: &Forgery) -> String {
@@ -291,6 +305,13 @@ impl State {
         };
         forged + self.issuer.root()
     }
+}
+
+/// What a signed request says (RFC 7515 §7.2.2).
+fn payload(body: &[u8]) -> anyhow::Result<Value> {
+    let signed: Value = serde_json::from_slice(body)?;
+    let payload = URL_SAFE_NO_PAD.decode(signed["payload"].as_str().unwrap_or_default())?;
+    Ok(serde_json::from_slice(&payload)?)
 }
 
 /// A public key on the curve P-256, of which nobody here has the other half.

@@ -147,6 +147,17 @@ async fn what_is_issued_is_believed_by_whoever_trusts_the_root() {
 }
 
 #[tokio::test]
+async fn of_several_that_are_asked_every_one_must_know_the_answer() {
+    let authority = CertificateAuthority::start_with(lenient()).await;
+    let (account, other) = (account(&authority).await, account(&authority).await);
+    let (knows, does_not) = (answers(&account).await, answers(&other).await);
+    authority.asks_by_http(&[knows, does_not]);
+    assert_eq!(kind_of(issued(&account, None).await), "urn:ietf:params:acme:error:unauthorized");
+    authority.asks_by_http(&[knows, knows]);
+    issued(&account, None).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_profile_says_for_how_long() {
     let profiles =
         [("short".to_owned(), Duration::from_secs(60)), ("long".to_owned(), Duration::from_secs(3600))];

@@ -5,7 +5,7 @@
 use config::{KeyDefault, KeyDoc};
 use control::{CauseCode, CauseWords};
 use proxy::{audit, refusal};
-use tests::Usher;
+use tests::Setup;
 
 const README: &str = include_str!("../../README.md");
 
@@ -72,7 +72,7 @@ fn labels(line: &str) -> String {
 
 #[tokio::test]
 async fn the_readme_tells_every_metric() {
-    let usher = Usher::start("").await;
+    let usher = Setup::new("[certificates.site]\nsource = \"self-signed\"\n").https().start().await;
     let text = usher.admin("/metrics").send().await.text();
     let mut metrics: Vec<(&str, &str, &str, String)> = Vec::new();
     for line in text.lines() {

@@ -232,6 +232,23 @@ async fn an_address_that_has_shaken_hands_enough_is_closed_without_a_word() {
 }
 
 #[tokio::test]
+async fn behind_a_load_balancer_the_clients_own_address_counts() {
+    let setup = Setup::new("[limits]\nhandshakes_per_address = 1\n").listener("proxy_protocol = true\n");
+    let setup = setup.root("trusted_proxies = [\"127.0.0.1/32\"]\n").certificate(&certificate());
+    let usher = setup.start().await;
+    for (client, shakes) in [("192.0.2.1", true), ("192.0.2.1", false), ("192.0.2.2", true)] {
+        let header = format!("PROXY TCP4 {client} 127.0.0.1 4000 443\r\n");
+        let shaken = usher.client().introduced(header.as_bytes()).connect(DOMAIN).await;
+        assert_eq!(shaken.is_ok(), shakes, "{client}");
+    }
+    // What it asks for itself is for all of them.
+    for _ in 0..3 {
+        usher.client().introduced(b"PROXY UNKNOWN\r\n").connect(DOMAIN).await.unwrap();
+    }
+    assert_eq!(handshakes(&usher, "none", "limited").await, 1.0);
+}
+
+#[tokio::test]
 async fn who_does_not_answer_keeps_an_address_to_its_share_and_makes_room_again() {
     let certificate = certificate();
     // A quarter of them for one address.

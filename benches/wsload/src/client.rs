@@ -12,7 +12,9 @@ use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{self, ClientConfig, DigitallySignedStruct, SignatureScheme, version::TLS13};
+use tokio_rustls::rustls::{
+    self, ClientConfig, DigitallySignedStruct, SignatureScheme, version::TLS12, version::TLS13,
+};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest, http::HeaderValue};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
@@ -70,9 +72,14 @@ fn env(name: &str, default: &str) -> String {
 
 impl Target {
     fn new(addr: &str) -> Res<Arc<Target>> {
+        Self::speaking(addr, "1.3")
+    }
+
+    fn speaking(addr: &str, version: &str) -> Res<Arc<Target>> {
+        let version = if version == "1.2" { &TLS12 } else { &TLS13 };
         let provider = Arc::new(ring::default_provider());
         let mut cfg = ClientConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&[&TLS13])?
+            .with_protocol_versions(&[version])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Trust(provider)))
             .with_no_client_auth();
@@ -130,32 +137,64 @@ fn report(count: usize, errors: u64, secs: f64, mut us: Vec<u32>) {
     );
 }
 
-/// One task for each of `conns` places; each repeats `step` until the time is up.
+/// One full handshake after the other, each with a GET.
 pub async fn handshakes(addr: &str, conns: usize, secs: usize) -> Res<()> {
     let t = Target::new(addr)?;
+    let one = move || {
+        let t = t.clone();
+        async move {
+            let (mut io, host) = t.connect().await?;
+            let req = format!("GET / HTTP/1.1\r\nHost: {host}\r\nCookie: {}\r\n\r\n", t.cookie);
+            io.write_all(req.as_bytes()).await?;
+            io.flush().await?;
+            let mut buf = vec![0u8; 4096];
+            let n = io.read(&mut buf).await?;
+            if buf[..n].starts_with(b"HTTP/1.1 200") { Ok(()) } else { Err("not 200".into()) }
+        }
+    };
+    repeat(conns, secs, one).await
+}
+
+/// One full handshake after the other, and nothing else. What ends one is the server's end of the connection: in
+/// TLS 1.3 the server has work left when its client is done.
+pub async fn shakes(addr: &str, conns: usize, secs: usize, version: &str) -> Res<()> {
+    let t = Target::speaking(addr, version)?;
+    let one = move || {
+        let t = t.clone();
+        async move {
+            let (mut io, _) = t.connect().await?;
+            io.shutdown().await?;
+            let mut rest = Vec::new();
+            // However it ends: many just hang up.
+            let _end = tokio::time::timeout(Duration::from_secs(2), io.read_to_end(&mut rest)).await?;
+            Ok(())
+        }
+    };
+    repeat(conns, secs, one).await
+}
+
+/// One task for each of `conns` places; each repeats `step` until the time is up.
+async fn repeat<S, F>(conns: usize, secs: usize, step: S) -> Res<()>
+where
+    S: Fn() -> F + Clone + Send + 'static,
+    F: Future<Output = Res<()>> + Send,
+{
     let (all, errors) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
     let start = Instant::now();
     let end = start + Duration::from_secs(secs as u64);
     let mut tasks = Vec::new();
     for _ in 0..conns {
-        let (t, all, errors) = (t.clone(), all.clone(), errors.clone());
+        let (step, all, errors) = (step.clone(), all.clone(), errors.clone());
         tasks.push(tokio::spawn(async move {
-            let (mut mine, mut buf) = (Vec::new(), vec![0u8; 4096]);
+            let mut mine = Vec::new();
             while Instant::now() < end {
                 let begun = Instant::now();
-                let one = async {
-                    let (mut io, host) = t.connect().await?;
-                    let req = format!("GET / HTTP/1.1\r\nHost: {host}\r\nCookie: {}\r\n\r\n", t.cookie);
-                    io.write_all(req.as_bytes()).await?;
-                    io.flush().await?;
-                    let n = io.read(&mut buf).await?;
-                    if buf[..n].starts_with(b"HTTP/1.1 200") { Ok(()) } else { Err("not 200".into()) }
-                };
-                let done: Res<()> = one.await;
-                match done {
+                match step().await {
                     Ok(()) => mine.push(begun.elapsed().as_micros() as u32),
-                    Err(_) => {
-                        errors.fetch_add(1, Relaxed);
+                    Err(e) => {
+                        if errors.fetch_add(1, Relaxed) == 0 {
+                            eprintln!("first error: {e}");
+                        }
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
                 }

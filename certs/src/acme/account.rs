@@ -13,7 +13,7 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use tokio::sync::Mutex;
 
 /// What the names of these documents begin with.
@@ -23,13 +23,13 @@ const PREFIX: &str = "account-";
 #[derive(Clone)]
 pub(super) struct Opened {
     pub(super) account: Account,
-    pub(super) transport: Transport,
 }
 
 /// All accounts, each opened when it is needed first.
 pub(crate) struct Accounts {
     store: Arc<dyn Store>,
-    opened: Mutex<HashMap<AuthorityName, Opened>>,
+    /// Of each authority its own lock: one that hangs holds nobody else up.
+    opened: std::sync::Mutex<HashMap<AuthorityName, Arc<Mutex<Option<Opened>>>>>,
 }
 
 /// As it is kept.
@@ -42,21 +42,19 @@ struct Kept {
 
 impl Accounts {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, opened: Mutex::default() }
+        Self { store, opened: std::sync::Mutex::default() }
     }
 
     /// The account with an authority, made there if there is none yet.
     pub(super) async fn open(&self, authority: &Authority) -> Result<Opened, Failure> {
         // Held while an account is made: two orders at once would make two.
-        let mut opened = self.opened.lock().await;
-        if let Some(opened) = opened.get(&authority.name) {
+        let place = self.place(authority);
+        let mut opened = place.lock().await;
+        if let Some(opened) = &*opened {
             return Ok(opened.clone());
         }
         let transport = Transport::new(authority).map_err(Failure::Account)?;
-        let failed = |doing| {
-            let transport = transport.clone();
-            move |error| Failure::of(doing, error, transport.told())
-        };
+        let failed = |doing| move |error| Failure::of(doing, error, Transport::told());
         let account = match self.kept(authority).await? {
             Some(credentials) => {
                 let builder = Account::builder_with_http(Box::new(transport.clone()));
@@ -71,14 +69,19 @@ impl Accounts {
                 account
             }
         };
-        let account = Opened { account, transport };
-        opened.insert(authority.name.clone(), account.clone());
+        let account = Opened { account };
+        *opened = Some(account.clone());
         Ok(account)
+    }
+
+    fn place(&self, authority: &Authority) -> Arc<Mutex<Option<Opened>>> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.entry(authority.name.clone()).or_default().clone()
     }
 
     /// The account is not what it was believed to be: it is made or looked for anew.
     pub(super) async fn forget(&self, authority: &Authority) -> Result<(), Failure> {
-        self.opened.lock().await.remove(&authority.name);
+        *self.place(authority).lock().await = None;
         self.store.delete(&format!("{PREFIX}{}", authority.name)).await?;
         Ok(())
     }
@@ -106,7 +109,7 @@ async fn make(
     authority: &Authority,
     transport: &Transport,
 ) -> Result<(Account, AccountCredentials), Failure> {
-    let failed = |error| Failure::of("making an account", error, transport.told());
+    let failed = |error| Failure::of("making an account", error, Transport::told());
     let builder = || -> AccountBuilder { Account::builder_with_http(Box::new(transport.clone())) };
     let contact: Vec<&str> = authority.contact.iter().map(String::as_str).collect();
     let directory = authority.directory.clone();

@@ -25,6 +25,8 @@ pub(crate) enum Failure {
         told: String,
         /// When it may be asked again, if it said so.
         retry_after: Option<Duration>,
+        /// Not now, but the same may be asked later.
+        is_for_later: bool,
     },
     /// No answer, or one that cannot be understood.
     #[error("the authority cannot be spoken to: {told} (while {doing})")]
@@ -60,7 +62,16 @@ impl Failure {
     pub(super) fn of(doing: &'static str, error: Error, told: super::transport::Told) -> Self {
         let retry_after = told.retry_after.and_then(|at| at.duration_since(SystemTime::now()).ok());
         match error {
-            Error::Api(problem) => Self::Refused { doing, told: words(&problem), retry_after },
+            Error::Api(problem) => Self::Refused {
+                doing,
+                told: words(&problem),
+                retry_after,
+                is_for_later: is_for_later(&problem),
+            },
+            Error::Unsupported(what) => {
+                let told = format!("it does not have {what}");
+                Self::Refused { doing, told, retry_after, is_for_later: true }
+            }
             other => {
                 let status = told.status.filter(|status| !status.is_success());
                 let told = match status {
@@ -77,6 +88,15 @@ impl Failure {
         matches!(self, Self::Validation { .. })
     }
 
+    /// Whether nothing can become of the order any more, so that the next attempt makes another.
+    pub(super) fn ends_the_order(&self) -> bool {
+        match self {
+            Self::Validation { .. } | Self::Unfit(_) | Self::NotOffered { .. } => true,
+            Self::Refused { is_for_later, .. } => !is_for_later,
+            _ => false,
+        }
+    }
+
     /// How long the authority wants not to be asked.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -89,6 +109,11 @@ impl Failure {
 /// Whether a problem is of this type (RFC 8555 §6.7).
 pub(super) fn is_of_type(problem: &Problem, name: &str) -> bool {
     problem.r#type.as_deref().and_then(|text| text.strip_prefix(TYPE)) == Some(name)
+}
+
+/// Whether a problem passes by itself.
+pub(super) fn is_for_later(problem: &Problem) -> bool {
+    ["rateLimited", "serverInternal", "badNonce"].into_iter().any(|name| is_of_type(problem, name))
 }
 
 /// A problem in its own words.

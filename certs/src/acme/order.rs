@@ -2,7 +2,8 @@
 
 use super::NONCES;
 use super::account::{Accounts, Opened};
-use super::failure::{Failure, is_of_type, words};
+use super::failure::{Failure, is_for_later, is_of_type, words};
+use super::transport::{Transport, talk};
 use crate::certificate::{Certificate, Unfit};
 use crate::challenges::{self, Answered, Challenge, Way};
 use crate::dns::DnsRecords;
@@ -12,8 +13,8 @@ use crate::store::Store;
 use crate::units::Unit;
 use config::{AcmeSource, Authority, Challenge as Asked, DnsProviderName, HostName, NamePattern};
 use instant_acme::{
-    AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, Identifier, NewOrder, Order,
-    OrderStatus,
+    AuthorizationStatus, CertificateIdentifier, ChallengeStatus, ChallengeType, Error, Identifier, NewOrder,
+    Order, OrderStatus,
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,8 @@ use tokio::time::{Instant, sleep};
 /// How long an authority may take to look at a proof, and then to sign.
 const VALIDATION: Duration = Duration::from_mins(3);
 const SIGNING: Duration = Duration::from_mins(3);
+/// How many proofs of one certificate are remembered: more than twice as many as it has names.
+const PROOFS_MAX: usize = 256;
 /// Between two looks at an order.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
@@ -49,9 +52,9 @@ impl Desk {
         authority: &Authority,
         replaces: Option<&Certificate>,
     ) -> Result<Certificate, Failure> {
-        let attempt =
-            Attempt { desk: self, unit, source, authority, claim: self.claim(unit, authority).await? };
-        let got = attempt.run(replaces).await;
+        let claim = self.claim(unit, authority).await?;
+        let attempt = Attempt { desk: self, unit, source, authority, claim };
+        let got = talk(attempt.run(replaces)).await;
         // Whatever came of it; what is left over is in the claim, and the next attempt takes it away.
         let cleared = attempt.take_proofs_away().await;
         let certificate = got?;
@@ -68,35 +71,46 @@ impl Desk {
         certificate: &Certificate,
     ) -> Result<Option<((u64, u64), Duration)>, Failure> {
         let Some(identifier) = identifier(certificate) else { return Ok(None) };
-        let Opened { account, transport } = self.accounts.open(authority).await?;
-        match account.renewal_info(&identifier).await {
+        talk(self.ask_window(authority, &identifier)).await
+    }
+
+    async fn ask_window(
+        &self,
+        authority: &Authority,
+        identifier: &CertificateIdentifier<'_>,
+    ) -> Result<Option<((u64, u64), Duration)>, Failure> {
+        let Opened { account } = self.accounts.open(authority).await?;
+        match account.renewal_info(identifier).await {
             Ok((info, again)) => {
                 let unix = |at: i64| u64::try_from(at).unwrap_or_default();
                 let window = info.suggested_window;
                 Ok(Some(((unix(window.start.unix_timestamp()), unix(window.end.unix_timestamp())), again)))
             }
             Err(Error::Unsupported(_)) => Ok(None),
-            Err(error) => Err(Failure::of("asking when to renew", error, transport.told())),
+            Err(error) => Err(Failure::of("asking when to renew", error, Transport::told())),
         }
     }
 
     /// Takes the unit's claim, so that whoever had it stops; with the order that it was for, if this authority's.
     async fn claim(&self, unit: &Unit, authority: &Authority) -> Result<Claim, Failure> {
         let id = fresh_id();
+        let names: Vec<String> = unit.names.iter().map(NamePattern::to_string).collect();
         let key = KeyPair::generate()
             .map_err(|_| Failure::Account("no key can be made".to_owned()))?
             .serialize_pem();
         let taken = state::change(&*self.store, &unit.id, |state| {
             let before = state.claim.take();
+            let is_the_same = |before: &Claim| {
+                before.order.is_some() && before.authority == authority.name.as_str() && before.names == names
+            };
             let claim = match before {
-                Some(before) if before.authority == authority.name.as_str() => {
-                    Claim { id: id.clone(), ..before }
-                }
+                Some(before) if is_the_same(&before) => Claim { id: id.clone(), ..before },
                 // What was shown for another's order is still to be taken away.
                 other => Claim {
                     id: id.clone(),
                     authority: authority.name.to_string(),
                     order: None,
+                    names: names.clone(),
                     key: key.clone(),
                     proofs: other.map(|other| other.proofs).unwrap_or_default(),
                 },
@@ -128,19 +142,31 @@ struct Wanted {
 
 impl Attempt<'_> {
     async fn run(&self, replaces: Option<&Certificate>) -> Result<Certificate, Failure> {
-        self.take_proofs_away().await?;
+        // Of an order that is gone on with they stay: the authority may be looking at them at this moment.
+        if self.claim.order.is_none()
+            && let Err(error) = self.take_proofs_away().await
+        {
+            tracing::warn!(certificate.id = self.unit.id, %error, "a proof of an earlier order is left over");
+        }
         let opened = self.desk.accounts.open(self.authority).await?;
         let mut order = self.order(&opened, replaces).await?;
-        if order.state().status == OrderStatus::Pending {
-            self.prove(&opened, &mut order).await?;
-        }
-        self.still_ours().await?;
-        let chain = self.sign(&opened, &mut order).await?;
-        let certificate = self.judge(&chain);
-        if certificate.is_err() {
+        let got = self.go_through(&mut order).await;
+        if let Err(failure) = &got
+            && failure.ends_the_order()
+        {
             self.change(|claim| claim.order = None).await?;
         }
-        Ok(certificate?)
+        got
+    }
+
+    /// From an order to what it gives.
+    async fn go_through(&self, order: &mut Order) -> Result<Certificate, Failure> {
+        if order.state().status == OrderStatus::Pending {
+            self.prove(order).await?;
+        }
+        self.still_ours().await?;
+        let chain = self.sign(order).await?;
+        Ok(self.judge(&chain)?)
     }
 
     /// Whether what came can be served.
@@ -155,9 +181,10 @@ impl Attempt<'_> {
             let standing = persist!(opened.account.order(url.clone()));
             // One that is over, or of which the authority knows nothing any more, is left.
             match standing.map(|mut order| (order.state().status, order)) {
-                Ok((OrderStatus::Invalid, _)) | Err(Error::Api(_)) => {}
+                Ok((OrderStatus::Invalid, _)) => {}
                 Ok((_, order)) => return Ok(order),
-                Err(error) => return Err(self.failed("looking at the order", error, opened)),
+                Err(Error::Api(problem)) if !is_for_later(&problem) => {}
+                Err(error) => return Err(Self::failed("looking at the order", error)),
             }
         }
         let order = self.new_order(opened, replaces).await;
@@ -188,29 +215,29 @@ impl Attempt<'_> {
                 // It replaces nothing, then: what was replaced already, or what the authority has forgotten.
                 Err(Error::Unsupported(_)) => {}
                 Err(Error::Api(problem)) if is_about_replacing(&problem) => {}
-                Err(error) => return Err(self.refused(error, opened).await),
+                Err(error) => return Err(self.refused(error).await),
             }
         }
         match persist!(opened.account.new_order(&new(None))) {
             Ok(order) => Ok(order),
-            Err(error) => Err(self.refused(error, opened).await),
+            Err(error) => Err(self.refused(error).await),
         }
     }
 
     /// A refused order; where the authority does not know the account, that is forgotten.
-    async fn refused(&self, error: Error, opened: &Opened) -> Failure {
+    async fn refused(&self, error: Error) -> Failure {
         if let Error::Api(problem) = &error
             && is_of_type(problem, "accountDoesNotExist")
             && let Err(failure) = self.desk.accounts.forget(self.authority).await
         {
             return failure;
         }
-        self.failed("making an order", error, opened)
+        Self::failed("making an order", error)
     }
 
     /// Shows what the authority asks for, and waits until it has seen it.
-    async fn prove(&self, opened: &Opened, order: &mut Order) -> Result<(), Failure> {
-        let wanted = self.wanted(opened, order).await?;
+    async fn prove(&self, order: &mut Order) -> Result<(), Failure> {
+        let wanted = self.wanted(order).await?;
         match &self.source.challenge {
             Asked::Dns01(provider) => {
                 let records = &self.desk.dns[&provider.name];
@@ -220,12 +247,12 @@ impl Attempt<'_> {
             Asked::TlsAlpn01 => self.answer(Way::TlsAlpn, &wanted).await?,
         }
         self.still_ours().await?;
-        self.have_it_looked_at(opened, order).await?;
-        self.await_validation(opened, order).await
+        self.have_it_looked_at(order).await?;
+        self.await_validation(order).await
     }
 
     /// What is to be shown for each host that is not proved yet.
-    async fn wanted(&self, opened: &Opened, order: &mut Order) -> Result<Vec<Wanted>, Failure> {
+    async fn wanted(&self, order: &mut Order) -> Result<Vec<Wanted>, Failure> {
         let (kind, name) = self.challenge();
         for _ in 0..NONCES {
             let mut wanted = Vec::new();
@@ -239,7 +266,7 @@ impl Attempt<'_> {
                         again = true;
                         break;
                     }
-                    Err(error) => return Err(self.failed("looking at what it wants to see", error, opened)),
+                    Err(error) => return Err(Self::failed("looking at what it wants to see", error)),
                 };
                 if authorization.status == AuthorizationStatus::Valid {
                     continue;
@@ -276,7 +303,7 @@ impl Attempt<'_> {
     async fn write_records(&self, records: &DnsRecords, wanted: &[Wanted]) -> Result<(), Failure> {
         let proofs: Vec<_> =
             wanted.iter().map(|one| Proof::Record(one.host.to_string(), one.dns_text.clone())).collect();
-        self.change(|claim| claim.proofs.extend(proofs.iter().cloned())).await?;
+        self.note_proofs(proofs).await?;
         let mut texts: BTreeMap<&HostName, Vec<String>> = BTreeMap::new();
         for one in wanted {
             records.present(&one.host, &one.dns_text).await?;
@@ -292,7 +319,7 @@ impl Attempt<'_> {
         let challenges: Vec<_> =
             wanted.iter().map(|one| Challenge::new(way, &one.host, &one.token, &one.answer)).collect();
         let documents: Vec<String> = challenges.iter().map(Challenge::document).collect();
-        self.change(|claim| claim.proofs.extend(documents.iter().cloned().map(Proof::Answer))).await?;
+        self.note_proofs(documents.iter().cloned().map(Proof::Answer).collect()).await?;
         for (challenge, document) in challenges.iter().zip(&documents) {
             state::put(&*self.desk.store, document, &challenge.written()).await?;
         }
@@ -300,7 +327,7 @@ impl Attempt<'_> {
     }
 
     /// Tells the authority to look.
-    async fn have_it_looked_at(&self, opened: &Opened, order: &mut Order) -> Result<(), Failure> {
+    async fn have_it_looked_at(&self, order: &mut Order) -> Result<(), Failure> {
         let (kind, _) = self.challenge();
         let mut told = BTreeSet::new();
         for _ in 0..NONCES {
@@ -308,16 +335,20 @@ impl Attempt<'_> {
             let mut authorizations = order.authorizations();
             while let Some(authorization) = authorizations.next().await {
                 let mut authorization =
-                    authorization.map_err(|error| self.failed("telling it to look", error, opened))?;
+                    authorization.map_err(|error| Self::failed("telling it to look", error))?;
                 let url = authorization.url().to_owned();
                 if authorization.status == AuthorizationStatus::Valid || told.contains(&url) {
                     continue;
                 }
                 let Some(mut challenge) = authorization.challenge(kind.clone()) else { continue };
+                // It was told before whoever had the claim went away.
+                if challenge.status != ChallengeStatus::Pending {
+                    continue;
+                }
                 match challenge.set_ready().await {
                     Ok(()) => drop(told.insert(url)),
                     Err(error) if is_bad_nonce(&error) => again = true,
-                    Err(error) => return Err(self.failed("telling it to look", error, opened)),
+                    Err(error) => return Err(Self::failed("telling it to look", error)),
                 }
             }
             if !again {
@@ -327,14 +358,12 @@ impl Attempt<'_> {
         Err(nonces_refused("telling it to look"))
     }
 
-    async fn await_validation(&self, opened: &Opened, order: &mut Order) -> Result<(), Failure> {
-        let status = self.poll(opened, order, VALIDATION, "looking at the proofs", |status| {
-            status != OrderStatus::Pending
-        });
+    async fn await_validation(&self, order: &mut Order) -> Result<(), Failure> {
+        let status =
+            self.poll(order, VALIDATION, "looking at the proofs", |status| status != OrderStatus::Pending);
         if status.await? != OrderStatus::Invalid {
             return Ok(());
         }
-        self.change(|claim| claim.order = None).await?;
         Err(self.what_was_wrong(order).await)
     }
 
@@ -362,22 +391,21 @@ impl Attempt<'_> {
     }
 
     /// Has the certificate signed; its chain.
-    async fn sign(&self, opened: &Opened, order: &mut Order) -> Result<String, Failure> {
+    async fn sign(&self, order: &mut Order) -> Result<String, Failure> {
         if order.state().status == OrderStatus::Ready {
             let request = self.signing_request()?;
             let sent = persist!(order.finalize_csr(&request));
-            sent.map_err(|error| self.failed("asking it to sign", error, opened))?;
+            sent.map_err(|error| Self::failed("asking it to sign", error))?;
         }
         let is_over = |status| !matches!(status, OrderStatus::Processing | OrderStatus::Ready);
-        let status = self.poll(opened, order, SIGNING, "signing", is_over).await?;
+        let status = self.poll(order, SIGNING, "signing", is_over).await?;
         if status != OrderStatus::Valid {
-            self.change(|claim| claim.order = None).await?;
             let told =
                 order.state().error.as_ref().map_or_else(|| "the order has become invalid".to_owned(), words);
-            return Err(Failure::Refused { doing: "signing", told, retry_after: None });
+            return Err(Failure::Refused { doing: "signing", told, retry_after: None, is_for_later: false });
         }
         let chain = persist!(order.certificate());
-        let chain = chain.map_err(|error| self.failed("fetching the certificate", error, opened))?;
+        let chain = chain.map_err(|error| Self::failed("fetching the certificate", error))?;
         chain.ok_or(Failure::Late { doing: "signing", within: SIGNING })
     }
 
@@ -394,7 +422,6 @@ impl Attempt<'_> {
     /// Looks at the order until it is as wanted.
     async fn poll(
         &self,
-        opened: &Opened,
         order: &mut Order,
         within: Duration,
         doing: &'static str,
@@ -404,12 +431,11 @@ impl Attempt<'_> {
         let mut pause = LOOK_AGAIN;
         loop {
             let status = persist!(async { order.refresh().await.map(|state| state.status) });
-            let status = status.map_err(|error| self.failed(doing, error, opened))?;
+            let status = status.map_err(|error| Self::failed(doing, error))?;
             if is_enough(status) {
                 return Ok(status);
             }
-            let told =
-                opened.transport.told().retry_after.and_then(|at| at.duration_since(SystemTime::now()).ok());
+            let told = Transport::told().retry_after.and_then(|at| at.duration_since(SystemTime::now()).ok());
             let next = told.unwrap_or(pause).clamp(LOOK_AGAIN, LOOK_AGAIN_MAX);
             if Instant::now() + next > until {
                 return Err(Failure::Late { doing, within });
@@ -425,14 +451,34 @@ impl Attempt<'_> {
         let Some(document) = self.desk.store.get(&name).await? else { return Ok(()) };
         let proofs =
             State::read(&document).claim.filter(|claim| claim.id == self.claim.id).map(|claim| claim.proofs);
-        let proofs = proofs.unwrap_or_default();
-        for proof in &proofs {
-            match proof {
-                Proof::Answer(document) => drop(self.desk.store.delete(document).await?),
-                Proof::Record(host, text) => self.clear(host, text).await?,
+        let (mut gone, mut left) = (Vec::new(), Ok(()));
+        for proof in proofs.unwrap_or_default() {
+            let taken = match &proof {
+                Proof::Answer(document) => {
+                    self.desk.store.delete(document).await.map(drop).map_err(Failure::from)
+                }
+                Proof::Record(host, text) => self.clear(host, text).await,
+            };
+            match taken {
+                Ok(()) => gone.push(proof),
+                Err(failure) => left = Err(failure),
             }
         }
-        self.change(|claim| claim.proofs.retain(|proof| !proofs.contains(proof))).await
+        self.change(|claim| claim.proofs.retain(|proof| !gone.contains(proof))).await?;
+        left
+    }
+
+    /// Writes down what is about to be shown, so that whoever goes on can take it away.
+    async fn note_proofs(&self, proofs: Vec<Proof>) -> Result<(), Failure> {
+        self.change(|claim| {
+            let new = proofs.iter().filter(|proof| !claim.proofs.contains(proof)).cloned();
+            let new: Vec<Proof> = new.collect();
+            claim.proofs.extend(new);
+            // What could not be taken away so often never will be.
+            let too_many = claim.proofs.len().saturating_sub(PROOFS_MAX);
+            claim.proofs.drain(..too_many);
+        })
+        .await
     }
 
     async fn clear(&self, host: &str, text: &str) -> Result<(), Failure> {
@@ -455,8 +501,8 @@ impl Attempt<'_> {
         if changed.await? { Ok(()) } else { Err(Failure::TakenUp) }
     }
 
-    fn failed(&self, doing: &'static str, error: Error, opened: &Opened) -> Failure {
-        Failure::of(doing, error, opened.transport.told())
+    fn failed(doing: &'static str, error: Error) -> Failure {
+        Failure::of(doing, error, Transport::told())
     }
 }
 
@@ -465,7 +511,12 @@ pub(super) fn is_bad_nonce(error: &Error) -> bool {
 }
 
 fn nonces_refused(doing: &'static str) -> Failure {
-    Failure::Refused { doing, told: "badNonce, again and again".to_owned(), retry_after: None }
+    Failure::Refused {
+        doing,
+        told: "badNonce, again and again".to_owned(),
+        retry_after: None,
+        is_for_later: true,
+    }
 }
 
 /// Whether an order was refused for what it says that it replaces (RFC 9773 §5).

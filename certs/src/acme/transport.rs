@@ -13,8 +13,9 @@ use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use std::cell::Cell;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Within which an answer must be there as a whole.
@@ -26,7 +27,16 @@ const ANSWER_MAX: usize = 1 << 20;
 #[derive(Clone)]
 pub(super) struct Transport {
     client: Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>,
-    told: Arc<Mutex<Told>>,
+}
+
+tokio::task_local! {
+    /// Of each talk its own: several go on at a time over one way, and one's `Retry-After` is not the others'.
+    static TOLD: Cell<Told>;
+}
+
+/// A talk with an authority, during which [`Transport::told`] knows what its last answer said.
+pub(super) async fn talk<T>(talk: impl Future<Output = T>) -> T {
+    TOLD.scope(Cell::default(), talk).await
 }
 
 /// What the last answer said beside its body.
@@ -49,27 +59,28 @@ impl Transport {
         // The configuration takes http for this machine alone.
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
-        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), told: Arc::default() })
+        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector) })
     }
 
-    /// What the last answer said.
-    pub(super) fn told(&self) -> Told {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What the last answer of this [`talk`] said.
+    pub(super) fn told() -> Told {
+        TOLD.try_with(Cell::get).unwrap_or_default()
     }
 
-    fn tell(&self, told: Told) {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
+    fn tell(told: Told) {
+        // Outside a talk nobody asks.
+        let _nobody = TOLD.try_with(|last| last.set(told));
     }
 
     async fn answer(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
-        self.tell(Told::default());
+        Self::tell(Told::default());
         let whole = async {
             let response =
                 self.client.request(request).await.map_err(|error| Error::Other(Box::new(error)))?;
             let (parts, body) = response.into_parts();
             let told = Told { status: Some(parts.status), retry_after: retry_after(&parts.headers) };
             let body = Limited::new(body, ANSWER_MAX).collect().await.map_err(Error::Other)?.to_bytes();
-            self.tell(told);
+            Self::tell(told);
             Ok(BytesResponse { parts: Response::from_parts(parts, ()).into_parts().0, body: Box::new(body) })
         };
         let late = || Error::Other(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()).into());

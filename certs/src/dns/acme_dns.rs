@@ -76,7 +76,7 @@ impl AcmeDns {
         let found =
             if end == name { "is no CNAME record".to_owned() } else { format!("leads to {}", told(end)) };
         let wanted = format!("{}.<the domain of the acme-dns server>.", self.subdomain);
-        Err(DnsError::NotDelegated { name: told(name), found, wanted })
+        Err(DnsError::NotDelegated { provider: self.provider.clone(), name: told(name), found, wanted })
     }
 }
 
@@ -103,8 +103,7 @@ mod tests {
             let judged = server.expect_delegation(&name(end), &name("_acme-challenge.lab.test."));
             judged.map_err(|error| error.to_string())
         };
-        let wanted =
-            "make the record `_acme-challenge.lab.test. CNAME 8e57.<the domain of the acme-dns server>.`";
+        let wanted = "dns_providers.home needs the record `_acme-challenge.lab.test. CNAME 8e57.<the domain of the acme-dns server>.`";
         assert_eq!(of("8E57.auth.test."), Ok(()));
         assert_eq!(
             of("_acme-challenge.lab.test."),

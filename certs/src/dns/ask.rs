@@ -19,7 +19,7 @@ const PACKET: usize = 1232;
 
 /// Who finds the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum From {
+pub(super) enum By {
     /// The server, by asking others.
     Recursion,
     /// The server, out of its own zones and no other place.
@@ -29,15 +29,15 @@ pub(super) enum From {
 /// Asks one server. The answer is to this question, and says that something or nothing is there.
 ///
 /// # Errors
-/// It did not answer until the deadline, or with an error; from [`From::OwnZones`], it is not authoritative.
+/// It did not answer until the deadline, or with an error; from [`By::OwnZones`], it is not authoritative.
 pub(super) async fn ask(
     server: SocketAddr,
     name: &Name,
     kind: RecordType,
-    from: From,
+    by: By,
     deadline: Instant,
 ) -> Result<Message, AskError> {
-    let question = question(name, kind, from);
+    let question = question(name, kind, by);
     let bytes = question.to_vec().map_err(|error| AskError::Unreadable(error.to_string()))?;
     let began = Instant::now();
     let answered = timeout_at(deadline, async {
@@ -45,7 +45,7 @@ pub(super) async fn ask(
         if answer.truncation { read(&question, &by_tcp(server, &bytes).await?) } else { Ok(answer) }
     });
     let answer = answered.await.unwrap_or_else(|_| Err(AskError::Silent(began.elapsed())))?;
-    judge(answer, from)
+    judge(answer, by)
 }
 
 /// Sends a message by TCP (RFC 7766), and gives what comes back as it is. At most 64 KiB, as the length has two bytes.
@@ -75,9 +75,9 @@ pub(super) fn rcode(code: ResponseCode) -> String {
     }
 }
 
-fn question(name: &Name, kind: RecordType, from: From) -> Message {
+fn question(name: &Name, kind: RecordType, by: By) -> Message {
     let mut question = Message::query();
-    question.metadata.recursion_desired = from == From::Recursion;
+    question.metadata.recursion_desired = by == By::Recursion;
     question.add_query(Query::query(name.clone(), kind));
     question
 }
@@ -121,9 +121,9 @@ fn read(question: &Message, bytes: &[u8]) -> Result<Message, AskError> {
     }
 }
 
-fn judge(answer: Message, from: From) -> Result<Message, AskError> {
+fn judge(answer: Message, by: By) -> Result<Message, AskError> {
     match answer.response_code {
-        ResponseCode::NoError | ResponseCode::NXDomain if from == From::OwnZones && !answer.authoritative => {
+        ResponseCode::NoError | ResponseCode::NXDomain if by == By::OwnZones && !answer.authoritative => {
             Err(AskError::Lame)
         }
         ResponseCode::NoError | ResponseCode::NXDomain => Ok(answer),
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn only_the_answer_to_the_question_is_read() {
-        let asked = question(&name("a.test."), RecordType::TXT, From::OwnZones);
+        let asked = question(&name("a.test."), RecordType::TXT, By::OwnZones);
         let answer = |change: &dyn Fn(&mut Message)| {
             let mut answer = asked.clone();
             answer.metadata.message_type = MessageType::Response;
@@ -164,16 +164,16 @@ mod tests {
     #[test]
     fn a_server_that_the_zone_names_must_be_authoritative() {
         let answer = |code, is_authoritative| {
-            let mut answer = question(&name("a.test."), RecordType::TXT, From::OwnZones);
+            let mut answer = question(&name("a.test."), RecordType::TXT, By::OwnZones);
             answer.metadata.response_code = code;
             answer.metadata.authoritative = is_authoritative;
             answer
         };
-        assert!(judge(answer(ResponseCode::NXDomain, true), From::OwnZones).is_ok());
-        assert!(judge(answer(ResponseCode::NoError, false), From::Recursion).is_ok());
-        let lame = judge(answer(ResponseCode::NoError, false), From::OwnZones).unwrap_err();
+        assert!(judge(answer(ResponseCode::NXDomain, true), By::OwnZones).is_ok());
+        assert!(judge(answer(ResponseCode::NoError, false), By::Recursion).is_ok());
+        let lame = judge(answer(ResponseCode::NoError, false), By::OwnZones).unwrap_err();
         assert_eq!(lame.to_string(), "it does not serve the zone");
-        let refused = judge(answer(ResponseCode::Refused, false), From::OwnZones).unwrap_err();
+        let refused = judge(answer(ResponseCode::Refused, false), By::OwnZones).unwrap_err();
         assert_eq!(refused.to_string(), "it answers REFUSED");
     }
 }

@@ -50,8 +50,10 @@ pub enum DnsError {
         name: String,
     },
     /// None of the authoritative servers answers.
-    #[error("no authoritative server of {zone} tells about {name}: {}", tried.join("; "))]
+    #[error("no authoritative server of {zone} tells about {name} (dns_providers.{provider}): {}", tried.join("; "))]
     NoServer {
+        /// For which provider.
+        provider: DnsProviderName,
         /// The name of the record.
         name: String,
         /// The zone that it is in.
@@ -60,16 +62,22 @@ pub enum DnsError {
         tried: Vec<String>,
     },
     /// Looking for the place of a record took too long.
-    #[error("where {name} is kept was not found out within {waited:?}")]
+    #[error("where {name} is kept was not found out within {waited:?} (dns_providers.{provider})")]
     Slow {
+        /// For which provider.
+        provider: DnsProviderName,
         /// The name of the record.
         name: String,
         /// How long it was tried.
         waited: Duration,
     },
     /// CNAMEs lead in a circle, or too far.
-    #[error("the CNAME records that begin at {name} do not end within {steps} steps")]
+    #[error(
+        "the CNAME records that begin at {name} do not end within {steps} steps (dns_providers.{provider})"
+    )]
     Chain {
+        /// For which provider.
+        provider: DnsProviderName,
         /// Where they begin.
         name: String,
         /// How many are followed.
@@ -130,8 +138,10 @@ pub enum DnsError {
         reason: String,
     },
     /// The name does not lead to the acme-dns server.
-    #[error("{name} {found}; make the record `{name}. CNAME {wanted}`")]
+    #[error("{name} {found}; dns_providers.{provider} needs the record `{name}. CNAME {wanted}`")]
     NotDelegated {
+        /// Of which provider.
+        provider: DnsProviderName,
         /// The name of the record.
         name: String,
         /// What it is now.

@@ -3,11 +3,13 @@
 //! Resolvers are asked only for what seldom changes: a zone's servers and their addresses. The rest is asked of those
 //! servers, so that nothing which a resolver has cached passes for the present state.
 
-use super::ask::{ANSWER_TIMEOUT, From, ask};
+use super::ask::{ANSWER_TIMEOUT, By, ask};
 use super::error::{AskError, DnsError};
 use super::resolv_conf;
 use config::DnsProviderName;
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use hickory_proto::op::Message;
 use hickory_proto::rr::{Name, RData, RecordType};
 use std::net::{IpAddr, SocketAddr};
@@ -60,7 +62,7 @@ impl Lookup {
     /// # Errors
     /// Nobody tells, the CNAMEs do not end, or it takes too long.
     pub(super) async fn place(&self, name: &Name, within: Duration) -> Result<Place, DnsError> {
-        let slow = || DnsError::Slow { name: told(name), waited: within };
+        let slow = || DnsError::Slow { provider: self.provider.clone(), name: told(name), waited: within };
         timeout(within, self.end_of_chain(name)).await.unwrap_or_else(|_| Err(slow()))
     }
 
@@ -73,30 +75,36 @@ impl Lookup {
                 None => return Ok(Place { name: at, zone, servers }),
             }
         }
-        Err(DnsError::Chain { name: told(name), steps: CHAIN_MAX })
+        Err(DnsError::Chain { provider: self.provider.clone(), name: told(name), steps: CHAIN_MAX })
     }
 
-    /// Where the CNAME of a name leads, as the first server says that answers.
+    /// Where the CNAME of a name leads, as the first server says that answers. All are asked at once: a dead one costs no
+    /// time.
     async fn alias(
         &self,
         name: &Name,
         zone: &Name,
         servers: &[NameServer],
     ) -> Result<Option<Name>, DnsError> {
-        let mut tried = Vec::new();
-        for server in servers {
-            if server.addresses.is_empty() {
-                tried.push(format!("{}: it has no address", told(&server.name)));
-            }
-            for address in &server.addresses {
-                let deadline = Instant::now() + ANSWER_TIMEOUT;
-                match ask(*address, name, RecordType::CNAME, From::OwnZones, deadline).await {
-                    Ok(answer) => return Ok(target_of(&answer, name)),
-                    Err(error) => tried.push(format!("{} ({address}): {error}", told(&server.name))),
-                }
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let ways = servers.iter().flat_map(|server| server.addresses.iter().map(move |way| (server, *way)));
+        let mut answers: FuturesUnordered<_> = ways
+            .map(|(server, way)| async move {
+                let answer = ask(way, name, RecordType::CNAME, By::OwnZones, deadline).await;
+                answer.map_err(|error| format!("{} ({})", told(&server.name), failed(way, &error)))
+            })
+            .collect();
+        let without = servers.iter().filter(|server| server.addresses.is_empty());
+        let mut tried: Vec<String> =
+            without.map(|server| format!("{} (it has no address)", told(&server.name))).collect();
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok(answer) => return Ok(target_of(&answer, name)),
+                Err(error) => tried.push(error),
             }
         }
-        Err(DnsError::NoServer { name: told(name), zone: told(zone), tried })
+        let provider = self.provider.clone();
+        Err(DnsError::NoServer { provider, name: told(name), zone: told(zone), tried })
     }
 
     /// The zone of a name and its servers: the nearest name above, or this one, that has NS records.
@@ -139,7 +147,7 @@ impl Lookup {
     ) -> Result<Message, DnsError> {
         let mut tried = Vec::new();
         for resolver in resolvers {
-            match ask(*resolver, name, kind, From::Recursion, Instant::now() + ANSWER_TIMEOUT).await {
+            match ask(*resolver, name, kind, By::Recursion, Instant::now() + ANSWER_TIMEOUT).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => tried.push(failed(*resolver, &error)),
             }

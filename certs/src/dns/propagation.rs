@@ -5,7 +5,7 @@
 //! next (RFC 1034 §5.3.3), but it may come back without the record: it is waited for as well, and after the timeout
 //! passed over with a warning, else one dead secondary would keep every certificate from being renewed.
 
-use super::ask::{ANSWER_TIMEOUT, From, ask};
+use super::ask::{ANSWER_TIMEOUT, By, ask};
 use super::error::DnsError;
 use super::lookup::{Lookup, NameServer, Place, told};
 use config::DnsProviderName;
@@ -54,16 +54,7 @@ pub(super) async fn wait(
     within: Duration,
 ) -> Result<Propagation, DnsError> {
     let deadline = Instant::now() + within;
-    let mut pause = PAUSE_FIRST;
-    let place = loop {
-        match lookup.place(name, deadline.saturating_duration_since(Instant::now())).await {
-            Ok(place) => break place,
-            Err(error) => match rest(pause, deadline).await {
-                Some(longer) => pause = longer,
-                None => return Err(error),
-            },
-        }
-    };
+    let place = find(provider, lookup, name, within, deadline).await?;
     let mut pause = PAUSE_FIRST;
     let mut words = LastWords::default();
     loop {
@@ -74,6 +65,30 @@ pub(super) async fn wait(
         match rest(pause, deadline).await {
             Some(longer) => pause = longer,
             None => return words.at_last(provider, &place, within),
+        }
+    }
+}
+
+/// Finds out who the servers are, again and again until the deadline.
+async fn find(
+    provider: &DnsProviderName,
+    lookup: &Lookup,
+    name: &Name,
+    within: Duration,
+    deadline: Instant,
+) -> Result<Place, DnsError> {
+    let mut pause = PAUSE_FIRST;
+    let mut failed = DnsError::Slow { provider: provider.clone(), name: told(name), waited: within };
+    loop {
+        match lookup.place(name, deadline.saturating_duration_since(Instant::now())).await {
+            Ok(place) => return Ok(place),
+            // The last try is cut short: what an earlier one has found tells more.
+            Err(DnsError::Slow { .. }) => (),
+            Err(error) => failed = error,
+        }
+        match rest(pause, deadline).await {
+            Some(longer) => pause = longer,
+            None => return Err(failed),
         }
     }
 }
@@ -92,7 +107,7 @@ async fn ask_all(place: &Place, texts: &[String], deadline: Instant) -> Vec<Says
     let deadline = deadline.min(Instant::now() + ANSWER_TIMEOUT);
     let says = place.servers.iter().map(|server| async move {
         let ways = server.addresses.iter().map(|address| async move {
-            (*address, ask(*address, &place.name, RecordType::TXT, From::OwnZones, deadline).await)
+            (*address, ask(*address, &place.name, RecordType::TXT, By::OwnZones, deadline).await)
         });
         let ways = join_all(ways).await.into_iter();
         let ways: Vec<_> = ways

@@ -1,6 +1,6 @@
 //! Dynamic updates (RFC 2136), signed with a shared key (TSIG, RFC 8945).
 
-use super::ask::{ANSWER_TIMEOUT, From, ask, by_tcp, rcode};
+use super::ask::{ANSWER_TIMEOUT, By, ask, by_tcp, rcode};
 use super::error::{AskError, DnsError};
 use super::lookup::{CHAIN_MAX, Lookup, target_of, told, zone_in};
 use super::{Change, FIND_TIMEOUT, TTL};
@@ -87,12 +87,12 @@ impl Updates {
                 }
             }
         }
-        Err(DnsError::Chain { name: told(name), steps: CHAIN_MAX })
+        Err(DnsError::Chain { provider: self.provider.clone(), name: told(name), steps: CHAIN_MAX })
     }
 
     async fn kept(&self, name: &Name) -> Result<Kept, DnsError> {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
-        match ask(self.server, name, RecordType::SOA, From::OwnZones, deadline).await {
+        match ask(self.server, name, RecordType::SOA, By::OwnZones, deadline).await {
             Ok(answer) => {
                 let zone = || zone_in(&answer.answers, name).or_else(|| zone_in(&answer.authorities, name));
                 Ok(target_of(&answer, name)

@@ -112,18 +112,36 @@ fn what_is_no_file_is_called_what_it_is_and_never_waited_for() {
 
 #[test]
 fn a_file_that_may_not_be_read_is_told_and_read_as_soon_as_it_may() {
-    if rustix::process::geteuid().is_root() {
-        eprintln!("root: everything may be read, and nothing is tested");
-        return;
-    }
     let good = texts(&Pki::new());
     let mut place = Place::new();
     place.write(&good.0, &good.1);
     fs::set_permissions(place.path("key.pem"), fs::Permissions::from_mode(0o000)).unwrap();
-    assert!(matches!(place.told(), Err(FileError::Unreadable { path, .. }) if path == place.path("key.pem")));
+    if File::open(place.path("key.pem")).is_ok() {
+        return without_roots_rights("a_file_that_may_not_be_read_is_told_and_read_as_soon_as_it_may");
+    }
+    let expected = FileError::Unreadable {
+        path: place.path("key.pem"),
+        reason: io::Error::from(rustix::io::Errno::ACCESS).to_string(),
+    };
+    assert_eq!(place.told().unwrap_err(), expected);
     place.is_quiet();
     fs::set_permissions(place.path("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
     assert!(place.told().is_ok());
+}
+
+/// Runs a test of this file in a process that, though root's, may read only what it is allowed to.
+fn without_roots_rights(test: &str) {
+    let rerun = "USHER_WITHOUT_RIGHTS";
+    assert!(std::env::var_os(rerun).is_none(), "the right to read everything was taken away");
+    let run = Command::new("setpriv")
+        .args(["--bounding-set", "-dac_override,-dac_read_search"])
+        .arg(std::env::current_exe().expect("this test"))
+        .args(["--exact", &format!("files::tests::{test}")])
+        .env(rerun, "1")
+        .output()
+        .expect("util-linux is installed");
+    let told = String::from_utf8_lossy(&run.stdout) + String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success() && told.contains("1 passed"), "{told}");
 }
 
 #[test]
@@ -176,6 +194,37 @@ fn swaps_of_links_are_seen_as_kubernetes_and_certbot_make_them() {
     // Touched, and the same as before.
     fs::write(place.path("chain.pem"), fs::read(place.path("chain.pem")).unwrap()).unwrap();
     place.is_quiet();
+}
+
+#[test]
+fn no_swap_however_fast_is_taken_for_a_bad_pair() {
+    let pki = Pki::new();
+    let mut place = Place::new();
+    let folder = place.folder.path().to_owned();
+    let pairs: Vec<_> = (0..4).map(|_| texts(&pki)).collect();
+    let swap = move |number: usize| {
+        let (next, (chain, key)) = (folder.join(format!("..{number}")), &pairs[number % pairs.len()]);
+        fs::create_dir(&next).expect("it is new");
+        fs::write(next.join("chain.pem"), chain).expect("it can be written");
+        fs::write(next.join("key.pem"), key).expect("it can be written");
+        symlink(&next, folder.join("..new")).expect("it is new");
+        fs::rename(folder.join("..new"), folder.join("..data")).expect("links can be replaced");
+    };
+    swap(0);
+    for name in ["chain.pem", "key.pem"] {
+        symlink(Path::new("..data").join(name), place.path(name)).unwrap();
+    }
+    let swaps = std::thread::spawn(move || (1..500).for_each(swap));
+    let mut told = 0;
+    while !swaps.is_finished() {
+        match place.pair.look(Instant::now()) {
+            Look::Unchanged => {}
+            Look::Changed(Ok(_)) => told += 1,
+            Look::Changed(Err(error)) => panic!("{error}: {:?}", std::error::Error::source(&error)),
+        }
+    }
+    swaps.join().unwrap();
+    assert!(told > 0, "{told}");
 }
 
 /// After how many milliseconds a look finds which stamps, what it would read, and whether it skips that, waits or tells.

@@ -10,7 +10,7 @@ use crate::schedule::{
 };
 use crate::shelf::Current;
 use crate::state::{self, State, Window, put, unix};
-use crate::store::StoreError;
+use crate::store::{Document, StoreError};
 use crate::told::with_causes;
 use crate::units::{Giver, Unit};
 use config::{AcmeSource, Authority, CertificateSource, Certificates, NamePattern};
@@ -46,11 +46,12 @@ impl Worker {
         Self { own_names: own.flat_map(|declared| declared.names.clone()).collect(), desk }
     }
 
-    pub(super) async fn work(&self, work: Work, unit: &Unit, held: Option<Current>) {
+    /// Does it; tells whether it was done, or written down when to try again.
+    pub(super) async fn work(&self, work: Work, unit: &Unit, held: Option<Current>) -> bool {
         let done = match (work, &unit.giver) {
-            (Work::Issue, _) => self.issue(unit).await.map_err(|error| with_causes(&error)),
+            (Work::Issue, _) => self.issue(unit).await.map(|()| true).map_err(|error| with_causes(&error)),
             (Work::AskWindow, Giver::Acme(source)) => {
-                self.ask_window(unit, source, held).await.map_err(|error| with_causes(&error))
+                self.ask_window(unit, source, held).await.map(|()| true).map_err(|error| with_causes(&error))
             }
             (Work::First, Giver::Acme(source)) => match self.count(unit).await {
                 Ok(()) => self.order(unit, source, None).await.map_err(|error| with_causes(&error)),
@@ -59,19 +60,35 @@ impl Worker {
             (_, Giver::Acme(source)) => {
                 self.order(unit, source, held).await.map_err(|error| with_causes(&error))
             }
-            (_, Giver::Local) => Ok(()),
+            (_, Giver::Local) => Ok(true),
         };
-        if let Err(error) = done {
+        done.unwrap_or_else(|error| {
             tracing::error!(
                 certificate.id = unit.id,
                 error,
                 "a certificate cannot be got for want of a store; what there is is served on"
             );
-        }
+            false
+        })
     }
 
-    /// Asks the authorities, one after the other, until one gives it.
-    async fn order(&self, unit: &Unit, source: &AcmeSource, held: Option<Current>) -> Result<(), StoreError> {
+    /// What the store has of a unit.
+    pub(super) async fn standing(&self, unit: &Unit) -> Vec<Document> {
+        let mut standing = Vec::new();
+        for name in [kept::document(&unit.id), format!("{}{}", state::PREFIX, unit.id)] {
+            // One that cannot be read is told of by the store itself, once it can.
+            standing.extend(self.desk.store.get(&name).await.ok().flatten());
+        }
+        standing
+    }
+
+    /// Asks the authorities, one after the other, until one gives it; tells whether one did or all were written down.
+    async fn order(
+        &self,
+        unit: &Unit,
+        source: &AcmeSource,
+        held: Option<Current>,
+    ) -> Result<bool, StoreError> {
         let state = self.state(unit).await?;
         for authority in &source.authorities {
             let now = SystemTime::now();
@@ -86,20 +103,20 @@ impl Worker {
                 Ok(certificate) => {
                     self.keep(unit, certificate, Origin::Acme(authority.name.clone())).await?;
                     self.desk.metrics.renewal(RenewalResult::Renewed);
-                    return Ok(());
+                    return Ok(true);
                 }
                 Err(Failure::TakenUp) => {
                     tracing::info!(
                         certificate.id = unit.id,
                         "another usher goes on with getting this certificate"
                     );
-                    return Ok(());
+                    return Ok(false);
                 }
                 Err(failure) => self.note(unit, authority, &failure).await?,
             }
         }
         self.desk.metrics.renewal(RenewalResult::Failed);
-        Ok(())
+        Ok(true)
     }
 
     async fn state(&self, unit: &Unit) -> Result<State, StoreError> {

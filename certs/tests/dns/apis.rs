@@ -135,8 +135,11 @@ async fn acme_dns_is_told_nothing_about_names_that_do_not_lead_to_it() {
     let mut provider = servers.provider(acme_dns(address, SECRET));
     let records = servers.records_of(provider.clone());
     for (of, found) in [
-        ("lab.test", "_acme-challenge.lab.test is no CNAME record; make the record"),
-        ("alias.lab.test", "_acme-challenge.alias.lab.test leads to alias.records.test; make the record"),
+        ("lab.test", "_acme-challenge.lab.test is no CNAME record; dns_providers.home needs the record"),
+        (
+            "alias.lab.test",
+            "_acme-challenge.alias.lab.test leads to alias.records.test; dns_providers.home needs the record",
+        ),
     ] {
         let error = records.present(&host(of), &text(1)).await.unwrap_err();
         assert!(error.to_string().starts_with(found), "{error}");

@@ -136,12 +136,11 @@ fn question(name: &str, kind: RecordType) -> Message {
     question
 }
 
-/// A program, out of the search path or a folder.
-pub fn program(name: &str, or_in: &str) -> PathBuf {
+/// A program, out of a folder or the search path.
+pub fn program(name: &str, folder: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    folders.push(or_in.into());
-    let found = folders.into_iter().map(|folder| folder.join(name)).find(|file| file.is_file());
+    let folders = std::iter::once(folder.into()).chain(std::env::split_paths(&path));
+    let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());
     found.unwrap_or_else(|| panic!("{name} is not here; `.ci/provision.sh dns` installs it"))
 }
 

@@ -4,13 +4,11 @@ mod authorities;
 mod dns;
 mod fit;
 
-pub(super) use authorities::authorities;
-pub(super) use dns::dns_providers;
-pub(super) use fit::fit;
-
+use super::Environment;
+use super::listeners::Bound;
 use crate::model::{
-    AcmeSource, Authority, CertificateSource, Challenge, DeclaredCertificate, DnsProvider, PerHost, Tls,
-    TlsVersion,
+    AcmeSource, Authority, CertificateSource, Certificates, Challenge, DeclaredCertificate, DnsProvider,
+    PerHost, Tls, TlsVersion,
 };
 use crate::names::{AuthorityName, CertificateName, DnsProviderName, HostName, Issuer, NamePattern};
 use crate::reader::{Field, Table, Wrong, value};
@@ -22,27 +20,27 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 const VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
+/// What the preload lists of browsers ask for, in place of a guess.
+const HSTS_MAX_AGE: Duration = Duration::from_hours(365 * 24);
 /// Most names of one certificate: what authorities take.
 const NAMES_MAX: usize = 100;
 
 /// A certificate, and where its names stand.
-pub(super) struct Placed<'a> {
-    pub(super) declared: Arc<DeclaredCertificate>,
+struct Placed<'a> {
+    declared: Arc<DeclaredCertificate>,
     /// One for each of its names that were written down.
     places: Vec<Field<'a>>,
     /// Its table.
     table: Field<'a>,
 }
 
-/// What a certificate can refer to, and is given where it says nothing.
-pub(super) struct Around<'x> {
-    /// None after findings in them.
-    pub(super) authorities: Option<&'x BTreeMap<AuthorityName, Arc<Authority>>>,
-    /// None after findings in them.
-    pub(super) dns_providers: Option<&'x BTreeMap<DnsProviderName, Arc<DnsProvider>>>,
-    pub(super) domain: Option<&'x HostName>,
-    pub(super) portal: Option<&'x HostName>,
-    pub(super) driver: DriverName,
+/// What a certificate can refer to, and is given where it says nothing. What is none had findings.
+struct Around<'x> {
+    authorities: Option<BTreeMap<AuthorityName, Arc<Authority>>>,
+    dns_providers: Option<BTreeMap<DnsProviderName, Arc<DnsProvider>>>,
+    /// The domain and the portal.
+    hosts: Option<(&'x HostName, &'x HostName)>,
+    driver: DriverName,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,27 +72,38 @@ const CHALLENGES: [(&str, ChallengeName); 3] = [
 ];
 
 /// Reads `[tls]`.
-pub(super) fn tls(table: &mut Table<'_>) -> Option<Tls> {
+pub(super) fn tls(table: &mut Table<'_>, domain: Option<&HostName>) -> Option<Tls> {
     let min_version =
         table.value("min_version", value::word(&VERSIONS, "a version of TLS that is spoken here"));
     let handshake_timeout = table.value("handshake_timeout", value::duration(Duration::from_secs(1)));
-    let hsts_max_age = table.value("hsts_max_age", value::duration(Duration::ZERO));
+    let hsts_max_age = table.maybe("hsts_max_age", value::duration(Duration::ZERO))?;
+    // There other things are served by http, which browsers would be kept from for as long.
+    let usual = if domain?.is_localhost() { Duration::ZERO } else { HSTS_MAX_AGE };
     Some(Tls {
         min_version: min_version?,
         handshake_timeout: handshake_timeout?,
-        hsts_max_age: hsts_max_age?,
+        hsts_max_age: hsts_max_age.unwrap_or(usual),
     })
 }
 
-/// Reads `[certificates]`.
-pub(super) fn certificates<'a>(
-    root: &mut Table<'a>,
-    around: &Around<'_>,
-) -> Option<BTreeMap<CertificateName, Placed<'a>>> {
-    root.named("certificates", CertificateName::parse, |name, field| {
-        let (declared, places) = field.table()?.read(|table| certificate(name, table, around))?;
+/// Reads `[acme]`, `[dns_providers]` and `[certificates]`, and sees that they and the listeners fit together.
+pub(super) fn certificates(
+    root: &mut Table<'_>,
+    environment: Environment<'_>,
+    hosts: Option<(&HostName, &HostName)>,
+    (driver, listeners): (DriverName, Option<&[Bound<'_>]>),
+) -> Option<Certificates> {
+    let around = Around {
+        authorities: authorities::authorities(root, environment),
+        dns_providers: dns::dns_providers(root, environment),
+        hosts,
+        driver,
+    };
+    let placed = root.named("certificates", CertificateName::parse, |name, field| {
+        let (declared, places) = field.table()?.read(|table| certificate(name, table, &around))?;
         Some(Placed { declared, places, table: field })
-    })
+    });
+    fit::fit(root, placed?, listeners?, hosts?)
 }
 
 fn certificate<'a>(
@@ -139,7 +148,7 @@ fn pattern(value: &DeValue<'_>) -> Result<NamePattern, Wrong> {
 
 /// Those of all hosts that Usher serves: the domain and all below it, and the portal where it is elsewhere.
 fn usual_names(around: &Around<'_>) -> Option<Vec<NamePattern>> {
-    let (domain, portal) = (around.domain?, around.portal?);
+    let (domain, portal) = around.hosts?;
     let mut names = vec![NamePattern::Host(domain.clone()), NamePattern::Wildcard(domain.clone())];
     if !names.iter().any(|name| name.covers(portal.as_str())) {
         names.push(NamePattern::Host(portal.clone()));
@@ -196,7 +205,7 @@ fn acme(table: &mut Table<'_>, around: &Around<'_>) -> Option<AcmeSource> {
 /// Who is asked: those that are named, in this order; or the only one there is.
 fn asked_authorities(table: &mut Table<'_>, around: &Around<'_>) -> Option<Vec<Arc<Authority>>> {
     let fields = table.maybe_items("authorities", true)?;
-    let declared = around.authorities?;
+    let declared = around.authorities.as_ref()?;
     let accepted = || match declared.is_empty() {
         true => "a table [acme.NAME] with the address of an authority".to_owned(),
         false => format!("names of tables of [acme]: {}", one_of(declared.keys())),
@@ -237,7 +246,7 @@ fn challenge(table: &mut Table<'_>, around: &Around<'_>) -> Option<Challenge> {
             _ => Challenge::Http01,
         });
     }
-    let declared = around.dns_providers?;
+    let declared = around.dns_providers.as_ref()?;
     let found = match &provider {
         Some(name) => declared.get(name.as_str()),
         None => declared.values().next().filter(|_| declared.len() == 1),

@@ -47,14 +47,15 @@ pub(super) struct Around<'a> {
     /// What the Secrets of [`named_secrets`] have.
     pub(super) secrets: BoxStream<'static, BTreeMap<String, TlsSecret>>,
     pub(super) registry: &'a Registry,
-    pub(super) resolver: Resolver,
-    pub(super) challenges: HttpChallenges,
 }
 
 /// Opens the store, publishes what there is, and gives the loop, which is to be polled. Without a certificate in the
 /// configuration there is no store and no loop.
-pub(super) async fn begin(around: Around<'_>) -> Result<(Option<Office>, Running), CertificatesError> {
-    let Around { config, records, shared, workspaces, mut secrets, registry, resolver, challenges } = around;
+pub(super) async fn begin(
+    around: Around<'_>,
+    (resolver, challenges): (Resolver, HttpChallenges),
+) -> Result<(Option<Office>, Running), CertificatesError> {
+    let Around { config, records, shared, workspaces, mut secrets, registry } = around;
     let metrics = Metrics::new(registry)?;
     if config.certificates.is_empty() {
         return Ok((None, pending().boxed()));

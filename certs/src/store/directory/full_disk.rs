@@ -8,15 +8,17 @@ use std::process::Command;
 fn on_a_full_disk_a_write_fails_and_the_old_document_stays_whole() {
     let place = tempfile::tempdir().unwrap();
     let script = "mount -t tmpfs -o size=64k,mode=700 none \"$USHER_STORE\" && exec \"$@\"";
+    // Who is not root becomes it there.
+    let namespaces = if rustix::process::geteuid().is_root() { "-m" } else { "-rm" };
     let run = Command::new("unshare")
-        .args(["-m", "sh", "-c", script, "sh"])
+        .args([namespaces, "sh", "-c", script, "sh"])
         .arg(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "store::directory::full_disk::fills_its_disk"])
         .env("USHER_STORE", place.path())
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&run.stdout) + String::from_utf8_lossy(&run.stderr);
-    assert!(run.status.success() && told.contains("1 passed"), "(needs root) {told}");
+    assert!(run.status.success() && told.contains("1 passed"), "{told}");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use toml::de::DeValue;
 const KEY_SOURCES: &str = "{ from_env = \"NAME\" } or { from_file = \"PATH\" }";
 
 /// Reads `[acme]`.
-pub(in crate::layout) fn authorities(
+pub(super) fn authorities(
     root: &mut Table<'_>,
     outer: Environment<'_>,
 ) -> Option<BTreeMap<AuthorityName, Arc<Authority>>> {
@@ -42,13 +42,19 @@ fn authority(
         table.fault("terms_of_service_agreed", "the authority gives certificates to nobody else", accepted);
         return None;
     }
+    let (external_account, account_key) = (external_account?, account_key?);
+    if external_account.is_some() && account_key.is_some() {
+        let problem = "stands beside an external_account, which is bound to a key that Usher makes";
+        table.fault("account_key", problem, "one of the two");
+        return None;
+    }
     Some(Arc::new(Authority {
         name: name?.clone(),
         directory: directory?,
         contact: contact?,
         profile: profile?,
-        external_account: external_account?,
-        account_key: account_key?,
+        external_account,
+        account_key,
         certificate_authority: certificate_authority?,
     }))
 }

@@ -34,7 +34,7 @@ const ALGORITHMS: [(&str, TsigAlgorithm); 3] = [
 ];
 
 /// Reads `[dns_providers]`.
-pub(in crate::layout) fn dns_providers(
+pub(super) fn dns_providers(
     root: &mut Table<'_>,
     outer: Environment<'_>,
 ) -> Option<BTreeMap<DnsProviderName, Arc<DnsProvider>>> {

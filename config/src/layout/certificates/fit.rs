@@ -8,7 +8,7 @@ use crate::reader::Table;
 use std::collections::BTreeMap;
 
 /// The certificates, seen beside what else the file says.
-pub(in crate::layout) fn fit(
+pub(super) fn fit(
     root: &Table<'_>,
     placed: BTreeMap<CertificateName, Placed<'_>>,
     listeners: &[Bound<'_>],

@@ -66,6 +66,10 @@ fn certificates_that_cannot_be_had_or_shown_are_told_where_they_stand() {
         ("[acme.le]\ndirectory = 'http://acme.test/dir'\nterms_of_service_agreed = true\n".to_owned(), "acme.le.directory: `'http://acme.test/dir'` is not an address"),
         ("[acme.le]\ndirectory = 'https://acme.test/dir'\nterms_of_service_agreed = false\n".to_owned(), "acme.le.terms_of_service_agreed: the authority gives"),
         (format!("{LETS_ENCRYPT}contact = ['ops@example.org']\n"), "acme.le.contact: `['ops@example.org']` is no contact"),
+        (
+            format!("{LETS_ENCRYPT}external_account = {{ key_id = 'a', hmac_key = {{ from_env = 'TOKEN' }} }}\naccount_key = 'k'\n"),
+            "acme.le.account_key: stands beside an external_account",
+        ),
         (format!("{LETS_ENCRYPT}external_account = {{ key_id = 'a' }}\n"), "acme.le.external_account.hmac_key: is not one source of a secret"),
         ("[dns_providers.own]\nkind = 'exec'\ncommand = []\n".to_owned(), "dns_providers.own.command: names no program"),
         ("[dns_providers.own]\nkind = 'rfc2136'\n".to_owned(), "dns_providers.own.server: is missing"),

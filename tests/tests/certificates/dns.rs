@@ -1,0 +1,156 @@
+//! Certificates for a domain and all hosts below it, by `dns-01`.
+
+use super::{GETTING, acme, await_another, await_certificate, names, usher};
+use std::fmt::Write;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use tempfile::TempDir;
+use tests::{CertificateAuthority, DOMAIN, SOON, Setup, Terms, Usher};
+
+/// Writes the records of a test's DNS server, as programs of operators are called (README, *Certificates*).
+const PROGRAM: &str = r#"
+import json, sys, urllib.request
+_, at, deed, name, text = sys.argv
+path, body = {"present": ("set-txt", {"host": name, "value": text}), "clear": ("clear-txt", {"host": name})}[deed]
+body["host"] = body["host"].rstrip(".") + "."
+urllib.request.urlopen(at + "/" + path, json.dumps(body).encode(), timeout=10).read()
+"#;
+
+/// What every certificate of this file is for.
+async fn is_for_all_hosts(usher: &Usher) {
+    let certificate = await_certificate(usher, DOMAIN).await;
+    assert_eq!(names(&certificate), [format!("*.{DOMAIN}"), DOMAIN.to_owned()]);
+    assert_eq!(await_certificate(usher, &format!("alice.{DOMAIN}")).await, certificate);
+}
+
+#[tokio::test]
+async fn a_program_of_the_operator_proves_a_domain_and_all_hosts_below_it() {
+    let authority = CertificateAuthority::start().await;
+    let folder = TempDir::new().expect("a temporary folder");
+    let program = folder.path().join("dns.py");
+    std::fs::write(&program, PROGRAM).expect("the folder is ours");
+    let at = authority.records();
+    let keys = format!(
+        "challenge = \"dns-01\"\n\n[dns_providers.own]\nkind = \"exec\"\ncheck_propagation = false\n\
+         command = [\"/usr/bin/env\", \"python3\", {program:?}, \"http://{at}\"]\n"
+    );
+    let usher = usher(&authority, &keys).await;
+    is_for_all_hosts(&usher).await;
+}
+
+/// A BIND that is the primary of one zone, which takes signed updates; it ends with this.
+struct Named {
+    child: Child,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Named {
+    fn start(zone: &str) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let address = free();
+        let text = "$TTL 60\n@ SOA ns you 1 3600 3600 36000 60\n@ NS ns\nns A 127.0.0.1\n";
+        std::fs::write(folder.path().join("zone"), text).expect("the folder is ours");
+        let file = folder.path().join("named.conf");
+        std::fs::write(&file, configuration(folder.path(), zone, address)).expect("the folder is ours");
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "/usr/sbin/named", "-g", "-n", "1", "-c"]).arg(&file);
+        let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("setpriv of util-linux is there");
+        let log = BufReader::new(child.stderr.take().expect("it is piped"));
+        let (told, runs) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut before = String::new();
+            for line in log.lines().map_while(Result::ok) {
+                if line.ends_with(" running") {
+                    let _gone = told.send(None);
+                }
+                let _written = writeln!(before, "{line}");
+            }
+            let _gone = told.send(Some(before));
+        });
+        let runs = runs.recv_timeout(SOON).expect("BIND says that it runs, or why not");
+        assert_eq!(runs, None, "BIND ended");
+        Self { child, address, _folder: folder }
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        // Both fail only for a process that has ended already.
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+/// A free port of 127.0.0.1, where alone BIND finds an interface; below those that the kernel gives to clients.
+fn free() -> SocketAddr {
+    loop {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(20_000..32_000)));
+        if UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// Base64.
+const SECRET: &str = "dGhlIHNlY3JldCBvZiB0aGUga2V5cyBvZiB0aGUgdGVzdHM=";
+
+fn configuration(folder: &Path, zone: &str, address: SocketAddr) -> String {
+    let (folder, ip, port) = (folder.display(), address.ip(), address.port());
+    format!(
+        "controls {{ }};\noptions {{ directory \"{folder}\"; pid-file none; session-keyfile none; lock-file none; \
+         managed-keys-directory \"{folder}\"; dnssec-validation no; empty-zones-enable no; listen-on-v6 {{ none; }}; \
+         listen-on port {port} {{ {ip}; }}; recursion no; notify no; }};\n\
+         key usher {{ algorithm hmac-sha256; secret \"{SECRET}\"; }};\n\
+         zone \"{zone}\" {{ type primary; file \"zone\"; update-policy {{ grant usher zonesub TXT; }}; }};\n"
+    )
+}
+
+/// An authority that asks a real DNS server, which takes the updates of an Usher.
+async fn by_updates() -> (CertificateAuthority, Named, Usher) {
+    let named = Named::start(DOMAIN);
+    let terms = Terms { bad_nonces: 50, resolver: Some(named.address), ..Terms::default() };
+    let authority = CertificateAuthority::start_with(terms).await;
+    let tables = format!(
+        "{}\n[certificates.site]\nsource = \"acme\"\nchallenge = \"dns-01\"\n\n\
+         [dns_providers.bind]\nkind = \"rfc2136\"\nserver = \"{}\"\nzone = \"{DOMAIN}\"\ncheck_propagation = false\n\
+         tsig = {{ key_name = \"usher\", secret = {{ from_env = \"TSIG\" }} }}\n",
+        acme(&authority.directory(), &authority),
+        named.address,
+    );
+    let usher = Setup::new(&tables).https().environment("TSIG", SECRET).start().await;
+    (authority, named, usher)
+}
+
+/// So many certificates, one after the other: each is asked for once and is another one.
+async fn all_are_issued(many: usize) {
+    let (_authority, _named, usher) = by_updates().await;
+    is_for_all_hosts(&usher).await;
+    let mut before = await_certificate(&usher, DOMAIN).await;
+    for _ in 1..many {
+        super::renew(&usher, "site");
+        before = await_another(&usher, DOMAIN, &before).await;
+    }
+    assert!(usher.logs.events(super::FAILED).is_empty(), "within {GETTING:?} each");
+    assert_eq!(usher.metric("usher_acme_orders_total{result=\"made\"}").await, Some(as_f64(many)));
+    assert!(!usher.logs.all().contains(SECRET));
+}
+
+fn as_f64(number: usize) -> f64 {
+    u32::try_from(number).expect("it is small").into()
+}
+
+#[tokio::test]
+async fn ten_certificates_are_got_by_updates_of_a_dns_server() {
+    all_are_issued(10).await;
+}
+
+#[tokio::test]
+#[ignore = "long: for `make soak`"]
+async fn of_two_hundred_certificates_that_are_asked_for_all_are_issued() {
+    all_are_issued(200).await;
+}

@@ -1,0 +1,196 @@
+//! Authorities that fail: what is served is served on, and nobody is asked more often than they want.
+
+use super::{
+    BY_HTTP, FAILED, GETTING, SITE, acme, asked, await_another, await_certificate, before_a_false_one,
+    failures, listed, names, renew, shown, started, tables,
+};
+use http::StatusCode;
+use jiff::Timestamp;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tests::{
+    CertificateAuthority, DOMAIN, FalseAuthority, Fault, Forgery, Kind, Setup, Terms, WallClock, wait_for,
+};
+
+#[tokio::test]
+async fn while_its_authority_is_down_a_certificate_is_served_on_and_renewed_once_that_is_back() {
+    let (_real, mut faulty, usher) = before_a_false_one().await;
+    let before = await_certificate(&usher, DOMAIN).await;
+    faulty.goes_down().await;
+    renew(&usher, SITE);
+    let cause = failures(&usher, 1).await;
+    assert!(cause.contains("cannot be spoken to"), "{cause}");
+    assert_eq!(shown(usher.listeners()[0], DOMAIN).await.as_ref(), Some(&before));
+    let told = listed(&usher, SITE)["failures"].to_string();
+    assert!(told.contains(&cause), "{told}");
+    faulty.comes_up().await;
+    renew(&usher, SITE);
+    await_another(&usher, DOMAIN, &before).await;
+    assert_eq!(listed(&usher, SITE)["failures"], serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn whatever_an_authority_answers_only_a_sound_certificate_is_shown() {
+    let (_real, faulty, usher) = before_a_false_one().await;
+    let before = await_certificate(&usher, DOMAIN).await;
+    let refused = |status, kind| Fault::problem(status, kind, None);
+    let busy = Fault::Says {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        retry_after: None,
+        body: "<h1>be back soon</h1>".to_owned(),
+    };
+    let cases = [
+        (Kind::NewOrder, busy.clone(), "it answered 503"),
+        (Kind::Order, busy, "it answered 503"),
+        (Kind::NewOrder, refused(StatusCode::TOO_MANY_REQUESTS, "rateLimited"), "rateLimited"),
+        (Kind::NewOrder, refused(StatusCode::BAD_REQUEST, "badNonce"), "badNonce"),
+        (Kind::Challenge, refused(StatusCode::BAD_REQUEST, "badNonce"), "badNonce"),
+        (Kind::Finalize, refused(StatusCode::FORBIDDEN, "unauthorized"), "while asking it to sign"),
+        (Kind::NewOrder, Fault::HalfABody, "cannot be spoken to"),
+        (Kind::Certificate, Fault::HalfABody, "cannot be spoken to"),
+        (Kind::Certificate, Fault::Chain(Forgery::AnotherName("elsewhere.test".to_owned())), DOMAIN),
+        (Kind::Certificate, Fault::Chain(Forgery::AnotherKey), "key"),
+        (Kind::Certificate, Fault::Chain(Forgery::Expired), "expired"),
+        (Kind::Certificate, Fault::Chain(Forgery::Garbage), "PEM"),
+    ];
+    for (number, (kind, fault, expected)) in cases.into_iter().enumerate() {
+        faulty.fails(kind, fault.clone());
+        renew(&usher, SITE);
+        let cause = failures(&usher, number + 1).await;
+        assert!(cause.contains(expected), "{kind:?} {fault:?}: {cause}");
+        assert_eq!(shown(usher.listeners()[0], DOMAIN).await.as_ref(), Some(&before), "{kind:?} {fault:?}");
+        faulty.mends();
+    }
+    renew(&usher, SITE);
+    let after = await_another(&usher, DOMAIN, &before).await;
+    assert_eq!(names(&after), [DOMAIN]);
+}
+
+#[tokio::test]
+async fn an_authority_that_hangs_is_given_up_and_holds_nothing_else_up() {
+    let real = CertificateAuthority::start().await;
+    let faulty = FalseAuthority::before(&real).await;
+    faulty.fails_everywhere(&Fault::Silence);
+    let site = tables(&faulty.directory(), &real, BY_HTTP);
+    let more = format!(
+        "{}[certificates.other]\nsource = \"acme\"\nnames = [\"other.localhost\"]\nchallenge = \"http-01\"\nauthorities = [\"second\"]\n",
+        acme(&real.directory(), &real).replace("acme.pebble", "acme.second")
+    );
+    let site = site.replace("per_host", "authorities = [\"pebble\"]\nper_host");
+    let usher = started(&real, &format!("{site}{more}")).await;
+    await_certificate(&usher, "other.localhost").await;
+    assert!(usher.logs.events(FAILED).is_empty());
+    let cause = failures(&usher, 1).await;
+    assert!(cause.contains("no answer within 30 s"), "{cause}");
+}
+
+/// A moment as an HTTP date (RFC 9110 §5.6.7).
+fn http_date(at: SystemTime) -> String {
+    let at = Timestamp::try_from(at).expect("it is soon");
+    at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+#[tokio::test]
+async fn an_authority_that_says_when_to_come_again_is_not_asked_before_whatever_happens() {
+    const HOURS: u64 = 2 * 3600;
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later").as_secs();
+    for told in [HOURS.to_string(), http_date(SystemTime::now() + Duration::from_secs(HOURS))] {
+        let real = CertificateAuthority::start_with(Terms { bad_nonces: 0, ..Terms::default() }).await;
+        let faulty = FalseAuthority::before(&real).await;
+        faulty
+            .fails(Kind::NewOrder, Fault::problem(StatusCode::TOO_MANY_REQUESTS, "rateLimited", Some(&told)));
+        let clock = WallClock::new();
+        let setup = Setup::new(&tables(&faulty.directory(), &real, BY_HTTP)).https();
+        let usher = clock.of(setup).start().await;
+        asked(&real, &usher);
+        failures(&usher, 1).await;
+        faulty.mends();
+        let asked_so_far = faulty.asked(Kind::NewOrder);
+        let usher = usher.kill_and_restart().await;
+        asked(&real, &usher);
+        // Not for an operator, either.
+        renew(&usher, SITE);
+        let next = listed(&usher, SITE)["next"]["at"].as_u64().expect("a time is told");
+        assert!(next.abs_diff(now() + HOURS) < 60, "{told}: {next}");
+        assert_eq!(faulty.asked(Kind::NewOrder), asked_so_far);
+        let later = i64::try_from(HOURS).expect("it is small") + 60;
+        let usher = usher.killed_and_restarted_after(|| clock.is_ahead(later)).await;
+        asked(&real, &usher);
+        await_certificate(&usher, DOMAIN).await;
+    }
+}
+
+#[tokio::test]
+async fn five_validations_fail_within_an_hour_and_no_sixth_is_tried() {
+    let real = CertificateAuthority::start_with(Terms { bad_nonces: 0, ..Terms::default() }).await;
+    let faulty = FalseAuthority::before(&real).await;
+    for kind in [Kind::Order, Kind::Authorization] {
+        faulty.fails(kind, Fault::Invalid);
+    }
+    let usher = started(&real, &tables(&faulty.directory(), &real, BY_HTTP)).await;
+    for many in 1..=5 {
+        let cause = failures(&usher, many).await;
+        assert!(cause.contains("unauthorized: as the test wants"), "{cause}");
+        wait_for("the failure to be listed", GETTING, async || {
+            listed(&usher, SITE)["failures"].to_string().contains(&cause).then_some(())
+        })
+        .await;
+        if many < 5 {
+            renew(&usher, SITE);
+        }
+    }
+    let orders = faulty.asked(Kind::NewOrder);
+    assert_eq!(orders, 5);
+    renew(&usher, SITE);
+    let one = listed(&usher, SITE);
+    assert!(one["failures"].to_string().contains("5 validations have failed within an hour"), "{one}");
+    let next = one["next"]["at"].as_u64().expect("a time is told");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later").as_secs();
+    assert!((now + 3400..=now + 3600).contains(&next), "{one}");
+    let usher = usher.kill_and_restart().await;
+    assert_eq!(listed(&usher, SITE)["next"]["at"], next);
+    assert_eq!(faulty.asked(Kind::NewOrder), orders);
+}
+
+#[tokio::test]
+async fn where_one_authority_fails_the_next_one_gives_the_certificate() {
+    let real = CertificateAuthority::start().await;
+    let faulty = FalseAuthority::before(&real).await;
+    faulty.fails_everywhere(&Fault::problem(StatusCode::INTERNAL_SERVER_ERROR, "serverInternal", None));
+    let first = acme(&faulty.directory(), &real).replace("acme.pebble", "acme.first");
+    let keys = format!("{BY_HTTP}authorities = [\"first\", \"pebble\"]\n");
+    let usher = started(&real, &format!("{first}{}", tables(&real.directory(), &real, &keys))).await;
+    await_certificate(&usher, DOMAIN).await;
+    assert_eq!(listed(&usher, SITE)["served"]["origin"], "pebble");
+}
+
+#[tokio::test]
+async fn an_order_that_a_crash_interrupts_is_gone_on_with() {
+    let (real, faulty, mut usher) = before_a_false_one().await;
+    let mut before = await_certificate(&usher, DOMAIN).await;
+    let cases = [
+        (Kind::Authorization, Fault::Silence),
+        (Kind::Challenge, Fault::Silence),
+        (Kind::Challenge, Fault::HeadAlone),
+        (Kind::Order, Fault::Silence),
+        (Kind::Finalize, Fault::Silence),
+        (Kind::Finalize, Fault::HeadAlone),
+        (Kind::Certificate, Fault::Silence),
+    ];
+    for (number, (kind, fault)) in cases.into_iter().enumerate() {
+        let asked_before = faulty.asked(kind);
+        faulty.fails(kind, fault.clone());
+        // What it asks waits until somebody is there again.
+        if matches!(kind, Kind::Challenge | Kind::Order) {
+            real.asks_by_http(&[]);
+        }
+        renew(&usher, SITE);
+        wait_for("the order to be under way", GETTING, async || {
+            (faulty.asked(kind) > asked_before).then_some(())
+        })
+        .await;
+        usher = usher.killed_and_restarted_after(|| faulty.mends()).await;
+        asked(&real, &usher);
+        before = await_another(&usher, DOMAIN, &before).await;
+        assert_eq!(faulty.orders().len(), number + 2, "{kind:?} {fault:?}");
+    }
+}
