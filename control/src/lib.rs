@@ -26,6 +26,7 @@ mod proof;
 mod quota;
 mod reconcile;
 mod records;
+mod replicas;
 mod sessions;
 mod state;
 mod table;
@@ -58,6 +59,7 @@ pub use quota::{OverQuota, QuotaScope};
 pub use records::redb::{RedbRecords, StoreOpenError};
 pub use records::secrets::SecretRecords;
 pub use records::{Change, Kind, Record, RecordError, Records, Version};
+pub use replicas::Replicas;
 pub use sessions::{
     Claim, Device, Due, Ended, Ending, Kept, Login, NewSession, Over, Person, Session, SessionId, SessionRef,
     Sessions, Signal, UseMark,

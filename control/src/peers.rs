@@ -23,7 +23,7 @@ pub(crate) const CUT_OFF: Duration = Duration::from_secs(240);
 /// How long before others may stop it without knowing of its use a workspace is not served any more.
 pub(crate) const AHEAD: Duration = Duration::from_secs(60);
 /// Who could not write for so long may not hear either: the silence of others tells nothing meanwhile.
-const DEAF: Duration = Duration::from_secs(90);
+pub(crate) const DEAF: Duration = Duration::from_secs(90);
 
 /// Which marks an Usher has seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,14 +6,14 @@ use certs::{
 };
 use config::{CertificateSource, Config, Driver, HostName, WorkspaceId};
 use control::kubernetes::TlsSecret;
-use control::{Kind, RecordError, Records, Shared, Workspaces};
+use control::{Kind, RecordError, Records, Replicas, Shared, Workspaces};
 use futures_util::future::{BoxFuture, pending, select};
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use prometheus::Registry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -73,7 +73,7 @@ pub(super) async fn begin(
     };
     let (pairs, given) = watch::channel(first.map(pairs_of).unwrap_or_default());
     let (leads, following) = match &shared {
-        Some(shared) => (shared.leads.clone(), follow_others(records.clone(), shared.name.clone(), others)),
+        Some(shared) => (shared.leads.clone(), follow_others(records.clone(), &shared.name, others)),
         None => (watch::channel(true).1, pending().boxed()),
     };
     let settings = Settings {
@@ -168,24 +168,18 @@ fn follow_hosts(
     .boxed()
 }
 
-/// Tells which other Ushers there are: each has a record of what it saw in use.
+/// Tells which other Ushers there are.
 fn follow_others(
     records: Arc<dyn Records>,
-    own: String,
+    own: &str,
     others: watch::Sender<BTreeSet<String>>,
 ) -> BoxFuture<'static, ()> {
+    let mut known = Replicas::new(own);
     async move {
         let mut uses = records.watch(Kind::Use);
         while let Some(change) = uses.next().await {
-            match change {
-                control::Change::Put(record) if record.name != own => {
-                    others.send_if_modified(|others| others.insert(record.name));
-                }
-                control::Change::Put(_) => {}
-                control::Change::Deleted(name) => {
-                    others.send_if_modified(|others| others.remove(&name));
-                }
-            }
+            let now = known.hear(&change, Instant::now());
+            others.send_if_modified(|before| std::mem::replace(before, now) != *before);
         }
     }
     .boxed()
