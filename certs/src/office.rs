@@ -76,7 +76,7 @@ impl Office {
         for one in &meant {
             self.is_ours(&one.id)?;
             state::change(&*self.store, &one.id, |state| {
-                state.wanted = true;
+                state.wanted = state.wanted.saturating_add(1);
                 // Our own patience is over; an authority's word still holds.
                 for standing in state.authorities.values_mut().filter(|standing| !standing.by_its_word) {
                     standing.not_before = 0;

@@ -33,7 +33,7 @@ pub(crate) struct Held<'a> {
 /// it, spread so that many do not come at once. What there is none of is due since ever.
 pub(crate) fn renew_at(held: Option<Held<'_>>, state: &State) -> SystemTime {
     let Some(held) = held else { return SystemTime::UNIX_EPOCH };
-    if state.wanted {
+    if state.wanted > 0 {
         return SystemTime::UNIX_EPOCH;
     }
     let life = held.not_after.duration_since(held.not_before).unwrap_or_default();
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn an_operators_wish_is_due_at_once_but_waits_for_an_authority_that_said_so() {
-        let mut state = State { wanted: true, ..State::default() };
+        let mut state = State { wanted: 1, ..State::default() };
         let ask = |state: &State| order_at(Some(ninety_days()), state, ["le"].into_iter(), at(1));
         assert_eq!(ask(&state), SystemTime::UNIX_EPOCH);
         note_failure(&mut state.authorities, "le", "busy".to_owned(), Some(DAY), (at(1), 0.5));

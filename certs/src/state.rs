@@ -24,9 +24,9 @@ pub(crate) struct State {
     /// When the authority wants it renewed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) window: Option<Window>,
-    /// An operator wants it renewed now.
+    /// How many times an operator wanted it renewed since it was; one that is wished while it is being renewed is another.
     #[serde(default)]
-    pub(crate) wanted: bool,
+    pub(crate) wanted: u32,
 }
 
 /// An order under way. It is taken up by whoever comes next, so that a crash costs no second one.

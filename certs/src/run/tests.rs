@@ -47,7 +47,7 @@ impl Store for Late {
         let has_told = self.has_told.clone();
         let is_told = move |change: &Change| match change {
             Change::Put(document) if document.name.starts_with(state::PREFIX) => {
-                State::read(document).wanted && !has_told.swap(true, Ordering::SeqCst)
+                State::read(document).wanted > 0 && !has_told.swap(true, Ordering::SeqCst)
             }
             _ => true,
         };

@@ -101,7 +101,8 @@ impl Worker {
             let replaces = held.as_ref().filter(is_of_it).map(|current| &current.certificate);
             match self.desk.obtain(unit, source, authority, replaces).await {
                 Ok(certificate) => {
-                    self.keep(unit, certificate, Origin::Acme(authority.name.clone())).await?;
+                    let origin = Origin::Acme(authority.name.clone());
+                    self.keep(unit, (certificate, origin), state.wanted).await?;
                     self.desk.metrics.renewal(RenewalResult::Renewed);
                     return Ok(true);
                 }
@@ -150,7 +151,13 @@ impl Worker {
     }
 
     /// Keeps a certificate that was got: all replicas serve it from then on.
-    async fn keep(&self, unit: &Unit, certificate: Certificate, origin: Origin) -> Result<(), StoreError> {
+    /// It fulfils so many wishes: those from before it was asked for.
+    async fn keep(
+        &self,
+        unit: &Unit,
+        (certificate, origin): (Certificate, Origin),
+        wishes: u32,
+    ) -> Result<(), StoreError> {
         let kept = Kept { certificate, origin, obtained: SystemTime::now() };
         put(&*self.desk.store, &kept::document(&unit.id), &kept.write()).await?;
         state::change(&*self.desk.store, &unit.id, |state| {
@@ -160,7 +167,7 @@ impl Worker {
             }
             state.claim.take_if(|claim| claim.proofs.is_empty());
             state.authorities.clear();
-            state.wanted = false;
+            state.wanted = state.wanted.saturating_sub(wishes);
             state.window = None;
         })
         .await
@@ -169,9 +176,10 @@ impl Worker {
     /// Has Usher's own authority sign one.
     pub(super) async fn issue(&self, unit: &Unit) -> Result<(), LocalAuthorityError> {
         let now = SystemTime::now();
+        let wishes = self.state(unit).await?.wanted;
         let authority = LocalAuthority::open(&*self.desk.store, &self.own_names, now).await?;
         let certificate = authority.issue(&unit.names, now)?;
-        self.keep(unit, certificate, Origin::Local).await?;
+        self.keep(unit, (certificate, Origin::Local), wishes).await?;
         self.desk.metrics.renewal(RenewalResult::Renewed);
         Ok(())
     }

@@ -40,12 +40,13 @@ async fn whatever_an_authority_answers_only_a_sound_certificate_is_shown() {
     };
     let cases = [
         (Kind::NewOrder, busy.clone(), "it answered 503"),
-        (Kind::Order, busy, "it answered 503"),
         (Kind::NewOrder, refused(StatusCode::TOO_MANY_REQUESTS, "rateLimited"), "rateLimited"),
         (Kind::NewOrder, refused(StatusCode::BAD_REQUEST, "badNonce"), "badNonce"),
-        (Kind::Challenge, refused(StatusCode::BAD_REQUEST, "badNonce"), "badNonce"),
-        (Kind::Finalize, refused(StatusCode::FORBIDDEN, "unauthorized"), "while asking it to sign"),
         (Kind::NewOrder, Fault::HalfABody, "cannot be spoken to"),
+        // From here on there is an order, which is gone on with.
+        (Kind::Challenge, refused(StatusCode::BAD_REQUEST, "badNonce"), "badNonce"),
+        (Kind::Order, busy, "it answered 503"),
+        (Kind::Finalize, refused(StatusCode::FORBIDDEN, "unauthorized"), "while asking it to sign"),
         (Kind::Certificate, Fault::HalfABody, "cannot be spoken to"),
         (Kind::Certificate, Fault::Chain(Forgery::AnotherName("elsewhere.test".to_owned())), DOMAIN),
         (Kind::Certificate, Fault::Chain(Forgery::AnotherKey), "key"),
