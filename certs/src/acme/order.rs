@@ -1,21 +1,19 @@
 //! One order.
 
-use super::NONCES;
+mod proofs;
+
 use super::account::{Accounts, Opened};
 use super::failure::{Failure, is_for_later, is_of_type, words};
 use super::transport::{Transport, talk};
 use crate::certificate::{Certificate, Unfit};
-use crate::challenges::{self, Answered, Challenge, Way};
+use crate::challenges::Answered;
 use crate::dns::DnsRecords;
 use crate::metrics::{Metrics, OrderResult};
-use crate::state::{self, Claim, Proof, State};
+use crate::state::{self, Claim};
 use crate::store::Store;
 use crate::units::Unit;
-use config::{AcmeSource, Authority, Challenge as Asked, DnsProviderName, HostName, NamePattern};
-use instant_acme::{
-    AuthorizationStatus, CertificateIdentifier, ChallengeStatus, ChallengeType, Error, Identifier, NewOrder,
-    Order, OrderStatus,
-};
+use config::{AcmeSource, Authority, DnsProviderName, NamePattern};
+use instant_acme::{CertificateIdentifier, Error, Identifier, NewOrder, Order, OrderStatus};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,8 +24,6 @@ use tokio::time::{Instant, sleep};
 /// How long an authority may take to look at a proof, and then to sign.
 const VALIDATION: Duration = Duration::from_mins(3);
 const SIGNING: Duration = Duration::from_mins(3);
-/// How many proofs of one certificate are remembered: more than twice as many as it has names.
-const PROOFS_MAX: usize = 256;
 /// Between two looks at an order.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
@@ -132,14 +128,6 @@ struct Attempt<'a> {
     claim: Claim,
 }
 
-/// What one challenge is answered with.
-struct Wanted {
-    host: HostName,
-    token: String,
-    answer: String,
-    dns_text: String,
-}
-
 impl Attempt<'_> {
     async fn run(&self, replaces: Option<&Certificate>) -> Result<Certificate, Failure> {
         // Of an order that is gone on with they stay: the authority may be looking at them at this moment.
@@ -235,161 +223,6 @@ impl Attempt<'_> {
         Self::failed("making an order", error)
     }
 
-    /// Shows what the authority asks for, and waits until it has seen it.
-    async fn prove(&self, order: &mut Order) -> Result<(), Failure> {
-        let wanted = self.wanted(order).await?;
-        match &self.source.challenge {
-            Asked::Dns01(provider) => {
-                let records = &self.desk.dns[&provider.name];
-                self.write_records(records, &wanted).await?;
-            }
-            Asked::Http01 => self.answer(Way::Http, &wanted).await?,
-            Asked::TlsAlpn01 => self.answer(Way::TlsAlpn, &wanted).await?,
-        }
-        self.still_ours().await?;
-        self.have_it_looked_at(order).await?;
-        self.await_validation(order).await
-    }
-
-    /// What is to be shown for each host that is not proved yet.
-    async fn wanted(&self, order: &mut Order) -> Result<Vec<Wanted>, Failure> {
-        let (kind, name) = self.challenge();
-        for _ in 0..NONCES {
-            let mut wanted = Vec::new();
-            let mut again = false;
-            let mut authorizations = order.authorizations();
-            while let Some(authorization) = authorizations.next().await {
-                let mut authorization = match authorization {
-                    Ok(authorization) => authorization,
-                    // Those before it are known by now.
-                    Err(error) if is_bad_nonce(&error) => {
-                        again = true;
-                        break;
-                    }
-                    Err(error) => return Err(Self::failed("looking at what it wants to see", error)),
-                };
-                if authorization.status == AuthorizationStatus::Valid {
-                    continue;
-                }
-                let host = match authorization.identifier().identifier {
-                    Identifier::Dns(host) => host.clone(),
-                    _ => String::new(),
-                };
-                let not_offered = || Failure::NotOffered { challenge: name, host: host.clone() };
-                let challenge = authorization.challenge(kind.clone()).ok_or_else(not_offered)?;
-                let answer = challenge.key_authorization();
-                wanted.push(Wanted {
-                    token: challenge.token.clone(),
-                    dns_text: answer.dns_value(),
-                    answer: answer.as_str().to_owned(),
-                    host: HostName::parse(&host).map_err(|_| not_offered())?,
-                });
-            }
-            if !again {
-                return Ok(wanted);
-            }
-        }
-        Err(nonces_refused("looking at what it wants to see"))
-    }
-
-    fn challenge(&self) -> (ChallengeType, &'static str) {
-        match &self.source.challenge {
-            Asked::Http01 => (ChallengeType::Http01, "http-01"),
-            Asked::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
-            Asked::Dns01(_) => (ChallengeType::Dns01, "dns-01"),
-        }
-    }
-
-    async fn write_records(&self, records: &DnsRecords, wanted: &[Wanted]) -> Result<(), Failure> {
-        let proofs: Vec<_> =
-            wanted.iter().map(|one| Proof::Record(one.host.to_string(), one.dns_text.clone())).collect();
-        self.note_proofs(proofs).await?;
-        let mut texts: BTreeMap<&HostName, Vec<String>> = BTreeMap::new();
-        for one in wanted {
-            records.present(&one.host, &one.dns_text).await?;
-            texts.entry(&one.host).or_default().push(one.dns_text.clone());
-        }
-        for (host, texts) in texts {
-            let _seen = records.propagated(host, &texts).await?;
-        }
-        Ok(())
-    }
-
-    async fn answer(&self, way: Way, wanted: &[Wanted]) -> Result<(), Failure> {
-        let challenges: Vec<_> =
-            wanted.iter().map(|one| Challenge::new(way, &one.host, &one.token, &one.answer)).collect();
-        let documents: Vec<String> = challenges.iter().map(Challenge::document).collect();
-        self.note_proofs(documents.iter().cloned().map(Proof::Answer).collect()).await?;
-        for (challenge, document) in challenges.iter().zip(&documents) {
-            state::put(&*self.desk.store, document, &challenge.written()).await?;
-        }
-        challenges::all_answer(&documents, self.desk.answered.clone(), self.desk.replicas.clone()).await
-    }
-
-    /// Tells the authority to look.
-    async fn have_it_looked_at(&self, order: &mut Order) -> Result<(), Failure> {
-        let (kind, _) = self.challenge();
-        let mut told = BTreeSet::new();
-        for _ in 0..NONCES {
-            let mut again = false;
-            let mut authorizations = order.authorizations();
-            while let Some(authorization) = authorizations.next().await {
-                let mut authorization =
-                    authorization.map_err(|error| Self::failed("telling it to look", error))?;
-                let url = authorization.url().to_owned();
-                if authorization.status == AuthorizationStatus::Valid || told.contains(&url) {
-                    continue;
-                }
-                let Some(mut challenge) = authorization.challenge(kind.clone()) else { continue };
-                // It was told before whoever had the claim went away.
-                if challenge.status != ChallengeStatus::Pending {
-                    continue;
-                }
-                match challenge.set_ready().await {
-                    Ok(()) => drop(told.insert(url)),
-                    Err(error) if is_bad_nonce(&error) => again = true,
-                    Err(error) => return Err(Self::failed("telling it to look", error)),
-                }
-            }
-            if !again {
-                return Ok(());
-            }
-        }
-        Err(nonces_refused("telling it to look"))
-    }
-
-    async fn await_validation(&self, order: &mut Order) -> Result<(), Failure> {
-        let status =
-            self.poll(order, VALIDATION, "looking at the proofs", |status| status != OrderStatus::Pending);
-        if status.await? != OrderStatus::Invalid {
-            return Ok(());
-        }
-        Err(self.what_was_wrong(order).await)
-    }
-
-    /// Which host the authority was not convinced of, in its words.
-    async fn what_was_wrong(&self, order: &mut Order) -> Failure {
-        let mut found = Failure::Validation {
-            host: "one of the names".to_owned(),
-            told: "it does not say why".to_owned(),
-        };
-        let mut authorizations = order.authorizations();
-        while let Some(Ok(mut authorization)) = authorizations.next().await {
-            if persist!(async { authorization.refresh().await.map(drop) }).is_err() {
-                continue;
-            }
-            let problem = authorization.challenges.iter().find_map(|challenge| challenge.error.as_ref());
-            if let Some(problem) = problem {
-                found = Failure::Validation {
-                    host: authorization.identifier().to_string(),
-                    told: words(problem),
-                };
-                break;
-            }
-        }
-        found
-    }
-
     /// Has the certificate signed; its chain.
     async fn sign(&self, order: &mut Order) -> Result<String, Failure> {
         if order.state().status == OrderStatus::Ready {
@@ -445,48 +278,6 @@ impl Attempt<'_> {
         }
     }
 
-    /// Takes away what was shown, here and by whoever had the claim before.
-    async fn take_proofs_away(&self) -> Result<(), Failure> {
-        let name = format!("{}{}", state::PREFIX, self.unit.id);
-        let Some(document) = self.desk.store.get(&name).await? else { return Ok(()) };
-        let proofs =
-            State::read(&document).claim.filter(|claim| claim.id == self.claim.id).map(|claim| claim.proofs);
-        let (mut gone, mut left) = (Vec::new(), Ok(()));
-        for proof in proofs.unwrap_or_default() {
-            let taken = match &proof {
-                Proof::Answer(document) => {
-                    self.desk.store.delete(document).await.map(drop).map_err(Failure::from)
-                }
-                Proof::Record(host, text) => self.clear(host, text).await,
-            };
-            match taken {
-                Ok(()) => gone.push(proof),
-                Err(failure) => left = Err(failure),
-            }
-        }
-        self.change(|claim| claim.proofs.retain(|proof| !gone.contains(proof))).await?;
-        left
-    }
-
-    /// Writes down what is about to be shown, so that whoever goes on can take it away.
-    async fn note_proofs(&self, proofs: Vec<Proof>) -> Result<(), Failure> {
-        self.change(|claim| {
-            let new = proofs.iter().filter(|proof| !claim.proofs.contains(proof)).cloned();
-            let new: Vec<Proof> = new.collect();
-            claim.proofs.extend(new);
-            // What could not be taken away so often never will be.
-            let too_many = claim.proofs.len().saturating_sub(PROOFS_MAX);
-            claim.proofs.drain(..too_many);
-        })
-        .await
-    }
-
-    async fn clear(&self, host: &str, text: &str) -> Result<(), Failure> {
-        let Asked::Dns01(provider) = &self.source.challenge else { return Ok(()) };
-        let Ok(host) = HostName::parse(host) else { return Ok(()) };
-        Ok(self.desk.dns[&provider.name].clear(&host, text).await?)
-    }
-
     /// Nobody else has taken the claim.
     async fn still_ours(&self) -> Result<(), Failure> {
         self.change(|_| ()).await
@@ -508,15 +299,6 @@ impl Attempt<'_> {
 
 pub(super) fn is_bad_nonce(error: &Error) -> bool {
     matches!(error, Error::Api(problem) if is_of_type(problem, "badNonce"))
-}
-
-fn nonces_refused(doing: &'static str) -> Failure {
-    Failure::Refused {
-        doing,
-        told: "badNonce, again and again".to_owned(),
-        retry_after: None,
-        is_for_later: true,
-    }
 }
 
 /// Whether an order was refused for what it says that it replaces (RFC 9773 §5).
