@@ -74,7 +74,7 @@ impl Metrics {
         let not_before = GaugeVec::new(
             Opts::new(
                 "usher_certificate_not_before_timestamp_seconds",
-                "when the life of that certificate began; 0 = there is none",
+                "When the life of that certificate began; 0 = there is none.",
             ),
             &["certificate"],
         )?;
