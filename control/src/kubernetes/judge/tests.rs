@@ -191,6 +191,8 @@ fn the_example_is_accepted_with_everything_in_it() {
         .collect();
     // The files of its secrets are on nobody's machine.
     let whole = whole.replace("{ from_file =", "{ from_env =");
+    // Its certificates are to be shown.
+    let whole = whole.replacen("protocol = \"http\"", "protocol = \"https\"", 1);
     for text in [text, &whole] {
         let environment = |_: &str| Some("a secret".to_owned());
         let config = Config::parse("example", text, &environment).unwrap_or_else(|e| panic!("{e}"));
