@@ -16,7 +16,7 @@ suite agreement cargo test --locked --package usher-control --profile "${PROFILE
 suite schedules "${test[@]}" --test schedules -- --ignored --show-output
 suite addresses cargo test --locked --package usher-proxy --profile "${PROFILE:-dev}" --lib -- --ignored --show-output accept::reuse
 suite limits cargo test --locked --package usher-proxy --profile "${PROFILE:-dev}" --lib -- --ignored --show-output limits::
-suite certificates "${test[@]}" --test kubernetes -- --ignored --show-output certificates::
+suite replicas "${test[@]}" --test kubernetes -- --ignored --show-output certificates::
 suite pods "${test[@]}" --test addresses -- --ignored --show-output
 suite identities cargo test --locked --package usher-control --profile "${PROFILE:-dev}" --lib -- --ignored --show-output users::
 # A million signatures: their arithmetic optimised, the rest as it is.
@@ -28,6 +28,7 @@ suite tokens cargo test --locked --package usher-proxy --profile "${PROFILE:-dev
 suite labels "${test[@]}" --test records -- --ignored --show-output of_two_thousand
 suite faults "${test[@]}" --test faults -- --ignored --show-output
 suite certificates "${test[@]}" --test certificates -- --ignored --show-output --test-threads=1
+suite kills cargo test --locked --package usher-certs --profile "${PROFILE:-dev}" --lib -- --ignored --show-output a_thousand_kills
 suite rush "${test[@]}" --test rush -- --ignored --show-output
 USHER_CRASH_ROUNDS=20 suite crash "${test[@]}" --test crash -- --show-output
 totals
