@@ -26,7 +26,6 @@ const DOCUMENT: &str = "authority";
 const NAME: &str = "Usher local authority";
 /// The longest common name that there is (RFC 5280, `ub-common-name`).
 const NAME_MAX: usize = 64;
-const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How long the authority is valid: whoever told a machine to trust it is not asked again soon.
 const YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long a leaf is valid.
@@ -187,7 +186,8 @@ impl LocalAuthority {
         let name: String = format!("{NAME} {id}: {first}").chars().take(NAME_MAX).collect();
         let mut params = CertificateParams::default();
         params.distinguished_name = distinguished(&name);
-        set_dates(&mut params, now - DAY, now + YEARS);
+        // From long ago: one that is made while a clock is ahead can sign when that is right again.
+        set_dates(&mut params, now - YEARS, now + YEARS);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

@@ -183,7 +183,11 @@ impl Loop {
         if *self.settings.leads.borrow() {
             let lacking = |unit: &&Unit| unit.giver == Giver::Local && self.shelf.current(&unit.id).is_none();
             for unit in self.units.values().filter(lacking).cloned().collect::<Vec<_>>() {
-                self.worker.issue(&unit).await?;
+                if let Err(error) = self.worker.issue(&unit).await {
+                    // It is tried again, and told, when its turn comes.
+                    tracing::warn!(certificate.id = unit.id, %error, "a certificate cannot be signed at once");
+                    continue;
+                }
                 if let Some(document) = self.settings.store.get(&kept::document(&unit.id)).await? {
                     self.put(document);
                 }

@@ -27,6 +27,9 @@ pub(crate) struct State {
     /// How many times an operator wanted it renewed since it was; one that is wished while it is being renewed is another.
     #[serde(default)]
     pub(crate) wanted: u32,
+    /// Its first certificate was counted among those of its week.
+    #[serde(default)]
+    pub(crate) is_counted: bool,
 }
 
 /// An order under way. It is taken up by whoever comes next, so that a crash costs no second one.

@@ -1,6 +1,6 @@
 //! What is to be had: one thing for each certificate of the configuration, or for each host of those made `per_host`.
 
-use crate::kept::document;
+use crate::kept::{Origin, document};
 use crate::store::is_name;
 use config::{AcmeSource, CertificateName, CertificateSource, Certificates, HostName, NamePattern};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +25,19 @@ pub(crate) enum Giver {
     Acme(AcmeSource),
     /// Usher's own authority.
     Local,
+}
+
+impl Giver {
+    /// Whether what came from there is as good as its own: what an operator has brought is.
+    pub(crate) fn may_have_given(&self, origin: &Origin) -> bool {
+        match (self, origin) {
+            (_, Origin::Imported) | (Self::Local, Origin::Local) => true,
+            (Self::Acme(source), Origin::Acme(name)) => {
+                source.authorities.iter().any(|authority| authority.name == *name)
+            }
+            (Self::Acme(_), Origin::Local) | (Self::Local, Origin::Acme(_)) => false,
+        }
+    }
 }
 
 /// All of them, by id. Files and Secrets are given by somebody else, and are none.
@@ -66,7 +79,7 @@ mod tests {
     use super::*;
     use config::Config;
 
-    fn of(tables: &str, hosts: &[&str]) -> Vec<(String, Vec<String>)> {
+    fn all(tables: &str, hosts: &[&str]) -> Vec<Unit> {
         let text = format!(
             "domain = 'lab.test'\nlisteners = [{{ address = '127.0.0.1:443', protocol = 'https' }}, {{ address = '127.0.0.1:80' }}]\n\
              access = {{ allow = 'true', template = \"'demo'\" }}\n{tables}\
@@ -74,8 +87,16 @@ mod tests {
         );
         let config = Config::parse("test", &text, &|_| None).unwrap_or_else(|findings| panic!("{findings}"));
         let hosts = hosts.iter().map(|host| HostName::parse(host).unwrap()).collect();
+        units(&config.certificates, &hosts).into_values().collect()
+    }
+
+    fn of(tables: &str, hosts: &[&str]) -> Vec<(String, Vec<String>)> {
         let told = |unit: Unit| (unit.id, unit.names.iter().map(ToString::to_string).collect());
-        units(&config.certificates, &hosts).into_values().map(told).collect()
+        all(tables, hosts).into_iter().map(told).collect()
+    }
+
+    fn giver(tables: &str) -> Giver {
+        all(tables, &["lab.test"]).remove(0).giver
     }
 
     #[test]
@@ -91,6 +112,26 @@ mod tests {
         let hosts = ["alice.lab.test", "a.alice.lab.test", "elsewhere.test", "lab.test"];
         let ids: Vec<String> = of(tables, &hosts).into_iter().map(|(id, _)| id).collect();
         assert_eq!(ids, ["people--alice.lab.test", "people--lab.test"]);
+    }
+
+    #[test]
+    fn what_another_gave_than_is_asked_now_is_not_as_good() {
+        let tables = "[acme.le]\ndirectory = 'https://acme.test'\nterms_of_service_agreed = true\n\
+             [certificates.people]\nsource = 'acme'\nchallenge = 'http-01'\nper_host = true\n";
+        let acme = giver(tables);
+        let local = giver("[certificates.site]\nsource = 'self-signed'\n");
+        let of = |name: &str| Origin::Acme(config::AuthorityName::parse(name).unwrap());
+        for (giver, origin, expected) in [
+            (&acme, of("le"), true),
+            (&acme, of("staging"), false),
+            (&acme, Origin::Local, false),
+            (&acme, Origin::Imported, true),
+            (&local, Origin::Local, true),
+            (&local, of("le"), false),
+            (&local, Origin::Imported, true),
+        ] {
+            assert_eq!(giver.may_have_given(&origin), expected, "{giver:?} {origin:?}");
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+/// How long an order may take in all, slow answers and slow DNS included.
+const ATTEMPT: Duration = Duration::from_hours(1);
 /// How long an authority may take to look at a proof, and then to sign.
 const VALIDATION: Duration = Duration::from_mins(3);
 const SIGNING: Duration = Duration::from_mins(3);
@@ -50,7 +52,8 @@ impl Desk {
     ) -> Result<Certificate, Failure> {
         let claim = self.claim(unit, authority).await?;
         let attempt = Attempt { desk: self, unit, source, authority, claim };
-        let got = talk(attempt.run(replaces)).await;
+        let got = tokio::time::timeout(ATTEMPT, talk(attempt.run(replaces))).await;
+        let got = got.unwrap_or(Err(Failure::Late { doing: "all of an order", within: ATTEMPT }));
         // Whatever came of it; what is left over is in the claim, and the next attempt takes it away.
         let cleared = attempt.take_proofs_away().await;
         let certificate = got?;
@@ -149,6 +152,9 @@ impl Attempt<'_> {
 
     /// From an order to what it gives.
     async fn go_through(&self, order: &mut Order) -> Result<Certificate, Failure> {
+        if order.state().authorizations.len() > self.unit.names.len() {
+            return Err(unasked());
+        }
         if order.state().status == OrderStatus::Pending {
             self.prove(order).await?;
         }
@@ -294,6 +300,17 @@ impl Attempt<'_> {
 
     fn failed(doing: &'static str, error: Error) -> Failure {
         Failure::of(doing, error, Transport::told())
+    }
+}
+
+/// An authority that wants more to be proved than was ordered.
+fn unasked() -> Failure {
+    let told = "it asks about names that were not ordered".to_owned();
+    Failure::Refused {
+        doing: "looking at what it wants to see",
+        told,
+        retry_after: None,
+        is_for_later: false,
     }
 }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use config::Authority;
 use http::header::RETRY_AFTER;
+use http::uri::Scheme;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -27,6 +28,8 @@ const ANSWER_MAX: usize = 1 << 20;
 #[derive(Clone)]
 pub(super) struct Transport {
     client: Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>,
+    /// The directory is on this machine, and spoken to in cleartext; from any other no address is taken that is not https.
+    is_cleartext: bool,
 }
 
 tokio::task_local! {
@@ -59,7 +62,8 @@ impl Transport {
         // The configuration takes http for this machine alone.
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
-        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector) })
+        let is_cleartext = authority.directory.starts_with("http://");
+        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), is_cleartext })
     }
 
     /// What the last answer of this [`talk`] said.
@@ -74,6 +78,9 @@ impl Transport {
 
     async fn answer(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
         Self::tell(Told::default());
+        if !self.is_cleartext && request.uri().scheme() != Some(&Scheme::HTTPS) {
+            return Err(Error::Other("it leads to an address that is not https".into()));
+        }
         let whole = async {
             let response =
                 self.client.request(request).await.map_err(|error| Error::Other(Box::new(error)))?;

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 
+const DAY: Duration = Duration::from_hours(24);
+
 fn fresh() -> (tempfile::TempDir, DirectoryStore) {
     let place = tempfile::tempdir().expect("a folder");
     let store = DirectoryStore::open(&place.path().join("store")).expect("it is new");
@@ -93,6 +95,8 @@ async fn it_stays_the_same_for_as_long_as_it_can_sign_for_what_is_configured() {
     for now in [now() - 365 * DAY, now() + 365 * DAY] {
         assert_eq!(open(&["lab.test"], now).await.pem(), first.pem());
     }
+    // One that was made while a clock was ahead signs when that is right again.
+    assert!(first.issue(&patterns(&["lab.test"]), now() - 365 * DAY).is_ok());
     let wider = open(&["lab.test", "other.test"], now()).await;
     assert_ne!(wider.pem(), first.pem());
     assert_eq!(wider.permitted, ["lab.test", "other.test"]);

@@ -120,14 +120,17 @@ impl Loop {
         let unknown = State::default();
         let state = self.states.get(&unit.id).unwrap_or(&unknown);
         let current = self.shelf.current(&unit.id);
-        let held = current.filter(|current| current.is_complete).map(|current| current.held());
+        // One that another gave than is asked now is served until there is one of theirs.
+        let is_as_wanted =
+            |current: &&Current| current.is_complete && unit.giver.may_have_given(&current.origin);
+        let held = current.filter(is_as_wanted).map(|current| current.held());
         let Giver::Acme(source) = &unit.giver else {
             return (renew_at(held, state), Work::Issue);
         };
         let names = source.authorities.iter().map(|authority| authority.name.as_str());
         let order = order_at(held, state, names, now);
-        if held.is_none()
-            && !self.states.contains_key(&unit.id)
+        if current.is_none()
+            && !state.is_counted
             && let Some(bound) = &source.per_host
         {
             let begun = self.begun.get(unit.certificate.as_str()).map(Vec::as_slice).unwrap_or_default();

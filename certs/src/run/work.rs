@@ -89,6 +89,9 @@ impl Worker {
         source: &AcmeSource,
         held: Option<Current>,
     ) -> Result<bool, StoreError> {
+        if self.is_there(unit, held.as_ref()).await? {
+            return Ok(true);
+        }
         let state = self.state(unit).await?;
         for authority in &source.authorities {
             let now = SystemTime::now();
@@ -227,9 +230,20 @@ impl Worker {
                 .await
             {
                 Err(StoreError::Conflict(_) | StoreError::Exists(_)) => {}
-                done => return done,
+                Err(error) => return Err(error),
+                Ok(()) => break,
             }
         }
+        state::change(&*self.desk.store, &unit.id, |state| state.is_counted = true).await
+    }
+
+    /// Whether somebody has got it meanwhile: who was told late would get it a second time.
+    async fn is_there(&self, unit: &Unit, held: Option<&Current>) -> Result<bool, StoreError> {
+        let Some(document) = self.desk.store.get(&kept::document(&unit.id)).await? else { return Ok(false) };
+        let Ok(Kept { certificate, origin, .. }) = Kept::read(&document) else { return Ok(false) };
+        let is_news = held.is_none_or(|held| held.certificate.fingerprint() != certificate.fingerprint());
+        let is_good = certificate.check(&unit.names, SystemTime::now()).is_ok();
+        Ok(is_news && is_good && unit.giver.may_have_given(&origin))
     }
 }
 

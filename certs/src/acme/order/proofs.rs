@@ -2,12 +2,14 @@
 
 use super::super::NONCES;
 use super::super::failure::{Failure, words};
-use super::{Attempt, VALIDATION, is_bad_nonce};
+use super::{Attempt, VALIDATION, is_bad_nonce, unasked};
 use crate::challenges::{self, Challenge, Way};
 use crate::dns::DnsRecords;
 use crate::state::{self, Proof, State};
 use config::{Challenge as Asked, HostName};
-use instant_acme::{AuthorizationStatus, ChallengeStatus, ChallengeType, Identifier, Order, OrderStatus};
+use instant_acme::{
+    AuthorizationState, AuthorizationStatus, ChallengeStatus, ChallengeType, Identifier, Order, OrderStatus,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many proofs of one certificate are remembered: more than twice as many as it has names.
@@ -58,18 +60,16 @@ impl Attempt<'_> {
                 if authorization.status == AuthorizationStatus::Valid {
                     continue;
                 }
-                let host = match authorization.identifier().identifier {
-                    Identifier::Dns(host) => host.clone(),
-                    _ => String::new(),
-                };
-                let not_offered = || Failure::NotOffered { challenge: name, host: host.clone() };
+                // Nothing is shown for a name that is not ours to show.
+                let host = self.ordered(&authorization).ok_or_else(unasked)?;
+                let not_offered = || Failure::NotOffered { challenge: name, host: host.to_string() };
                 let challenge = authorization.challenge(kind.clone()).ok_or_else(not_offered)?;
                 let answer = challenge.key_authorization();
                 wanted.push(Wanted {
                     token: challenge.token.clone(),
                     dns_text: answer.dns_value(),
                     answer: answer.as_str().to_owned(),
-                    host: HostName::parse(&host).map_err(|_| not_offered())?,
+                    host,
                 });
             }
             if !again {
@@ -77,6 +77,13 @@ impl Attempt<'_> {
             }
         }
         Err(nonces_refused("looking at what it wants to see"))
+    }
+
+    /// The host that an authorization is about, if it was ordered.
+    fn ordered(&self, authorization: &AuthorizationState) -> Option<HostName> {
+        let Identifier::Dns(told) = authorization.identifier().identifier else { return None };
+        let ordered = self.unit.names.iter().map(|name| name.base());
+        ordered.into_iter().find(|host| host.as_str() == told).cloned()
     }
 
     fn challenge(&self) -> (ChallengeType, &'static str) {
@@ -167,10 +174,9 @@ impl Attempt<'_> {
             }
             let problem = authorization.challenges.iter().find_map(|challenge| challenge.error.as_ref());
             if let Some(problem) = problem {
-                found = Failure::Validation {
-                    host: authorization.identifier().to_string(),
-                    told: words(problem),
-                };
+                let host = self.ordered(&authorization);
+                let host = host.map_or_else(|| "one of the names".to_owned(), |host| host.to_string());
+                found = Failure::Validation { host, told: words(problem) };
                 break;
             }
         }
