@@ -45,7 +45,7 @@ async fn testssl_finds_no_more_than_is_allowed() {
         named.filter_map(|finding| finding["id"].as_str()).collect()
     };
     let seen = named(&|_| true);
-    for looked_at in ["TLS1_3", "cert_trust", "HSTS", "LUCKY13", "scanTime"] {
+    for looked_at in ["TLS1_3", "cert_trust", "HSTS_time", "LUCKY13", "scanTime"] {
         assert!(seen.contains(looked_at), "{looked_at} is not among {seen:?}:\n{said}");
     }
     let found = named(&|severity| FINDINGS.contains(&severity));

@@ -3,6 +3,7 @@
 use crate::connection::Wire;
 use crate::edge::Edge;
 use crate::metrics::Handshake;
+use rustls::server::{Acceptor, ResolvesServerCert};
 use rustls::{Error, HandshakeKind, ProtocolVersion, ServerConnection};
 use std::io;
 use std::net::SocketAddr;
@@ -10,8 +11,11 @@ use std::time::Instant;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
+
+/// A fatal alert `unrecognized_name` (RFC 6066 §3) as a record of its own (RFC 8446 §5.1, §6).
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 /// Shakes hands with a client, if it may just now. None where there is nothing more to do with the connection: scanners
 /// and clients that do not trust the certificate do this all day, so it is counted and not logged.
@@ -30,7 +34,7 @@ pub(super) async fn shake(
         counted.ended(Handshake::Limited);
         return None;
     };
-    match timeout(within, tls.accept(tcp)).await {
+    match timeout(within, accept(edge, tls, tcp)).await {
         Ok(Ok(stream)) if is_challenge(&stream) => {
             counted.ended(Handshake::Challenge);
             // It has seen what it came for (RFC 8737 §3); whether it hears the end is its own affair.
@@ -41,7 +45,11 @@ pub(super) async fn shake(
             counted.done(kind(stream.get_ref().1), begun.elapsed());
             Some(Wire::Tls(Box::new(stream)))
         }
-        Ok(Err(error)) => {
+        Ok(Err(Refused::UnknownName)) => {
+            counted.ended(Handshake::UnknownName);
+            None
+        }
+        Ok(Err(Refused::Failed(error))) => {
             counted.ended(failure(&error));
             None
         }
@@ -50,6 +58,29 @@ pub(super) async fn shake(
             None
         }
     }
+}
+
+/// Why there is no connection.
+enum Refused {
+    /// There is no certificate for the name that the client asks for, if it names one.
+    UnknownName,
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// A handshake, after a look at whom the client wants: rustls itself would say `access_denied` to who wants nobody.
+async fn accept(edge: &Edge, tls: &TlsAcceptor, tcp: TcpStream) -> Result<TlsStream<TcpStream>, Refused> {
+    let mut begun = LazyConfigAcceptor::new(Acceptor::default(), tcp).await?;
+    if edge.resolver.resolve(begun.client_hello()).is_none() {
+        begun.io.write_all(&UNRECOGNIZED_NAME).await?;
+        return Err(Refused::UnknownName);
+    }
+    Ok(begun.into_stream(tls.config().clone()).await?)
 }
 
 fn is_challenge(stream: &TlsStream<TcpStream>) -> bool {
@@ -68,8 +99,6 @@ fn kind(connection: &ServerConnection) -> Handshake {
 
 fn failure(error: &io::Error) -> Handshake {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        // Of a server's handshake rustls says this alone where the resolver has no certificate.
-        Some(Error::General(_)) => Handshake::UnknownName,
         Some(Error::PeerIncompatible(_) | Error::NoApplicationProtocol) => Handshake::Incompatible,
         Some(Error::AlertReceived(_)) => Handshake::RefusedByClient,
         Some(_) => Handshake::Error,

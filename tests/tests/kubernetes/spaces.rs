@@ -77,6 +77,13 @@ async fn a_user_is_where_the_template_says_and_stays_there_whatever_it_says_late
     drop_namespace(&realm, &second).await;
 }
 
+async fn serves_newcomers(usher: &Usher) {
+    wait_for("it to serve newcomers", STARTED, async || {
+        (usher.admin("/readyz").send().await.status == StatusCode::OK).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn files_from_before_there_were_several_namespaces_are_found() {
     let cluster = Cluster::shared();
@@ -88,6 +95,7 @@ async fn files_from_before_there_were_several_namespaces_are_found() {
     delete(&realm, &usher, &realm.workspaces, &[]).await;
     let usher = usher.replaced_by(realm.setup_among(&second, &by_user(&realm, &second, "alice")).await).await;
     alice.moved_to(&usher);
+    serves_newcomers(&usher).await;
     alice.visit("/").await;
     alice.reaches("ready").await;
     assert_eq!(alice.fetch(Method::GET, "/note").send().await.text(), "kept");
@@ -138,10 +146,7 @@ async fn a_namespace_that_is_lost_is_nothing_to_the_others() {
     alice.moved_to(&usher);
     bob.reaches("ready").await;
     // Until it has waited long enough for the one that is lost it asks for nobody to be sent to it.
-    wait_for("it to serve newcomers", STARTED, async || {
-        (usher.admin("/readyz").send().await.status == StatusCode::OK).then_some(())
-    })
-    .await;
+    serves_newcomers(&usher).await;
     Person::at_work_in_cluster(&usher, "dora").await;
     alice.visit("/").await;
     let status = alice.reaches("failed").await;
