@@ -51,8 +51,8 @@ pub struct Settings {
     pub store: Arc<dyn Store>,
     /// The name of this replica, where there may be others.
     pub replica: Option<String>,
-    /// Whether this replica is the one that gets certificates. It saves work: what must not happen twice is guarded by
-    /// the store.
+    /// Whether this replica is the one that gets certificates. Of two that lead for a moment, the later one takes an order
+    /// over, and the earlier one stops before its next step; both may have made one by then.
     pub leads: watch::Receiver<bool>,
     /// The other replicas that may be asked by an authority.
     pub replicas: watch::Receiver<BTreeSet<String>>,
