@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 use record::Record;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use tests::{Cluster, Person, Realm, SIMULATED, SOON, Usher, wait_instead_of};
+use tests::{Cluster, Person, Realm, SIMULATED, SOON, STARTED, Usher, wait_instead_of};
 
 /// How many may be on their way at a time.
 const CAP: usize = 20;
@@ -122,6 +122,17 @@ async fn writes(cluster: &Cluster) -> usize {
     counted.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).map(|count| count as usize).sum()
 }
 
+/// Waits until the cluster writes nothing any more to take away what tests before have left.
+async fn others_to_be_gone(cluster: &Cluster) {
+    let ending =
+        ["get", "namespaces", "--output=jsonpath={.items[?(@.status.phase==\"Terminating\")].metadata.name}"];
+    wait_instead_of("the namespaces of other tests to be gone", STARTED, async || {
+        let names = cluster.kubectl(&ending).await;
+        if names.is_empty() { Ok(()) } else { Err(names) }
+    })
+    .await;
+}
+
 /// How many calls about StatefulSets were answered, and of how many nobody knows.
 fn of_sets(spent: &BTreeMap<String, usize>) -> [usize; 2] {
     let of_sets = spent.iter().filter(|(labels, _)| labels.contains("\"statefulsets\""));
@@ -144,6 +155,7 @@ async fn rush(visitors: usize) {
         people.extend(join_all(at_doors).await);
     }
     let record = Record::begin(&realm).await;
+    others_to_be_gone(&cluster).await;
     let (before, written) = (calls(&ushers).await, writes(&cluster).await);
 
     let begun = Instant::now();
