@@ -71,6 +71,10 @@ impl Challenge {
         serde_json::to_vec(self).expect("a challenge is made of texts")
     }
 
+    fn is_stale(&self, now: SystemTime) -> bool {
+        unix(now).saturating_sub(self.made) > STALE.as_secs()
+    }
+
     /// The certificate that shows the answer (RFC 8737 §3).
     fn certificate(&self) -> Result<CertifiedKey, rcgen::Error> {
         let mut params = CertificateParams::new(vec![self.host.clone()])?;
@@ -83,6 +87,11 @@ impl Challenge {
         let key = any_supported_type(&key).map_err(|_| rcgen::Error::CouldNotParseKeyPair)?;
         Ok(CertifiedKey::new(vec![certificate.der().clone()], key))
     }
+}
+
+/// Whether a document is of a challenge of which nobody knows any more.
+pub(crate) fn is_stale(document: &Document, now: SystemTime) -> bool {
+    serde_json::from_slice::<Challenge>(&document.value).is_ok_and(|challenge| challenge.is_stale(now))
 }
 
 /// What can be answered, here and elsewhere: the names of documents.
@@ -118,8 +127,7 @@ impl Board {
             tracing::error!(document.name, "a challenge cannot be read, and is not answered");
             return;
         };
-        let age = unix(SystemTime::now()).saturating_sub(challenge.made);
-        if self.standing.len() >= MOST || age > STALE.as_secs() {
+        if self.standing.len() >= MOST || challenge.is_stale(SystemTime::now()) {
             return;
         }
         let certificate = match challenge.way {

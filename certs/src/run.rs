@@ -1,12 +1,14 @@
 //! The loop: hears what the store, files and Secrets have, publishes it, and gets what is missing or due.
 
+mod known;
+mod sweep;
 mod tasks;
+mod watched;
 mod work;
 
 use crate::acme::{Accounts, Desk};
 use crate::challenges::{self, Board, announce};
 use crate::dns::{DnsError, DnsRecords};
-use crate::files::{FilePair, Look};
 use crate::kept;
 use crate::listed::{Listed, Next};
 use crate::local_authority::LocalAuthorityError;
@@ -14,23 +16,24 @@ use crate::metrics::Metrics;
 use crate::resolver::{HttpChallenges, Resolver};
 use crate::shelf::Shelf;
 use crate::state::{self, State};
-use crate::store::{Change, Document, Store, StoreError, Version};
-use crate::told::with_causes;
+use crate::store::{Change, Document, Store, StoreError};
 use crate::units::{Giver, Unit, units};
 use crate::{Certificate, Office};
 use config::{CertificateName, CertificateSource, Certificates, Challenge, HostName};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, FuturesUnordered};
 use futures_util::{FutureExt, StreamExt};
+use known::Known;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
+use sweep::{SWEEP, Sweep};
 use tasks::{Tasks, why_it_waits};
 use tokio::sync::watch;
+use tokio::time::Instant;
+use watched::{LOOK_AGAIN, Watched};
 use work::{BUDGET, Worker};
 
-/// How often files are looked at: what is changed there is shown within a second.
-const LOOK_AT_FILES: Duration = Duration::from_millis(500);
 /// How long the loop rests at most: clocks jump, and what was not yet valid becomes so.
 const REST: Duration = Duration::from_mins(1);
 
@@ -130,12 +133,15 @@ struct Loop {
     states: BTreeMap<String, State>,
     /// When hosts got their first certificate, by the certificate's name.
     begun: BTreeMap<String, Vec<u64>>,
-    files: Vec<(CertificateName, FilePair)>,
+    files: Watched,
     /// Which Secrets were taken in.
     secrets: BTreeMap<String, SecretPair>,
-    /// The newest version of each document that was taken in: the store may tell of older ones later.
-    versions: BTreeMap<String, Version>,
+    /// Which versions were taken in, by the documents' names.
+    known: BTreeMap<String, Known>,
     tasks: Tasks,
+    sweeping: FuturesUnordered<BoxFuture<'static, Sweep>>,
+    /// What the last sweep has left behind for the next one.
+    swept: Sweep,
     /// What is published may have changed.
     is_changed: bool,
     listed: watch::Sender<Arc<Vec<Listed>>>,
@@ -148,14 +154,8 @@ impl Loop {
         worker: Worker,
         listed: watch::Sender<Arc<Vec<Listed>>>,
     ) -> Self {
-        let pair = |declared: &Arc<config::DeclaredCertificate>| match &declared.source {
-            CertificateSource::Files { certificate, private_key } => {
-                Some((declared.name.clone(), FilePair::new(certificate.clone(), private_key.clone())))
-            }
-            _ => None,
-        };
         Self {
-            files: settings.certificates.values().filter_map(pair).collect(),
+            files: Watched::new(&settings.certificates),
             settings,
             board,
             worker: Arc::new(worker),
@@ -164,8 +164,10 @@ impl Loop {
             states: BTreeMap::new(),
             begun: BTreeMap::new(),
             secrets: BTreeMap::new(),
-            versions: BTreeMap::new(),
+            known: BTreeMap::new(),
             tasks: Tasks::default(),
+            sweeping: FuturesUnordered::new(),
+            swept: Sweep::default(),
             is_changed: true,
             listed,
         }
@@ -174,7 +176,7 @@ impl Loop {
     /// Takes in all that there is, so that the first handshake finds it.
     async fn load(&mut self) -> Result<(), StartError> {
         for document in self.settings.store.list().await? {
-            self.put(document);
+            self.told(document);
         }
         self.look_at_files().await;
         self.take_secrets();
@@ -189,7 +191,7 @@ impl Loop {
                     continue;
                 }
                 if let Some(document) = self.settings.store.get(&kept::document(&unit.id)).await? {
-                    self.put(document);
+                    self.looked_up(document);
                 }
             }
         }
@@ -204,8 +206,9 @@ impl Loop {
         if let Some(replica) = self.settings.replica.clone() {
             announcing.push(announce(self.settings.store.clone(), replica, self.board.answered()));
         }
-        let mut files = tokio::time::interval(LOOK_AT_FILES);
-        files.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(LOOK_AGAIN);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut sweep = tokio::time::interval_at(Instant::now() + SWEEP, SWEEP);
         loop {
             self.settle();
             let rest = self.begin_what_is_due();
@@ -216,8 +219,14 @@ impl Loop {
                     Some(change) => self.take_all(change, &mut changes),
                     None => return Ended,
                 },
-                Some(documents) = self.tasks.next_done() => self.put_all(documents),
-                _ = files.tick(), if !self.files.is_empty() => self.look_at_files().await,
+                Some(documents) = self.tasks.next_done() => {
+                    self.is_changed = true;
+                    documents.into_iter().for_each(|document| self.looked_up(document));
+                }
+                _ = look.tick() => self.files.begin(),
+                Some(looked) = self.files.next() => self.take_files(looked),
+                _ = sweep.tick() => self.begin_to_sweep(),
+                Some(swept) = self.sweeping.next() => self.swept = swept,
                 Ok(()) = self.settings.leads.changed() => {}
                 Ok(()) = self.settings.hosts.changed() => self.is_changed = true,
                 Ok(()) = self.settings.secrets.changed() => self.take_secrets(),
@@ -232,26 +241,28 @@ impl Loop {
         let mut next = Some(first);
         while let Some(change) = next {
             match change {
-                Change::Put(document) => self.put(document),
+                Change::Put(document) => self.told(document),
                 Change::Deleted(name) => self.remove(&name),
             }
             next = changes.next().now_or_never().flatten();
         }
     }
 
-    /// What a task has left.
-    fn put_all(&mut self, documents: Vec<Document>) {
-        self.is_changed = true;
-        documents.into_iter().for_each(|document| self.put(document));
+    /// The store tells of a document.
+    fn told(&mut self, document: Document) {
+        if self.known.entry(document.name.clone()).or_default().told(document.version) {
+            self.put(document);
+        }
+    }
+
+    /// A document was looked up in the store.
+    fn looked_up(&mut self, document: Document) {
+        self.known.entry(document.name.clone()).or_default().looked_up(document.version);
+        self.put(document);
     }
 
     fn put(&mut self, document: Document) {
         let name = document.name.clone();
-        let known = self.versions.entry(name.clone()).or_default();
-        if document.version < *known {
-            return;
-        }
-        *known = document.version;
         if let Some(id) = kept::id(&name) {
             self.is_changed = true;
             self.shelf.put(id, document);
@@ -270,7 +281,7 @@ impl Loop {
 
     fn remove(&mut self, name: &str) {
         self.is_changed = true;
-        self.versions.remove(name);
+        self.known.remove(name);
         if let Some(id) = kept::id(name) {
             self.shelf.remove(id);
         } else if let Some(id) = name.strip_prefix(state::PREFIX) {
@@ -302,30 +313,6 @@ impl Loop {
             *before = Arc::new(listed);
             is_news
         });
-    }
-
-    async fn look_at_files(&mut self) {
-        let mut pairs = std::mem::take(&mut self.files);
-        let looked = tokio::task::spawn_blocking(move || {
-            let looks: Vec<Look> = pairs.iter_mut().map(|(_, pair)| pair.look(Instant::now())).collect();
-            (pairs, looks)
-        });
-        let Ok((pairs, looks)) = looked.await else { return };
-        self.files = pairs;
-        let names = self.files.iter().map(|(name, pair)| (name.clone(), pair.key_is_open()));
-        for ((name, key_is_open), look) in names.collect::<Vec<_>>().iter().zip(looks) {
-            match look {
-                Look::Unchanged => continue,
-                Look::Changed(Ok(certificate)) => self.give(name, certificate),
-                Look::Changed(Err(error)) => {
-                    let error = with_causes(&error);
-                    tracing::error!(certificate.name = %name, error, "the files of a certificate cannot be used");
-                }
-            }
-            if *key_is_open {
-                tracing::warn!(certificate.name = %name, "others than its owner and a group may use the file of a private key");
-            }
-        }
     }
 
     fn take_secrets(&mut self) {

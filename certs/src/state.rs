@@ -1,5 +1,6 @@
 //! What is remembered of one certificate's renewal, by all replicas and over restarts.
 
+use crate::schedule::HOUR;
 use crate::store::{Document, Store, StoreError, Version};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -103,6 +104,13 @@ impl State {
             tracing::error!(document.name, %error, "what is known of a renewal cannot be read, and is begun anew");
             Self::default()
         })
+    }
+
+    /// Whether nothing of it matters any more to somebody who begins anew.
+    pub(crate) fn is_spent(&self, now: SystemTime) -> bool {
+        self.claim.is_none()
+            && self.authorities.values().all(|standing| time(standing.not_before) <= now)
+            && self.failed_validations.iter().all(|at| time(*at) + HOUR <= now)
     }
 
     fn written(&self) -> Vec<u8> {
