@@ -9,6 +9,8 @@ use tests::{Cluster, Image, Person, Realm, STARTED, Setup, Usher, wait_for};
 
 const CLAIMED_BY: &str = "usher.dev/claimed-by";
 const CLAIMS: &str = "usher.dev/claims";
+/// A claim that came too late is taken back, which whoever keeps the warm ones leaves a minute for; then it is as if begun.
+const SETTLED: Duration = STARTED.saturating_mul(2);
 
 /// An Usher that keeps so many warm workspaces, each of which serves what it is told of whose it is.
 async fn setup(realm: &Realm, ready: usize) -> Setup {
@@ -55,7 +57,7 @@ async fn free(realm: &Realm) -> BTreeMap<String, Value> {
 }
 
 async fn await_free(realm: &Realm, count: usize) -> BTreeMap<String, Value> {
-    wait_for(&format!("{count} warm workspaces"), STARTED, async || {
+    wait_for(&format!("{count} warm workspaces"), SETTLED, async || {
         let free = free(realm).await;
         (free.len() == count).then_some(free)
     })
@@ -64,7 +66,7 @@ async fn await_free(realm: &Realm, count: usize) -> BTreeMap<String, Value> {
 
 /// What a person's workspace was told of whose it is, once it was.
 async fn told(person: &Person) -> String {
-    wait_for(&format!("{}'s pod to be told", person.name), STARTED, async || {
+    wait_for(&format!("{}'s pod to be told", person.name), SETTLED, async || {
         let answer = person.fetch(Method::GET, "/workspace").send().await;
         (answer.status.is_success() && !answer.text().is_empty()).then(|| answer.text())
     })
@@ -111,7 +113,7 @@ async fn a_user_gets_a_pod_that_runs_already_and_nobody_gets_it_after_them() {
     assert!(alice.press("stop").await.status.is_success());
     let status = alice.reaches("stopped").await;
     assert_eq!(status["stopped"]["code"], "asked", "{status}");
-    wait_for("alice's pod to go", STARTED, async || {
+    wait_for("alice's pod to go", SETTLED, async || {
         objects(&realm, "pods").await.iter().all(|object| name(object) != pod).then_some(())
     })
     .await;
@@ -133,8 +135,7 @@ async fn a_user_gets_a_pod_that_runs_already_and_nobody_gets_it_after_them() {
 
 /// That each has one pod and shares it with nobody; the warm sets that they took.
 async fn each_has_one(realm: &Realm, people: &[Person]) -> BTreeSet<String> {
-    // A claim that came too late is taken back, which whoever keeps the warm ones leaves a minute for.
-    let sets = wait_for("no set to be of somebody who does not name it", 2 * STARTED, async || {
+    let sets = wait_for("no set to be of somebody who does not name it", SETTLED, async || {
         let sets = objects(realm, "statefulsets").await;
         let named: BTreeSet<_> = sets.iter().filter_map(|set| annotation(set, CLAIMS)).collect();
         let all = sets
@@ -200,7 +201,7 @@ async fn ten_users_at_once_over_three_ushers_share_no_pod_and_none_has_two() {
     // Everybody leaves: their pods go with them, and the five that are there then are new.
     join_all(people.iter().map(|person| async { assert!(person.press("stop").await.status.is_success()) }))
         .await;
-    wait_for("the pods of those who left to go", STARTED, async || {
+    wait_for("the pods of those who left to go", SETTLED, async || {
         let sets = objects(&realm, "statefulsets").await;
         let pods = objects(&realm, "pods").await;
         let gone =
