@@ -213,7 +213,10 @@ provision() {
       fi
       once "$(modules_dir)" fill_modules
       ;;
-    browser) have chromium || debian chromium fonts-dejavu-core ;;
+    browser)
+      have chromium || debian chromium fonts-dejavu-core
+      have certutil || debian libnss3-tools
+      ;;
     network) have ip || debian iproute2 ;;
     cluster)
       local packages=()

@@ -4,9 +4,9 @@ import { createRequire } from 'node:module';
 const modules = process.env.NODE_MODULES ?? new URL('./node_modules', import.meta.url).pathname;
 const { chromium } = createRequire(`${modules}/`)('playwright-core');
 
-/** Starts the browser, another one or with more arguments. Its sandbox does not run as root, and the pages are ours. */
-export async function openBrowser({ executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium', args = [] } = {}) {
-  return chromium.launch({ executablePath, args: process.getuid() === 0 ? ['--no-sandbox', ...args] : args });
+/** Starts the browser, another one, with more arguments or in another environment. Its sandbox does not run as root, and the pages are ours. */
+export async function openBrowser({ executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium', args = [], env } = {}) {
+  return chromium.launch({ executablePath, env, args: process.getuid() === 0 ? ['--no-sandbox', ...args] : args });
 }
 
 /** A browser profile of its own, with generous patience: two cores may be busy. */

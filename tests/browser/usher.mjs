@@ -20,11 +20,21 @@ async function shippedTemplates() {
   return text.slice(text.search(/^\[templates\./m)).replace(/^busy = \{(.*)\}$/m, 'busy = {$1, every = "5s" }');
 }
 
+/** By https alone, with certificates of its own authority; the second listener leads there. */
+const HTTPS = `protocol = "https"
+[[listeners]]
+address = "127.0.0.1:0"
+protocol = "redirect"
+[certificates.site]
+source = "self-signed"
+`;
+
 /** A running usher: `template` is what everybody gets, `settings` more of its TOML, `admin` the rule, `portal` the portal's host; with `idle` it stops soon. */
 export class Usher {
-  static async start({ template, settings = '', admin = 'false', portal = DOMAIN, idle = false }) {
+  static async start({ template, settings = '', admin = 'false', portal = DOMAIN, idle = false, https = false }) {
     const usher = new Usher();
     usher.host = portal;
+    usher.scheme = https ? 'https' : 'http';
     usher.folder = await mkdtemp(join(tmpdir(), 'usher-browser-'));
     usher.config = join(usher.folder, 'usher.toml');
     await writeFile(usher.config, `domain = "${DOMAIN}"
@@ -32,7 +42,7 @@ portal = "${portal}"
 state_dir = "${usher.folder}/state"
 [[listeners]]
 address = "127.0.0.1:0"
-[admin]
+${https ? HTTPS : ''}[admin]
 address = "127.0.0.1:0"
 socket = "${usher.folder}/admin.sock"
 [login]
@@ -58,15 +68,17 @@ ${await shippedTemplates()}`);
     this.ended = new Promise((resolve) => this.process.once('exit', resolve));
     this.log = [];
     const lines = createInterface({ input: this.process.stderr });
-    const address = new Promise((resolve, reject) => {
+    const wanted = this.scheme === 'https' ? 2 : 1;
+    const bound = new Promise((resolve, reject) => {
+      const ports = [];
       lines.on('line', (line) => {
         this.log.push(line);
-        const bound = boundTo(line);
-        if (bound) resolve(bound);
+        const address = boundTo(line);
+        if (address && ports.push(Number(address.split(':').at(-1))) === wanted) resolve(ports);
       });
       this.ended.then((code) => reject(new Error(`usher ended with ${code}:\n${this.log.join('\n')}`)));
     });
-    this.port = Number((await address).split(':').at(-1));
+    [this.port, this.redirectPort] = await bound;
   }
 
   /** Ends it at once and starts it anew, at the same port, with one text of its configuration changed. Workspaces run on. */
@@ -81,11 +93,11 @@ ${await shippedTemplates()}`);
 
   /** An address on somebody's workspace host. */
   url(label, path = '/') {
-    return `http://${label}.${DOMAIN}:${this.port}${path}`;
+    return `${this.scheme}://${label}.${DOMAIN}:${this.port}${path}`;
   }
 
   get portal() {
-    return `http://${this.host}:${this.port}/`;
+    return `${this.scheme}://${this.host}:${this.port}/`;
   }
 
   /** The events with this message, oldest first. */

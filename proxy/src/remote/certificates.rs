@@ -78,7 +78,7 @@ Whoever trusts this certificate trusts the hosts of this usher, and nothing else
   Fedora           sudo cp usher-ca.crt /etc/pki/ca-trust/source/anchors/ && sudo update-ca-trust
   macOS            sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain usher-ca.crt
   Windows          certutil -addstore -f ROOT usher-ca.crt
-  Chromium         certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n usher -i usher-ca.crt   (on Linux)
+  Chromium         mkdir -p $HOME/.pki/nssdb && certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n usher -i usher-ca.crt   (on Linux)
   Firefox          Settings, Privacy & Security, View Certificates, Authorities, Import
   curl             curl --cacert usher-ca.crt https://…
 ";
