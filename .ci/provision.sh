@@ -9,7 +9,7 @@
 #       apps     JupyterLab and Streamlit, in a virtual environment
 #       node     Node.js and the packages of tests/browser
 #       provider the second identity provider of the tests, in a virtual environment
-#       browser  Chromium
+#       browser  Chromium, and what tells it whom to trust
 #       network  iproute2, for the tests with network namespaces
 #       cluster  the programs of tests/cluster, built from Go modules: some ten minutes, once
 #       images   what the pods of the tests run: JupyterLab as an image, unpacked once
