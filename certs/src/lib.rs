@@ -8,9 +8,13 @@ mod acme;
 mod broken;
 mod certificate;
 mod challenges;
+mod claim;
 mod dns;
 mod files;
+mod hex;
 mod kept;
+#[cfg(test)]
+mod lab;
 mod listed;
 mod local_authority;
 mod metrics;

@@ -5,6 +5,7 @@ mod work;
 
 use crate::acme::{Accounts, Desk};
 use crate::challenges::{self, Board, announce};
+use crate::claim::Claims;
 use crate::dns::{DnsError, DnsRecords};
 use crate::files::{FilePair, Look};
 use crate::kept;
@@ -27,7 +28,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tasks::{Tasks, why_it_waits};
 use tokio::sync::watch;
-use work::{BUDGET, Worker};
+use work::BUDGET;
+pub(crate) use work::Worker;
 
 /// How often files are looked at: what is changed there is shown within a second.
 const LOOK_AT_FILES: Duration = Duration::from_millis(500);
@@ -49,10 +51,10 @@ pub struct Settings {
     pub certificates: Certificates,
     /// Where it is kept.
     pub store: Arc<dyn Store>,
-    /// The name of this replica, where there may be others.
+    /// The name of this replica, where there may be others; no other process ever has it.
     pub replica: Option<String>,
-    /// Whether this replica is the one that gets certificates. Of two that lead for a moment, the later one takes an order
-    /// over, and the earlier one stops before its next step; both may have made one by then.
+    /// Whether this replica is the one that gets certificates. Of two that lead for a moment, one gets a certificate and
+    /// the other one waits.
     pub leads: watch::Receiver<bool>,
     /// The other replicas that may be asked by an authority.
     pub replicas: watch::Receiver<BTreeSet<String>>,
@@ -108,6 +110,7 @@ pub async fn start(settings: Settings) -> Result<(Office, Running), StartError> 
     let desk = Desk {
         store: settings.store.clone(),
         accounts: Accounts::new(settings.store.clone()),
+        claims: Claims::new(settings.store.clone(), settings.replica.clone()),
         dns,
         answered: board.answered(),
         replicas: settings.replicas.clone(),

@@ -1,6 +1,7 @@
 //! Why a certificate was not got.
 
 use crate::certificate::Unfit;
+use crate::claim::Lost;
 use crate::dns::DnsError;
 use crate::store::StoreError;
 use crate::told::with_causes;
@@ -52,9 +53,9 @@ pub(crate) enum Failure {
     /// What must be remembered cannot be.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Another replica goes on with this order.
-    #[error("another usher has taken this order up")]
-    TakenUp,
+    /// Another replica is at it.
+    #[error(transparent)]
+    Lost(#[from] Lost),
 }
 
 impl Failure {

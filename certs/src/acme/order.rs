@@ -7,9 +7,10 @@ use super::failure::{Failure, is_for_later, is_of_type, words};
 use super::transport::{Transport, talk};
 use crate::certificate::{Certificate, Unfit};
 use crate::challenges::Answered;
+use crate::claim::{Claims, Held};
 use crate::dns::DnsRecords;
 use crate::metrics::{Metrics, OrderResult};
-use crate::state::{self, Claim};
+use crate::state::Ordered;
 use crate::store::Store;
 use crate::units::Unit;
 use config::{AcmeSource, Authority, DnsProviderName, NamePattern};
@@ -34,6 +35,7 @@ const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct Desk {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) accounts: Accounts,
+    pub(crate) claims: Claims,
     pub(crate) dns: BTreeMap<DnsProviderName, DnsRecords>,
     pub(crate) answered: watch::Receiver<Answered>,
     pub(crate) replicas: watch::Receiver<BTreeSet<String>>,
@@ -41,20 +43,20 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// Gets a certificate from an authority; one that was being got by somebody who is gone is gone on with. `replaces`
-    /// is the certificate before it, if this authority gave it.
+    /// Gets a certificate from an authority; an order that was left is gone on with. `replaces` is the certificate
+    /// before it, if this authority gave it.
     pub(crate) async fn obtain(
         &self,
+        claim: &Held,
         unit: &Unit,
         source: &AcmeSource,
-        authority: &Authority,
-        replaces: Option<&Certificate>,
+        (authority, replaces): (&Authority, Option<&Certificate>),
     ) -> Result<Certificate, Failure> {
-        let claim = self.claim(unit, authority).await?;
-        let attempt = Attempt { desk: self, unit, source, authority, claim };
+        let ordered = begin(claim, unit, authority).await?;
+        let attempt = Attempt { desk: self, claim, unit, source, authority, ordered };
         let got = tokio::time::timeout(ATTEMPT, talk(attempt.run(replaces))).await;
         let got = got.unwrap_or(Err(Failure::Late { doing: "all of an order", within: ATTEMPT }));
-        // Whatever came of it; what is left over is in the claim, and the next attempt takes it away.
+        // Whatever came of it; what is left over is written down, and the next attempt takes it away.
         let cleared = attempt.take_proofs_away().await;
         let certificate = got?;
         cleared.unwrap_or_else(
@@ -89,52 +91,49 @@ impl Desk {
             Err(error) => Err(Failure::of("asking when to renew", error, Transport::told())),
         }
     }
+}
 
-    /// Takes the unit's claim, so that whoever had it stops; with the order that it was for, if this authority's.
-    async fn claim(&self, unit: &Unit, authority: &Authority) -> Result<Claim, Failure> {
-        let id = fresh_id();
-        let names: Vec<String> = unit.names.iter().map(NamePattern::to_string).collect();
-        let key = KeyPair::generate()
-            .map_err(|_| Failure::Account("no key can be made".to_owned()))?
-            .serialize_pem();
-        let taken = state::change(&*self.store, &unit.id, |state| {
-            let before = state.claim.take();
-            let is_the_same = |before: &Claim| {
-                before.order.is_some() && before.authority == authority.name.as_str() && before.names == names
-            };
-            let claim = match before {
-                Some(before) if is_the_same(&before) => Claim { id: id.clone(), ..before },
-                // What was shown for another's order is still to be taken away.
-                other => Claim {
-                    id: id.clone(),
-                    authority: authority.name.to_string(),
-                    order: None,
-                    names: names.clone(),
-                    key: key.clone(),
-                    proofs: other.map(|other| other.proofs).unwrap_or_default(),
-                },
-            };
-            state.claim = Some(claim.clone());
-            claim
-        });
-        Ok(taken.await?)
-    }
+/// What was ordered from this authority before and is not had yet, or what is to be ordered now.
+async fn begin(claim: &Held, unit: &Unit, authority: &Authority) -> Result<Ordered, Failure> {
+    let names: Vec<String> = unit.names.iter().map(NamePattern::to_string).collect();
+    let key =
+        KeyPair::generate().map_err(|_| Failure::Account("no key can be made".to_owned()))?.serialize_pem();
+    let begun = claim.change(|state| {
+        let is_the_same = |before: &Ordered| {
+            before.url.is_some() && before.authority == authority.name.as_str() && before.names == names
+        };
+        let ordered = match state.order.take() {
+            Some(before) if is_the_same(&before) => before,
+            // What was shown for another's order is still to be taken away.
+            other => Ordered {
+                authority: authority.name.to_string(),
+                url: None,
+                names: names.clone(),
+                key: key.clone(),
+                proofs: other.map(|other| other.proofs).unwrap_or_default(),
+            },
+        };
+        state.order = Some(ordered.clone());
+        ordered
+    });
+    Ok(begun.await??)
 }
 
 /// One try at one authority.
 struct Attempt<'a> {
     desk: &'a Desk,
+    claim: &'a Held,
     unit: &'a Unit,
     source: &'a AcmeSource,
     authority: &'a Authority,
-    /// As it was taken.
-    claim: Claim,
+    /// As it was when this attempt began.
+    ordered: Ordered,
 }
 
 impl Attempt<'_> {
     async fn run(&self, replaces: Option<&Certificate>) -> Result<Certificate, Failure> {
         // Of an order that is gone on with they stay: the authority may be looking at them at this moment.
-        if self.claim.order.is_none()
+        if self.ordered.url.is_none()
             && let Err(error) = self.take_proofs_away().await
         {
             tracing::warn!(certificate.id = self.unit.id, %error, "a proof of an earlier order is left over");
@@ -145,7 +144,7 @@ impl Attempt<'_> {
         if let Err(failure) = &got
             && failure.ends_the_order()
         {
-            self.change(|claim| claim.order = None).await?;
+            self.change(|ordered| ordered.url = None).await?;
         }
         got
     }
@@ -165,13 +164,13 @@ impl Attempt<'_> {
 
     /// Whether what came can be served.
     fn judge(&self, chain: &str) -> Result<Certificate, Unfit> {
-        let certificate = Certificate::parse(chain.as_bytes(), self.claim.key.as_bytes())?;
+        let certificate = Certificate::parse(chain.as_bytes(), self.ordered.key.as_bytes())?;
         certificate.check(&self.unit.names, SystemTime::now()).map(|()| certificate)
     }
 
     /// The order that was under way, or a new one.
     async fn order(&self, opened: &Opened, replaces: Option<&Certificate>) -> Result<Order, Failure> {
-        if let Some(url) = &self.claim.order {
+        if let Some(url) = &self.ordered.url {
             let standing = persist!(opened.account.order(url.clone()));
             // One that is over, or of which the authority knows nothing any more, is left.
             match standing.map(|mut order| (order.state().status, order)) {
@@ -185,7 +184,7 @@ impl Attempt<'_> {
         self.desk.metrics.order(if order.is_ok() { OrderResult::Made } else { OrderResult::Refused });
         let order = order?;
         let url = order.url().to_owned();
-        self.change(|claim| claim.order = Some(url.clone())).await?;
+        self.change(|ordered| ordered.url = Some(url.clone())).await?;
         Ok(order)
     }
 
@@ -254,7 +253,7 @@ impl Attempt<'_> {
         let names: Vec<String> = self.unit.names.iter().map(NamePattern::to_string).collect();
         let mut params = CertificateParams::new(names).map_err(failed)?;
         params.distinguished_name = DistinguishedName::new();
-        let key = KeyPair::from_pem(&self.claim.key).map_err(failed)?;
+        let key = KeyPair::from_pem(&self.ordered.key).map_err(failed)?;
         Ok(params.serialize_request(&key).map_err(failed)?.der().to_vec())
     }
 
@@ -289,13 +288,11 @@ impl Attempt<'_> {
         self.change(|_| ()).await
     }
 
-    /// Writes down how far it is, if nobody else has taken the claim.
-    async fn change(&self, make: impl Fn(&mut Claim)) -> Result<(), Failure> {
-        let changed = state::change(&*self.desk.store, &self.unit.id, |state| {
-            let ours = state.claim.as_mut().filter(|claim| claim.id == self.claim.id);
-            ours.map(&make).is_some()
-        });
-        if changed.await? { Ok(()) } else { Err(Failure::TakenUp) }
+    /// Writes down how far it is.
+    async fn change(&self, make: impl Fn(&mut Ordered)) -> Result<(), Failure> {
+        let changed = self.claim.change(|state| state.order.as_mut().map(&make));
+        changed.await??;
+        Ok(())
     }
 
     fn failed(doing: &'static str, error: Error) -> Failure {
@@ -332,11 +329,4 @@ fn identifier(certificate: &Certificate) -> Option<CertificateIdentifier<'static
         authority_key_identifier: URL_SAFE_NO_PAD.encode(certificate.authority_key_id()?).into(),
         serial: URL_SAFE_NO_PAD.encode(certificate.serial()).into(),
     })
-}
-
-fn fresh_id() -> String {
-    use ring::rand::{SecureRandom, SystemRandom};
-    let mut bytes = [0; 8];
-    SystemRandom::new().fill(&mut bytes).expect("the operating system gives random bytes");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -2,6 +2,7 @@
 
 use crate::acme::{Desk, Failure};
 use crate::certificate::Certificate;
+use crate::claim::{Held, Lost};
 use crate::kept::{self, Kept, Origin};
 use crate::local_authority::{LocalAuthority, LocalAuthorityError};
 use crate::metrics::RenewalResult;
@@ -22,7 +23,7 @@ pub(super) const BUDGET: &str = "budget-";
 
 /// What there is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Work {
+pub(crate) enum Work {
     /// Get a certificate by ACME.
     Order,
     /// The same, for a host that never had one.
@@ -34,31 +35,27 @@ pub(super) enum Work {
 }
 
 /// Who does it.
-pub(super) struct Worker {
+pub(crate) struct Worker {
     desk: Desk,
     /// The names for which Usher's own authority signs.
     own_names: Vec<NamePattern>,
 }
 
 impl Worker {
-    pub(super) fn new(desk: Desk, certificates: &Certificates) -> Self {
+    pub(crate) fn new(desk: Desk, certificates: &Certificates) -> Self {
         let own = certificates.values().filter(|declared| declared.source == CertificateSource::SelfSigned);
         Self { own_names: own.flat_map(|declared| declared.names.clone()).collect(), desk }
     }
 
     /// Does it; tells whether it was done, or written down when to try again.
-    pub(super) async fn work(&self, work: Work, unit: &Unit, held: Option<Current>) -> bool {
+    pub(crate) async fn work(&self, work: Work, unit: &Unit, held: Option<Current>) -> bool {
         let done = match (work, &unit.giver) {
             (Work::Issue, _) => self.issue(unit).await.map(|()| true).map_err(|error| with_causes(&error)),
             (Work::AskWindow, Giver::Acme(source)) => {
                 self.ask_window(unit, source, held).await.map(|()| true).map_err(|error| with_causes(&error))
             }
-            (Work::First, Giver::Acme(source)) => match self.count(unit).await {
-                Ok(()) => self.order(unit, source, None).await.map_err(|error| with_causes(&error)),
-                Err(error) => Err(with_causes(&error)),
-            },
             (_, Giver::Acme(source)) => {
-                self.order(unit, source, held).await.map_err(|error| with_causes(&error))
+                self.order(unit, source, (work, held)).await.map_err(|error| with_causes(&error))
             }
             (_, Giver::Local) => Ok(true),
         };
@@ -75,47 +72,65 @@ impl Worker {
     /// What the store has of a unit.
     pub(super) async fn standing(&self, unit: &Unit) -> Vec<Document> {
         let mut standing = Vec::new();
-        for name in [kept::document(&unit.id), format!("{}{}", state::PREFIX, unit.id)] {
+        for name in [kept::document(&unit.id), state::document(&unit.id)] {
             // One that cannot be read is told of by the store itself, once it can.
             standing.extend(self.desk.store.get(&name).await.ok().flatten());
         }
         standing
     }
 
-    /// Asks the authorities, one after the other, until one gives it; tells whether one did or all were written down.
+    /// Gets it from one of its authorities, unless somebody else is at it; tells whether that was done, or all that failed
+    /// was written down.
     async fn order(
         &self,
         unit: &Unit,
         source: &AcmeSource,
-        held: Option<Current>,
+        (work, held): (Work, Option<Current>),
+    ) -> Result<bool, StoreError> {
+        let Some(claim) = self.desk.claims.take(&unit.id).await? else {
+            tracing::info!(certificate.id = unit.id, "another usher is getting this certificate");
+            return Ok(false);
+        };
+        let done = claim.during(self.ask_all(&claim, unit, source, (work, held))).await;
+        claim.give_back().await;
+        done.unwrap_or_else(|Lost| {
+            tracing::info!(certificate.id = unit.id, "another usher goes on with getting this certificate");
+            Ok(false)
+        })
+    }
+
+    /// Asks the authorities, one after the other, until one gives it.
+    async fn ask_all(
+        &self,
+        claim: &Held,
+        unit: &Unit,
+        source: &AcmeSource,
+        (work, held): (Work, Option<Current>),
     ) -> Result<bool, StoreError> {
         if self.is_there(unit, held.as_ref()).await? {
             return Ok(true);
         }
-        let state = self.state(unit).await?;
+        if work == Work::First {
+            self.count(unit).await?;
+        }
+        let wishes = self.state(unit).await?.wanted;
         for authority in &source.authorities {
             let now = SystemTime::now();
+            let state = self.state(unit).await?;
             let standing = state.authorities.get(authority.name.as_str());
-            let failed = self.state(unit).await?.failed_validations;
-            if may_ask_at(standing, now) > now || may_fail_at(&failed, now) > now {
+            if may_ask_at(standing, now) > now || may_fail_at(&state.failed_validations, now) > now {
                 continue;
             }
             let is_of_it = |current: &&Current| current.origin == Origin::Acme(authority.name.clone());
             let replaces = held.as_ref().filter(is_of_it).map(|current| &current.certificate);
-            match self.desk.obtain(unit, source, authority, replaces).await {
+            match self.desk.obtain(claim, unit, source, (authority, replaces)).await {
                 Ok(certificate) => {
                     let origin = Origin::Acme(authority.name.clone());
-                    self.keep(unit, (certificate, origin), state.wanted).await?;
+                    self.keep(unit, (certificate, origin), wishes).await?;
                     self.desk.metrics.renewal(RenewalResult::Renewed);
                     return Ok(true);
                 }
-                Err(Failure::TakenUp) => {
-                    tracing::info!(
-                        certificate.id = unit.id,
-                        "another usher goes on with getting this certificate"
-                    );
-                    return Ok(false);
-                }
+                Err(Failure::Lost(_)) => return Ok(false),
                 Err(failure) => self.note(unit, authority, &failure).await?,
             }
         }
@@ -124,8 +139,7 @@ impl Worker {
     }
 
     async fn state(&self, unit: &Unit) -> Result<State, StoreError> {
-        let document = self.desk.store.get(&format!("{}{}", state::PREFIX, unit.id)).await?;
-        Ok(document.as_ref().map(State::read).unwrap_or_default())
+        state::read(&*self.desk.store, &unit.id).await
     }
 
     /// Writes down that an authority failed, and says so.
@@ -164,11 +178,11 @@ impl Worker {
         let kept = Kept { certificate, origin, obtained: SystemTime::now() };
         put(&*self.desk.store, &kept::document(&unit.id), &kept.write()).await?;
         state::change(&*self.desk.store, &unit.id, |state| {
-            // What of the claim's is left over is still to be taken away.
-            if let Some(claim) = &mut state.claim {
-                claim.order = None;
+            // What was shown and is left over is still to be taken away.
+            if let Some(ordered) = &mut state.order {
+                ordered.url = None;
             }
-            state.claim.take_if(|claim| claim.proofs.is_empty());
+            state.order.take_if(|ordered| ordered.proofs.is_empty());
             state.authorities.clear();
             state.wanted = state.wanted.saturating_sub(wishes);
             state.window = None;
@@ -252,3 +266,6 @@ pub(super) fn authority_of<'a>(source: &'a AcmeSource, origin: &Origin) -> Optio
     let Origin::Acme(name) = origin else { return None };
     source.authorities.iter().find(|authority| authority.name == *name)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use super::super::failure::{Failure, words};
 use super::{Attempt, VALIDATION, is_bad_nonce, unasked};
 use crate::challenges::{self, Challenge, Way};
 use crate::dns::DnsRecords;
-use crate::state::{self, Proof, State};
+use crate::state::{self, Proof};
 use config::{Challenge as Asked, HostName};
 use instant_acme::{
     AuthorizationState, AuthorizationStatus, ChallengeStatus, ChallengeType, Identifier, Order, OrderStatus,
@@ -185,10 +185,9 @@ impl Attempt<'_> {
 
     /// Takes away what was shown, here and by whoever had the claim before.
     pub(super) async fn take_proofs_away(&self) -> Result<(), Failure> {
-        let name = format!("{}{}", state::PREFIX, self.unit.id);
-        let Some(document) = self.desk.store.get(&name).await? else { return Ok(()) };
-        let proofs =
-            State::read(&document).claim.filter(|claim| claim.id == self.claim.id).map(|claim| claim.proofs);
+        // Not as this attempt began: it has shown more since.
+        let proofs = self.claim.change(|state| state.order.as_ref().map(|ordered| ordered.proofs.clone()));
+        let proofs = proofs.await??;
         let (mut gone, mut left) = (Vec::new(), Ok(()));
         for proof in proofs.unwrap_or_default() {
             let taken = match &proof {
@@ -202,19 +201,19 @@ impl Attempt<'_> {
                 Err(failure) => left = Err(failure),
             }
         }
-        self.change(|claim| claim.proofs.retain(|proof| !gone.contains(proof))).await?;
+        self.change(|ordered| ordered.proofs.retain(|proof| !gone.contains(proof))).await?;
         left
     }
 
     /// Writes down what is about to be shown, so that whoever goes on can take it away.
     async fn note_proofs(&self, proofs: Vec<Proof>) -> Result<(), Failure> {
-        self.change(|claim| {
-            let new = proofs.iter().filter(|proof| !claim.proofs.contains(proof)).cloned();
+        self.change(|ordered| {
+            let new = proofs.iter().filter(|proof| !ordered.proofs.contains(proof)).cloned();
             let new: Vec<Proof> = new.collect();
-            claim.proofs.extend(new);
+            ordered.proofs.extend(new);
             // What could not be taken away so often never will be.
-            let too_many = claim.proofs.len().saturating_sub(PROOFS_MAX);
-            claim.proofs.drain(..too_many);
+            let too_many = ordered.proofs.len().saturating_sub(PROOFS_MAX);
+            ordered.proofs.drain(..too_many);
         })
         .await
     }
