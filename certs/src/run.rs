@@ -29,7 +29,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tasks::{Tasks, why_it_waits};
 use tokio::sync::watch;
 use work::BUDGET;
-pub(crate) use work::Worker;
+pub(crate) use work::{Work, Worker};
 
 /// How often files are looked at: what is changed there is shown within a second.
 const LOOK_AT_FILES: Duration = Duration::from_millis(500);

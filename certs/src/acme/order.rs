@@ -2,7 +2,7 @@
 
 mod proofs;
 
-use super::account::{Accounts, Opened};
+use super::account::Accounts;
 use super::failure::{Failure, is_for_later, is_of_type, words};
 use super::transport::{Transport, talk};
 use crate::certificate::{Certificate, Unfit};
@@ -14,7 +14,7 @@ use crate::state::Ordered;
 use crate::store::Store;
 use crate::units::Unit;
 use config::{AcmeSource, Authority, DnsProviderName, NamePattern};
-use instant_acme::{CertificateIdentifier, Error, Identifier, NewOrder, Order, OrderStatus};
+use instant_acme::{Account, CertificateIdentifier, Error, Identifier, NewOrder, Order, OrderStatus};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl Desk {
         authority: &Authority,
         identifier: &CertificateIdentifier<'_>,
     ) -> Result<Option<((u64, u64), Duration)>, Failure> {
-        let Opened { account } = self.accounts.open(authority).await?;
+        let account = self.accounts.open(authority).await?;
         match account.renewal_info(identifier).await {
             Ok((info, again)) => {
                 let unix = |at: i64| u64::try_from(at).unwrap_or_default();
@@ -138,8 +138,8 @@ impl Attempt<'_> {
         {
             tracing::warn!(certificate.id = self.unit.id, %error, "a proof of an earlier order is left over");
         }
-        let opened = self.desk.accounts.open(self.authority).await?;
-        let mut order = self.order(&opened, replaces).await?;
+        let account = self.desk.accounts.open(self.authority).await?;
+        let mut order = self.order(&account, replaces).await?;
         let got = self.go_through(&mut order).await;
         if let Err(failure) = &got
             && failure.ends_the_order()
@@ -169,9 +169,9 @@ impl Attempt<'_> {
     }
 
     /// The order that was under way, or a new one.
-    async fn order(&self, opened: &Opened, replaces: Option<&Certificate>) -> Result<Order, Failure> {
+    async fn order(&self, account: &Account, replaces: Option<&Certificate>) -> Result<Order, Failure> {
         if let Some(url) = &self.ordered.url {
-            let standing = persist!(opened.account.order(url.clone()));
+            let standing = persist!(account.order(url.clone()));
             // One that is over, or of which the authority knows nothing any more, is left.
             match standing.map(|mut order| (order.state().status, order)) {
                 Ok((OrderStatus::Invalid, _)) => {}
@@ -180,7 +180,17 @@ impl Attempt<'_> {
                 Err(error) => return Err(Self::failed("looking at the order", error)),
             }
         }
-        let order = self.new_order(opened, replaces).await;
+        let refused = |error| Self::failed("making an order", error);
+        let order = match self.new_order(account, replaces).await {
+            Err(error) if is_about_the_account(&error) => {
+                let failure = refused(error);
+                match self.desk.accounts.replace(self.authority, account.id()).await? {
+                    Some(other) => self.new_order(&other, replaces).await.map_err(refused),
+                    None => Err(failure),
+                }
+            }
+            done => done.map_err(refused),
+        };
         self.desk.metrics.order(if order.is_ok() { OrderResult::Made } else { OrderResult::Refused });
         let order = order?;
         let url = order.url().to_owned();
@@ -188,7 +198,7 @@ impl Attempt<'_> {
         Ok(order)
     }
 
-    async fn new_order(&self, opened: &Opened, replaces: Option<&Certificate>) -> Result<Order, Failure> {
+    async fn new_order(&self, account: &Account, replaces: Option<&Certificate>) -> Result<Order, Error> {
         let identifiers: Vec<_> =
             self.unit.names.iter().map(|name| Identifier::Dns(name.to_string())).collect();
         let new = |replaced: Option<CertificateIdentifier<'static>>| {
@@ -203,29 +213,14 @@ impl Attempt<'_> {
         };
         let replaced = replaces.and_then(identifier);
         if let Some(replaced) = replaced {
-            match persist!(opened.account.new_order(&new(Some(replaced.clone())))) {
-                Ok(order) => return Ok(order),
+            match persist!(account.new_order(&new(Some(replaced.clone())))) {
                 // It replaces nothing, then: what was replaced already, or what the authority has forgotten.
                 Err(Error::Unsupported(_)) => {}
                 Err(Error::Api(problem)) if is_about_replacing(&problem) => {}
-                Err(error) => return Err(self.refused(error).await),
+                done => return done,
             }
         }
-        match persist!(opened.account.new_order(&new(None))) {
-            Ok(order) => Ok(order),
-            Err(error) => Err(self.refused(error).await),
-        }
-    }
-
-    /// A refused order; where the authority does not know the account, that is forgotten.
-    async fn refused(&self, error: Error) -> Failure {
-        if let Error::Api(problem) = &error
-            && is_of_type(problem, "accountDoesNotExist")
-            && let Err(failure) = self.desk.accounts.forget(self.authority).await
-        {
-            return failure;
-        }
-        Self::failed("making an order", error)
+        persist!(account.new_order(&new(None)))
     }
 
     /// Has the certificate signed; its chain.
@@ -313,6 +308,12 @@ fn unasked() -> Failure {
 
 pub(super) fn is_bad_nonce(error: &Error) -> bool {
     matches!(error, Error::Api(problem) if is_of_type(problem, "badNonce"))
+}
+
+/// Whether an order was refused for who asks: an account that is deactivated (RFC 8555 §7.3.6) or unknown.
+fn is_about_the_account(error: &Error) -> bool {
+    let names = ["accountDoesNotExist", "unauthorized"];
+    matches!(error, Error::Api(problem) if names.into_iter().any(|name| is_of_type(problem, name)))
 }
 
 /// Whether an order was refused for what it says that it replaces (RFC 9773 §5).
