@@ -8,7 +8,8 @@ pub(crate) use memory::Memory;
 
 use crate::acme::{Accounts, Desk};
 use crate::metrics::Metrics;
-use crate::run::Worker;
+use crate::resolver::{HttpChallenges, Resolver};
+use crate::run::{Settings, Worker};
 use crate::store::Store;
 use crate::units::{Unit, units};
 use config::{Certificates, Config, HostName};
@@ -56,4 +57,21 @@ pub(crate) fn worker(
         metrics: Metrics::new(&registry).expect("their names are free"),
     };
     (Worker::new(desk, certificates), registry)
+}
+
+/// What a whole Usher is told that knows these hosts.
+pub(crate) fn settings(certificates: &Certificates, store: &Arc<Memory>, hosts: &[&str]) -> Settings {
+    let hosts = hosts.iter().map(|host| HostName::parse(host).expect("it is a host's name"));
+    Settings {
+        certificates: certificates.clone(),
+        store: store.clone(),
+        replica: None,
+        leads: watch::channel(true).1,
+        replicas: watch::channel(BTreeSet::new()).1,
+        hosts: watch::channel(hosts.collect()).1,
+        secrets: watch::channel(BTreeMap::new()).1,
+        metrics: Metrics::new(&Registry::new()).expect("their names are free"),
+        resolver: Resolver::of_none(),
+        challenges: HttpChallenges::default(),
+    }
 }

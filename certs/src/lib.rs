@@ -20,6 +20,7 @@ mod local_authority;
 mod metrics;
 mod office;
 mod resolver;
+mod retry_after;
 mod run;
 mod schedule;
 mod shelf;

@@ -13,6 +13,7 @@ use crate::listed::{Listed, Next};
 use crate::local_authority::LocalAuthorityError;
 use crate::metrics::Metrics;
 use crate::resolver::{HttpChallenges, Resolver};
+use crate::retry_after::{self, RetryAfter};
 use crate::shelf::Shelf;
 use crate::state::{self, State};
 use crate::store::{Change, Document, Store, StoreError, Version};
@@ -26,10 +27,12 @@ use futures_util::{FutureExt, StreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tasks::{Tasks, why_it_waits};
+use tasks::Tasks;
 use tokio::sync::watch;
 use work::BUDGET;
-pub(crate) use work::{Work, Worker};
+#[cfg(test)]
+pub(crate) use work::Work;
+pub(crate) use work::Worker;
 
 /// How often files are looked at: what is changed there is shown within a second.
 const LOOK_AT_FILES: Duration = Duration::from_millis(500);
@@ -131,6 +134,8 @@ struct Loop {
     shelf: Shelf,
     units: BTreeMap<String, Unit>,
     states: BTreeMap<String, State>,
+    /// What authorities have said for all of their certificates, by their names.
+    retry_after: BTreeMap<String, RetryAfter>,
     /// When hosts got their first certificate, by the certificate's name.
     begun: BTreeMap<String, Vec<u64>>,
     files: Vec<(CertificateName, FilePair)>,
@@ -165,6 +170,7 @@ impl Loop {
             shelf: Shelf::default(),
             units: BTreeMap::new(),
             states: BTreeMap::new(),
+            retry_after: BTreeMap::new(),
             begun: BTreeMap::new(),
             secrets: BTreeMap::new(),
             versions: BTreeMap::new(),
@@ -261,6 +267,9 @@ impl Loop {
         } else if let Some(id) = name.strip_prefix(state::PREFIX) {
             self.is_changed = true;
             self.states.insert(id.to_owned(), State::read(&document));
+        } else if let Some(authority) = name.strip_prefix(retry_after::PREFIX) {
+            self.is_changed = true;
+            self.retry_after.extend(RetryAfter::read(&document).map(|said| (authority.to_owned(), said)));
         } else if let Some(certificate) = name.strip_prefix(BUDGET) {
             self.begun
                 .insert(certificate.to_owned(), serde_json::from_slice(&document.value).unwrap_or_default());
@@ -278,6 +287,8 @@ impl Loop {
             self.shelf.remove(id);
         } else if let Some(id) = name.strip_prefix(state::PREFIX) {
             self.states.remove(id);
+        } else if let Some(authority) = name.strip_prefix(retry_after::PREFIX) {
+            self.retry_after.remove(authority);
         } else if let Some(certificate) = name.strip_prefix(BUDGET) {
             self.begun.remove(certificate);
         } else if let Some(replica) = name.strip_prefix(challenges::SEEN) {
@@ -385,7 +396,7 @@ impl Loop {
                 false => Next::At(state::unix(at)),
             };
             let mut listed = Listed::got(unit, self.shelf.current(&unit.id), next, state);
-            listed.failures.extend(why_it_waits(unit, work, state, (at, now)));
+            listed.failures.extend(self.why_it_waits(unit, work, (at, now)));
             listed
         });
         given.chain(got).collect()

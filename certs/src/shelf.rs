@@ -23,8 +23,8 @@ pub(crate) struct Current {
     /// It is for all names that are wanted, so that no other is needed until it is renewed.
     pub(crate) is_complete: bool,
     /// For which names that was looked at.
-    wanted: Vec<NamePattern>,
-    version: Version,
+    pub(crate) wanted: Vec<NamePattern>,
+    pub(crate) version: Version,
 }
 
 impl Current {

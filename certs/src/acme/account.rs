@@ -158,12 +158,12 @@ fn builder(transport: &Transport) -> AccountBuilder {
 
 async fn opened(transport: &Transport, credentials: AccountCredentials) -> Result<Account, Failure> {
     let account = builder(transport).from_credentials(credentials).await;
-    account.map_err(|error| Failure::of("opening the account", error, Transport::told()))
+    account.map_err(|error| Failure::of("opening the account", error, &[]))
 }
 
 /// The account of an operator's own key. The authority knows which one that is; nothing of it is kept.
 async fn by_key(authority: &Authority, file: &Path) -> Result<Account, Failure> {
-    let failed = |error| Failure::of("opening the account of the account_key", error, Transport::told());
+    let failed = |error| Failure::of("opening the account of the account_key", error, &[]);
     let transport = transport(authority)?;
     let der = account_key(file).map_err(Failure::Account)?;
     let account = persist!(async {
@@ -188,7 +188,7 @@ async fn make(
     let external = external_account(authority).map_err(Failure::Account)?;
     let directory = &authority.directory;
     let made = persist!(builder(transport).create(&new, directory.clone(), external.as_ref()));
-    made.map_err(|error| Failure::of("making an account", error, Transport::told()))
+    made.map_err(|error| Failure::of("making an account", error, &[]))
 }
 
 fn account_key(file: &Path) -> Result<PrivatePkcs8KeyDer<'static>, String> {

@@ -88,7 +88,7 @@ impl Desk {
                 Ok(Some(((unix(window.start.unix_timestamp()), unix(window.end.unix_timestamp())), again)))
             }
             Err(Error::Unsupported(_)) => Ok(None),
-            Err(error) => Err(Failure::of("asking when to renew", error, Transport::told())),
+            Err(error) => Err(Failure::of("asking when to renew", error, &[])),
         }
     }
 }
@@ -177,10 +177,10 @@ impl Attempt<'_> {
                 Ok((OrderStatus::Invalid, _)) => {}
                 Ok((_, order)) => return Ok(order),
                 Err(Error::Api(problem)) if !is_for_later(&problem) => {}
-                Err(error) => return Err(Self::failed("looking at the order", error)),
+                Err(error) => return Err(self.failed("looking at the order", error)),
             }
         }
-        let refused = |error| Self::failed("making an order", error);
+        let refused = |error| self.failed("making an order", error);
         let order = match self.new_order(account, replaces).await {
             Err(error) if is_about_the_account(&error) => {
                 let failure = refused(error);
@@ -228,17 +228,17 @@ impl Attempt<'_> {
         if order.state().status == OrderStatus::Ready {
             let request = self.signing_request()?;
             let sent = persist!(order.finalize_csr(&request));
-            sent.map_err(|error| Self::failed("asking it to sign", error))?;
+            sent.map_err(|error| self.failed("asking it to sign", error))?;
         }
         let is_over = |status| !matches!(status, OrderStatus::Processing | OrderStatus::Ready);
         let status = self.poll(order, SIGNING, "signing", is_over).await?;
         if status != OrderStatus::Valid {
             let told =
                 order.state().error.as_ref().map_or_else(|| "the order has become invalid".to_owned(), words);
-            return Err(Failure::Refused { doing: "signing", told, retry_after: None, is_for_later: false });
+            return Err(Failure::Refused { doing: "signing", told, wait: None, is_for_later: false });
         }
         let chain = persist!(order.certificate());
-        let chain = chain.map_err(|error| Self::failed("fetching the certificate", error))?;
+        let chain = chain.map_err(|error| self.failed("fetching the certificate", error))?;
         chain.ok_or(Failure::Late { doing: "signing", within: SIGNING })
     }
 
@@ -264,7 +264,7 @@ impl Attempt<'_> {
         let mut pause = LOOK_AGAIN;
         loop {
             let status = persist!(async { order.refresh().await.map(|state| state.status) });
-            let status = status.map_err(|error| Self::failed(doing, error))?;
+            let status = status.map_err(|error| self.failed(doing, error))?;
             if is_enough(status) {
                 return Ok(status);
             }
@@ -290,20 +290,15 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    fn failed(doing: &'static str, error: Error) -> Failure {
-        Failure::of(doing, error, Transport::told())
+    fn failed(&self, doing: &'static str, error: Error) -> Failure {
+        Failure::of(doing, error, &self.unit.names)
     }
 }
 
 /// An authority that wants more to be proved than was ordered.
 fn unasked() -> Failure {
     let told = "it asks about names that were not ordered".to_owned();
-    Failure::Refused {
-        doing: "looking at what it wants to see",
-        told,
-        retry_after: None,
-        is_for_later: false,
-    }
+    Failure::Refused { doing: "looking at what it wants to see", told, wait: None, is_for_later: false }
 }
 
 pub(super) fn is_bad_nonce(error: &Error) -> bool {

@@ -1,11 +1,13 @@
 //! What is done for one certificate, in a task of its own.
 
-use crate::acme::{Desk, Failure};
+use super::tasks::AFTER_A_MISHAP;
+use crate::acme::{Desk, Failure, Wait};
 use crate::certificate::Certificate;
 use crate::claim::{Held, Lost};
 use crate::kept::{self, Kept, Origin};
 use crate::local_authority::{LocalAuthority, LocalAuthorityError};
 use crate::metrics::RenewalResult;
+use crate::retry_after::{self, RetryAfter};
 use crate::schedule::{
     ASK_WINDOW, ASK_WINDOW_LEAST, ASK_WINDOW_MOST, may_ask_at, may_fail_at, note_failure, of_this_week,
 };
@@ -72,7 +74,12 @@ impl Worker {
     /// What the store has of a unit.
     pub(super) async fn standing(&self, unit: &Unit) -> Vec<Document> {
         let mut standing = Vec::new();
-        for name in [kept::document(&unit.id), state::document(&unit.id)] {
+        let mut names = vec![kept::document(&unit.id), state::document(&unit.id)];
+        if let Giver::Acme(source) = &unit.giver {
+            names.push(format!("{BUDGET}{}", unit.certificate));
+            names.extend(source.authorities.iter().map(|authority| retry_after::document(&authority.name)));
+        }
+        for name in names {
             // One that cannot be read is told of by the store itself, once it can.
             standing.extend(self.desk.store.get(&name).await.ok().flatten());
         }
@@ -114,13 +121,17 @@ impl Worker {
             self.count(unit).await?;
         }
         let wishes = self.state(unit).await?.wanted;
+        let (mut is_asked, mut is_noted) = (false, true);
         for authority in &source.authorities {
             let now = SystemTime::now();
             let state = self.state(unit).await?;
             let standing = state.authorities.get(authority.name.as_str());
-            if may_ask_at(standing, now) > now || may_fail_at(&state.failed_validations, now) > now {
+            let said = RetryAfter::of(&*self.desk.store, &authority.name).await?;
+            if may_ask_at(standing, said.as_ref(), now).max(may_fail_at(&state.failed_validations, now)) > now
+            {
                 continue;
             }
+            is_asked = true;
             let is_of_it = |current: &&Current| current.origin == Origin::Acme(authority.name.clone());
             let replaces = held.as_ref().filter(is_of_it).map(|current| &current.certificate);
             match self.desk.obtain(claim, unit, source, (authority, replaces)).await {
@@ -131,40 +142,61 @@ impl Worker {
                     return Ok(true);
                 }
                 Err(Failure::Lost(_)) => return Ok(false),
-                Err(failure) => self.note(unit, authority, &failure).await?,
+                // The next one is asked all the same.
+                Err(failure) => is_noted &= self.note(unit, authority, &failure).await,
             }
         }
-        self.desk.metrics.renewal(RenewalResult::Failed);
-        Ok(true)
+        if is_asked {
+            self.desk.metrics.renewal(RenewalResult::Failed);
+        }
+        Ok(is_noted)
     }
 
     async fn state(&self, unit: &Unit) -> Result<State, StoreError> {
         state::read(&*self.desk.store, &unit.id).await
     }
 
-    /// Writes down that an authority failed, and says so.
-    async fn note(
-        &self,
-        unit: &Unit,
-        authority: &Arc<Authority>,
-        failure: &Failure,
-    ) -> Result<(), StoreError> {
-        let (now, chance, cause) = (SystemTime::now(), fastrand::f64(), with_causes(failure));
-        let at = state::change(&*self.desk.store, &unit.id, |state| {
-            let name = authority.name.as_str();
-            note_failure(&mut state.authorities, name, cause.clone(), failure.retry_after(), (now, chance));
-            if failure.is_validation() {
-                state.failed_validations.retain(|at| state::time(*at) + crate::schedule::HOUR > now);
-                state.failed_validations.push(unix(now));
-            }
-            state.authorities[name].not_before
-        });
-        let wait = state::time(at.await?).duration_since(now).unwrap_or_default();
+    /// Writes down that an authority failed, and says so; tells whether that could be written down.
+    async fn note(&self, unit: &Unit, authority: &Arc<Authority>, failure: &Failure) -> bool {
+        let (now, cause) = (SystemTime::now(), with_causes(failure));
+        let noted = self.write_down(unit, authority, (failure, &cause), now).await;
+        let wait = noted.as_ref().map_or(AFTER_A_MISHAP, |at| at.duration_since(now).unwrap_or_default());
         tracing::error!(
             certificate.id = unit.id, authority.name = %authority.name, cause, again_in_s = wait.as_secs(),
             "a certificate could not be got; what there is is served on"
         );
-        Ok(())
+        if let Err(error) = &noted {
+            let error = with_causes(error);
+            tracing::warn!(certificate.id = unit.id, error, "what failed cannot be written down");
+        }
+        noted.is_ok()
+    }
+
+    /// When the authority may be asked again for this unit.
+    async fn write_down(
+        &self,
+        unit: &Unit,
+        authority: &Authority,
+        (failure, cause): (&Failure, &str),
+        now: SystemTime,
+    ) -> Result<SystemTime, StoreError> {
+        let (name, chance) = (authority.name.as_str(), fastrand::f64());
+        let (for_all, for_these) = match failure.wait() {
+            Some(Wait { long, is_for_all: true }) => (Some(RetryAfter::new(long, cause, now)), None),
+            other => (None, other.map(|wait| wait.long)),
+        };
+        if let Some(said) = &for_all {
+            said.keep(&*self.desk.store, &authority.name).await?;
+        }
+        state::change(&*self.desk.store, &unit.id, |state| {
+            note_failure(&mut state.authorities, name, cause, for_these, (now, chance));
+            if failure.is_validation() {
+                state.failed_validations.retain(|at| state::time(*at) + crate::schedule::HOUR > now);
+                state.failed_validations.push(unix(now));
+            }
+            may_ask_at(state.authorities.get(name), for_all.as_ref(), now)
+        })
+        .await
     }
 
     /// Keeps a certificate that was got: all replicas serve it from then on.
@@ -175,6 +207,7 @@ impl Worker {
         (certificate, origin): (Certificate, Origin),
         wishes: u32,
     ) -> Result<(), StoreError> {
+        let giver = origin.to_string();
         let kept = Kept { certificate, origin, obtained: SystemTime::now() };
         put(&*self.desk.store, &kept::document(&unit.id), &kept.write()).await?;
         state::change(&*self.desk.store, &unit.id, |state| {
@@ -183,7 +216,11 @@ impl Worker {
                 ordered.url = None;
             }
             state.order.take_if(|ordered| ordered.proofs.is_empty());
-            state.authorities.clear();
+            // What an authority has said of these names holds, whoever else has helped.
+            let now = SystemTime::now();
+            state.authorities.retain(|name, standing| {
+                *name != giver && standing.by_its_word && may_ask_at(Some(standing), None, now) > now
+            });
             state.wanted = state.wanted.saturating_sub(wishes);
             state.window = None;
         })

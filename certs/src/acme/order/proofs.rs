@@ -55,7 +55,7 @@ impl Attempt<'_> {
                         again = true;
                         break;
                     }
-                    Err(error) => return Err(Self::failed("looking at what it wants to see", error)),
+                    Err(error) => return Err(self.failed("looking at what it wants to see", error)),
                 };
                 if authorization.status == AuthorizationStatus::Valid {
                     continue;
@@ -129,7 +129,7 @@ impl Attempt<'_> {
             let mut authorizations = order.authorizations();
             while let Some(authorization) = authorizations.next().await {
                 let mut authorization =
-                    authorization.map_err(|error| Self::failed("telling it to look", error))?;
+                    authorization.map_err(|error| self.failed("telling it to look", error))?;
                 let url = authorization.url().to_owned();
                 if authorization.status == AuthorizationStatus::Valid || told.contains(&url) {
                     continue;
@@ -142,7 +142,7 @@ impl Attempt<'_> {
                 match challenge.set_ready().await {
                     Ok(()) => drop(told.insert(url)),
                     Err(error) if is_bad_nonce(&error) => again = true,
-                    Err(error) => return Err(Self::failed("telling it to look", error)),
+                    Err(error) => return Err(self.failed("telling it to look", error)),
                 }
             }
             if !again {
@@ -226,10 +226,5 @@ impl Attempt<'_> {
 }
 
 fn nonces_refused(doing: &'static str) -> Failure {
-    Failure::Refused {
-        doing,
-        told: "badNonce, again and again".to_owned(),
-        retry_after: None,
-        is_for_later: true,
-    }
+    Failure::Refused { doing, told: "badNonce, again and again".to_owned(), wait: None, is_for_later: true }
 }
