@@ -81,6 +81,11 @@ impl Certificate {
         check_signatures(chain, now)
     }
 
+    /// As [`check`](Self::check), from now on or from when the leaf is valid: a clock that is behind takes nothing away.
+    pub(crate) fn check_from(&self, wanted: &[NamePattern], now: SystemTime) -> Result<(), Unfit> {
+        self.check(wanted, now.max(self.facts.not_before))
+    }
+
     /// An asterisk in it stands for a host that is wanted, too.
     fn is_for(&self, wanted: &NamePattern) -> bool {
         let names = &self.facts.names;

@@ -10,6 +10,10 @@ use std::time::{Duration, SystemTime};
 /// How many validations of one certificate may fail within [`HOUR`]: what Let's Encrypt bears, of each name.
 pub(crate) const FAILED_VALIDATIONS: usize = 5;
 pub(crate) const HOUR: Duration = Duration::from_hours(1);
+/// How many orders may give what cannot be served within [`DAY`], of each authority and certificate: who gives a wrong one
+/// mostly gives another.
+const UNFIT: usize = 3;
+pub(crate) const DAY: Duration = Duration::from_hours(24);
 const WEEK: Duration = Duration::from_hours(7 * 24);
 /// The first wait after a failure; each further one doubles it, up to [`WAIT_MAX`].
 const WAIT: Duration = Duration::from_mins(1);
@@ -71,18 +75,22 @@ pub(crate) fn may_ask_at(
     let Some(standing) = standing else { return said };
     // A time that is further away than it can be was told by a clock that was wrong.
     let most = if standing.by_its_word { RETRY_AFTER_MAX } else { WAIT_MAX * 2 };
-    Some(time(standing.not_before)).filter(|at| *at <= now + most).map_or(said, |at| at.max(said))
+    let own = Some(time(standing.not_before)).filter(|at| *at <= now + most);
+    own.unwrap_or(said).max(said).max(next_of(&standing.unfit, UNFIT, DAY, now))
+}
+
+/// When the next of so many may be within a time.
+fn next_of(times: &[u64], most: usize, within: Duration, now: SystemTime) -> SystemTime {
+    // What is still to come was written down by a clock that was ahead, and counts for nothing.
+    let mut recent: Vec<u64> =
+        times.iter().copied().filter(|at| time(*at) + within > now && time(*at) <= now).collect();
+    recent.sort_unstable();
+    recent.len().checked_sub(most).map_or(SystemTime::UNIX_EPOCH, |first| time(recent[first]) + within)
 }
 
 /// When another validation may fail.
 pub(crate) fn may_fail_at(failed: &[u64], now: SystemTime) -> SystemTime {
-    let mut recent: Vec<u64> =
-        failed.iter().copied().filter(|at| time(*at) + HOUR > now && time(*at) <= now).collect();
-    recent.sort_unstable();
-    match recent.len().checked_sub(FAILED_VALIDATIONS) {
-        Some(first) => time(recent[first]) + HOUR,
-        None => SystemTime::UNIX_EPOCH,
-    }
+    next_of(failed, FAILED_VALIDATIONS, HOUR, now)
 }
 
 /// When an order by ACME is due: [`renew_at`], but not before an authority may be asked and a validation may fail.
@@ -122,13 +130,7 @@ pub(crate) fn note_failure(
 
 /// When another host may get its first certificate, of so many a week.
 pub(crate) fn may_begin_at(begun: &[u64], per_week: usize, now: SystemTime) -> SystemTime {
-    let mut recent: Vec<u64> =
-        begun.iter().copied().filter(|at| time(*at) + WEEK > now && time(*at) <= now).collect();
-    recent.sort_unstable();
-    match recent.len().checked_sub(per_week) {
-        Some(first) => time(recent[first]) + WEEK,
-        None => SystemTime::UNIX_EPOCH,
-    }
+    next_of(begun, per_week, WEEK, now)
 }
 
 /// Those that still count.
@@ -140,8 +142,6 @@ pub(crate) fn of_this_week(begun: &[u64], now: SystemTime) -> Vec<u64> {
 mod tests {
     use super::*;
     use crate::state::Window;
-
-    const DAY: Duration = Duration::from_hours(24);
 
     fn at(days: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + DAY * u32::try_from(1000 + days).unwrap()
@@ -232,6 +232,16 @@ mod tests {
         assert_eq!(may_fail_at(&five, time(minute(61))), SystemTime::UNIX_EPOCH);
         // A clock that was ahead counts for nothing now.
         assert_eq!(may_fail_at(&[minute(99); 5], now), SystemTime::UNIX_EPOCH);
+    }
+
+    #[test]
+    fn an_authority_may_give_what_cannot_be_served_three_times_a_day() {
+        let hour = |number: u64| unix(at(1)) + number * 3600;
+        let standing = |unfit: &[u64]| Standing { unfit: unfit.to_vec(), ..Standing::default() };
+        let ask = |unfit: &[u64]| may_ask_at(Some(&standing(unfit)), None, time(hour(9)));
+        assert_eq!(ask(&[hour(1), hour(2)]), SystemTime::UNIX_EPOCH);
+        assert_eq!(ask(&[hour(1), hour(2), hour(3)]), time(hour(25)));
+        assert_eq!(ask(&[hour(10); 3]), SystemTime::UNIX_EPOCH);
     }
 
     #[test]

@@ -73,6 +73,9 @@ pub(crate) struct Standing {
     /// It said so itself (`Retry-After`); else an operator's wish goes before.
     #[serde(default)]
     pub(crate) by_its_word: bool,
+    /// When it gave what cannot be served, within the last day.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unfit: Vec<u64>,
     /// What it failed of, in words.
     pub(crate) cause: String,
 }

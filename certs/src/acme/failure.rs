@@ -104,6 +104,11 @@ impl Failure {
         matches!(self, Self::Validation { .. })
     }
 
+    /// Whether it counts among those orders of which only a few may give what cannot be served.
+    pub(crate) fn is_unfit(&self) -> bool {
+        matches!(self, Self::Unfit(_))
+    }
+
     /// Whether nothing can become of the order any more, so that the next attempt makes another.
     pub(super) fn ends_the_order(&self) -> bool {
         match self {

@@ -165,7 +165,7 @@ impl Attempt<'_> {
     /// Whether what came can be served.
     fn judge(&self, chain: &str) -> Result<Certificate, Unfit> {
         let certificate = Certificate::parse(chain.as_bytes(), self.ordered.key.as_bytes())?;
-        certificate.check(&self.unit.names, SystemTime::now()).map(|()| certificate)
+        certificate.check_from(&self.unit.names, SystemTime::now()).map(|()| certificate)
     }
 
     /// The order that was under way, or a new one.

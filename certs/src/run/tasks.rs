@@ -108,7 +108,7 @@ impl Loop {
                     // Counted here at once: the store tells of it later.
                     self.begun.entry(unit.certificate.to_string()).or_default().push(state::unix(now));
                 }
-                let held = self.shelf.current(&id).cloned();
+                let held = self.shelf.newest(&id).cloned();
                 self.is_changed = true;
                 self.tasks.begin(self.worker.clone(), work, unit, held);
             }
@@ -120,7 +120,7 @@ impl Loop {
     pub(super) fn due(&self, unit: &Unit, now: SystemTime) -> (SystemTime, Work) {
         let unknown = State::default();
         let state = self.states.get(&unit.id).unwrap_or(&unknown);
-        let current = self.shelf.current(&unit.id);
+        let current = self.shelf.newest(&unit.id);
         // One that another gave than is asked now is served until there is one of theirs.
         let is_as_wanted =
             |current: &&Current| current.is_complete && unit.giver.may_have_given(&current.origin);

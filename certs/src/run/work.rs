@@ -9,14 +9,15 @@ use crate::local_authority::{LocalAuthority, LocalAuthorityError};
 use crate::metrics::RenewalResult;
 use crate::retry_after::{self, RetryAfter};
 use crate::schedule::{
-    ASK_WINDOW, ASK_WINDOW_LEAST, ASK_WINDOW_MOST, may_ask_at, may_fail_at, note_failure, of_this_week,
+    ASK_WINDOW, ASK_WINDOW_LEAST, ASK_WINDOW_MOST, DAY, HOUR, may_ask_at, may_begin_at, may_fail_at,
+    note_failure, of_this_week,
 };
 use crate::shelf::Current;
 use crate::state::{self, State, Window, put, unix};
 use crate::store::{Document, StoreError};
 use crate::told::with_causes;
 use crate::units::{Giver, Unit};
-use config::{AcmeSource, Authority, CertificateSource, Certificates, NamePattern};
+use config::{AcmeSource, Authority, CertificateSource, Certificates, NamePattern, PerHost};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -67,6 +68,9 @@ impl Worker {
                 error,
                 "a certificate cannot be got for want of a store; what there is is served on"
             );
+            if work != Work::AskWindow {
+                self.desk.metrics.renewal(RenewalResult::Failed);
+            }
             false
         })
     }
@@ -117,10 +121,14 @@ impl Worker {
         if self.is_there(unit, held.as_ref()).await? {
             return Ok(true);
         }
-        if work == Work::First {
-            self.count(unit).await?;
+        let State { wanted: wishes, is_counted, .. } = self.state(unit).await?;
+        if work == Work::First
+            && !is_counted
+            && let Some(bound) = &source.per_host
+            && !self.count(unit, bound).await?
+        {
+            return Ok(true);
         }
-        let wishes = self.state(unit).await?.wanted;
         let (mut is_asked, mut is_noted) = (false, true);
         for authority in &source.authorities {
             let now = SystemTime::now();
@@ -191,8 +199,14 @@ impl Worker {
         state::change(&*self.desk.store, &unit.id, |state| {
             note_failure(&mut state.authorities, name, cause, for_these, (now, chance));
             if failure.is_validation() {
-                state.failed_validations.retain(|at| state::time(*at) + crate::schedule::HOUR > now);
+                state.failed_validations.retain(|at| state::time(*at) + HOUR > now);
                 state.failed_validations.push(unix(now));
+            }
+            if failure.is_unfit()
+                && let Some(standing) = state.authorities.get_mut(name)
+            {
+                standing.unfit.retain(|at| state::time(*at) + DAY > now);
+                standing.unfit.push(unix(now));
             }
             may_ask_at(state.authorities.get(name), for_all.as_ref(), now)
         })
@@ -265,8 +279,8 @@ impl Worker {
         .await
     }
 
-    /// A host gets its first certificate.
-    async fn count(&self, unit: &Unit) -> Result<(), StoreError> {
+    /// A host gets its first certificate, if as many as that may within a week; tells whether it may.
+    async fn count(&self, unit: &Unit, bound: &PerHost) -> Result<bool, StoreError> {
         let name = format!("{BUDGET}{}", unit.certificate);
         let now = SystemTime::now();
         loop {
@@ -275,6 +289,10 @@ impl Worker {
                 .as_ref()
                 .and_then(|document| serde_json::from_slice::<Vec<u64>>(&document.value).ok());
             let mut begun = of_this_week(&begun.unwrap_or_default(), now);
+            // Whoever asked before may have asked with others.
+            if may_begin_at(&begun, bound.new_per_week, now) > now {
+                return Ok(false);
+            }
             begun.push(unix(now));
             let value = serde_json::to_vec(&begun).expect("numbers are JSON");
             match state::write(&*self.desk.store, &name, standing.map(|document| document.version), value)
@@ -285,7 +303,8 @@ impl Worker {
                 Ok(()) => break,
             }
         }
-        state::change(&*self.desk.store, &unit.id, |state| state.is_counted = true).await
+        state::change(&*self.desk.store, &unit.id, |state| state.is_counted = true).await?;
+        Ok(true)
     }
 
     /// Whether somebody has got it meanwhile: who was told late would get it a second time.
@@ -293,7 +312,7 @@ impl Worker {
         let Some(document) = self.desk.store.get(&kept::document(&unit.id)).await? else { return Ok(false) };
         let Ok(Kept { certificate, origin, .. }) = Kept::read(&document) else { return Ok(false) };
         let is_news = held.is_none_or(|held| held.certificate.fingerprint() != certificate.fingerprint());
-        let is_good = certificate.check(&unit.names, SystemTime::now()).is_ok();
+        let is_good = certificate.check_from(&unit.names, SystemTime::now()).is_ok();
         Ok(is_news && is_good && unit.giver.may_have_given(&origin))
     }
 }

@@ -131,3 +131,75 @@ async fn a_failure_that_cannot_be_written_down_keeps_no_other_authority_from_bei
     assert_eq!(helpful.asked("order"), 1);
     assert!(store.value(&kept::document(&unit.id)).is_some());
 }
+
+#[tokio::test]
+async fn a_certificate_that_is_valid_only_by_the_authoritys_clock_is_kept_and_served() {
+    let (authority, certificates, [_, unit], store, usher) = two_of("").await;
+    authority.gives_for(1..90);
+    assert!(usher.work(Work::First, &unit, None).await);
+    assert!(usher.work(Work::Order, &unit, None).await);
+    assert_eq!(authority.asked("order"), 1);
+    let document = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
+    let of = Kept::read(&document).unwrap().certificate.fingerprint().to_owned();
+    let asked = Window { of, suggested: None, ask_again: unix(SystemTime::now() + 90 * DAY) };
+    state::change(&*store, &unit.id, |state| state.window = Some(asked.clone())).await.unwrap();
+    let (office, _running) = start(settings(&certificates, &store, &["b.lab.test"])).await.unwrap();
+    let listed = office.list();
+    let listed = listed.iter().find(|listed| listed.id == unit.id).unwrap();
+    let Some(Next::At(at)) = listed.next else { panic!("{listed:?}") };
+    assert!(listed.served.is_some() && at > unix(SystemTime::now() + DAY), "{listed:?}");
+}
+
+#[tokio::test]
+async fn an_authority_that_gives_what_cannot_be_served_is_asked_three_times_a_day() {
+    let (authority, _, [unit, _], store, usher) = two_of("").await;
+    authority.gives_to("elsewhere.lab.test");
+    for _ in 0..10 {
+        assert!(usher.work(Work::Order, &unit, None).await);
+        // As if that time were over.
+        let over = |state: &mut State| state.authorities.values_mut().for_each(|one| one.not_before = 0);
+        state::change(&*store, &unit.id, over).await.unwrap();
+    }
+    assert_eq!(authority.asked("order"), 3);
+    // Until an operator has done something about it.
+    let (office, _running) =
+        start(settings(&certificates(&authority, ""), &store, &["a.lab.test"])).await.unwrap();
+    authority.mends();
+    office.renew(&unit.id).await.unwrap();
+    assert!(usher.work(Work::Order, &unit, None).await);
+    assert!(store.value(&kept::document(&unit.id)).is_some());
+}
+
+#[tokio::test]
+async fn hosts_that_come_at_one_moment_are_no_more_than_new_per_week() {
+    let (authority, certificates, _, store, usher) = two_of("new_per_week = 3\n").await;
+    let units: Vec<Unit> =
+        (0..10).map(|number| unit(&certificates, &format!("host{number}.lab.test"))).collect();
+    join_all(units.iter().map(|unit| usher.work(Work::First, unit, None))).await;
+    assert_eq!(authority.asked("order"), 3);
+    // Who was counted before a crash is not counted again.
+    let counted =
+        units.iter().filter(|unit| store.value(&state::document(&unit.id)).unwrap()["is_counted"] == true);
+    assert_eq!(counted.count(), 3);
+}
+
+#[tokio::test]
+async fn whatever_keeps_a_certificate_from_being_got_is_counted() {
+    let authority = GenerousAuthority::start().await;
+    let certificates = certificates(&authority, "");
+    let store = Arc::default();
+    let (usher, registry) = worker(&certificates, &store, None);
+    let unit = unit(&certificates, "a.lab.test");
+    let failed = || {
+        let families = registry.gather();
+        let family =
+            families.iter().find(|family| family.name() == "usher_certificate_renewals_total").unwrap();
+        let failed = family.get_metric().iter().find(|one| one.get_label()[0].value() == "failed").unwrap();
+        failed.get_counter().get_value()
+    };
+    store.fails(true);
+    for (many, work) in [(1.0, Work::Issue), (2.0, Work::Order)] {
+        assert!(!usher.work(work, &unit, None).await);
+        assert!((failed() - many).abs() < 0.1, "{work:?}");
+    }
+}
