@@ -1,5 +1,6 @@
 //! The loop: hears what the store, files and Secrets have, publishes it, and gets what is missing or due.
 
+mod list;
 mod tasks;
 mod work;
 
@@ -9,7 +10,7 @@ use crate::claim::Claims;
 use crate::dns::{DnsError, DnsRecords};
 use crate::files::{FilePair, Look};
 use crate::kept;
-use crate::listed::{Listed, Next};
+use crate::listed::Listed;
 use crate::local_authority::LocalAuthorityError;
 use crate::metrics::Metrics;
 use crate::resolver::{HttpChallenges, Resolver};
@@ -380,26 +381,6 @@ impl Loop {
                 "a certificate cannot be served, and the one before is served on"
             ),
         }
-    }
-
-    fn list(&self) -> Vec<Listed> {
-        let now = SystemTime::now();
-        let given = self.settings.certificates.values().filter(|declared| {
-            matches!(declared.source, CertificateSource::Files { .. } | CertificateSource::Secret(_))
-        });
-        let given = given.map(|declared| Listed::given(declared, self.shelf.given(&declared.name)));
-        let got = self.units.values().map(|unit| {
-            let state = self.states.get(&unit.id);
-            let (at, work) = self.due(unit, now);
-            let next = match self.tasks.is_under_way(&unit.id) {
-                true => Next::UnderWay,
-                false => Next::At(state::unix(at)),
-            };
-            let mut listed = Listed::got(unit, self.shelf.current(&unit.id), next, state);
-            listed.failures.extend(self.why_it_waits(unit, work, (at, now)));
-            listed
-        });
-        given.chain(got).collect()
     }
 }
 

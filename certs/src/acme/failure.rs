@@ -44,6 +44,9 @@ pub(crate) enum Failure {
     /// It goes on for too long.
     #[error("the authority took longer than {} s for {doing}", within.as_secs())]
     Late { doing: &'static str, within: Duration },
+    /// It wants more time, and the order is gone on with then.
+    #[error("the authority is not done with {doing} yet, and wants to be asked again in {} s", again.as_secs())]
+    Slow { doing: &'static str, again: Duration },
     /// It offers other challenges.
     #[error("the authority offers no {challenge} for {host}: choose another challenge")]
     NotOffered { challenge: &'static str, host: String },
@@ -122,6 +125,7 @@ impl Failure {
     pub(crate) fn wait(&self) -> Option<Wait> {
         match self {
             Self::Refused { wait, .. } | Self::Unreachable { wait, .. } => *wait,
+            Self::Slow { again, .. } => Some(Wait { long: *again, is_for_all: false }),
             _ => None,
         }
     }

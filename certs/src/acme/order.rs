@@ -24,9 +24,11 @@ use tokio::time::{Instant, sleep};
 
 /// How long an order may take in all, slow answers and slow DNS included.
 const ATTEMPT: Duration = Duration::from_hours(1);
-/// How long an authority may take to look at a proof, and then to sign.
+/// How long an authority may take to look at a proof, and then to sign, if it does not say how long.
 const VALIDATION: Duration = Duration::from_mins(3);
 const SIGNING: Duration = Duration::from_mins(3);
+/// How long it is waited for there if it does say; what takes longer is gone on with later, so that others have their turn.
+const PATIENCE: Duration = Duration::from_mins(15);
 /// Between two looks at an order.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
@@ -56,6 +58,10 @@ impl Desk {
         let attempt = Attempt { desk: self, claim, unit, source, authority, ordered };
         let got = tokio::time::timeout(ATTEMPT, talk(attempt.run(replaces))).await;
         let got = got.unwrap_or(Err(Failure::Late { doing: "all of an order", within: ATTEMPT }));
+        if let Err(failure @ Failure::Slow { .. }) = got {
+            // It may be looking at them.
+            return Err(failure);
+        }
         // Whatever came of it; what is left over is written down, and the next attempt takes it away.
         let cleared = attempt.take_proofs_away().await;
         let certificate = got?;
@@ -260,7 +266,7 @@ impl Attempt<'_> {
         doing: &'static str,
         is_enough: impl Fn(OrderStatus) -> bool,
     ) -> Result<OrderStatus, Failure> {
-        let until = Instant::now() + within;
+        let begun = Instant::now();
         let mut pause = LOOK_AGAIN;
         loop {
             let status = persist!(async { order.refresh().await.map(|state| state.status) });
@@ -269,9 +275,13 @@ impl Attempt<'_> {
                 return Ok(status);
             }
             let told = Transport::told().retry_after.and_then(|at| at.duration_since(SystemTime::now()).ok());
-            let next = told.unwrap_or(pause).clamp(LOOK_AGAIN, LOOK_AGAIN_MAX);
-            if Instant::now() + next > until {
-                return Err(Failure::Late { doing, within });
+            let next = told.map_or(pause, |again| again.max(LOOK_AGAIN));
+            match told {
+                Some(again) if begun.elapsed() + next > PATIENCE => {
+                    return Err(Failure::Slow { doing, again });
+                }
+                None if begun.elapsed() + next > within => return Err(Failure::Late { doing, within }),
+                _ => {}
             }
             sleep(next).await;
             pause = (pause * 2).min(LOOK_AGAIN_MAX);

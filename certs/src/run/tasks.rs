@@ -2,7 +2,7 @@
 
 use super::work::{self, Work, Worker};
 use super::{Loop, REST};
-use crate::schedule::{FAILED_VALIDATIONS, may_begin_at, may_fail_at, order_at, renew_at};
+use crate::schedule::{may_begin_at, order_at, renew_at};
 use crate::shelf::Current;
 use crate::state::{self, State, time};
 use crate::store::Document;
@@ -160,7 +160,7 @@ impl Loop {
     }
 
     /// How many hosts have got their first certificate, where this one waits since they are too many.
-    fn is_over_budget(&self, unit: &Unit, work: Work, now: SystemTime) -> Option<usize> {
+    pub(super) fn is_over_budget(&self, unit: &Unit, work: Work, now: SystemTime) -> Option<usize> {
         let Giver::Acme(AcmeSource { per_host: Some(bound), .. }) = &unit.giver else { return None };
         let is_over = work == Work::First && self.may_begin_at(unit, bound, now) > now;
         is_over.then_some(bound.new_per_week)
@@ -174,34 +174,5 @@ impl Loop {
                 "a host gets no certificate yet: new_per_week hosts have got their first one within seven days"
             );
         }
-    }
-
-    /// Why one that is due is not begun, where nothing that failed is to blame.
-    pub(super) fn why_it_waits(
-        &self,
-        unit: &Unit,
-        work: Work,
-        (at, now): (SystemTime, SystemTime),
-    ) -> Vec<String> {
-        let Giver::Acme(source) = &unit.giver else { return Vec::new() };
-        if at <= now {
-            return Vec::new();
-        }
-        let state = self.states.get(&unit.id);
-        let names = source.authorities.iter().map(|authority| authority.name.as_str());
-        let said = names.filter_map(|name| Some((name, self.retry_after.get(name)?)));
-        let said = said.filter(|(name, said)| {
-            said.ends(now) >= at && state.is_none_or(|state| !state.authorities.contains_key(*name))
-        });
-        let mut why: Vec<String> = said.map(|(name, said)| format!("{name}: {}", said.cause)).collect();
-        why.extend(self.is_over_budget(unit, work, now).map(|many| {
-            format!("new_per_week: {many} hosts have got their first certificate within seven days")
-        }));
-        if state.is_some_and(|state| may_fail_at(&state.failed_validations, now) > now) {
-            why.push(format!(
-                "{FAILED_VALIDATIONS} validations have failed within an hour, and another may fail only later"
-            ));
-        }
-        why
     }
 }

@@ -203,3 +203,20 @@ async fn whatever_keeps_a_certificate_from_being_got_is_counted() {
         assert!((failed() - many).abs() < 0.1, "{work:?}");
     }
 }
+
+#[tokio::test]
+async fn an_order_that_takes_longer_than_is_waited_for_is_gone_on_with_when_its_authority_says() {
+    let (authority, _, [unit, _], store, usher) = two_of("").await;
+    authority.is_slow(1, HOURS);
+    for _ in 0..3 {
+        assert!(usher.work(Work::Order, &unit, None).await);
+        assert_eq!((authority.asked("order"), authority.asked("look")), (1, 1));
+    }
+    let standing = &store.value(&state::document(&unit.id)).unwrap()["authorities"]["generous"];
+    assert!(standing["not_before"].as_u64().unwrap().abs_diff(unix(SystemTime::now()) + HOURS) < 60);
+    let over = |state: &mut State| state.authorities.values_mut().for_each(|one| one.not_before = 0);
+    state::change(&*store, &unit.id, over).await.unwrap();
+    assert!(usher.work(Work::Order, &unit, None).await);
+    assert_eq!((authority.asked("order"), authority.asked("finalize")), (1, 1));
+    assert!(store.value(&kept::document(&unit.id)).is_some());
+}
