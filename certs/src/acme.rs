@@ -24,5 +24,5 @@ mod order;
 mod transport;
 
 pub(crate) use account::Accounts;
-pub(crate) use failure::Failure;
+pub(crate) use failure::{Failure, Wait};
 pub(crate) use order::Desk;

@@ -6,11 +6,12 @@ mod unfit;
 pub(crate) use pem::encode as encode_pem;
 pub use unfit::{Part, Unfit};
 
+use crate::hex::hex;
 use config::NamePattern;
 use ring::digest::{SHA256, digest};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use std::fmt::{self, Write};
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
@@ -78,6 +79,11 @@ impl Certificate {
         check_usage(leaf)?;
         check_order(chain, &parsed)?;
         check_signatures(chain, now)
+    }
+
+    /// As [`check`](Self::check), from now on or from when the leaf is valid: a clock that is behind takes nothing away.
+    pub(crate) fn check_from(&self, wanted: &[NamePattern], now: SystemTime) -> Result<(), Unfit> {
+        self.check(wanted, now.max(self.facts.not_before))
     }
 
     /// An asterisk in it stands for a host that is wanted, too.
@@ -261,13 +267,6 @@ fn encode_key(key: &PrivateKeyDer<'_>) -> String {
 /// A time before 1970 is the beginning of 1970, which is long ago all the same.
 fn system_time(time: ASN1Time) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a text can be written to");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What authorities are answered with, by every replica: they ask whom their connection reaches.
 
 use crate::acme::Failure;
+use crate::hex::hex;
 use crate::resolver::{HttpChallenges, Resolver};
 use crate::state::unix;
 use crate::store::{Document, Store};
@@ -62,8 +63,7 @@ impl Challenge {
     /// The name of its document.
     pub(crate) fn document(&self) -> String {
         let hash = digest(&SHA256, self.answer.as_bytes());
-        let hex: String = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{PREFIX}{hex}")
+        format!("{PREFIX}{}", hex(&hash.as_ref()[..16]))
     }
 
     /// As it is kept.

@@ -3,6 +3,7 @@
 //! Nobody trusts it until told to, and whoever does trusts it for the names of its constraints alone.
 
 use crate::certificate::{Certificate, Unfit, encode_pem};
+use crate::hex::hex;
 use crate::store::{Store, StoreError};
 use config::NamePattern;
 use rcgen::{
@@ -182,7 +183,7 @@ impl LocalAuthority {
         let key = KeyPair::generate()?;
         // Two of them may be trusted by one browser: they must not be taken for each other.
         let digest = digest(&SHA256, &key.subject_public_key_info());
-        let id: String = digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let id = hex(&digest.as_ref()[..4]);
         let name: String = format!("{NAME} {id}: {first}").chars().take(NAME_MAX).collect();
         let mut params = CertificateParams::default();
         params.distinguished_name = distinguished(&name);
@@ -217,8 +218,7 @@ impl LocalAuthority {
     }
 
     fn tell(&self, why: &str) {
-        let fingerprint: String =
-            digest(&SHA256, &self.der).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let fingerprint = hex(digest(&SHA256, &self.der).as_ref());
         tracing::warn!(
             why,
             names = self.permitted.join(", "),

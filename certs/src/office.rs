@@ -78,8 +78,11 @@ impl Office {
             state::change(&*self.store, &one.id, |state| {
                 state.wanted = state.wanted.saturating_add(1);
                 // Our own patience is over; an authority's word still holds.
-                for standing in state.authorities.values_mut().filter(|standing| !standing.by_its_word) {
-                    standing.not_before = 0;
+                for standing in state.authorities.values_mut() {
+                    standing.unfit.clear();
+                    if !standing.by_its_word {
+                        standing.not_before = 0;
+                    }
                 }
             })
             .await?;

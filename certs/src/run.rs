@@ -1,6 +1,7 @@
 //! The loop: hears what the store, files and Secrets have, publishes it, and gets what is missing or due.
 
 mod known;
+mod list;
 mod sweep;
 mod tasks;
 mod watched;
@@ -8,12 +9,14 @@ mod work;
 
 use crate::acme::{Accounts, Desk};
 use crate::challenges::{self, Board, announce};
+use crate::claim::Claims;
 use crate::dns::{DnsError, DnsRecords};
 use crate::kept;
-use crate::listed::{Listed, Next};
+use crate::listed::Listed;
 use crate::local_authority::LocalAuthorityError;
 use crate::metrics::Metrics;
 use crate::resolver::{HttpChallenges, Resolver};
+use crate::retry_after::{self, RetryAfter};
 use crate::shelf::Shelf;
 use crate::state::{self, State};
 use crate::store::{Change, Document, Store, StoreError};
@@ -28,11 +31,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use sweep::{SWEEP, Sweep};
-use tasks::{Tasks, why_it_waits};
+use tasks::Tasks;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use watched::{LOOK_AGAIN, Watched};
-use work::{BUDGET, Worker};
+use work::BUDGET;
+#[cfg(test)]
+pub(crate) use work::Work;
+pub(crate) use work::Worker;
 
 /// How long the loop rests at most: clocks jump, and what was not yet valid becomes so.
 const REST: Duration = Duration::from_mins(1);
@@ -52,10 +58,10 @@ pub struct Settings {
     pub certificates: Certificates,
     /// Where it is kept.
     pub store: Arc<dyn Store>,
-    /// The name of this replica, where there may be others.
+    /// The name of this replica, where there may be others; no other process ever has it.
     pub replica: Option<String>,
-    /// Whether this replica is the one that gets certificates. Of two that lead for a moment, the later one takes an order
-    /// over, and the earlier one stops before its next step; both may have made one by then.
+    /// Whether this replica is the one that gets certificates. Of two that lead for a moment, one gets a certificate and
+    /// the other one waits.
     pub leads: watch::Receiver<bool>,
     /// The other replicas that may be asked by an authority.
     pub replicas: watch::Receiver<BTreeSet<String>>,
@@ -111,6 +117,7 @@ pub async fn start(settings: Settings) -> Result<(Office, Running), StartError> 
     let desk = Desk {
         store: settings.store.clone(),
         accounts: Accounts::new(settings.store.clone()),
+        claims: Claims::new(settings.store.clone(), settings.replica.clone()),
         dns,
         answered: board.answered(),
         replicas: settings.replicas.clone(),
@@ -131,6 +138,8 @@ struct Loop {
     shelf: Shelf,
     units: BTreeMap<String, Unit>,
     states: BTreeMap<String, State>,
+    /// What authorities have said for all of their certificates, by their names.
+    retry_after: BTreeMap<String, RetryAfter>,
     /// When hosts got their first certificate, by the certificate's name.
     begun: BTreeMap<String, Vec<u64>>,
     files: Watched,
@@ -162,6 +171,7 @@ impl Loop {
             shelf: Shelf::default(),
             units: BTreeMap::new(),
             states: BTreeMap::new(),
+            retry_after: BTreeMap::new(),
             begun: BTreeMap::new(),
             secrets: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -269,6 +279,9 @@ impl Loop {
         } else if let Some(id) = name.strip_prefix(state::PREFIX) {
             self.is_changed = true;
             self.states.insert(id.to_owned(), State::read(&document));
+        } else if let Some(authority) = name.strip_prefix(retry_after::PREFIX) {
+            self.is_changed = true;
+            self.retry_after.extend(RetryAfter::read(&document).map(|said| (authority.to_owned(), said)));
         } else if let Some(certificate) = name.strip_prefix(BUDGET) {
             self.begun
                 .insert(certificate.to_owned(), serde_json::from_slice(&document.value).unwrap_or_default());
@@ -286,6 +299,8 @@ impl Loop {
             self.shelf.remove(id);
         } else if let Some(id) = name.strip_prefix(state::PREFIX) {
             self.states.remove(id);
+        } else if let Some(authority) = name.strip_prefix(retry_after::PREFIX) {
+            self.retry_after.remove(authority);
         } else if let Some(certificate) = name.strip_prefix(BUDGET) {
             self.begun.remove(certificate);
         } else if let Some(replica) = name.strip_prefix(challenges::SEEN) {
@@ -353,26 +368,6 @@ impl Loop {
                 "a certificate cannot be served, and the one before is served on"
             ),
         }
-    }
-
-    fn list(&self) -> Vec<Listed> {
-        let now = SystemTime::now();
-        let given = self.settings.certificates.values().filter(|declared| {
-            matches!(declared.source, CertificateSource::Files { .. } | CertificateSource::Secret(_))
-        });
-        let given = given.map(|declared| Listed::given(declared, self.shelf.given(&declared.name)));
-        let got = self.units.values().map(|unit| {
-            let state = self.states.get(&unit.id);
-            let (at, work) = self.due(unit, now);
-            let next = match self.tasks.is_under_way(&unit.id) {
-                true => Next::UnderWay,
-                false => Next::At(state::unix(at)),
-            };
-            let mut listed = Listed::got(unit, self.shelf.current(&unit.id), next, state);
-            listed.failures.extend(why_it_waits(unit, work, state, (at, now)));
-            listed
-        });
-        given.chain(got).collect()
     }
 }
 

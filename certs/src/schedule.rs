@@ -1,6 +1,8 @@
 //! When what is to be done: decisions, with the time as an argument.
 
+use crate::retry_after::RetryAfter;
 use crate::state::{Standing, State, time, unix};
+use crate::told::cut;
 use ring::digest::{SHA256, digest};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -8,6 +10,10 @@ use std::time::{Duration, SystemTime};
 /// How many validations of one certificate may fail within [`HOUR`]: what Let's Encrypt bears, of each name.
 pub(crate) const FAILED_VALIDATIONS: usize = 5;
 pub(crate) const HOUR: Duration = Duration::from_hours(1);
+/// How many orders may give what cannot be served within [`DAY`], of each authority and certificate: who gives a wrong one
+/// mostly gives another.
+const UNFIT: usize = 3;
+pub(crate) const DAY: Duration = Duration::from_hours(24);
 const WEEK: Duration = Duration::from_hours(7 * 24);
 /// The first wait after a failure; each further one doubles it, up to [`WAIT_MAX`].
 const WAIT: Duration = Duration::from_mins(1);
@@ -59,30 +65,42 @@ fn spread(fingerprint: &str) -> f64 {
     f64::from(first) / f64::from(u32::MAX)
 }
 
-/// When an authority may be asked again.
-pub(crate) fn may_ask_at(standing: Option<&Standing>, now: SystemTime) -> SystemTime {
-    standing.map_or(SystemTime::UNIX_EPOCH, |standing| time(standing.not_before).min(now + RETRY_AFTER_MAX))
+/// When an authority may be asked again, by what it said for all certificates and by how it stands with this one.
+pub(crate) fn may_ask_at(
+    standing: Option<&Standing>,
+    said: Option<&RetryAfter>,
+    now: SystemTime,
+) -> SystemTime {
+    let said = said.map_or(SystemTime::UNIX_EPOCH, |said| said.ends(now));
+    let Some(standing) = standing else { return said };
+    // A time that is further away than it can be was told by a clock that was wrong.
+    let most = if standing.by_its_word { RETRY_AFTER_MAX } else { WAIT_MAX * 2 };
+    let own = Some(time(standing.not_before)).filter(|at| *at <= now + most);
+    own.unwrap_or(said).max(said).max(next_of(&standing.unfit, UNFIT, DAY, now))
+}
+
+/// When the next of so many may be within a time.
+fn next_of(times: &[u64], most: usize, within: Duration, now: SystemTime) -> SystemTime {
+    // What is still to come was written down by a clock that was ahead, and counts for nothing.
+    let mut recent: Vec<u64> =
+        times.iter().copied().filter(|at| time(*at) + within > now && time(*at) <= now).collect();
+    recent.sort_unstable();
+    recent.len().checked_sub(most).map_or(SystemTime::UNIX_EPOCH, |first| time(recent[first]) + within)
 }
 
 /// When another validation may fail.
 pub(crate) fn may_fail_at(failed: &[u64], now: SystemTime) -> SystemTime {
-    let mut recent: Vec<u64> =
-        failed.iter().copied().filter(|at| time(*at) + HOUR > now && time(*at) <= now).collect();
-    recent.sort_unstable();
-    match recent.len().checked_sub(FAILED_VALIDATIONS) {
-        Some(first) => time(recent[first]) + HOUR,
-        None => SystemTime::UNIX_EPOCH,
-    }
+    next_of(failed, FAILED_VALIDATIONS, HOUR, now)
 }
 
 /// When an order by ACME is due: [`renew_at`], but not before an authority may be asked and a validation may fail.
 pub(crate) fn order_at<'a>(
     held: Option<Held<'_>>,
     state: &State,
-    authorities: impl Iterator<Item = &'a str>,
+    authorities: impl Iterator<Item = (&'a str, Option<&'a RetryAfter>)>,
     now: SystemTime,
 ) -> SystemTime {
-    let first = authorities.map(|name| may_ask_at(state.authorities.get(name), now)).min();
+    let first = authorities.map(|(name, said)| may_ask_at(state.authorities.get(name), said, now)).min();
     let permitted = first.unwrap_or(SystemTime::UNIX_EPOCH).max(may_fail_at(&state.failed_validations, now));
     renew_at(held, state).max(permitted)
 }
@@ -93,11 +111,11 @@ pub(crate) fn wait_after(failures: u32, chance: f64) -> Duration {
     doubled.mul_f64(0.8 + 0.4 * chance)
 }
 
-/// Notes that an authority failed.
+/// Notes that an authority failed, and what it said of when to come again for these names.
 pub(crate) fn note_failure(
     authorities: &mut BTreeMap<String, Standing>,
     name: &str,
-    cause: String,
+    cause: &str,
     retry_after: Option<Duration>,
     (now, chance): (SystemTime, f64),
 ) {
@@ -107,18 +125,12 @@ pub(crate) fn note_failure(
     standing.not_before =
         unix(now + retry_after.map_or(wait, |told| told.clamp(wait.min(WAIT), RETRY_AFTER_MAX)));
     standing.by_its_word = retry_after.is_some();
-    standing.cause = cause;
+    standing.cause = cut(cause);
 }
 
 /// When another host may get its first certificate, of so many a week.
 pub(crate) fn may_begin_at(begun: &[u64], per_week: usize, now: SystemTime) -> SystemTime {
-    let mut recent: Vec<u64> =
-        begun.iter().copied().filter(|at| time(*at) + WEEK > now && time(*at) <= now).collect();
-    recent.sort_unstable();
-    match recent.len().checked_sub(per_week) {
-        Some(first) => time(recent[first]) + WEEK,
-        None => SystemTime::UNIX_EPOCH,
-    }
+    next_of(begun, per_week, WEEK, now)
 }
 
 /// Those that still count.
@@ -130,8 +142,6 @@ pub(crate) fn of_this_week(begun: &[u64], now: SystemTime) -> Vec<u64> {
 mod tests {
     use super::*;
     use crate::state::Window;
-
-    const DAY: Duration = Duration::from_hours(24);
 
     fn at(days: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + DAY * u32::try_from(1000 + days).unwrap()
@@ -197,15 +207,19 @@ mod tests {
     #[test]
     fn an_operators_wish_is_due_at_once_but_waits_for_an_authority_that_said_so() {
         let mut state = State { wanted: 1, ..State::default() };
-        let ask = |state: &State| order_at(Some(ninety_days()), state, ["le"].into_iter(), at(1));
+        let ask = |state: &State| order_at(Some(ninety_days()), state, [("le", None)].into_iter(), at(1));
         assert_eq!(ask(&state), SystemTime::UNIX_EPOCH);
-        note_failure(&mut state.authorities, "le", "busy".to_owned(), Some(DAY), (at(1), 0.5));
+        note_failure(&mut state.authorities, "le", "busy", Some(DAY), (at(1), 0.5));
         assert_eq!(ask(&state), at(2));
         // Another authority may be asked all the same.
         assert_eq!(
-            order_at(Some(ninety_days()), &state, ["le", "zero"].into_iter(), at(1)),
+            order_at(Some(ninety_days()), &state, [("le", None), ("zero", None)].into_iter(), at(1)),
             SystemTime::UNIX_EPOCH
         );
+        // Unless that one said so for all.
+        let said = RetryAfter::new(DAY / 2, "busy", at(1));
+        let both = [("le", None), ("zero", Some(&said))].into_iter();
+        assert_eq!(order_at(Some(ninety_days()), &state, both, at(1)), at(1) + DAY / 2);
     }
 
     #[test]
@@ -221,6 +235,16 @@ mod tests {
     }
 
     #[test]
+    fn an_authority_may_give_what_cannot_be_served_three_times_a_day() {
+        let hour = |number: u64| unix(at(1)) + number * 3600;
+        let standing = |unfit: &[u64]| Standing { unfit: unfit.to_vec(), ..Standing::default() };
+        let ask = |unfit: &[u64]| may_ask_at(Some(&standing(unfit)), None, time(hour(9)));
+        assert_eq!(ask(&[hour(1), hour(2)]), SystemTime::UNIX_EPOCH);
+        assert_eq!(ask(&[hour(1), hour(2), hour(3)]), time(hour(25)));
+        assert_eq!(ask(&[hour(10); 3]), SystemTime::UNIX_EPOCH);
+    }
+
+    #[test]
     fn waits_grow_to_an_hour_and_an_authoritys_own_word_goes_before() {
         let waits: Vec<u64> =
             [1, 2, 3, 7, 8, u32::MAX].into_iter().map(|n| wait_after(n, 0.5).as_secs()).collect();
@@ -233,7 +257,7 @@ mod tests {
             (DAY * 365, RETRY_AFTER_MAX),
         ] {
             let mut authorities = BTreeMap::new();
-            note_failure(&mut authorities, "le", String::new(), Some(told), (at(1), 0.5));
+            note_failure(&mut authorities, "le", "", Some(told), (at(1), 0.5));
             assert_eq!(time(authorities["le"].not_before), at(1) + expected);
         }
     }
@@ -241,7 +265,22 @@ mod tests {
     #[test]
     fn a_clock_that_was_years_ahead_does_not_stop_renewals_for_years() {
         let standing = Standing { failures: 1, not_before: unix(at(5000)), ..Standing::default() };
-        assert_eq!(may_ask_at(Some(&standing), at(1)), at(8));
+        let said = RetryAfter::new(DAY, "busy", at(5000));
+        for by_its_word in [false, true] {
+            let standing = Standing { by_its_word, ..standing.clone() };
+            assert_eq!(may_ask_at(Some(&standing), Some(&said), at(1)), SystemTime::UNIX_EPOCH);
+        }
+        // Nor one that was a day ahead for longer than we are patient ourselves.
+        let own = Standing { not_before: unix(at(2)), ..Standing::default() };
+        assert_eq!(may_ask_at(Some(&own), None, at(1)), SystemTime::UNIX_EPOCH);
+    }
+
+    #[test]
+    fn others_words_are_kept_on_one_line_and_bounded() {
+        let mut authorities = BTreeMap::new();
+        note_failure(&mut authorities, "le", &"a\nb".repeat(10_000), None, (at(1), 0.5));
+        let cause = &authorities["le"].cause;
+        assert!(cause.starts_with("a ba b") && cause.len() < 2000, "{}", cause.len());
     }
 
     #[test]

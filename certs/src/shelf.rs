@@ -23,8 +23,8 @@ pub(crate) struct Current {
     /// It is for all names that are wanted, so that no other is needed until it is renewed.
     pub(crate) is_complete: bool,
     /// For which names that was looked at.
-    wanted: Vec<NamePattern>,
-    version: Version,
+    pub(crate) wanted: Vec<NamePattern>,
+    pub(crate) version: Version,
 }
 
 impl Current {
@@ -47,6 +47,8 @@ pub(crate) struct Shelf {
     documents: BTreeMap<String, Document>,
     /// What is served of it.
     current: BTreeMap<String, Current>,
+    /// What is served of it once it is valid: by our clock, which may be behind, that is later.
+    coming: BTreeMap<String, Current>,
     /// Which versions were told as unfit.
     refused: BTreeMap<String, Version>,
     /// From files and Secrets.
@@ -62,6 +64,7 @@ impl Shelf {
     /// The store has it no more. What is served is served on.
     pub(crate) fn remove(&mut self, id: &str) {
         self.documents.remove(id);
+        self.coming.remove(id);
         self.refused.remove(id);
     }
 
@@ -86,6 +89,11 @@ impl Shelf {
         self.current.get(id)
     }
 
+    /// The one that is served, or the one that will be once it is valid.
+    pub(crate) fn newest(&self, id: &str) -> Option<&Current> {
+        self.coming.get(id).or_else(|| self.current(id))
+    }
+
     /// That of a file or Secret.
     pub(crate) fn given(&self, name: &CertificateName) -> Option<&Certificate> {
         self.given.get(name)
@@ -94,6 +102,7 @@ impl Shelf {
     /// Looks at what the store has for these units, and takes what can be served in place of what was.
     pub(crate) fn settle(&mut self, units: &BTreeMap<String, Unit>, now: SystemTime) {
         self.current.retain(|id, _| units.contains_key(id));
+        self.coming.retain(|id, _| units.contains_key(id));
         for (id, unit) in units {
             let Some(document) = self.documents.get(id) else { continue };
             if let Some(current) = self.current.get_mut(id)
@@ -107,7 +116,13 @@ impl Shelf {
                 }
                 continue;
             }
-            match usable(document, &unit.names, now) {
+            let known = self.coming.remove(id);
+            let known = known.filter(|one| one.version == document.version && one.wanted == unit.names);
+            match known.map_or_else(|| usable(document, &unit.names, now), Ok) {
+                Ok(later) if later.certificate.not_before() > now && self.is_good(id, now) => {
+                    self.coming.insert(id.clone(), later);
+                }
+                // One that is not valid yet is better than none: for whoever has the right time it may be.
                 Ok(current) => {
                     tell(unit, &current);
                     self.current.insert(id.clone(), current);
@@ -123,6 +138,11 @@ impl Shelf {
                 Err(_) => {}
             }
         }
+    }
+
+    /// Whether what is served of a unit has not ended.
+    fn is_good(&self, id: &str, now: SystemTime) -> bool {
+        self.current(id).is_some_and(|current| current.certificate.not_after() > now)
     }
 
     /// Has handshakes shown what there is, and metrics say until when.
@@ -163,11 +183,18 @@ fn life(certificate: &Certificate) -> Life {
 fn usable(document: &Document, wanted: &[NamePattern], now: SystemTime) -> Result<Current, String> {
     let Kept { certificate, origin, obtained } = Kept::read(document).map_err(|error| with_causes(&error))?;
     // A name that was added to the configuration is no reason to serve none of the others meanwhile.
-    certificate.check(&[], now).map_err(|error| error.to_string())?;
-    let is_complete = certificate.check(wanted, now).is_ok();
+    certificate.check_from(&[], now).map_err(|error| with_causes(&error))?;
+    let is_complete = certificate.check_from(wanted, now).is_ok();
     if shown(&certificate, wanted).is_empty() {
         let names: Vec<String> = certificate.names().iter().map(ToString::to_string).collect();
         return Err(format!("it is for {}", names.join(", ")));
+    }
+    if certificate.not_before() > now {
+        tracing::warn!(
+            document.name,
+            certificate.fingerprint = certificate.fingerprint(),
+            "a certificate is not valid yet by this machine's clock, which may be behind"
+        );
     }
     Ok(Current {
         certificate,
@@ -203,4 +230,56 @@ fn tell(unit: &Unit, current: &Current) {
         days_left = left.as_secs() / 86_400,
         "a certificate is served"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broken::{Pair, Pki, now, wanted};
+    use crate::units::Giver;
+    use rcgen::date_time_ymd;
+    use std::time::Duration;
+
+    const DAY: Duration = Duration::from_hours(24);
+
+    fn units() -> BTreeMap<String, Unit> {
+        let certificate = CertificateName::parse("site").unwrap();
+        let unit = Unit { id: "site".to_owned(), certificate, names: wanted(), giver: Giver::Local };
+        BTreeMap::from([("site".to_owned(), unit)])
+    }
+
+    fn document(pki: &Pki, pair: &Pair, version: u64) -> (String, Document) {
+        let (chain, key) = (pki.chain(pair), pair.key.serialize_pem());
+        let certificate = Certificate::parse(chain.as_bytes(), key.as_bytes()).unwrap();
+        let fingerprint = certificate.fingerprint().to_owned();
+        let kept = Kept { certificate, origin: Origin::Local, obtained: now() };
+        let name = crate::kept::document("site");
+        (fingerprint, Document { name, version: Version(version), value: kept.write() })
+    }
+
+    #[test]
+    fn one_that_is_valid_later_is_served_later_or_where_there_is_no_other() {
+        let (pki, units) = (Pki::new(), units());
+        let names = ["lab.test", "*.lab.test"];
+        let later = |day| pki.leaf(&names, |params| params.not_before = date_time_ymd(2027, 2, day));
+        // Good until the first of March.
+        let (good, first) = document(&pki, &pki.good(), 1);
+        let (coming, second) = document(&pki, &later(1), 2);
+        let of = |current: Option<&Current>| current.unwrap().certificate.fingerprint().to_owned();
+        let mut shelf = Shelf::default();
+        shelf.put("site", first);
+        shelf.settle(&units, now());
+        shelf.put("site", second.clone());
+        for days in [0, 1, 16] {
+            shelf.settle(&units, now() + DAY * days);
+            assert_eq!((of(shelf.current("site")), of(shelf.newest("site"))), (good.clone(), coming.clone()));
+        }
+        shelf.settle(&units, now() + DAY * 17);
+        assert_eq!((of(shelf.current("site")), of(shelf.newest("site"))), (coming.clone(), coming.clone()));
+
+        let mut shelf = Shelf::default();
+        shelf.put("site", second);
+        shelf.settle(&units, now());
+        assert_eq!(of(shelf.current("site")), coming);
+    }
 }

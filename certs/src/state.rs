@@ -1,5 +1,6 @@
 //! What is remembered of one certificate's renewal, by all replicas and over restarts.
 
+use crate::claim::Claim;
 use crate::schedule::HOUR;
 use crate::store::{Document, Store, StoreError, Version};
 use serde::{Deserialize, Serialize};
@@ -13,9 +14,12 @@ pub(crate) const PREFIX: &str = "state-";
 /// The document of one certificate's renewal. Times are UNIX seconds: they have to be good after a restart, too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
-    /// Who is getting it, and how far they are.
+    /// Who is getting it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) claim: Option<Claim>,
+    /// How far whoever is or was getting it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) order: Option<Ordered>,
     /// How it stands with each authority that failed last, by its name.
     #[serde(default)]
     pub(crate) authorities: BTreeMap<String, Standing>,
@@ -33,17 +37,15 @@ pub(crate) struct State {
     pub(crate) is_counted: bool,
 }
 
-/// An order under way. It is taken up by whoever comes next, so that a crash costs no second one.
+/// An order under way. It is gone on with by whoever comes next, so that a crash costs no second one.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Claim {
-    /// Made anew by each who takes it up.
-    pub(crate) id: String,
+pub(crate) struct Ordered {
     /// By its name.
     pub(crate) authority: String,
     /// Its URL, once it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) order: Option<String>,
-    /// What the order is for.
+    pub(crate) url: Option<String>,
+    /// What it is for.
     #[serde(default)]
     pub(crate) names: Vec<String>,
     /// The certificate's key, PEM.
@@ -72,6 +74,9 @@ pub(crate) struct Standing {
     /// It said so itself (`Retry-After`); else an operator's wish goes before.
     #[serde(default)]
     pub(crate) by_its_word: bool,
+    /// When it gave what cannot be served, within the last day.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unfit: Vec<u64>,
     /// What it failed of, in words.
     pub(crate) cause: String,
 }
@@ -88,11 +93,11 @@ pub(crate) struct Window {
 }
 
 /// Shows neither the key nor what proves anything.
-impl fmt::Debug for Claim {
+impl fmt::Debug for Ordered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Claim")
+        f.debug_struct("Ordered")
             .field("authority", &self.authority)
-            .field("order", &self.order)
+            .field("url", &self.url)
             .finish_non_exhaustive()
     }
 }
@@ -129,6 +134,19 @@ pub(crate) fn time(unix: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(unix).min(FAR * 10)
 }
 
+/// What is known of a unit, by its id.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn read(store: &dyn Store, id: &str) -> Result<State, StoreError> {
+    Ok(store.get(&document(id)).await?.as_ref().map(State::read).unwrap_or_default())
+}
+
+/// The document of what is known of a unit, by its id.
+pub(crate) fn document(id: &str) -> String {
+    format!("{PREFIX}{id}")
+}
+
 /// Changes a state, whatever others change meanwhile: the change is made upon what stands there.
 ///
 /// # Errors
@@ -138,7 +156,7 @@ pub(crate) async fn change<T>(
     id: &str,
     mut make: impl FnMut(&mut State) -> T,
 ) -> Result<T, StoreError> {
-    let name = format!("{PREFIX}{id}");
+    let name = document(id);
     loop {
         let standing = store.get(&name).await?;
         let mut state = standing.as_ref().map(State::read).unwrap_or_default();

@@ -1,6 +1,9 @@
-//! How errors are told in one line.
+//! How errors and others' words are told: in one line, bounded.
 
 use std::error::Error;
+
+/// How many characters of what somebody else says are told.
+const TOLD_MAX: usize = 1024;
 
 /// An error with its causes, each once.
 pub(crate) fn with_causes(error: &dyn Error) -> String {
@@ -14,5 +17,10 @@ pub(crate) fn with_causes(error: &dyn Error) -> String {
         }
         source = error.source();
     }
-    text
+    cut(&text)
+}
+
+/// On one line, and no longer than is read.
+pub(crate) fn cut(text: &str) -> String {
+    text.chars().take(TOLD_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -2,8 +2,8 @@
 
 use super::failure::Failure;
 use super::transport::Transport;
-use crate::state::put;
-use crate::store::Store;
+use crate::state::{time, unix, write};
+use crate::store::{Document, Store, StoreError};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use config::{Authority, AuthorityName};
@@ -14,22 +14,19 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
 
 /// What the names of these documents begin with.
 const PREFIX: &str = "account-";
-
-/// An account that was opened.
-#[derive(Clone)]
-pub(super) struct Opened {
-    pub(super) account: Account,
-}
+/// How old an account must be to be replaced: an authority that takes none is not asked for one after the other.
+const REPLACE_AFTER: Duration = Duration::from_hours(1);
 
 /// All accounts, each opened when it is needed first.
 pub(crate) struct Accounts {
     store: Arc<dyn Store>,
     /// Of each authority its own lock: one that hangs holds nobody else up.
-    opened: std::sync::Mutex<HashMap<AuthorityName, Arc<Mutex<Option<Opened>>>>>,
+    opened: std::sync::Mutex<HashMap<AuthorityName, Arc<Mutex<Option<Account>>>>>,
 }
 
 /// As it is kept.
@@ -37,6 +34,9 @@ pub(crate) struct Accounts {
 struct Kept {
     /// The address of the directory: another one is another authority, whatever its name.
     directory: String,
+    /// When it was made, in UNIX seconds.
+    #[serde(default)]
+    made: u64,
     credentials: AccountCredentials,
 }
 
@@ -46,88 +46,149 @@ impl Accounts {
     }
 
     /// The account with an authority, made there if there is none yet.
-    pub(super) async fn open(&self, authority: &Authority) -> Result<Opened, Failure> {
+    pub(super) async fn open(&self, authority: &Authority) -> Result<Account, Failure> {
         // Held while an account is made: two orders at once would make two.
         let place = self.place(authority);
         let mut opened = place.lock().await;
-        if let Some(opened) = &*opened {
-            return Ok(opened.clone());
+        if let Some(account) = &*opened {
+            return Ok(account.clone());
         }
-        let transport = Transport::new(authority).map_err(Failure::Account)?;
-        let failed = |doing| move |error| Failure::of(doing, error, Transport::told());
-        let account = match self.kept(authority).await? {
-            Some(credentials) => {
-                let builder = Account::builder_with_http(Box::new(transport.clone()));
-                builder.from_credentials(credentials).await.map_err(failed("opening the account"))?
-            }
-            None => {
-                let (account, credentials) = make(authority, &transport).await?;
-                let kept = Kept { directory: authority.directory.clone(), credentials };
-                let value = serde_json::to_vec(&kept).expect("an account has no key but texts");
-                put(&*self.store, &format!("{PREFIX}{}", authority.name), &value).await?;
-                tracing::info!(authority.name = %authority.name, account.url = account.id(), "an account was made");
-                account
-            }
+        let account = match &authority.account_key {
+            Some(file) => by_key(authority, file).await?,
+            None => self.kept_or_made(authority, None).await?.expect("none is refused"),
         };
-        let account = Opened { account };
         *opened = Some(account.clone());
         Ok(account)
     }
 
-    fn place(&self, authority: &Authority) -> Arc<Mutex<Option<Opened>>> {
+    /// Another account in the place of this one, which the authority takes no more; `None` where that must not be: an
+    /// operator's own, or one that was made lately.
+    pub(super) async fn replace(
+        &self,
+        authority: &Authority,
+        refused: &str,
+    ) -> Result<Option<Account>, Failure> {
+        let place = self.place(authority);
+        let mut opened = place.lock().await;
+        if let Some(other) = opened.as_ref().filter(|account| account.id() != refused) {
+            return Ok(Some(other.clone()));
+        }
+        // Whatever comes of it: it is opened anew before it is used again.
+        *opened = None;
+        if authority.account_key.is_some() {
+            return Ok(None);
+        }
+        *opened = self.kept_or_made(authority, Some(refused)).await?;
+        Ok(opened.clone())
+    }
+
+    fn place(&self, authority: &Authority) -> Arc<Mutex<Option<Account>>> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         opened.entry(authority.name.clone()).or_default().clone()
     }
 
-    /// The account is not what it was believed to be: it is made or looked for anew.
-    pub(super) async fn forget(&self, authority: &Authority) -> Result<(), Failure> {
-        *self.place(authority).lock().await = None;
-        self.store.delete(&format!("{PREFIX}{}", authority.name)).await?;
-        Ok(())
-    }
-
-    async fn kept(&self, authority: &Authority) -> Result<Option<AccountCredentials>, Failure> {
-        // What a file says may have changed.
-        if authority.account_key.is_some() {
-            return Ok(None);
-        }
-        let Some(document) = self.store.get(&format!("{PREFIX}{}", authority.name)).await? else {
-            return Ok(None);
-        };
-        match serde_json::from_slice::<Kept>(&document.value) {
-            Ok(kept) if kept.directory == authority.directory => Ok(Some(kept.credentials)),
-            Ok(_) => Ok(None),
-            Err(error) => {
-                tracing::error!(document.name, %error, "an account cannot be read, and another one is made");
-                Ok(None)
+    /// The account that is kept, unless it is the refused one, or a new one. Of several replicas that make one at a time
+    /// all take the first that is kept.
+    async fn kept_or_made(
+        &self,
+        authority: &Authority,
+        refused: Option<&str>,
+    ) -> Result<Option<Account>, Failure> {
+        let (name, transport) = (format!("{PREFIX}{}", authority.name), transport(authority)?);
+        let mut made = None;
+        loop {
+            let standing = self.store.get(&name).await?;
+            if let Some(kept) = standing.as_ref().and_then(|document| Kept::read(document, authority)) {
+                let since = SystemTime::now().duration_since(time(kept.made));
+                let account = opened(&transport, kept.credentials).await?;
+                if refused != Some(account.id()) {
+                    return Ok(Some(account));
+                }
+                if since.is_ok_and(|since| since < REPLACE_AFTER) {
+                    return Ok(None);
+                }
+                tracing::warn!(
+                    authority.name = %authority.name, account.url = account.id(),
+                    "an authority takes its account no more, and another one is made"
+                );
+            }
+            let (account, kept) = match made.take() {
+                Some(made) => made,
+                None => {
+                    let (account, credentials) = make(authority, &transport).await?;
+                    let made = unix(SystemTime::now());
+                    (account, Kept { directory: authority.directory.clone(), made, credentials })
+                }
+            };
+            let value = serde_json::to_vec(&kept).expect("an account has no key but texts");
+            match write(&*self.store, &name, standing.map(|document| document.version), value).await {
+                Ok(()) => {
+                    tracing::info!(authority.name = %authority.name, account.url = account.id(), "an account was made");
+                    return Ok(Some(account));
+                }
+                // Somebody else was first, and theirs is what all have.
+                Err(StoreError::Conflict(_) | StoreError::Exists(_)) => made = Some((account, kept)),
+                Err(error) => return Err(error.into()),
             }
         }
     }
+}
+
+impl Kept {
+    /// The account of this authority that a document has, if it can be used.
+    fn read(document: &Document, authority: &Authority) -> Option<Self> {
+        let kept = match serde_json::from_slice::<Self>(&document.value) {
+            Ok(kept) => kept,
+            Err(error) => {
+                tracing::error!(document.name, %error, "an account cannot be read, and another one is made");
+                return None;
+            }
+        };
+        (kept.directory == authority.directory).then_some(kept)
+    }
+}
+
+fn transport(authority: &Authority) -> Result<Transport, Failure> {
+    Transport::new(authority).map_err(Failure::Account)
+}
+
+fn builder(transport: &Transport) -> AccountBuilder {
+    Account::builder_with_http(Box::new(transport.clone()))
+}
+
+async fn opened(transport: &Transport, credentials: AccountCredentials) -> Result<Account, Failure> {
+    let account = builder(transport).from_credentials(credentials).await;
+    account.map_err(|error| Failure::of("opening the account", error, &[]))
+}
+
+/// The account of an operator's own key. The authority knows which one that is; nothing of it is kept.
+async fn by_key(authority: &Authority, file: &Path) -> Result<Account, Failure> {
+    let failed = |error| Failure::of("opening the account of the account_key", error, &[]);
+    let transport = transport(authority)?;
+    let der = account_key(file).map_err(Failure::Account)?;
+    let account = persist!(async {
+        let key = (Key::from_pkcs8_der(der.clone_key())?, PrivateKeyDer::Pkcs8(der.clone_key()));
+        builder(&transport).create_from_key(key, authority.directory.clone()).await
+    });
+    let (account, _) = account.map_err(failed)?;
+    let contact: Vec<&str> = authority.contact.iter().map(String::as_str).collect();
+    if !contact.is_empty() {
+        persist!(account.update_contacts(&contact)).map_err(failed)?;
+    }
+    tracing::info!(authority.name = %authority.name, account.url = account.id(), "the account of the account_key is used");
+    Ok(account)
 }
 
 async fn make(
     authority: &Authority,
     transport: &Transport,
 ) -> Result<(Account, AccountCredentials), Failure> {
-    let failed = |error| Failure::of("making an account", error, Transport::told());
-    let builder = || -> AccountBuilder { Account::builder_with_http(Box::new(transport.clone())) };
     let contact: Vec<&str> = authority.contact.iter().map(String::as_str).collect();
-    let directory = authority.directory.clone();
-    if let Some(file) = &authority.account_key {
-        let der = account_key(file).map_err(Failure::Account)?;
-        let made = persist!(async {
-            let key = (Key::from_pkcs8_der(der.clone_key())?, PrivateKeyDer::Pkcs8(der.clone_key()));
-            builder().create_from_key(key, directory.clone()).await
-        });
-        let (account, credentials) = made.map_err(failed)?;
-        if !contact.is_empty() {
-            persist!(account.update_contacts(&contact)).map_err(failed)?;
-        }
-        return Ok((account, credentials));
-    }
     let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
     let external = external_account(authority).map_err(Failure::Account)?;
-    persist!(builder().create(&new, directory.clone(), external.as_ref())).map_err(failed)
+    let directory = &authority.directory;
+    let made = persist!(builder(transport).create(&new, directory.clone(), external.as_ref()));
+    made.map_err(|error| Failure::of("making an account", error, &[]))
 }
 
 fn account_key(file: &Path) -> Result<PrivatePkcs8KeyDer<'static>, String> {
@@ -150,3 +211,6 @@ fn external_account(authority: &Authority) -> Result<Option<ExternalAccountKey>,
     })?;
     Ok(Some(ExternalAccountKey::new(external.key_id.clone(), &key)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,18 +2,19 @@
 
 mod proofs;
 
-use super::account::{Accounts, Opened};
+use super::account::Accounts;
 use super::failure::{Failure, is_for_later, is_of_type, words};
 use super::transport::{Transport, talk};
 use crate::certificate::{Certificate, Unfit};
 use crate::challenges::Answered;
+use crate::claim::{Claims, Held};
 use crate::dns::DnsRecords;
 use crate::metrics::{Metrics, OrderResult};
-use crate::state::{self, Claim};
+use crate::state::Ordered;
 use crate::store::Store;
 use crate::units::Unit;
 use config::{AcmeSource, Authority, DnsProviderName, NamePattern};
-use instant_acme::{CertificateIdentifier, Error, Identifier, NewOrder, Order, OrderStatus};
+use instant_acme::{Account, CertificateIdentifier, Error, Identifier, NewOrder, Order, OrderStatus};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,9 +24,11 @@ use tokio::time::{Instant, sleep};
 
 /// How long an order may take in all, slow answers and slow DNS included.
 const ATTEMPT: Duration = Duration::from_hours(1);
-/// How long an authority may take to look at a proof, and then to sign.
+/// How long an authority may take to look at a proof, and then to sign, if it does not say how long.
 const VALIDATION: Duration = Duration::from_mins(3);
 const SIGNING: Duration = Duration::from_mins(3);
+/// How long it is waited for there if it does say; what takes longer is gone on with later, so that others have their turn.
+const PATIENCE: Duration = Duration::from_mins(15);
 /// Between two looks at an order.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
@@ -34,6 +37,7 @@ const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct Desk {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) accounts: Accounts,
+    pub(crate) claims: Claims,
     pub(crate) dns: BTreeMap<DnsProviderName, DnsRecords>,
     pub(crate) answered: watch::Receiver<Answered>,
     pub(crate) replicas: watch::Receiver<BTreeSet<String>>,
@@ -41,20 +45,24 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// Gets a certificate from an authority; one that was being got by somebody who is gone is gone on with. `replaces`
-    /// is the certificate before it, if this authority gave it.
+    /// Gets a certificate from an authority; an order that was left is gone on with. `replaces` is the certificate
+    /// before it, if this authority gave it.
     pub(crate) async fn obtain(
         &self,
+        claim: &Held,
         unit: &Unit,
         source: &AcmeSource,
-        authority: &Authority,
-        replaces: Option<&Certificate>,
+        (authority, replaces): (&Authority, Option<&Certificate>),
     ) -> Result<Certificate, Failure> {
-        let claim = self.claim(unit, authority).await?;
-        let attempt = Attempt { desk: self, unit, source, authority, claim };
+        let ordered = begin(claim, unit, authority).await?;
+        let attempt = Attempt { desk: self, claim, unit, source, authority, ordered };
         let got = tokio::time::timeout(ATTEMPT, talk(attempt.run(replaces))).await;
         let got = got.unwrap_or(Err(Failure::Late { doing: "all of an order", within: ATTEMPT }));
-        // Whatever came of it; what is left over is in the claim, and the next attempt takes it away.
+        if let Err(failure @ Failure::Slow { .. }) = got {
+            // It may be looking at them.
+            return Err(failure);
+        }
+        // Whatever came of it; what is left over is written down, and the next attempt takes it away.
         let cleared = attempt.take_proofs_away().await;
         let certificate = got?;
         cleared.unwrap_or_else(
@@ -78,7 +86,7 @@ impl Desk {
         authority: &Authority,
         identifier: &CertificateIdentifier<'_>,
     ) -> Result<Option<((u64, u64), Duration)>, Failure> {
-        let Opened { account } = self.accounts.open(authority).await?;
+        let account = self.accounts.open(authority).await?;
         match account.renewal_info(identifier).await {
             Ok((info, again)) => {
                 let unix = |at: i64| u64::try_from(at).unwrap_or_default();
@@ -86,66 +94,63 @@ impl Desk {
                 Ok(Some(((unix(window.start.unix_timestamp()), unix(window.end.unix_timestamp())), again)))
             }
             Err(Error::Unsupported(_)) => Ok(None),
-            Err(error) => Err(Failure::of("asking when to renew", error, Transport::told())),
+            Err(error) => Err(Failure::of("asking when to renew", error, &[])),
         }
     }
+}
 
-    /// Takes the unit's claim, so that whoever had it stops; with the order that it was for, if this authority's.
-    async fn claim(&self, unit: &Unit, authority: &Authority) -> Result<Claim, Failure> {
-        let id = fresh_id();
-        let names: Vec<String> = unit.names.iter().map(NamePattern::to_string).collect();
-        let key = KeyPair::generate()
-            .map_err(|_| Failure::Account("no key can be made".to_owned()))?
-            .serialize_pem();
-        let taken = state::change(&*self.store, &unit.id, |state| {
-            let before = state.claim.take();
-            let is_the_same = |before: &Claim| {
-                before.order.is_some() && before.authority == authority.name.as_str() && before.names == names
-            };
-            let claim = match before {
-                Some(before) if is_the_same(&before) => Claim { id: id.clone(), ..before },
-                // What was shown for another's order is still to be taken away.
-                other => Claim {
-                    id: id.clone(),
-                    authority: authority.name.to_string(),
-                    order: None,
-                    names: names.clone(),
-                    key: key.clone(),
-                    proofs: other.map(|other| other.proofs).unwrap_or_default(),
-                },
-            };
-            state.claim = Some(claim.clone());
-            claim
-        });
-        Ok(taken.await?)
-    }
+/// What was ordered from this authority before and is not had yet, or what is to be ordered now.
+async fn begin(claim: &Held, unit: &Unit, authority: &Authority) -> Result<Ordered, Failure> {
+    let names: Vec<String> = unit.names.iter().map(NamePattern::to_string).collect();
+    let key =
+        KeyPair::generate().map_err(|_| Failure::Account("no key can be made".to_owned()))?.serialize_pem();
+    let begun = claim.change(|state| {
+        let is_the_same = |before: &Ordered| {
+            before.url.is_some() && before.authority == authority.name.as_str() && before.names == names
+        };
+        let ordered = match state.order.take() {
+            Some(before) if is_the_same(&before) => before,
+            // What was shown for another's order is still to be taken away.
+            other => Ordered {
+                authority: authority.name.to_string(),
+                url: None,
+                names: names.clone(),
+                key: key.clone(),
+                proofs: other.map(|other| other.proofs).unwrap_or_default(),
+            },
+        };
+        state.order = Some(ordered.clone());
+        ordered
+    });
+    Ok(begun.await??)
 }
 
 /// One try at one authority.
 struct Attempt<'a> {
     desk: &'a Desk,
+    claim: &'a Held,
     unit: &'a Unit,
     source: &'a AcmeSource,
     authority: &'a Authority,
-    /// As it was taken.
-    claim: Claim,
+    /// As it was when this attempt began.
+    ordered: Ordered,
 }
 
 impl Attempt<'_> {
     async fn run(&self, replaces: Option<&Certificate>) -> Result<Certificate, Failure> {
         // Of an order that is gone on with they stay: the authority may be looking at them at this moment.
-        if self.claim.order.is_none()
+        if self.ordered.url.is_none()
             && let Err(error) = self.take_proofs_away().await
         {
             tracing::warn!(certificate.id = self.unit.id, %error, "a proof of an earlier order is left over");
         }
-        let opened = self.desk.accounts.open(self.authority).await?;
-        let mut order = self.order(&opened, replaces).await?;
+        let account = self.desk.accounts.open(self.authority).await?;
+        let mut order = self.order(&account, replaces).await?;
         let got = self.go_through(&mut order).await;
         if let Err(failure) = &got
             && failure.ends_the_order()
         {
-            self.change(|claim| claim.order = None).await?;
+            self.change(|ordered| ordered.url = None).await?;
         }
         got
     }
@@ -165,31 +170,41 @@ impl Attempt<'_> {
 
     /// Whether what came can be served.
     fn judge(&self, chain: &str) -> Result<Certificate, Unfit> {
-        let certificate = Certificate::parse(chain.as_bytes(), self.claim.key.as_bytes())?;
-        certificate.check(&self.unit.names, SystemTime::now()).map(|()| certificate)
+        let certificate = Certificate::parse(chain.as_bytes(), self.ordered.key.as_bytes())?;
+        certificate.check_from(&self.unit.names, SystemTime::now()).map(|()| certificate)
     }
 
     /// The order that was under way, or a new one.
-    async fn order(&self, opened: &Opened, replaces: Option<&Certificate>) -> Result<Order, Failure> {
-        if let Some(url) = &self.claim.order {
-            let standing = persist!(opened.account.order(url.clone()));
+    async fn order(&self, account: &Account, replaces: Option<&Certificate>) -> Result<Order, Failure> {
+        if let Some(url) = &self.ordered.url {
+            let standing = persist!(account.order(url.clone()));
             // One that is over, or of which the authority knows nothing any more, is left.
             match standing.map(|mut order| (order.state().status, order)) {
                 Ok((OrderStatus::Invalid, _)) => {}
                 Ok((_, order)) => return Ok(order),
                 Err(Error::Api(problem)) if !is_for_later(&problem) => {}
-                Err(error) => return Err(Self::failed("looking at the order", error)),
+                Err(error) => return Err(self.failed("looking at the order", error)),
             }
         }
-        let order = self.new_order(opened, replaces).await;
+        let refused = |error| self.failed("making an order", error);
+        let order = match self.new_order(account, replaces).await {
+            Err(error) if is_about_the_account(&error) => {
+                let failure = refused(error);
+                match self.desk.accounts.replace(self.authority, account.id()).await? {
+                    Some(other) => self.new_order(&other, replaces).await.map_err(refused),
+                    None => Err(failure),
+                }
+            }
+            done => done.map_err(refused),
+        };
         self.desk.metrics.order(if order.is_ok() { OrderResult::Made } else { OrderResult::Refused });
         let order = order?;
         let url = order.url().to_owned();
-        self.change(|claim| claim.order = Some(url.clone())).await?;
+        self.change(|ordered| ordered.url = Some(url.clone())).await?;
         Ok(order)
     }
 
-    async fn new_order(&self, opened: &Opened, replaces: Option<&Certificate>) -> Result<Order, Failure> {
+    async fn new_order(&self, account: &Account, replaces: Option<&Certificate>) -> Result<Order, Error> {
         let identifiers: Vec<_> =
             self.unit.names.iter().map(|name| Identifier::Dns(name.to_string())).collect();
         let new = |replaced: Option<CertificateIdentifier<'static>>| {
@@ -204,29 +219,14 @@ impl Attempt<'_> {
         };
         let replaced = replaces.and_then(identifier);
         if let Some(replaced) = replaced {
-            match persist!(opened.account.new_order(&new(Some(replaced.clone())))) {
-                Ok(order) => return Ok(order),
+            match persist!(account.new_order(&new(Some(replaced.clone())))) {
                 // It replaces nothing, then: what was replaced already, or what the authority has forgotten.
                 Err(Error::Unsupported(_)) => {}
                 Err(Error::Api(problem)) if is_about_replacing(&problem) => {}
-                Err(error) => return Err(self.refused(error).await),
+                done => return done,
             }
         }
-        match persist!(opened.account.new_order(&new(None))) {
-            Ok(order) => Ok(order),
-            Err(error) => Err(self.refused(error).await),
-        }
-    }
-
-    /// A refused order; where the authority does not know the account, that is forgotten.
-    async fn refused(&self, error: Error) -> Failure {
-        if let Error::Api(problem) = &error
-            && is_of_type(problem, "accountDoesNotExist")
-            && let Err(failure) = self.desk.accounts.forget(self.authority).await
-        {
-            return failure;
-        }
-        Self::failed("making an order", error)
+        persist!(account.new_order(&new(None)))
     }
 
     /// Has the certificate signed; its chain.
@@ -234,17 +234,17 @@ impl Attempt<'_> {
         if order.state().status == OrderStatus::Ready {
             let request = self.signing_request()?;
             let sent = persist!(order.finalize_csr(&request));
-            sent.map_err(|error| Self::failed("asking it to sign", error))?;
+            sent.map_err(|error| self.failed("asking it to sign", error))?;
         }
         let is_over = |status| !matches!(status, OrderStatus::Processing | OrderStatus::Ready);
         let status = self.poll(order, SIGNING, "signing", is_over).await?;
         if status != OrderStatus::Valid {
             let told =
                 order.state().error.as_ref().map_or_else(|| "the order has become invalid".to_owned(), words);
-            return Err(Failure::Refused { doing: "signing", told, retry_after: None, is_for_later: false });
+            return Err(Failure::Refused { doing: "signing", told, wait: None, is_for_later: false });
         }
         let chain = persist!(order.certificate());
-        let chain = chain.map_err(|error| Self::failed("fetching the certificate", error))?;
+        let chain = chain.map_err(|error| self.failed("fetching the certificate", error))?;
         chain.ok_or(Failure::Late { doing: "signing", within: SIGNING })
     }
 
@@ -254,7 +254,7 @@ impl Attempt<'_> {
         let names: Vec<String> = self.unit.names.iter().map(NamePattern::to_string).collect();
         let mut params = CertificateParams::new(names).map_err(failed)?;
         params.distinguished_name = DistinguishedName::new();
-        let key = KeyPair::from_pem(&self.claim.key).map_err(failed)?;
+        let key = KeyPair::from_pem(&self.ordered.key).map_err(failed)?;
         Ok(params.serialize_request(&key).map_err(failed)?.der().to_vec())
     }
 
@@ -266,18 +266,22 @@ impl Attempt<'_> {
         doing: &'static str,
         is_enough: impl Fn(OrderStatus) -> bool,
     ) -> Result<OrderStatus, Failure> {
-        let until = Instant::now() + within;
+        let begun = Instant::now();
         let mut pause = LOOK_AGAIN;
         loop {
             let status = persist!(async { order.refresh().await.map(|state| state.status) });
-            let status = status.map_err(|error| Self::failed(doing, error))?;
+            let status = status.map_err(|error| self.failed(doing, error))?;
             if is_enough(status) {
                 return Ok(status);
             }
             let told = Transport::told().retry_after.and_then(|at| at.duration_since(SystemTime::now()).ok());
-            let next = told.unwrap_or(pause).clamp(LOOK_AGAIN, LOOK_AGAIN_MAX);
-            if Instant::now() + next > until {
-                return Err(Failure::Late { doing, within });
+            let next = told.map_or(pause, |again| again.max(LOOK_AGAIN));
+            match told {
+                Some(again) if begun.elapsed() + next > PATIENCE => {
+                    return Err(Failure::Slow { doing, again });
+                }
+                None if begun.elapsed() + next > within => return Err(Failure::Late { doing, within }),
+                _ => {}
             }
             sleep(next).await;
             pause = (pause * 2).min(LOOK_AGAIN_MAX);
@@ -289,33 +293,32 @@ impl Attempt<'_> {
         self.change(|_| ()).await
     }
 
-    /// Writes down how far it is, if nobody else has taken the claim.
-    async fn change(&self, make: impl Fn(&mut Claim)) -> Result<(), Failure> {
-        let changed = state::change(&*self.desk.store, &self.unit.id, |state| {
-            let ours = state.claim.as_mut().filter(|claim| claim.id == self.claim.id);
-            ours.map(&make).is_some()
-        });
-        if changed.await? { Ok(()) } else { Err(Failure::TakenUp) }
+    /// Writes down how far it is.
+    async fn change(&self, make: impl Fn(&mut Ordered)) -> Result<(), Failure> {
+        let changed = self.claim.change(|state| state.order.as_mut().map(&make));
+        changed.await??;
+        Ok(())
     }
 
-    fn failed(doing: &'static str, error: Error) -> Failure {
-        Failure::of(doing, error, Transport::told())
+    fn failed(&self, doing: &'static str, error: Error) -> Failure {
+        Failure::of(doing, error, &self.unit.names)
     }
 }
 
 /// An authority that wants more to be proved than was ordered.
 fn unasked() -> Failure {
     let told = "it asks about names that were not ordered".to_owned();
-    Failure::Refused {
-        doing: "looking at what it wants to see",
-        told,
-        retry_after: None,
-        is_for_later: false,
-    }
+    Failure::Refused { doing: "looking at what it wants to see", told, wait: None, is_for_later: false }
 }
 
 pub(super) fn is_bad_nonce(error: &Error) -> bool {
     matches!(error, Error::Api(problem) if is_of_type(problem, "badNonce"))
+}
+
+/// Whether an order was refused for who asks: an account that is deactivated (RFC 8555 §7.3.6) or unknown.
+fn is_about_the_account(error: &Error) -> bool {
+    let names = ["accountDoesNotExist", "unauthorized"];
+    matches!(error, Error::Api(problem) if names.into_iter().any(|name| is_of_type(problem, name)))
 }
 
 /// Whether an order was refused for what it says that it replaces (RFC 9773 §5).
@@ -332,11 +335,4 @@ fn identifier(certificate: &Certificate) -> Option<CertificateIdentifier<'static
         authority_key_identifier: URL_SAFE_NO_PAD.encode(certificate.authority_key_id()?).into(),
         serial: URL_SAFE_NO_PAD.encode(certificate.serial()).into(),
     })
-}
-
-fn fresh_id() -> String {
-    use ring::rand::{SecureRandom, SystemRandom};
-    let mut bytes = [0; 8];
-    SystemRandom::new().fill(&mut bytes).expect("the operating system gives random bytes");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -2,11 +2,12 @@
 
 use super::work::{self, Work, Worker};
 use super::{Loop, REST};
-use crate::schedule::{FAILED_VALIDATIONS, may_begin_at, may_fail_at, order_at, renew_at};
+use crate::schedule::{may_begin_at, order_at, renew_at};
 use crate::shelf::Current;
 use crate::state::{self, State, time};
 use crate::store::Document;
 use crate::units::{Giver, Unit};
+use config::{AcmeSource, PerHost};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 /// How many certificates are got at a time.
 const AT_ONCE: usize = 4;
 /// How long one rests of which not even a failure can be written down: a full disk, a panic, another replica at it.
-const AFTER_A_MISHAP: Duration = Duration::from_mins(1);
+pub(super) const AFTER_A_MISHAP: Duration = Duration::from_mins(1);
 
 /// What a task leaves.
 struct Done {
@@ -98,7 +99,7 @@ impl Loop {
         for (id, (at, work)) in looked {
             if at > now {
                 next = next.min(at);
-                self.tell_if_it_waits(&id, work);
+                self.tell_if_it_waits(&id, work, now);
             } else if let Some(left) = self.tasks.rests(&id) {
                 next = next.min(now + left);
             } else if self.tasks.busy.len() < AT_ONCE {
@@ -107,7 +108,7 @@ impl Loop {
                     // Counted here at once: the store tells of it later.
                     self.begun.entry(unit.certificate.to_string()).or_default().push(state::unix(now));
                 }
-                let held = self.shelf.current(&id).cloned();
+                let held = self.shelf.newest(&id).cloned();
                 self.is_changed = true;
                 self.tasks.begin(self.worker.clone(), work, unit, held);
             }
@@ -119,7 +120,7 @@ impl Loop {
     pub(super) fn due(&self, unit: &Unit, now: SystemTime) -> (SystemTime, Work) {
         let unknown = State::default();
         let state = self.states.get(&unit.id).unwrap_or(&unknown);
-        let current = self.shelf.current(&unit.id);
+        let current = self.shelf.newest(&unit.id);
         // One that another gave than is asked now is served until there is one of theirs.
         let is_as_wanted =
             |current: &&Current| current.is_complete && unit.giver.may_have_given(&current.origin);
@@ -127,20 +128,23 @@ impl Loop {
         let Giver::Acme(source) = &unit.giver else {
             return (renew_at(held, state), Work::Issue);
         };
-        let names = source.authorities.iter().map(|authority| authority.name.as_str());
-        let order = order_at(held, state, names, now);
+        let authorities = source.authorities.iter().map(|authority| authority.name.as_str());
+        let authorities = authorities.map(|name| (name, self.retry_after.get(name)));
+        let order = order_at(held, state, authorities, now);
         if current.is_none()
             && !state.is_counted
             && let Some(bound) = &source.per_host
         {
-            let begun = self.begun.get(unit.certificate.as_str()).map(Vec::as_slice).unwrap_or_default();
-            return (order.max(may_begin_at(begun, bound.new_per_week, now)), Work::First);
+            return (order.max(self.may_begin_at(unit, bound, now)), Work::First);
         }
-        let window =
-            current.filter(|current| work::authority_of(source, &current.origin).is_some()).map(|current| {
+        let window = current
+            .and_then(|current| Some((current, work::authority_of(source, &current.origin)?)))
+            .map(|(current, authority)| {
                 let known =
                     state.window.as_ref().filter(|window| window.of == current.certificate.fingerprint());
-                known.map_or(SystemTime::UNIX_EPOCH, |window| time(window.ask_again))
+                let said = self.retry_after.get(authority.name.as_str());
+                let said = said.map_or(SystemTime::UNIX_EPOCH, |said| said.ends(now));
+                known.map_or(said, |window| time(window.ask_again).max(said))
             });
         match window {
             Some(at) if at <= now && order > now => (at, Work::AskWindow),
@@ -149,37 +153,26 @@ impl Loop {
         }
     }
 
-    fn tell_if_it_waits(&mut self, id: &str, work: Work) {
-        if work == Work::First && self.tasks.waiting.insert(id.to_owned()) {
+    /// When a host may get its first certificate by the budget of its week.
+    fn may_begin_at(&self, unit: &Unit, bound: &PerHost, now: SystemTime) -> SystemTime {
+        let begun = self.begun.get(unit.certificate.as_str()).map(Vec::as_slice).unwrap_or_default();
+        may_begin_at(begun, bound.new_per_week, now)
+    }
+
+    /// How many hosts have got their first certificate, where this one waits since they are too many.
+    pub(super) fn is_over_budget(&self, unit: &Unit, work: Work, now: SystemTime) -> Option<usize> {
+        let Giver::Acme(AcmeSource { per_host: Some(bound), .. }) = &unit.giver else { return None };
+        let is_over = work == Work::First && self.may_begin_at(unit, bound, now) > now;
+        is_over.then_some(bound.new_per_week)
+    }
+
+    fn tell_if_it_waits(&mut self, id: &str, work: Work, now: SystemTime) {
+        let is_over = self.units.get(id).and_then(|unit| self.is_over_budget(unit, work, now)).is_some();
+        if is_over && self.tasks.waiting.insert(id.to_owned()) {
             tracing::warn!(
                 certificate.id = id,
                 "a host gets no certificate yet: new_per_week hosts have got their first one within seven days"
             );
         }
     }
-}
-
-/// Why one that is due is not begun, where no authority is to blame.
-pub(super) fn why_it_waits(
-    unit: &Unit,
-    work: Work,
-    state: Option<&State>,
-    (at, now): (SystemTime, SystemTime),
-) -> Option<String> {
-    let Giver::Acme(source) = &unit.giver else { return None };
-    if at <= now {
-        return None;
-    }
-    if let (Work::First, Some(bound)) = (work, &source.per_host) {
-        let many = bound.new_per_week;
-        return Some(format!(
-            "new_per_week: {many} hosts have got their first certificate within seven days"
-        ));
-    }
-    let failed = &state?.failed_validations;
-    (may_fail_at(failed, now) > now).then(|| {
-        format!(
-            "{FAILED_VALIDATIONS} validations have failed within an hour, and another may fail only later"
-        )
-    })
 }

@@ -1,6 +1,7 @@
 //! The loop over a store that tells late.
 
 use super::*;
+use crate::listed::Next;
 use crate::store::{DirectoryStore, Version};
 use config::Config;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,19 +1,23 @@
 //! What is done for one certificate, in a task of its own.
 
-use crate::acme::{Desk, Failure};
+use super::tasks::AFTER_A_MISHAP;
+use crate::acme::{Desk, Failure, Wait};
 use crate::certificate::Certificate;
+use crate::claim::{Held, Lost};
 use crate::kept::{self, Kept, Origin};
 use crate::local_authority::{LocalAuthority, LocalAuthorityError};
 use crate::metrics::RenewalResult;
+use crate::retry_after::{self, RetryAfter};
 use crate::schedule::{
-    ASK_WINDOW, ASK_WINDOW_LEAST, ASK_WINDOW_MOST, may_ask_at, may_fail_at, note_failure, of_this_week,
+    ASK_WINDOW, ASK_WINDOW_LEAST, ASK_WINDOW_MOST, DAY, HOUR, may_ask_at, may_begin_at, may_fail_at,
+    note_failure, of_this_week,
 };
 use crate::shelf::Current;
 use crate::state::{self, State, Window, put, unix};
 use crate::store::{Document, StoreError};
 use crate::told::with_causes;
 use crate::units::{Giver, Unit};
-use config::{AcmeSource, Authority, CertificateSource, Certificates, NamePattern};
+use config::{AcmeSource, Authority, CertificateSource, Certificates, NamePattern, PerHost};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -22,7 +26,7 @@ pub(super) const BUDGET: &str = "budget-";
 
 /// What there is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Work {
+pub(crate) enum Work {
     /// Get a certificate by ACME.
     Order,
     /// The same, for a host that never had one.
@@ -34,31 +38,27 @@ pub(super) enum Work {
 }
 
 /// Who does it.
-pub(super) struct Worker {
+pub(crate) struct Worker {
     desk: Desk,
     /// The names for which Usher's own authority signs.
     own_names: Vec<NamePattern>,
 }
 
 impl Worker {
-    pub(super) fn new(desk: Desk, certificates: &Certificates) -> Self {
+    pub(crate) fn new(desk: Desk, certificates: &Certificates) -> Self {
         let own = certificates.values().filter(|declared| declared.source == CertificateSource::SelfSigned);
         Self { own_names: own.flat_map(|declared| declared.names.clone()).collect(), desk }
     }
 
     /// Does it; tells whether it was done, or written down when to try again.
-    pub(super) async fn work(&self, work: Work, unit: &Unit, held: Option<Current>) -> bool {
+    pub(crate) async fn work(&self, work: Work, unit: &Unit, held: Option<Current>) -> bool {
         let done = match (work, &unit.giver) {
             (Work::Issue, _) => self.issue(unit).await.map(|()| true).map_err(|error| with_causes(&error)),
             (Work::AskWindow, Giver::Acme(source)) => {
                 self.ask_window(unit, source, held).await.map(|()| true).map_err(|error| with_causes(&error))
             }
-            (Work::First, Giver::Acme(source)) => match self.count(unit).await {
-                Ok(()) => self.order(unit, source, None).await.map_err(|error| with_causes(&error)),
-                Err(error) => Err(with_causes(&error)),
-            },
             (_, Giver::Acme(source)) => {
-                self.order(unit, source, held).await.map_err(|error| with_causes(&error))
+                self.order(unit, source, (work, held)).await.map_err(|error| with_causes(&error))
             }
             (_, Giver::Local) => Ok(true),
         };
@@ -68,6 +68,9 @@ impl Worker {
                 error,
                 "a certificate cannot be got for want of a store; what there is is served on"
             );
+            if work != Work::AskWindow {
+                self.desk.metrics.renewal(RenewalResult::Failed);
+            }
             false
         })
     }
@@ -75,82 +78,139 @@ impl Worker {
     /// What the store has of a unit.
     pub(super) async fn standing(&self, unit: &Unit) -> Vec<Document> {
         let mut standing = Vec::new();
-        for name in [kept::document(&unit.id), format!("{}{}", state::PREFIX, unit.id)] {
+        let mut names = vec![kept::document(&unit.id), state::document(&unit.id)];
+        if let Giver::Acme(source) = &unit.giver {
+            names.push(format!("{BUDGET}{}", unit.certificate));
+            names.extend(source.authorities.iter().map(|authority| retry_after::document(&authority.name)));
+        }
+        for name in names {
             // One that cannot be read is told of by the store itself, once it can.
             standing.extend(self.desk.store.get(&name).await.ok().flatten());
         }
         standing
     }
 
-    /// Asks the authorities, one after the other, until one gives it; tells whether one did or all were written down.
+    /// Gets it from one of its authorities, unless somebody else is at it; tells whether that was done, or all that failed
+    /// was written down.
     async fn order(
         &self,
         unit: &Unit,
         source: &AcmeSource,
-        held: Option<Current>,
+        (work, held): (Work, Option<Current>),
+    ) -> Result<bool, StoreError> {
+        let Some(claim) = self.desk.claims.take(&unit.id).await? else {
+            tracing::info!(certificate.id = unit.id, "another usher is getting this certificate");
+            return Ok(false);
+        };
+        let done = claim.during(self.ask_all(&claim, unit, source, (work, held))).await;
+        claim.give_back().await;
+        done.unwrap_or_else(|Lost| {
+            tracing::info!(certificate.id = unit.id, "another usher goes on with getting this certificate");
+            Ok(false)
+        })
+    }
+
+    /// Asks the authorities, one after the other, until one gives it.
+    async fn ask_all(
+        &self,
+        claim: &Held,
+        unit: &Unit,
+        source: &AcmeSource,
+        (work, held): (Work, Option<Current>),
     ) -> Result<bool, StoreError> {
         if self.is_there(unit, held.as_ref()).await? {
             return Ok(true);
         }
-        let state = self.state(unit).await?;
+        let State { wanted: wishes, is_counted, .. } = self.state(unit).await?;
+        if work == Work::First
+            && !is_counted
+            && let Some(bound) = &source.per_host
+            && !self.count(unit, bound).await?
+        {
+            return Ok(true);
+        }
+        let (mut is_asked, mut is_noted) = (false, true);
         for authority in &source.authorities {
             let now = SystemTime::now();
+            let state = self.state(unit).await?;
             let standing = state.authorities.get(authority.name.as_str());
-            let failed = self.state(unit).await?.failed_validations;
-            if may_ask_at(standing, now) > now || may_fail_at(&failed, now) > now {
+            let said = RetryAfter::of(&*self.desk.store, &authority.name).await?;
+            if may_ask_at(standing, said.as_ref(), now).max(may_fail_at(&state.failed_validations, now)) > now
+            {
                 continue;
             }
+            is_asked = true;
             let is_of_it = |current: &&Current| current.origin == Origin::Acme(authority.name.clone());
             let replaces = held.as_ref().filter(is_of_it).map(|current| &current.certificate);
-            match self.desk.obtain(unit, source, authority, replaces).await {
+            match self.desk.obtain(claim, unit, source, (authority, replaces)).await {
                 Ok(certificate) => {
                     let origin = Origin::Acme(authority.name.clone());
-                    self.keep(unit, (certificate, origin), state.wanted).await?;
+                    self.keep(unit, (certificate, origin), wishes).await?;
                     self.desk.metrics.renewal(RenewalResult::Renewed);
                     return Ok(true);
                 }
-                Err(Failure::TakenUp) => {
-                    tracing::info!(
-                        certificate.id = unit.id,
-                        "another usher goes on with getting this certificate"
-                    );
-                    return Ok(false);
-                }
-                Err(failure) => self.note(unit, authority, &failure).await?,
+                Err(Failure::Lost(_)) => return Ok(false),
+                // The next one is asked all the same.
+                Err(failure) => is_noted &= self.note(unit, authority, &failure).await,
             }
         }
-        self.desk.metrics.renewal(RenewalResult::Failed);
-        Ok(true)
+        if is_asked {
+            self.desk.metrics.renewal(RenewalResult::Failed);
+        }
+        Ok(is_noted)
     }
 
     async fn state(&self, unit: &Unit) -> Result<State, StoreError> {
-        let document = self.desk.store.get(&format!("{}{}", state::PREFIX, unit.id)).await?;
-        Ok(document.as_ref().map(State::read).unwrap_or_default())
+        state::read(&*self.desk.store, &unit.id).await
     }
 
-    /// Writes down that an authority failed, and says so.
-    async fn note(
-        &self,
-        unit: &Unit,
-        authority: &Arc<Authority>,
-        failure: &Failure,
-    ) -> Result<(), StoreError> {
-        let (now, chance, cause) = (SystemTime::now(), fastrand::f64(), with_causes(failure));
-        let at = state::change(&*self.desk.store, &unit.id, |state| {
-            let name = authority.name.as_str();
-            note_failure(&mut state.authorities, name, cause.clone(), failure.retry_after(), (now, chance));
-            if failure.is_validation() {
-                state.failed_validations.retain(|at| state::time(*at) + crate::schedule::HOUR > now);
-                state.failed_validations.push(unix(now));
-            }
-            state.authorities[name].not_before
-        });
-        let wait = state::time(at.await?).duration_since(now).unwrap_or_default();
+    /// Writes down that an authority failed, and says so; tells whether that could be written down.
+    async fn note(&self, unit: &Unit, authority: &Arc<Authority>, failure: &Failure) -> bool {
+        let (now, cause) = (SystemTime::now(), with_causes(failure));
+        let noted = self.write_down(unit, authority, (failure, &cause), now).await;
+        let wait = noted.as_ref().map_or(AFTER_A_MISHAP, |at| at.duration_since(now).unwrap_or_default());
         tracing::error!(
             certificate.id = unit.id, authority.name = %authority.name, cause, again_in_s = wait.as_secs(),
             "a certificate could not be got; what there is is served on"
         );
-        Ok(())
+        if let Err(error) = &noted {
+            let error = with_causes(error);
+            tracing::warn!(certificate.id = unit.id, error, "what failed cannot be written down");
+        }
+        noted.is_ok()
+    }
+
+    /// When the authority may be asked again for this unit.
+    async fn write_down(
+        &self,
+        unit: &Unit,
+        authority: &Authority,
+        (failure, cause): (&Failure, &str),
+        now: SystemTime,
+    ) -> Result<SystemTime, StoreError> {
+        let (name, chance) = (authority.name.as_str(), fastrand::f64());
+        let (for_all, for_these) = match failure.wait() {
+            Some(Wait { long, is_for_all: true }) => (Some(RetryAfter::new(long, cause, now)), None),
+            other => (None, other.map(|wait| wait.long)),
+        };
+        if let Some(said) = &for_all {
+            said.keep(&*self.desk.store, &authority.name).await?;
+        }
+        state::change(&*self.desk.store, &unit.id, |state| {
+            note_failure(&mut state.authorities, name, cause, for_these, (now, chance));
+            if failure.is_validation() {
+                state.failed_validations.retain(|at| state::time(*at) + HOUR > now);
+                state.failed_validations.push(unix(now));
+            }
+            if failure.is_unfit()
+                && let Some(standing) = state.authorities.get_mut(name)
+            {
+                standing.unfit.retain(|at| state::time(*at) + DAY > now);
+                standing.unfit.push(unix(now));
+            }
+            may_ask_at(state.authorities.get(name), for_all.as_ref(), now)
+        })
+        .await
     }
 
     /// Keeps a certificate that was got: all replicas serve it from then on.
@@ -161,15 +221,20 @@ impl Worker {
         (certificate, origin): (Certificate, Origin),
         wishes: u32,
     ) -> Result<(), StoreError> {
+        let giver = origin.to_string();
         let kept = Kept { certificate, origin, obtained: SystemTime::now() };
         put(&*self.desk.store, &kept::document(&unit.id), &kept.write()).await?;
         state::change(&*self.desk.store, &unit.id, |state| {
-            // What of the claim's is left over is still to be taken away.
-            if let Some(claim) = &mut state.claim {
-                claim.order = None;
+            // What was shown and is left over is still to be taken away.
+            if let Some(ordered) = &mut state.order {
+                ordered.url = None;
             }
-            state.claim.take_if(|claim| claim.proofs.is_empty());
-            state.authorities.clear();
+            state.order.take_if(|ordered| ordered.proofs.is_empty());
+            // What an authority has said of these names holds, whoever else has helped.
+            let now = SystemTime::now();
+            state.authorities.retain(|name, standing| {
+                *name != giver && standing.by_its_word && may_ask_at(Some(standing), None, now) > now
+            });
             state.wanted = state.wanted.saturating_sub(wishes);
             state.window = None;
         })
@@ -214,8 +279,8 @@ impl Worker {
         .await
     }
 
-    /// A host gets its first certificate.
-    async fn count(&self, unit: &Unit) -> Result<(), StoreError> {
+    /// A host gets its first certificate, if as many as that may within a week; tells whether it may.
+    async fn count(&self, unit: &Unit, bound: &PerHost) -> Result<bool, StoreError> {
         let name = format!("{BUDGET}{}", unit.certificate);
         let now = SystemTime::now();
         loop {
@@ -224,6 +289,10 @@ impl Worker {
                 .as_ref()
                 .and_then(|document| serde_json::from_slice::<Vec<u64>>(&document.value).ok());
             let mut begun = of_this_week(&begun.unwrap_or_default(), now);
+            // Whoever asked before may have asked with others.
+            if may_begin_at(&begun, bound.new_per_week, now) > now {
+                return Ok(false);
+            }
             begun.push(unix(now));
             let value = serde_json::to_vec(&begun).expect("numbers are JSON");
             match state::write(&*self.desk.store, &name, standing.map(|document| document.version), value)
@@ -234,7 +303,8 @@ impl Worker {
                 Ok(()) => break,
             }
         }
-        state::change(&*self.desk.store, &unit.id, |state| state.is_counted = true).await
+        state::change(&*self.desk.store, &unit.id, |state| state.is_counted = true).await?;
+        Ok(true)
     }
 
     /// Whether somebody has got it meanwhile: who was told late would get it a second time.
@@ -242,7 +312,7 @@ impl Worker {
         let Some(document) = self.desk.store.get(&kept::document(&unit.id)).await? else { return Ok(false) };
         let Ok(Kept { certificate, origin, .. }) = Kept::read(&document) else { return Ok(false) };
         let is_news = held.is_none_or(|held| held.certificate.fingerprint() != certificate.fingerprint());
-        let is_good = certificate.check(&unit.names, SystemTime::now()).is_ok();
+        let is_good = certificate.check_from(&unit.names, SystemTime::now()).is_ok();
         Ok(is_news && is_good && unit.giver.may_have_given(&origin))
     }
 }
@@ -252,3 +322,6 @@ pub(super) fn authority_of<'a>(source: &'a AcmeSource, origin: &Origin) -> Optio
     let Origin::Acme(name) = origin else { return None };
     source.authorities.iter().find(|authority| authority.name == *name)
 }
+
+#[cfg(test)]
+mod tests;

@@ -195,3 +195,28 @@ async fn an_order_that_a_crash_interrupts_is_gone_on_with() {
         assert_eq!(faulty.orders().len(), number + 2, "{kind:?} {fault:?}");
     }
 }
+
+#[tokio::test]
+async fn an_authority_that_wants_time_to_look_is_given_it_and_the_order_is_gone_on_with() {
+    const HOUR: i64 = 3600;
+    let real = CertificateAuthority::start_with(Terms { bad_nonces: 0, ..Terms::default() }).await;
+    let faulty = FalseAuthority::before(&real).await;
+    let pending = r#"{ "status": "pending", "authorizations": [], "finalize": "https://elsewhere.test/" }"#;
+    let says =
+        Fault::Says { status: StatusCode::OK, retry_after: Some(HOUR.to_string()), body: pending.to_owned() };
+    faulty.fails(Kind::Order, says);
+    let clock = WallClock::new();
+    let usher = clock.of(Setup::new(&tables(&faulty.directory(), &real, BY_HTTP)).https()).start().await;
+    asked(&real, &usher);
+    let cause = failures(&usher, 1).await;
+    assert!(cause.contains("not done with looking at the proofs") && cause.contains("again in 3"), "{cause}");
+    // It may look at them all the time.
+    let store = std::fs::read_dir(usher.state_dir().join("certificates")).expect("it is there");
+    let names = store.map(|entry| entry.expect("it is read").file_name().to_string_lossy().into_owned());
+    assert_eq!(names.filter(|name| name.starts_with("challenge-")).count(), 1);
+    faulty.mends();
+    let usher = usher.killed_and_restarted_after(|| clock.is_ahead(HOUR + 60)).await;
+    asked(&real, &usher);
+    await_certificate(&usher, DOMAIN).await;
+    assert_eq!(faulty.orders().len(), 1);
+}

@@ -1,5 +1,6 @@
 //! Certificates by ACME, got from real Pebble by a running Usher; and what operators and users see of certificates.
 
+mod accounts;
 mod credulous;
 mod dns;
 mod faults;

@@ -5,7 +5,7 @@ use super::super::failure::{Failure, words};
 use super::{Attempt, VALIDATION, is_bad_nonce, unasked};
 use crate::challenges::{self, Challenge, Way};
 use crate::dns::DnsRecords;
-use crate::state::{self, Proof, State};
+use crate::state::{self, Proof};
 use config::{Challenge as Asked, HostName};
 use instant_acme::{
     AuthorizationState, AuthorizationStatus, ChallengeStatus, ChallengeType, Identifier, Order, OrderStatus,
@@ -55,7 +55,7 @@ impl Attempt<'_> {
                         again = true;
                         break;
                     }
-                    Err(error) => return Err(Self::failed("looking at what it wants to see", error)),
+                    Err(error) => return Err(self.failed("looking at what it wants to see", error)),
                 };
                 if authorization.status == AuthorizationStatus::Valid {
                     continue;
@@ -129,7 +129,7 @@ impl Attempt<'_> {
             let mut authorizations = order.authorizations();
             while let Some(authorization) = authorizations.next().await {
                 let mut authorization =
-                    authorization.map_err(|error| Self::failed("telling it to look", error))?;
+                    authorization.map_err(|error| self.failed("telling it to look", error))?;
                 let url = authorization.url().to_owned();
                 if authorization.status == AuthorizationStatus::Valid || told.contains(&url) {
                     continue;
@@ -142,7 +142,7 @@ impl Attempt<'_> {
                 match challenge.set_ready().await {
                     Ok(()) => drop(told.insert(url)),
                     Err(error) if is_bad_nonce(&error) => again = true,
-                    Err(error) => return Err(Self::failed("telling it to look", error)),
+                    Err(error) => return Err(self.failed("telling it to look", error)),
                 }
             }
             if !again {
@@ -185,10 +185,9 @@ impl Attempt<'_> {
 
     /// Takes away what was shown, here and by whoever had the claim before.
     pub(super) async fn take_proofs_away(&self) -> Result<(), Failure> {
-        let name = format!("{}{}", state::PREFIX, self.unit.id);
-        let Some(document) = self.desk.store.get(&name).await? else { return Ok(()) };
-        let proofs =
-            State::read(&document).claim.filter(|claim| claim.id == self.claim.id).map(|claim| claim.proofs);
+        // Not as this attempt began: it has shown more since.
+        let proofs = self.claim.change(|state| state.order.as_ref().map(|ordered| ordered.proofs.clone()));
+        let proofs = proofs.await??;
         let (mut gone, mut left) = (Vec::new(), Ok(()));
         for proof in proofs.unwrap_or_default() {
             let taken = match &proof {
@@ -202,19 +201,19 @@ impl Attempt<'_> {
                 Err(failure) => left = Err(failure),
             }
         }
-        self.change(|claim| claim.proofs.retain(|proof| !gone.contains(proof))).await?;
+        self.change(|ordered| ordered.proofs.retain(|proof| !gone.contains(proof))).await?;
         left
     }
 
     /// Writes down what is about to be shown, so that whoever goes on can take it away.
     async fn note_proofs(&self, proofs: Vec<Proof>) -> Result<(), Failure> {
-        self.change(|claim| {
-            let new = proofs.iter().filter(|proof| !claim.proofs.contains(proof)).cloned();
+        self.change(|ordered| {
+            let new = proofs.iter().filter(|proof| !ordered.proofs.contains(proof)).cloned();
             let new: Vec<Proof> = new.collect();
-            claim.proofs.extend(new);
+            ordered.proofs.extend(new);
             // What could not be taken away so often never will be.
-            let too_many = claim.proofs.len().saturating_sub(PROOFS_MAX);
-            claim.proofs.drain(..too_many);
+            let too_many = ordered.proofs.len().saturating_sub(PROOFS_MAX);
+            ordered.proofs.drain(..too_many);
         })
         .await
     }
@@ -227,10 +226,5 @@ impl Attempt<'_> {
 }
 
 fn nonces_refused(doing: &'static str) -> Failure {
-    Failure::Refused {
-        doing,
-        told: "badNonce, again and again".to_owned(),
-        retry_after: None,
-        is_for_later: true,
-    }
+    Failure::Refused { doing, told: "badNonce, again and again".to_owned(), wait: None, is_for_later: true }
 }

@@ -1,0 +1,222 @@
+//! Workers of several Ushers, before an authority that counts.
+
+use super::*;
+use crate::lab::{GenerousAuthority, Memory, Said, certificates, settings, unit, worker};
+use crate::listed::Next;
+use crate::run::start;
+use crate::store::{Store, Version};
+use futures_util::future::join_all;
+
+/// Both believe that they lead, and begin at one moment.
+#[tokio::test]
+async fn two_that_lead_at_a_time_make_one_order() {
+    let authority = GenerousAuthority::start().await;
+    let certificates = certificates(&authority, "");
+    let store = Arc::new(Memory::default());
+    let [(a, _), (b, _)] = ["a", "b"].map(|name| worker(&certificates, &store, Some(name)));
+    let units: Vec<Unit> =
+        (0..100).map(|number| unit(&certificates, &format!("host{number}.lab.test"))).collect();
+    let both = units.iter().map(async |unit| {
+        let (one, other) = tokio::join!(a.work(Work::Order, unit, None), b.work(Work::Order, unit, None));
+        assert!(one || other, "{}", unit.id);
+        assert!(store.value(&kept::document(&unit.id)).is_some(), "{}", unit.id);
+    });
+    join_all(both).await;
+    assert_eq!(authority.asked("order"), units.len());
+    // Whoever rested finds it there.
+    for unit in &units {
+        assert!(a.work(Work::Order, unit, None).await && b.work(Work::Order, unit, None).await);
+    }
+    assert_eq!(authority.asked("order"), units.len());
+}
+
+/// As the loop has it.
+fn current(kept: Kept) -> Current {
+    let Kept { certificate, origin, obtained } = kept;
+    Current { certificate, origin, obtained, is_complete: true, wanted: Vec::new(), version: Version(1) }
+}
+
+const HOURS: u64 = 2 * 3600;
+
+fn busy(detail: &'static str) -> Said {
+    Said { status: 429, problem: "rateLimited", detail, retry_after: Some(HOURS) }
+}
+
+/// Two units of one authority, a store, and a worker.
+async fn two_of(more: &str) -> (GenerousAuthority, Certificates, [Unit; 2], Arc<Memory>, Worker) {
+    let authority = GenerousAuthority::start().await;
+    let certificates = certificates(&authority, more);
+    let units = ["a.lab.test", "b.lab.test"].map(|host| unit(&certificates, host));
+    let store = Arc::default();
+    let (worker, _) = worker(&certificates, &store, None);
+    (authority, certificates, units, store, worker)
+}
+
+#[tokio::test]
+async fn what_an_authority_says_of_when_to_come_again_holds_for_all_its_certificates() {
+    let unavailable = Said { status: 503, problem: "serverInternal", ..busy("down for maintenance") };
+    for (what, said, expected) in [
+        ("order", busy("too many new orders (300) from this account"), "too many new orders"),
+        ("account", busy("too many new registrations (10) from this IP address"), "too many new reg"),
+        ("nonce", unavailable.clone(), "it answered 503"),
+        ("directory", unavailable, "it answered 503"),
+    ] {
+        let (authority, certificates, [one, other], store, usher) = two_of("").await;
+        authority.says(what, said.clone());
+        assert!(usher.work(Work::Order, &one, None).await);
+        authority.mends();
+        let asked = authority.asked("order");
+        // After a restart, too, and whatever an operator wants.
+        let (again, _) = worker(&certificates, &store, None);
+        for usher in [&usher, &again] {
+            for unit in [&one, &other] {
+                state::change(&*store, &unit.id, |state| state.wanted = 1).await.unwrap();
+                assert!(usher.work(Work::Order, unit, None).await);
+            }
+        }
+        assert_eq!(authority.asked("order"), asked, "{what}");
+
+        let (office, _running) = start(settings(&certificates, &store, &["b.lab.test"])).await.unwrap();
+        let listed = office.list();
+        let listed = listed.iter().find(|listed| listed.id == other.id).unwrap();
+        let Some(Next::At(at)) = listed.next else { panic!("{listed:?}") };
+        assert!(at.abs_diff(unix(SystemTime::now()) + HOURS) < 60, "{listed:?}");
+        assert!(listed.failures[0].contains(expected), "{listed:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_an_authority_says_of_one_name_holds_for_that_one() {
+    let (authority, _, [one, other], _, usher) = two_of("").await;
+    authority.says("order", busy("too many failed authorizations (5) for \"a.lab.test\" in the last 1h0m0s"));
+    assert!(usher.work(Work::Order, &one, None).await);
+    authority.mends();
+    assert!(usher.work(Work::Order, &one, None).await && usher.work(Work::Order, &other, None).await);
+    assert_eq!(authority.asked("order"), 2);
+}
+
+#[tokio::test]
+async fn what_an_authority_says_is_not_forgotten_when_another_one_helps() {
+    let helpful = GenerousAuthority::start().await;
+    let more = format!(
+        "authorities = ['generous', 'second']\n[acme.second]\ndirectory = '{}'\nterms_of_service_agreed = true\n",
+        helpful.directory()
+    );
+    for detail in ["too many new orders (300) from this account", "too many certificates for a.lab.test"] {
+        let (authority, _, [unit, _], store, usher) = two_of(&more).await;
+        let asked = helpful.asked("order");
+        authority.says("order", busy(detail));
+        assert!(usher.work(Work::Order, &unit, None).await);
+        authority.mends();
+        let document = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
+        let kept = Kept::read(&document).unwrap();
+        assert_eq!(kept.origin.to_string(), "second");
+        let current = current(kept);
+        assert!(usher.work(Work::Order, &unit, Some(current)).await);
+        assert_eq!((authority.asked("order"), helpful.asked("order")), (1, asked + 2), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_that_cannot_be_written_down_keeps_no_other_authority_from_being_asked() {
+    let helpful = GenerousAuthority::start().await;
+    let more = format!(
+        "authorities = ['generous', 'second']\n[acme.second]\ndirectory = '{}'\nterms_of_service_agreed = true\n",
+        helpful.directory()
+    );
+    let (authority, _, [unit, _], store, usher) = two_of(&more).await;
+    authority.says("order", busy("too many new orders (300) from this account"));
+    store.loses_the_next("retry-after-");
+    assert!(usher.work(Work::Order, &unit, None).await);
+    assert_eq!(helpful.asked("order"), 1);
+    assert!(store.value(&kept::document(&unit.id)).is_some());
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_valid_only_by_the_authoritys_clock_is_kept_and_served() {
+    let (authority, certificates, [_, unit], store, usher) = two_of("").await;
+    authority.gives_for(1..90);
+    assert!(usher.work(Work::First, &unit, None).await);
+    assert!(usher.work(Work::Order, &unit, None).await);
+    assert_eq!(authority.asked("order"), 1);
+    let document = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
+    let of = Kept::read(&document).unwrap().certificate.fingerprint().to_owned();
+    let asked = Window { of, suggested: None, ask_again: unix(SystemTime::now() + 90 * DAY) };
+    state::change(&*store, &unit.id, |state| state.window = Some(asked.clone())).await.unwrap();
+    let (office, _running) = start(settings(&certificates, &store, &["b.lab.test"])).await.unwrap();
+    let listed = office.list();
+    let listed = listed.iter().find(|listed| listed.id == unit.id).unwrap();
+    let Some(Next::At(at)) = listed.next else { panic!("{listed:?}") };
+    assert!(listed.served.is_some() && at > unix(SystemTime::now() + DAY), "{listed:?}");
+}
+
+#[tokio::test]
+async fn an_authority_that_gives_what_cannot_be_served_is_asked_three_times_a_day() {
+    let (authority, _, [unit, _], store, usher) = two_of("").await;
+    authority.gives_to("elsewhere.lab.test");
+    for _ in 0..10 {
+        assert!(usher.work(Work::Order, &unit, None).await);
+        // As if that time were over.
+        let over = |state: &mut State| state.authorities.values_mut().for_each(|one| one.not_before = 0);
+        state::change(&*store, &unit.id, over).await.unwrap();
+    }
+    assert_eq!(authority.asked("order"), 3);
+    // Until an operator has done something about it.
+    let (office, _running) =
+        start(settings(&certificates(&authority, ""), &store, &["a.lab.test"])).await.unwrap();
+    authority.mends();
+    office.renew(&unit.id).await.unwrap();
+    assert!(usher.work(Work::Order, &unit, None).await);
+    assert!(store.value(&kept::document(&unit.id)).is_some());
+}
+
+#[tokio::test]
+async fn hosts_that_come_at_one_moment_are_no_more_than_new_per_week() {
+    let (authority, certificates, _, store, usher) = two_of("new_per_week = 3\n").await;
+    let units: Vec<Unit> =
+        (0..10).map(|number| unit(&certificates, &format!("host{number}.lab.test"))).collect();
+    join_all(units.iter().map(|unit| usher.work(Work::First, unit, None))).await;
+    assert_eq!(authority.asked("order"), 3);
+    // Who was counted before a crash is not counted again.
+    let counted =
+        units.iter().filter(|unit| store.value(&state::document(&unit.id)).unwrap()["is_counted"] == true);
+    assert_eq!(counted.count(), 3);
+}
+
+#[tokio::test]
+async fn whatever_keeps_a_certificate_from_being_got_is_counted() {
+    let authority = GenerousAuthority::start().await;
+    let certificates = certificates(&authority, "");
+    let store = Arc::default();
+    let (usher, registry) = worker(&certificates, &store, None);
+    let unit = unit(&certificates, "a.lab.test");
+    let failed = || {
+        let families = registry.gather();
+        let family =
+            families.iter().find(|family| family.name() == "usher_certificate_renewals_total").unwrap();
+        let failed = family.get_metric().iter().find(|one| one.get_label()[0].value() == "failed").unwrap();
+        failed.get_counter().get_value()
+    };
+    store.fails(true);
+    for (many, work) in [(1.0, Work::Issue), (2.0, Work::Order)] {
+        assert!(!usher.work(work, &unit, None).await);
+        assert!((failed() - many).abs() < 0.1, "{work:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_takes_longer_than_is_waited_for_is_gone_on_with_when_its_authority_says() {
+    let (authority, _, [unit, _], store, usher) = two_of("").await;
+    authority.is_slow(1, HOURS);
+    for _ in 0..3 {
+        assert!(usher.work(Work::Order, &unit, None).await);
+        assert_eq!((authority.asked("order"), authority.asked("look")), (1, 1));
+    }
+    let standing = &store.value(&state::document(&unit.id)).unwrap()["authorities"]["generous"];
+    assert!(standing["not_before"].as_u64().unwrap().abs_diff(unix(SystemTime::now()) + HOURS) < 60);
+    let over = |state: &mut State| state.authorities.values_mut().for_each(|one| one.not_before = 0);
+    state::change(&*store, &unit.id, over).await.unwrap();
+    assert!(usher.work(Work::Order, &unit, None).await);
+    assert_eq!((authority.asked("order"), authority.asked("finalize")), (1, 1));
+    assert!(store.value(&kept::document(&unit.id)).is_some());
+}
