@@ -12,6 +12,18 @@ const SECRET_MAX: u64 = 128 << 10;
 
 /// Reads `{ from_env = "…" }` or `{ from_file = "…" }`.
 pub(super) fn of(table: &mut Table<'_>, accepted: &str, outer: Environment<'_>) -> Option<Secret> {
+    bytes_of(table, accepted, outer, |_| true, "")
+}
+
+/// The same of a secret that stands for bytes, in the encoding of this name. Where it does not, that is told without what
+/// it is.
+pub(super) fn bytes_of(
+    table: &mut Table<'_>,
+    accepted: &str,
+    outer: Environment<'_>,
+    is_encoded: impl FnOnce(&str) -> bool,
+    encoding: &str,
+) -> Option<Secret> {
     let from_env = table.maybe("from_env", value::string);
     let from_file = table.maybe("from_file", value::path);
     let (key, text) = match (from_env?, from_file?) {
@@ -24,6 +36,11 @@ pub(super) fn of(table: &mut Table<'_>, accepted: &str, outer: Environment<'_>) 
     };
     if text.contains('\0') {
         table.fault(key, "the value (not shown) holds a NUL", "a value without NUL");
+        return None;
+    }
+    if !is_encoded(&text) {
+        let problem = format!("the value (not shown) is not {encoding}");
+        table.fault(key, problem, format!("a key as it was given to you, {encoding}"));
         return None;
     }
     Some(Secret::new(text))

@@ -21,7 +21,7 @@ connect = "socket"
 "#;
 
 fn parse(text: &str) -> Result<Config, crate::Findings> {
-    Config::parse("f", text, &|name| (name == "TOKEN").then(|| "s3cret".to_owned()))
+    Config::parse("f", text, &|name| (name == "TOKEN").then(|| "s3cretly".to_owned()))
 }
 
 /// What a template tells the driver `process`.
@@ -335,7 +335,9 @@ fn a_plain_value_of_the_environment_is_kept() {
         parse(&format!("{GOOD}environment = {{ A = 'b', T = {{ from_env = 'TOKEN' }} }}\n")).unwrap();
     let demo = config.templates.values().next().unwrap();
     assert!(matches!(&process(demo).environment["A"], Value::Plain(text) if text == "b"));
-    assert!(matches!(&process(demo).environment["T"], Value::Secret(secret) if secret.reveal() == "s3cret"));
+    assert!(
+        matches!(&process(demo).environment["T"], Value::Secret(secret) if secret.reveal() == "s3cretly")
+    );
 }
 
 #[test]

@@ -5,6 +5,8 @@ use crate::layout::{Environment, secret};
 use crate::model::{Authority, ExternalAccount};
 use crate::names::AuthorityName;
 use crate::reader::{Table, Wrong, value};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use toml::de::DeValue;
@@ -32,7 +34,9 @@ fn authority(
     let profile = table.maybe("profile", filled);
     let external_account = table.maybe_table("external_account", |table| {
         let key_id = table.value("key_id", filled);
-        let hmac_key = table.table("hmac_key", |table| secret::of(table, KEY_SOURCES, outer));
+        let hmac_key = table.table("hmac_key", |table| {
+            secret::bytes_of(table, KEY_SOURCES, outer, is_base64url, "base64url")
+        });
         Some(ExternalAccount { key_id: key_id?, hmac_key: hmac_key? })
     });
     let account_key = table.maybe("account_key", value::path);
@@ -57,6 +61,12 @@ fn authority(
         account_key,
         certificate_authority: certificate_authority?,
     }))
+}
+
+/// RFC 8555 §7.3.4: without padding, which some authorities give all the same.
+fn is_base64url(text: &str) -> bool {
+    let text = text.trim_end_matches('=');
+    !text.is_empty() && URL_SAFE_NO_PAD.decode(text).is_ok()
 }
 
 /// RFC 8555 §7.3: most authorities take `mailto` alone.

@@ -5,7 +5,11 @@ use crate::layout::{Environment, secret};
 use crate::model::{DnsProvider, DnsProviderKind, Tsig, TsigAlgorithm};
 use crate::names::DnsProviderName;
 use crate::reader::{Table, value};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +59,7 @@ fn provider(
     let kind = match kind_name? {
         KindName::Rfc2136 => rfc2136(table, outer),
         KindName::AcmeDns => acme_dns(table, outer),
-        KindName::Exec => exec(table),
+        KindName::Exec => exec(table, outer),
         KindName::Cloudflare => cloudflare(table, outer),
     };
     Some(Arc::new(DnsProvider {
@@ -72,7 +76,8 @@ fn rfc2136(table: &mut Table<'_>, outer: Environment<'_>) -> Option<DnsProviderK
     let zone = table.maybe("zone", value::host_name);
     let tsig = table.maybe_table("tsig", |table| {
         let key_name = table.value("key_name", value::host_name);
-        let secret = table.table("secret", |table| secret::of(table, SOURCES, outer));
+        let secret =
+            table.table("secret", |table| secret::bytes_of(table, SOURCES, outer, is_base64, "base64"));
         let algorithm = table.value("algorithm", value::word(&ALGORITHMS, "an algorithm of TSIG"));
         Some(Tsig { key_name: key_name?, secret: secret?, algorithm: algorithm? })
     });
@@ -92,19 +97,44 @@ fn acme_dns(table: &mut Table<'_>, outer: Environment<'_>) -> Option<DnsProvider
     })
 }
 
-fn exec(table: &mut Table<'_>) -> Option<DnsProviderKind> {
+fn exec(table: &mut Table<'_>, outer: Environment<'_>) -> Option<DnsProviderKind> {
     let command = table.value("command", value::list(value::string));
     let timeout = table.value("timeout", value::duration(SECOND));
     let command = command?;
-    if command.first().is_none_or(String::is_empty) || command.iter().any(|word| word.contains('\0')) {
+    let is_sound = |word: &String| !word.contains('\0');
+    let Some(program) = command.first().filter(|word| !word.is_empty() && command.iter().all(is_sound))
+    else {
         table.fault(
             "command",
             "names no program",
             "a program and its arguments, such as [\"/etc/usher/dns.sh\"]",
         );
         return None;
+    };
+    if !is_runnable(program, outer) {
+        let problem = format!("`{program}` is no program that can be run");
+        table.fault("command", problem, "an executable file that is there, or the name of one in PATH");
+        return None;
     }
     Some(DnsProviderKind::Exec { command, timeout: timeout? })
+}
+
+/// Whether there is such a program, found as `execvp` finds it.
+fn is_runnable(program: &str, outer: Environment<'_>) -> bool {
+    let is_executable = |path: &Path| {
+        path.metadata().is_ok_and(|seen| seen.is_file() && seen.permissions().mode() & 0o111 != 0)
+    };
+    if program.contains('/') {
+        return is_executable(Path::new(program));
+    }
+    // Without one it is for the system to say where it looks.
+    outer("PATH")
+        .is_none_or(|path| std::env::split_paths(&path).any(|folder| is_executable(&folder.join(program))))
+}
+
+/// RFC 4648 §4, as key generators write it.
+fn is_base64(text: &str) -> bool {
+    !text.is_empty() && STANDARD.decode(text).is_ok()
 }
 
 fn cloudflare(table: &mut Table<'_>, outer: Environment<'_>) -> Option<DnsProviderKind> {

@@ -8,7 +8,7 @@ fn over_tls(tables: &str) -> String {
 }
 
 const LETS_ENCRYPT: &str = "[acme.le]\ndirectory = 'https://acme.test/dir'\nterms_of_service_agreed = true\n";
-const EXEC: &str = "[dns_providers.own]\nkind = 'exec'\ncommand = ['/bin/dns']\n";
+const EXEC: &str = "[dns_providers.own]\nkind = 'exec'\ncommand = ['/bin/sh']\n";
 
 #[test]
 fn a_certificate_by_acme_is_for_all_hosts_by_default() {
@@ -24,7 +24,7 @@ fn a_certificate_by_acme_is_for_all_hosts_by_default() {
     assert_eq!(acme.per_host, None);
     let Challenge::Dns01(provider) = &acme.challenge else { panic!("{acme:?}") };
     assert!(provider.check_propagation && provider.propagation_timeout == Duration::from_mins(5));
-    assert!(matches!(&provider.kind, DnsProviderKind::Exec { command, .. } if command == &["/bin/dns"]));
+    assert!(matches!(&provider.kind, DnsProviderKind::Exec { command, .. } if command == &["/bin/sh"]));
     assert_eq!(config.tls.hsts_max_age, Duration::from_hours(365 * 24));
 }
 
@@ -94,4 +94,64 @@ fn secrets_of_authorities_and_dns_providers_are_never_shown() {
     let config = parse(&over_tls(&tables)).unwrap_or_else(|e| panic!("{e}"));
     let shown = format!("{:?}", config.certificates);
     assert!(!shown.contains("s3cret") && shown.contains("Secret(…)"), "{shown}");
+}
+
+#[test]
+fn what_would_fail_only_when_a_certificate_is_wanted_is_told_at_once_and_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let script = file("dns.sh", "#!/bin/sh\n");
+    let exec = |program: &str| format!("[dns_providers.own]\nkind = 'exec'\ncommand = ['{program}']\n");
+    let eab = |key: &str| {
+        format!("{LETS_ENCRYPT}external_account = {{ key_id = 'a', hmac_key = {{ from_file = '{key}' }} }}\n")
+    };
+    let tsig = |key: &str| {
+        format!(
+            "[dns_providers.own]\nkind = 'rfc2136'\nserver = '127.0.0.1:53'\n\
+             tsig = {{ key_name = 'k', secret = {{ from_file = '{key}' }} }}\n"
+        )
+    };
+    let (hmac_key, secret) =
+        ("acme.le.external_account.hmac_key.from_file", "dns_providers.own.tsig.secret.from_file");
+    for (tables, told) in [
+        (eab(&file("standard", "hunter2+/w==")), Some((hmac_key, "is not base64url"))),
+        (eab(&file("short", "hunter2hu")), Some((hmac_key, "is not base64url"))),
+        (eab(&file("empty", "")), Some((hmac_key, "is not base64url"))),
+        (eab(&file("padded", "hunter2-_w==\n")), None),
+        (tsig(&file("url", "hunter2-_w==")), Some((secret, "is not base64"))),
+        (tsig(&file("unpadded", "hunter2+/w")), Some((secret, "is not base64"))),
+        (tsig(&file("good", "hunter2+/w==\n")), None),
+        (exec("/nowhere/dns.sh"), Some(("dns_providers.own.command", "`/nowhere/dns.sh` is no program"))),
+        (exec(&script), Some(("dns_providers.own.command", "is no program that can be run"))),
+        (exec(folder.path().to_str().unwrap()), Some(("dns_providers.own.command", "is no program"))),
+        (exec("/bin/sh"), None),
+    ] {
+        let found = findings(&format!("{}[certificates.site]\nsource = 'self-signed'\n", over_tls(&tables)));
+        match told {
+            Some((key, told)) => {
+                assert!(found.contains(&format!("{key}: ")) && found.contains(told), "{found}")
+            }
+            None => assert_eq!(found, "", "{tables}"),
+        }
+        assert!(!found.contains("hunter2"), "{found}");
+    }
+}
+
+#[test]
+fn a_program_without_a_folder_is_looked_for_where_the_system_does() {
+    let text = over_tls("[dns_providers.own]\nkind = 'exec'\ncommand = ['sh']\n");
+    let told = |path: &str| {
+        let read = crate::Config::parse("f", &text, &|name| (name == "PATH").then(|| path.to_owned()));
+        read.err().map(|findings| findings.to_string()).unwrap_or_default()
+    };
+    assert!(!told("/nowhere:/bin").contains("command"), "{}", told("/nowhere:/bin"));
+    assert!(
+        told("/nowhere").contains("dns_providers.own.command: `sh` is no program"),
+        "{}",
+        told("/nowhere")
+    );
 }
