@@ -113,7 +113,7 @@ impl State {
 
     /// Whether nothing of it matters any more to somebody who begins anew.
     pub(crate) fn is_spent(&self, now: SystemTime) -> bool {
-        self.claim.is_none()
+        self.order.as_ref().is_none_or(|ordered| ordered.proofs.is_empty())
             && self.authorities.values().all(|standing| time(standing.not_before) <= now)
             && self.failed_validations.iter().all(|at| time(*at) + HOUR <= now)
     }

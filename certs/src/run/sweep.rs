@@ -154,11 +154,12 @@ mod tests {
                 false,
             ),
             ("an authority may not", serde_json::json!({ "authorities": { "le": standing(later) } }), true),
+            ("a claim that a crash left", serde_json::json!({ "claim": { "id": "1", "signs": 1 } }), false),
             ("an old failure", serde_json::json!({ "failed_validations": [1] }), false),
             ("a new failure", serde_json::json!({ "failed_validations": [recently] }), true),
             (
                 "a record to take away",
-                serde_json::json!({ "claim": { "id": "1", "authority": "le", "key": "", "proofs": [proof] } }),
+                serde_json::json!({ "order": { "authority": "le", "key": "", "proofs": [proof] } }),
                 true,
             ),
         ] {
