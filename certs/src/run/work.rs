@@ -221,7 +221,10 @@ impl Worker {
         (certificate, origin): (Certificate, Origin),
         wishes: u32,
     ) -> Result<(), StoreError> {
-        let giver = origin.to_string();
+        let giver = match &origin {
+            Origin::Acme(name) => Some(name.to_string()),
+            Origin::Local | Origin::Imported => None,
+        };
         let kept = Kept { certificate, origin, obtained: SystemTime::now() };
         put(&*self.desk.store, &kept::document(&unit.id), &kept.write()).await?;
         state::change(&*self.desk.store, &unit.id, |state| {
@@ -233,7 +236,9 @@ impl Worker {
             // What an authority has said of these names holds, whoever else has helped.
             let now = SystemTime::now();
             state.authorities.retain(|name, standing| {
-                *name != giver && standing.by_its_word && may_ask_at(Some(standing), None, now) > now
+                Some(name) != giver.as_ref()
+                    && standing.by_its_word
+                    && may_ask_at(Some(standing), None, now) > now
             });
             state.wanted = state.wanted.saturating_sub(wishes);
             state.window = None;
@@ -264,7 +269,12 @@ impl Worker {
             Ok(Some((window, again))) => (Some(window), again.clamp(ASK_WINDOW_LEAST, ASK_WINDOW_MOST)),
             Ok(None) => (None, ASK_WINDOW_MOST),
             Err(failure) => {
-                tracing::info!(certificate.id = unit.id, cause = %failure, "an authority does not say when it wants a certificate renewed");
+                let cause = with_causes(&failure);
+                tracing::info!(
+                    certificate.id = unit.id,
+                    cause,
+                    "an authority does not say when it wants a certificate renewed"
+                );
                 (None, ASK_WINDOW)
             }
         };
