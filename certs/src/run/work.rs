@@ -24,17 +24,15 @@ use std::time::SystemTime;
 /// What the names of the documents begin with that say when hosts got their first certificate.
 pub(super) const BUDGET: &str = "budget-";
 
-/// What there is to do.
+/// What there is to do; the unit says who gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// Get a certificate by ACME.
-    Order,
+    /// Get a certificate.
+    Get,
     /// The same, for a host that never had one.
     First,
-    /// Ask its authority when it wants it renewed.
+    /// Ask its authority when it wants it renewed; Usher's own has no wish, and signs one.
     AskWindow,
-    /// Have Usher's own authority sign one.
-    Issue,
 }
 
 /// Who does it.
@@ -52,15 +50,14 @@ impl Worker {
 
     /// Does it; tells whether it was done, or written down when to try again.
     pub(crate) async fn work(&self, work: Work, unit: &Unit, held: Option<Current>) -> bool {
-        let done = match (work, &unit.giver) {
-            (Work::Issue, _) => self.issue(unit).await.map(|()| true).map_err(|error| with_causes(&error)),
-            (Work::AskWindow, Giver::Acme(source)) => {
+        let done = match (&unit.giver, work) {
+            (Giver::Local, _) => self.issue(unit).await.map(|()| true).map_err(|error| with_causes(&error)),
+            (Giver::Acme(source), Work::AskWindow) => {
                 self.ask_window(unit, source, held).await.map(|()| true).map_err(|error| with_causes(&error))
             }
-            (_, Giver::Acme(source)) => {
+            (Giver::Acme(source), Work::Get | Work::First) => {
                 self.order(unit, source, (work, held)).await.map_err(|error| with_causes(&error))
             }
-            (_, Giver::Local) => Ok(true),
         };
         done.unwrap_or_else(|error| {
             tracing::error!(
