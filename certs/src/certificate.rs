@@ -20,10 +20,10 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
-/// How long a text of PEM may be: a chain of [`CHAIN_MAX`] certificates with hundreds of names each is shorter.
+/// How long a text of PEM may be: a chain that makes sense, with hundreds of names in each certificate, is shorter.
 pub const TEXT_MAX: usize = 256 * 1024;
 /// How many certificates a chain may have; public ones have two to four.
-pub const CHAIN_MAX: usize = 10;
+pub(crate) const CHAIN_MAX: usize = 10;
 
 /// A chain and the key of its first certificate, the leaf. Cheap to clone.
 ///

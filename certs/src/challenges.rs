@@ -5,6 +5,7 @@ use crate::hex::hex;
 use crate::resolver::{HttpChallenges, Resolver};
 use crate::state::unix;
 use crate::store::{Document, Store};
+use crate::told::with_causes;
 use config::HostName;
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 use ring::digest::{SHA256, digest};
@@ -135,7 +136,8 @@ impl Board {
             Way::TlsAlpn => match challenge.certificate() {
                 Ok(certificate) => Some(Arc::new(certificate)),
                 Err(error) => {
-                    tracing::error!(challenge.host, %error, "the certificate of a challenge cannot be made");
+                    let error = with_causes(&error);
+                    tracing::error!(challenge.host, error, "the certificate of a challenge cannot be made");
                     return;
                 }
             },
@@ -223,7 +225,8 @@ pub(crate) async fn announce(
         if told.as_ref() != Some(&here) {
             let value = serde_json::to_vec(&here).expect("a set of texts is JSON");
             if let Err(error) = crate::state::put(&*store, &format!("{SEEN}{replica}"), &value).await {
-                tracing::warn!(%error, "the other ushers cannot be told which challenges this one answers");
+                let error = with_causes(&error);
+                tracing::warn!(error, "the other ushers cannot be told which challenges this one answers");
                 tokio::time::sleep(AGAIN).await;
                 continue;
             }

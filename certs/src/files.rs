@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a pair of files is no certificate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FileError {
+pub(crate) enum FileError {
     /// Nothing is there, or a link leads nowhere.
     #[error("there is no file {}", path.display())]
     Missing {
@@ -51,7 +51,7 @@ pub enum FileError {
 
 /// What [`FilePair::look`] found.
 #[derive(Debug)]
-pub enum Look {
+pub(crate) enum Look {
     /// What was told last still holds, or it is too early to tell.
     Unchanged,
     /// A new certificate, or a new reason why there is none.
@@ -64,7 +64,7 @@ pub enum Look {
 /// a bad one only if the next look finds the same: it may have been caught while one of the two was replaced or half
 /// written.
 #[derive(Debug)]
-pub struct FilePair {
+pub(crate) struct FilePair {
     certificate: PathBuf,
     private_key: PathBuf,
     key_is_open: bool,

@@ -35,12 +35,12 @@ pub enum Origin {
     Imported,
 }
 
-/// As people are told.
+/// As people and programs are told.
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Acme(name) => write!(f, "{name}"),
-            Self::Local => f.write_str("usher's own authority"),
+            Self::Local => f.write_str("local"),
             Self::Imported => f.write_str("imported"),
         }
     }

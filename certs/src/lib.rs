@@ -29,15 +29,12 @@ mod store;
 mod told;
 mod units;
 
-pub use certificate::{CHAIN_MAX, Certificate, Part, TEXT_MAX, Unfit};
+pub use certificate::{Certificate, Part, TEXT_MAX, Unfit};
 pub use dns::{AskError, DnsError, DnsRecords, Propagation};
-pub use files::FileError;
 pub use listed::{Listed, ListedCertificate, Next};
 pub use local_authority::LocalAuthorityError;
 pub use metrics::Metrics;
 pub use office::{Office, OfficeError};
 pub use resolver::{ACME_TLS, HttpChallenges, Resolver};
 pub use run::{Ended, Running, SecretPair, Settings, StartError, start};
-pub use store::{
-    Change, DirectoryStore, Document, NAME_MAX, OpenError, Store, StoreError, VALUE_MAX, Version, is_name,
-};
+pub use store::{Change, DirectoryStore, Document, OpenError, Store, StoreError, Version};

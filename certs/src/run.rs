@@ -20,6 +20,7 @@ use crate::retry_after::{self, RetryAfter};
 use crate::shelf::Shelf;
 use crate::state::{self, State};
 use crate::store::{Change, Document, Store, StoreError};
+use crate::told::with_causes;
 use crate::units::{Giver, Unit, units};
 use crate::{Certificate, Office};
 use config::{CertificateName, CertificateSource, Certificates, Challenge, HostName};
@@ -197,7 +198,8 @@ impl Loop {
             for unit in self.units.values().filter(lacking).cloned().collect::<Vec<_>>() {
                 if let Err(error) = self.worker.issue(&unit).await {
                     // It is tried again, and told, when its turn comes.
-                    tracing::warn!(certificate.id = unit.id, %error, "a certificate cannot be signed at once");
+                    let error = with_causes(&error);
+                    tracing::warn!(certificate.id = unit.id, error, "a certificate cannot be signed at once");
                     continue;
                 }
                 if let Some(document) = self.settings.store.get(&kept::document(&unit.id)).await? {
@@ -347,7 +349,8 @@ impl Loop {
             match Certificate::parse(&pair.chain, &pair.key) {
                 Ok(certificate) => self.give(&declared.name, certificate),
                 Err(error) => {
-                    tracing::error!(certificate.name = %declared.name, secret.name = name, %error, "a Secret's certificate cannot be used");
+                    let error = with_causes(&error);
+                    tracing::error!(certificate.name = %declared.name, secret.name = name, error, "a Secret's certificate cannot be used");
                 }
             }
         }
@@ -364,7 +367,7 @@ impl Loop {
                 tracing::info!(certificate.name = %name, certificate.fingerprint = fingerprint, "a certificate is served")
             }
             Err(error) => tracing::error!(
-                certificate.name = %name, certificate.fingerprint = fingerprint, %error,
+                certificate.name = %name, certificate.fingerprint = fingerprint, error = with_causes(&error),
                 "a certificate cannot be served, and the one before is served on"
             ),
         }

@@ -106,7 +106,14 @@ impl State {
     /// The one that a document says. What cannot be read is nothing: all that is lost is what was waited for.
     pub(crate) fn read(document: &Document) -> Self {
         serde_json::from_slice(&document.value).unwrap_or_else(|error| {
-            tracing::error!(document.name, %error, "what is known of a renewal cannot be read, and is begun anew");
+            // Its words may have something of a key.
+            let (line, column) = (error.line(), error.column());
+            tracing::error!(
+                document.name,
+                line,
+                column,
+                "what is known of a renewal cannot be read, and is begun anew"
+            );
             Self::default()
         })
     }

@@ -9,9 +9,9 @@ pub use directory::{DirectoryStore, OpenError};
 use futures_util::stream::BoxStream;
 
 /// How many bytes the name of a document may have: some are left for what a store adds to it.
-pub const NAME_MAX: usize = 240;
+pub(crate) const NAME_MAX: usize = 240;
 /// How many bytes the value of a document may have: as many as a Secret.
-pub const VALUE_MAX: usize = 1 << 20;
+pub(crate) const VALUE_MAX: usize = 1 << 20;
 
 /// Grows with every write of a document; compare-and-swap is on it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,11 +20,11 @@ pub struct Version(pub u64);
 /// One document.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Document {
-    /// Its name: lower-case letters, digits, `-` and `.`, a letter first, at most [`NAME_MAX`].
+    /// Its name: lower-case letters, digits, `-` and `.`, a letter first; a hostname fits in it.
     pub name: String,
     /// Its version.
     pub version: Version,
-    /// What it says, at most [`VALUE_MAX`]; mostly JSON with a private key in it.
+    /// What it says, no longer than a Secret; mostly JSON with a private key in it.
     pub value: Vec<u8>,
 }
 
@@ -79,7 +79,7 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// Whether a document can have this name; no path can be made of one.
-pub fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
     text.len() <= NAME_MAX
         && text.starts_with(|first: char| first.is_ascii_lowercase())

@@ -140,7 +140,14 @@ impl Kept {
         let kept = match serde_json::from_slice::<Self>(&document.value) {
             Ok(kept) => kept,
             Err(error) => {
-                tracing::error!(document.name, %error, "an account cannot be read, and another one is made");
+                // Its words may have something of the key.
+                let (line, column) = (error.line(), error.column());
+                tracing::error!(
+                    document.name,
+                    line,
+                    column,
+                    "an account cannot be read, and another one is made"
+                );
                 return None;
             }
         };

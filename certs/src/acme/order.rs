@@ -12,6 +12,7 @@ use crate::dns::DnsRecords;
 use crate::metrics::{Metrics, OrderResult};
 use crate::state::Ordered;
 use crate::store::Store;
+use crate::told::with_causes;
 use crate::units::Unit;
 use config::{AcmeSource, Authority, DnsProviderName, NamePattern};
 use instant_acme::{Account, CertificateIdentifier, Error, Identifier, NewOrder, Order, OrderStatus};
@@ -65,9 +66,10 @@ impl Desk {
         // Whatever came of it; what is left over is written down, and the next attempt takes it away.
         let cleared = attempt.take_proofs_away().await;
         let certificate = got?;
-        cleared.unwrap_or_else(
-            |error| tracing::warn!(certificate.id = unit.id, %error, "a proof was left over"),
-        );
+        if let Err(failure) = cleared {
+            let error = with_causes(&failure);
+            tracing::warn!(certificate.id = unit.id, error, "a proof was left over");
+        }
         Ok(certificate)
     }
 
@@ -140,9 +142,10 @@ impl Attempt<'_> {
     async fn run(&self, replaces: Option<&Certificate>) -> Result<Certificate, Failure> {
         // Of an order that is gone on with they stay: the authority may be looking at them at this moment.
         if self.ordered.url.is_none()
-            && let Err(error) = self.take_proofs_away().await
+            && let Err(failure) = self.take_proofs_away().await
         {
-            tracing::warn!(certificate.id = self.unit.id, %error, "a proof of an earlier order is left over");
+            let error = with_causes(&failure);
+            tracing::warn!(certificate.id = self.unit.id, error, "a proof of an earlier order is left over");
         }
         let account = self.desk.accounts.open(self.authority).await?;
         let mut order = self.order(&account, replaces).await?;

@@ -126,7 +126,7 @@ impl Loop {
             |current: &&Current| current.is_complete && unit.giver.may_have_given(&current.origin);
         let held = current.filter(is_as_wanted).map(|current| current.held());
         let Giver::Acme(source) = &unit.giver else {
-            return (renew_at(held, state), Work::Issue);
+            return (renew_at(held, state), Work::Get);
         };
         let authorities = source.authorities.iter().map(|authority| authority.name.as_str());
         let authorities = authorities.map(|name| (name, self.retry_after.get(name)));
@@ -148,8 +148,8 @@ impl Loop {
             });
         match window {
             Some(at) if at <= now && order > now => (at, Work::AskWindow),
-            Some(at) => (order.min(at), Work::Order),
-            None => (order, Work::Order),
+            Some(at) => (order.min(at), Work::Get),
+            None => (order, Work::Get),
         }
     }
 

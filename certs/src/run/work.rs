@@ -24,17 +24,15 @@ use std::time::SystemTime;
 /// What the names of the documents begin with that say when hosts got their first certificate.
 pub(super) const BUDGET: &str = "budget-";
 
-/// What there is to do.
+/// What there is to do; the unit says who gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// Get a certificate by ACME.
-    Order,
+    /// Get a certificate.
+    Get,
     /// The same, for a host that never had one.
     First,
-    /// Ask its authority when it wants it renewed.
+    /// Ask its authority when it wants it renewed; Usher's own has no wish, and signs one.
     AskWindow,
-    /// Have Usher's own authority sign one.
-    Issue,
 }
 
 /// Who does it.
@@ -52,15 +50,14 @@ impl Worker {
 
     /// Does it; tells whether it was done, or written down when to try again.
     pub(crate) async fn work(&self, work: Work, unit: &Unit, held: Option<Current>) -> bool {
-        let done = match (work, &unit.giver) {
-            (Work::Issue, _) => self.issue(unit).await.map(|()| true).map_err(|error| with_causes(&error)),
-            (Work::AskWindow, Giver::Acme(source)) => {
+        let done = match (&unit.giver, work) {
+            (Giver::Local, _) => self.issue(unit).await.map(|()| true).map_err(|error| with_causes(&error)),
+            (Giver::Acme(source), Work::AskWindow) => {
                 self.ask_window(unit, source, held).await.map(|()| true).map_err(|error| with_causes(&error))
             }
-            (_, Giver::Acme(source)) => {
+            (Giver::Acme(source), Work::Get | Work::First) => {
                 self.order(unit, source, (work, held)).await.map_err(|error| with_causes(&error))
             }
-            (_, Giver::Local) => Ok(true),
         };
         done.unwrap_or_else(|error| {
             tracing::error!(
@@ -221,7 +218,10 @@ impl Worker {
         (certificate, origin): (Certificate, Origin),
         wishes: u32,
     ) -> Result<(), StoreError> {
-        let giver = origin.to_string();
+        let giver = match &origin {
+            Origin::Acme(name) => Some(name.to_string()),
+            Origin::Local | Origin::Imported => None,
+        };
         let kept = Kept { certificate, origin, obtained: SystemTime::now() };
         put(&*self.desk.store, &kept::document(&unit.id), &kept.write()).await?;
         state::change(&*self.desk.store, &unit.id, |state| {
@@ -233,7 +233,9 @@ impl Worker {
             // What an authority has said of these names holds, whoever else has helped.
             let now = SystemTime::now();
             state.authorities.retain(|name, standing| {
-                *name != giver && standing.by_its_word && may_ask_at(Some(standing), None, now) > now
+                Some(name) != giver.as_ref()
+                    && standing.by_its_word
+                    && may_ask_at(Some(standing), None, now) > now
             });
             state.wanted = state.wanted.saturating_sub(wishes);
             state.window = None;
@@ -264,7 +266,12 @@ impl Worker {
             Ok(Some((window, again))) => (Some(window), again.clamp(ASK_WINDOW_LEAST, ASK_WINDOW_MOST)),
             Ok(None) => (None, ASK_WINDOW_MOST),
             Err(failure) => {
-                tracing::info!(certificate.id = unit.id, cause = %failure, "an authority does not say when it wants a certificate renewed");
+                let cause = with_causes(&failure);
+                tracing::info!(
+                    certificate.id = unit.id,
+                    cause,
+                    "an authority does not say when it wants a certificate renewed"
+                );
                 (None, ASK_WINDOW)
             }
         };

@@ -1,6 +1,7 @@
 //! Programs that write the records: what they get, what becomes of them, and the recipes of `deploy/dns`.
 
 use super::servers::{Servers, host, program};
+use super::{PATIENCE, wait_for};
 use certs::{DnsError, DnsRecords};
 use config::{DnsProvider, DnsProviderKind, DnsProviderName};
 use rustix::process::{Pid, test_kill_process};
@@ -11,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const NAME: &str = "_acme-challenge.lab.test";
 
 fn records(command: &[&str], timeout: Duration) -> DnsRecords {
@@ -43,15 +43,6 @@ fn write_program(dir: &Path, name: &str, text: &str) -> String {
 
 fn read(dir: &TempDir, name: &str) -> String {
     std::fs::read_to_string(dir.path().join(name)).unwrap_or_default()
-}
-
-/// Waits until something is so, and fails with what it waited for.
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 #[tokio::test]
@@ -107,16 +98,16 @@ async fn a_program_that_takes_too_long_is_killed_with_all_that_it_started() {
         records(&["/bin/sh", &file, folder], waited).present(&host("lab.test"), "text").await.unwrap_err();
     assert!(matches!(error, DnsError::Killed { .. }), "{error:?}");
     assert!(error.to_string().ends_with("after 2s: waiting"), "{error}");
-    until("the child is gone", is_gone).await;
+    wait_for("the child is gone", is_gone).await;
     // And when nobody waits for it any more.
     std::fs::remove_file(dir.path().join("child")).unwrap();
     let records = records(&["/bin/sh", &file, folder], PATIENCE);
     let lab = host("lab.test");
     tokio::select! {
         done = records.present(&lab, "text") => panic!("{done:?}"),
-        () = until("it runs", || child().is_some()) => (),
+        () = wait_for("it runs", || child().is_some()) => (),
     }
-    until("the child is gone", is_gone).await;
+    wait_for("the child is gone", is_gone).await;
 }
 
 #[tokio::test]
@@ -168,7 +159,7 @@ impl Moto {
         std::fs::write(folder.join("credentials"), keys).expect("it is new");
         let aws = program("aws", &bin);
         let path = format!("{}:/usr/bin:/bin", aws.parent().expect("it is in a folder").display());
-        until("moto answers", || std::net::TcpStream::connect(address).is_ok()).await;
+        wait_for("moto answers", || std::net::TcpStream::connect(address).is_ok()).await;
         Self { server, home, path }
     }
 

@@ -1,13 +1,10 @@
 //! An address of its own for a server that takes none but 127.0.0.1: BIND listens only where an interface is.
 
+use super::PATIENCE;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::timeout;
-
-/// How long a server may take before its answer is of no use to anybody.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Carries UDP and TCP that come to an address on to a server, until the test ends; port 0 = a free one.
 pub async fn start(address: SocketAddr, server: SocketAddr) -> std::io::Result<SocketAddr> {

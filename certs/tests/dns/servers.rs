@@ -1,6 +1,6 @@
 //! DNS servers of a test: a primary, a secondary and a resolver, each a BIND with an address of its own.
 
-use super::relay;
+use super::{PATIENCE, relay, wait_for};
 use certs::DnsRecords;
 use config::{DnsProvider, DnsProviderKind, DnsProviderName, HostName, Secret, Tsig, TsigAlgorithm};
 use hickory_proto::op::{Message, OpCode, Query};
@@ -14,13 +14,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
 use tempfile::TempDir;
 
 /// The secret of the keys of the tests.
 pub const SECRET: &str = "dGhlIHNlY3JldCBvZiB0aGUga2V5cyBvZiB0aGUgdGVzdHM=";
-/// Within which a program of a test must have started, and a server answers.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The primary (`.1`, also the parent of all zones), the secondary (`.2`) and the resolver; nobody is at `.4`.
 pub struct Servers {
@@ -194,18 +191,15 @@ impl Servers {
         let port = primary.address.port();
         secondary.address = relayed(2, port, second).await;
         let servers = Self { primary, secondary, resolver, port, net, _dir: dir };
-        servers.expect_transfer();
+        servers.expect_transfer().await;
         servers
     }
 
     /// The secondary takes zones over in its own time.
-    fn expect_transfer(&self) {
-        let began = std::time::Instant::now();
+    async fn expect_transfer(&self) {
         let soa = |zone: &str| self.secondary.exchange(&question(zone, RecordType::SOA));
-        while SECONDED.iter().any(|zone| soa(zone).answers.is_empty()) {
-            assert!(began.elapsed() < PATIENCE, "the secondary took no zone over within {PATIENCE:?}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let is_over = || SECONDED.iter().all(|zone| !soa(zone).answers.is_empty());
+        wait_for("the secondary takes the zones over", is_over).await;
     }
 
     pub fn at(&self, host: u8) -> SocketAddr {

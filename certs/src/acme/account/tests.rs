@@ -37,20 +37,20 @@ async fn an_account_that_is_refused_is_made_anew_once_an_hour() {
     let (usher, _) = worker(&certificates, &store, None);
     let units = ["a", "b", "c", "d"].map(|name| unit(&certificates, &format!("{name}.lab.test")));
     let [a, b, c, d] = &units;
-    assert!(usher.work(Work::Order, a, None).await);
+    assert!(usher.work(Work::Get, a, None).await);
     generous.forgets_accounts();
     let mut account = store.value("account-generous").unwrap();
     // Too new to be replaced.
-    assert!(usher.work(Work::Order, b, None).await);
+    assert!(usher.work(Work::Get, b, None).await);
     assert_eq!((generous.accounts(), generous.asked("order")), (1, 2));
     account["made"] = 0.into();
     state::put(&*store, "account-generous", account.to_string().as_bytes()).await.unwrap();
-    assert!(usher.work(Work::Order, c, None).await);
+    assert!(usher.work(Work::Get, c, None).await);
     assert_eq!((generous.accounts(), generous.asked("order")), (2, 4));
     assert!(store.value(&kept::document(&c.id)).is_some());
     // And so for another one who has the old one in hand, and not in a circle.
     generous.forgets_accounts();
-    assert!(usher.work(Work::Order, d, None).await);
+    assert!(usher.work(Work::Get, d, None).await);
     assert_eq!((generous.accounts(), generous.asked("order")), (2, 5));
 }
 

@@ -17,7 +17,7 @@ async fn two_that_lead_at_a_time_make_one_order() {
     let units: Vec<Unit> =
         (0..100).map(|number| unit(&certificates, &format!("host{number}.lab.test"))).collect();
     let both = units.iter().map(async |unit| {
-        let (one, other) = tokio::join!(a.work(Work::Order, unit, None), b.work(Work::Order, unit, None));
+        let (one, other) = tokio::join!(a.work(Work::Get, unit, None), b.work(Work::Get, unit, None));
         assert!(one || other, "{}", unit.id);
         assert!(store.value(&kept::document(&unit.id)).is_some(), "{}", unit.id);
     });
@@ -25,7 +25,7 @@ async fn two_that_lead_at_a_time_make_one_order() {
     assert_eq!(authority.asked("order"), units.len());
     // Whoever rested finds it there.
     for unit in &units {
-        assert!(a.work(Work::Order, unit, None).await && b.work(Work::Order, unit, None).await);
+        assert!(a.work(Work::Get, unit, None).await && b.work(Work::Get, unit, None).await);
     }
     assert_eq!(authority.asked("order"), units.len());
 }
@@ -63,7 +63,7 @@ async fn what_an_authority_says_of_when_to_come_again_holds_for_all_its_certific
     ] {
         let (authority, certificates, [one, other], store, usher) = two_of("").await;
         authority.says(what, said.clone());
-        assert!(usher.work(Work::Order, &one, None).await);
+        assert!(usher.work(Work::Get, &one, None).await);
         authority.mends();
         let asked = authority.asked("order");
         // After a restart, too, and whatever an operator wants.
@@ -71,7 +71,7 @@ async fn what_an_authority_says_of_when_to_come_again_holds_for_all_its_certific
         for usher in [&usher, &again] {
             for unit in [&one, &other] {
                 state::change(&*store, &unit.id, |state| state.wanted = 1).await.unwrap();
-                assert!(usher.work(Work::Order, unit, None).await);
+                assert!(usher.work(Work::Get, unit, None).await);
             }
         }
         assert_eq!(authority.asked("order"), asked, "{what}");
@@ -89,9 +89,9 @@ async fn what_an_authority_says_of_when_to_come_again_holds_for_all_its_certific
 async fn what_an_authority_says_of_one_name_holds_for_that_one() {
     let (authority, _, [one, other], _, usher) = two_of("").await;
     authority.says("order", busy("too many failed authorizations (5) for \"a.lab.test\" in the last 1h0m0s"));
-    assert!(usher.work(Work::Order, &one, None).await);
+    assert!(usher.work(Work::Get, &one, None).await);
     authority.mends();
-    assert!(usher.work(Work::Order, &one, None).await && usher.work(Work::Order, &other, None).await);
+    assert!(usher.work(Work::Get, &one, None).await && usher.work(Work::Get, &other, None).await);
     assert_eq!(authority.asked("order"), 2);
 }
 
@@ -106,13 +106,13 @@ async fn what_an_authority_says_is_not_forgotten_when_another_one_helps() {
         let (authority, _, [unit, _], store, usher) = two_of(&more).await;
         let asked = helpful.asked("order");
         authority.says("order", busy(detail));
-        assert!(usher.work(Work::Order, &unit, None).await);
+        assert!(usher.work(Work::Get, &unit, None).await);
         authority.mends();
         let document = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
         let kept = Kept::read(&document).unwrap();
         assert_eq!(kept.origin.to_string(), "second");
         let current = current(kept);
-        assert!(usher.work(Work::Order, &unit, Some(current)).await);
+        assert!(usher.work(Work::Get, &unit, Some(current)).await);
         assert_eq!((authority.asked("order"), helpful.asked("order")), (1, asked + 2), "{detail}");
     }
 }
@@ -127,7 +127,7 @@ async fn a_failure_that_cannot_be_written_down_keeps_no_other_authority_from_bei
     let (authority, _, [unit, _], store, usher) = two_of(&more).await;
     authority.says("order", busy("too many new orders (300) from this account"));
     store.loses_the_next("retry-after-");
-    assert!(usher.work(Work::Order, &unit, None).await);
+    assert!(usher.work(Work::Get, &unit, None).await);
     assert_eq!(helpful.asked("order"), 1);
     assert!(store.value(&kept::document(&unit.id)).is_some());
 }
@@ -137,7 +137,7 @@ async fn a_certificate_that_is_valid_only_by_the_authoritys_clock_is_kept_and_se
     let (authority, certificates, [_, unit], store, usher) = two_of("").await;
     authority.gives_for(1..90);
     assert!(usher.work(Work::First, &unit, None).await);
-    assert!(usher.work(Work::Order, &unit, None).await);
+    assert!(usher.work(Work::Get, &unit, None).await);
     assert_eq!(authority.asked("order"), 1);
     let document = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
     let of = Kept::read(&document).unwrap().certificate.fingerprint().to_owned();
@@ -155,7 +155,7 @@ async fn an_authority_that_gives_what_cannot_be_served_is_asked_three_times_a_da
     let (authority, _, [unit, _], store, usher) = two_of("").await;
     authority.gives_to("elsewhere.lab.test");
     for _ in 0..10 {
-        assert!(usher.work(Work::Order, &unit, None).await);
+        assert!(usher.work(Work::Get, &unit, None).await);
         // As if that time were over.
         let over = |state: &mut State| state.authorities.values_mut().for_each(|one| one.not_before = 0);
         state::change(&*store, &unit.id, over).await.unwrap();
@@ -166,7 +166,7 @@ async fn an_authority_that_gives_what_cannot_be_served_is_asked_three_times_a_da
         start(settings(&certificates(&authority, ""), &store, &["a.lab.test"])).await.unwrap();
     authority.mends();
     office.renew(&unit.id).await.unwrap();
-    assert!(usher.work(Work::Order, &unit, None).await);
+    assert!(usher.work(Work::Get, &unit, None).await);
     assert!(store.value(&kept::document(&unit.id)).is_some());
 }
 
@@ -198,9 +198,10 @@ async fn whatever_keeps_a_certificate_from_being_got_is_counted() {
         failed.get_counter().get_value()
     };
     store.fails(true);
-    for (many, work) in [(1.0, Work::Issue), (2.0, Work::Order)] {
-        assert!(!usher.work(work, &unit, None).await);
-        assert!((failed() - many).abs() < 0.1, "{work:?}");
+    let own = Unit { giver: Giver::Local, ..unit.clone() };
+    for (many, unit) in [(1.0, own), (2.0, unit)] {
+        assert!(!usher.work(Work::Get, &unit, None).await);
+        assert!((failed() - many).abs() < 0.1, "{unit:?}");
     }
 }
 
@@ -209,14 +210,14 @@ async fn an_order_that_takes_longer_than_is_waited_for_is_gone_on_with_when_its_
     let (authority, _, [unit, _], store, usher) = two_of("").await;
     authority.is_slow(1, HOURS);
     for _ in 0..3 {
-        assert!(usher.work(Work::Order, &unit, None).await);
+        assert!(usher.work(Work::Get, &unit, None).await);
         assert_eq!((authority.asked("order"), authority.asked("look")), (1, 1));
     }
     let standing = &store.value(&state::document(&unit.id)).unwrap()["authorities"]["generous"];
     assert!(standing["not_before"].as_u64().unwrap().abs_diff(unix(SystemTime::now()) + HOURS) < 60);
     let over = |state: &mut State| state.authorities.values_mut().for_each(|one| one.not_before = 0);
     state::change(&*store, &unit.id, over).await.unwrap();
-    assert!(usher.work(Work::Order, &unit, None).await);
+    assert!(usher.work(Work::Get, &unit, None).await);
     assert_eq!((authority.asked("order"), authority.asked("finalize")), (1, 1));
     assert!(store.value(&kept::document(&unit.id)).is_some());
 }
