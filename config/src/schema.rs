@@ -226,7 +226,7 @@ const KEYS: &[KeyDoc] = &[
     doc("access.deny_addresses", NETWORKS, EMPTY, "from where nothing may be reached, whatever the other list says"),
 
     doc("limits.handshakes_per_address", NUMBER, Value("6000"), "TLS handshakes in a minute from one address, or one /64 of IPv6; those of trusted_proxies are not counted; one more is closed before it begins"),
-    doc("limits.handshakes", NUMBER, Value("4096"), "TLS handshakes under way at a time, over all addresses; one more is closed before it begins"),
+    doc("limits.handshakes", NUMBER, Value("4096"), "TLS handshakes under way at a time, over all addresses; one more ends the oldest of whoever has most, or is closed"),
     doc("limits.requests_per_address", NUMBER, Value("30000"), "requests in a minute from one address, or one /64 of IPv6, whoever sends them"),
     doc("limits.logins_per_address", NUMBER, Value("10"), "attempts to log in in a minute from one address"),
     doc("limits.bad_tokens_per_address", NUMBER, Value("30"), "requests in a minute from one address with a token that is no good, or with a code or secret of `usher login` that is none; good ones and logins do not count"),

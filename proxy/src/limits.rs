@@ -81,10 +81,16 @@ impl Limits {
 
     /// Counts a TLS handshake, before anything is reckoned for it; while the answer lives it is one of those under way.
     /// None, and counted: it must not begin. What trusted proxies begin is for many, and not counted by their address.
+    /// One that is under way may have to end for another: [`UnderWay::ended`].
     pub fn handshake(&self, config: &Config, client: IpAddr) -> Option<UnderWay> {
         let counted = (!config.proxies.trusts(client)).then_some(client);
         let begun = self.handshakes.begin(&config.limits, counted);
         begun.map_err(|limit| self.metrics.limited(limit)).ok()
+    }
+
+    /// Counts a handshake that ends for another.
+    pub fn ended_for_another(&self) {
+        self.metrics.limited(Limit::Handshakes);
     }
 
     /// Counts a request of an address.

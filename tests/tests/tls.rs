@@ -1,6 +1,7 @@
 //! Over TLS: HTTP/2 and `wss`, with the operator's own certificate; and what becomes of handshakes.
 
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
+use futures_util::stream::{self, FuturesUnordered};
 use http::{Method, StatusCode};
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
@@ -10,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tests::{Certificate, DOMAIN, Person, SOON, Setup, Usher, h2_answer, wait_for};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -266,6 +267,36 @@ async fn who_does_not_answer_keeps_an_address_to_its_share_and_makes_room_again(
     drop(silent);
     let client = Arc::new(certificate.client(&version::TLS13, &[]));
     wait_for("room", SOON, async || shake(&usher, &client, DOMAIN).await.ok().map(drop)).await;
+}
+
+/// A connection from an address of this machine's own.
+async fn from(source: [u8; 4], to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("there are descriptors");
+    socket.bind((source, 0).into()).expect("all of 127.0.0.0/8 is this machine's");
+    socket.connect(to).await.expect("usher listens")
+}
+
+#[tokio::test]
+async fn who_fills_all_places_with_silent_connections_from_many_addresses_keeps_no_newcomer_out() {
+    let certificate = certificate();
+    let limits = "[limits]\nhandshakes = 8\n[tls]\nhandshake_timeout = \"1m\"\n";
+    let usher = secure_with(limits, &certificate).await;
+    let address = usher.client().address;
+    let mut silent = Vec::new();
+    for last in (1..=8).chain(1..=8) {
+        silent.push(from([127, 0, 1, last], address).await);
+    }
+    let closed: FuturesUnordered<_> =
+        silent.iter_mut().map(async |stream| stream.read(&mut [0]).await).collect();
+    timeout(SOON, closed.take(8).collect::<Vec<_>>()).await.expect("there are places for eight only");
+
+    let client = TlsConnector::from(Arc::new(certificate.client(&version::TLS13, &[])));
+    for newcomer in 1..=3 {
+        let tcp = from([127, 0, 2, newcomer], address).await;
+        client.connect(ServerName::try_from(DOMAIN).unwrap(), tcp).await.unwrap();
+    }
+    // The first one takes the place of a silent one; a later one may find that the one before has left.
+    assert!(handshakes(&usher, "none", "limited").await >= 9.0);
 }
 
 #[tokio::test]

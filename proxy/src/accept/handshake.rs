@@ -30,11 +30,20 @@ pub(super) async fn shake(
         let config = edge.config.load();
         (edge.limits.handshake(&config, client.ip()), config.tls.handshake_timeout)
     };
-    let Some(_under_way) = under_way else {
+    let Some(under_way) = under_way else {
         counted.ended(Handshake::Limited);
         return None;
     };
-    match timeout(within, accept(edge, tls, tcp)).await {
+    let shaken = tokio::select! {
+        biased;
+        shaken = timeout(within, accept(edge, tls, tcp)) => shaken,
+        () = under_way.ended() => {
+            edge.limits.ended_for_another();
+            counted.ended(Handshake::Limited);
+            return None;
+        }
+    };
+    match shaken {
         Ok(Ok(stream)) if is_challenge(&stream) => {
             counted.ended(Handshake::Challenge);
             // It has seen what it came for (RFC 8737 §3); whether it hears the end is its own affair.

@@ -1,55 +1,68 @@
 //! TLS handshakes: how many an address may begin, and how many may be under way.
 
+mod places;
+
+pub use places::UnderWay;
+
 use super::source::Source;
 use super::{ADDRESSES_MAX, IDLE, Meter, cache, count};
 use crate::metrics::Limit;
+use arc_swap::ArcSwap;
 use moka::sync::Cache;
+use places::{NoPlace, Places, Weighed};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::AtomicUsize;
 
-/// The part of all handshakes under way that one address may have: the first burst of a single one that never answers
-/// must not keep all others out.
+/// The part of all handshakes under way that one address may have, or one /48 of IPv6: the first burst of a single one
+/// that never answers must not have others ended.
 const SHARE: usize = 4;
 
 /// What handshakes are counted in.
 pub(super) struct Handshakes {
     cells: Cache<Source, Arc<Cell>>,
-    under_way: Arc<AtomicUsize>,
+    places: ArcSwap<Places>,
 }
 
-/// Those of one address.
+/// Those of one address, or of one network. Of a /48 only what is under way is counted: many may live there.
 struct Cell {
     begun: Meter,
-    under_way: AtomicUsize,
-}
-
-/// A handshake that is under way as long as this lives.
-pub struct UnderWay {
-    all: Arc<AtomicUsize>,
-    cell: Option<Arc<Cell>>,
+    under_way: Arc<AtomicUsize>,
 }
 
 impl Handshakes {
     /// Begins one, unless too many are begun or under way. Without a client it is for many.
+    ///
+    /// Where all places are taken it gets that of another, if somebody has more than this client: see [`Places`].
     pub(super) fn begin(&self, limits: &config::Limits, client: Option<IpAddr>) -> Result<UnderWay, Limit> {
-        let cell = client.map(|client| self.cell(limits.handshakes_per_address, Source::of(client)));
-        let begun = cell.as_ref().is_none_or(|cell| cell.begun.take(1).is_ok());
-        // Taken first and looked at then: two that begin at once may both be turned away, and never are both let in.
-        let all = self.under_way.fetch_add(1, Relaxed);
-        let of_cell = cell.as_ref().map_or(0, |cell| cell.under_way.fetch_add(1, Relaxed));
-        let under_way = UnderWay { all: self.under_way.clone(), cell };
-        if !begun || of_cell >= limits.handshakes.div_ceil(SHARE) {
-            Err(Limit::HandshakesPerAddress)
-        } else if all >= limits.handshakes {
-            Err(Limit::Handshakes)
-        } else {
-            Ok(under_way)
+        let source = client.map(Source::of);
+        let weighed = source.map(|source| {
+            let own = self.cell(limits.handshakes_per_address, source);
+            own.begun.take(1).map_err(|_| Limit::HandshakesPerAddress)?;
+            let network = source.network().map(|network| self.cell(limits.handshakes_per_address, network));
+            Ok(Weighed::new(own.under_way.clone(), network.map(|network| network.under_way.clone())))
+        });
+        let places = self.places(limits.handshakes);
+        let share = limits.handshakes.div_ceil(SHARE);
+        places.take(weighed.transpose()?, share).map_err(|none| match none {
+            NoPlace::OfShare => Limit::HandshakesPerAddress,
+            NoPlace::AtAll => Limit::Handshakes,
+        })
+    }
+
+    /// So many places. Where the configuration says another number by now, those of before are left to who has them.
+    fn places(&self, many: usize) -> Arc<Places> {
+        let places = self.places.load();
+        if places.len() == many {
+            return places.clone();
         }
+        let places = Arc::new(Places::new(many));
+        self.places.store(places.clone());
+        places
     }
 
     fn cell(&self, rate: u32, source: Source) -> Arc<Cell> {
-        let new = || Arc::new(Cell { begun: Meter::per_minute(rate), under_way: AtomicUsize::new(0) });
+        let new = || Arc::new(Cell { begun: Meter::per_minute(rate), under_way: Arc::default() });
         let cell = self.cells.get_with(source, new);
         if cell.begun.rate() == rate {
             return cell;
@@ -68,15 +81,6 @@ impl Handshakes {
 
 impl Default for Handshakes {
     fn default() -> Self {
-        Self { cells: cache(ADDRESSES_MAX, IDLE), under_way: Arc::default() }
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.all.fetch_sub(1, Relaxed);
-        if let Some(cell) = &self.cell {
-            cell.under_way.fetch_sub(1, Relaxed);
-        }
+        Self { cells: cache(ADDRESSES_MAX, IDLE), places: ArcSwap::from_pointee(Places::new(0)) }
     }
 }

@@ -12,6 +12,8 @@ pub(super) enum Source {
     V4(Ipv4Addr),
     /// A /64.
     V6([u16; 4]),
+    /// A /48, of which many /64 are.
+    Network([u16; 3]),
 }
 
 impl Source {
@@ -23,6 +25,14 @@ impl Source {
                 let [a, b, c, d, ..] = address.segments();
                 Self::V6([a, b, c, d])
             }
+        }
+    }
+
+    /// The /48 of a /64: as much as a single customer may have (RFC 6177), and more /64 than there are places for anything.
+    pub(super) fn network(self) -> Option<Self> {
+        match self {
+            Self::V6([a, b, c, _]) => Some(Self::Network([a, b, c])),
+            Self::V4(_) | Self::Network(_) => None,
         }
     }
 }

@@ -88,18 +88,47 @@ fn a_trusted_proxy_begins_handshakes_for_many() {
     assert_eq!(limits.metrics.count_of(Limit::Handshakes), 1);
 }
 
+/// Whether it is to end, without waiting.
+fn is_ended(under_way: &UnderWay) -> bool {
+    futures_util::FutureExt::now_or_never(under_way.ended()).is_some()
+}
+
 #[test]
 fn one_address_has_no_more_than_its_share_of_what_is_under_way() {
     let (limits, config) = (limits(), config("handshakes = 8"));
     let begin = |client: &str| limits.handshake(&config, client.parse().unwrap());
-    let (first, second) = (begin("192.0.2.1"), begin("192.0.2.1"));
-    assert!(first.is_some() && second.is_some() && begin("192.0.2.1").is_none());
-    let others: Vec<_> = (2..5).flat_map(|n| [n; 2]).map(|n| begin(&format!("192.0.2.{n}"))).collect();
-    assert!(others.iter().all(Option::is_some) && begin("192.0.2.9").is_none(), "eight are under way");
+    let first: Vec<_> = (0..2).map(|_| begin("192.0.2.1").unwrap()).collect();
+    assert!(begin("192.0.2.1").is_none());
     drop(first);
-    assert!(begin("192.0.2.1").is_some());
+    assert!(begin("192.0.2.1").is_some(), "what has ended makes room");
     assert_eq!(limits.metrics.count_of(Limit::HandshakesPerAddress), 1);
-    assert_eq!(limits.metrics.count_of(Limit::Handshakes), 1);
+}
+
+#[test]
+fn silent_connections_of_some_make_room_for_a_newcomer_oldest_first() {
+    let (limits, config) = (limits(), config("handshakes = 8"));
+    let begin = |client: &str| limits.handshake(&config, client.parse().unwrap());
+    let silent: Vec<_> =
+        (1..5).flat_map(|n| [n; 2]).map(|n| begin(&format!("192.0.2.{n}")).unwrap()).collect();
+    let newcomer = begin("198.51.100.1").unwrap();
+    let ended: Vec<usize> = (0..8).filter(|n| is_ended(&silent[*n])).collect();
+    assert_eq!(ended, [0]);
+    assert!(begin("192.0.2.2").is_none(), "it has no fewer than the others");
+    assert_eq!(limits.metrics.count_of(Limit::HandshakesPerAddress), 1);
+    assert!(!is_ended(&newcomer));
+}
+
+/// A /48 has 65,536 of what counts as one address elsewhere.
+#[test]
+fn the_networks_of_one_48_have_together_no_more_than_one_address() {
+    let (limits, config) = (limits(), config("handshakes = 8"));
+    let begin = |client: &str| limits.handshake(&config, client.parse().unwrap());
+    let of_one = [begin("2001:db8:0:1::1").unwrap(), begin("2001:db8:0:1::2").unwrap()];
+    let beside: Vec<_> = (2..9).map(|n| begin(&format!("2001:db8:0:{n}::1")).unwrap()).collect();
+    assert_eq!(of_one.each_ref().map(is_ended), [true, true]);
+    assert_eq!(beside.iter().filter(|one| !is_ended(one)).count(), 2, "they end each other's");
+    let others: Vec<_> = (1..8).map(|n| begin(&format!("2001:db8:{n}::1")).unwrap()).collect();
+    assert!(others.iter().all(|one| !is_ended(one)), "each has one now");
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub enum Handshake {
     Left,
     /// It was not over within `tls.handshake_timeout`.
     Timeout,
-    /// A limit turned it away before it began.
+    /// A limit turned it away before it began, or ended it for that of somebody who had fewer.
     Limited,
     /// It was no TLS, or broke its rules.
     Error,
