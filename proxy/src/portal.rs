@@ -5,6 +5,7 @@
 
 mod answer;
 mod api;
+mod awaiting;
 mod command_line;
 mod dashboard;
 mod fields;
@@ -41,6 +42,7 @@ pub fn router(edge: Arc<Edge>) -> Router {
         .route("/assets/leave.js", get(|| async { answer::script(include_str!("portal/assets/leave.js")) }))
         .route("/auth/{provider}/callback", get(login::arrive).post(login::arrive_by_form))
         .route("/assets/depart.js", get(|| async { answer::script(include_str!("portal/assets/depart.js")) }))
+        .route("/assets/await.js", get(|| async { answer::script(include_str!("portal/assets/await.js")) }))
         .route("/assets/arrive.js", get(|| async { answer::script(include_str!("portal/assets/arrive.js")) }))
         .route("/logout", get(dashboard::ask_out).post(logout::submit))
         .route("/assets/login.js", get(|| async { answer::script(include_str!("portal/assets/login.js")) }))

@@ -34,7 +34,7 @@ enum Action {
 pub(super) async fn list(State(edge): State<Arc<Edge>>, Extension(asked): Extension<Asked>) -> Response {
     let Some(caller) = &asked.own.caller else { return unauthenticated(&asked) };
     let now = Instant::now();
-    let mine = workspaces::of(&edge.workspaces, &asked, caller, now);
+    let mine = workspaces::of(&edge, &asked, caller, now);
     let shared = workspaces::shared(&edge, &asked, caller, now);
     answer::json(&serde_json::json!({
         "csrf": fields::token(&edge.keys, &asked, &caller.id),
@@ -68,7 +68,7 @@ pub(super) async fn change(
     };
     match done {
         Ok(_) if asked.intent.wants_page() => handoff::redirect("/", []),
-        Ok(id) => answer::json(&workspaces::one(&edge.workspaces, &asked, id, Instant::now()).json()),
+        Ok(id) => answer::json(&workspaces::one(&edge, &asked, id, Instant::now()).json()),
         Err(refusal) => answer::refuse(&asked, &refusal),
     }
 }

@@ -11,6 +11,7 @@ use crate::page::{Page, escape};
 use axum::extract::{Extension, State};
 use axum::response::Response;
 use http::StatusCode;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,7 +23,7 @@ pub(super) async fn show(State(edge): State<Arc<Edge>>, Extension(asked): Extens
     let Some(caller) = &asked.own.caller else { return handoff::redirect("/login", []) };
     let token = fields::token(&edge.keys, &asked, &caller.id);
     let now = Instant::now();
-    let mine = workspaces::of(&edge.workspaces, &asked, caller, now);
+    let mine = workspaces::of(&edge, &asked, caller, now);
     let sections: String = mine.iter().map(|view| section(view, &token)).collect();
     let shared = applications(&workspaces::shared(&edge, &asked, caller, now), &token);
     let body = format!(
@@ -78,9 +79,14 @@ fn applications(views: &[View], token: &str) -> String {
 
 fn section(view: &View, token: &str) -> String {
     let (id, name) = (view.id.to_string(), view.name());
+    let to = match view.is_open {
+        true => Cow::Borrowed(&*view.address),
+        // By the portal, which waits until it is.
+        false => handoff::with_query("/login", &[("return", &view.address)]).into(),
+    };
     let mut actions = format!(
         "<a class=\"button\" href=\"{}\">Open<span class=\"hidden-text\"> {name}</span></a>",
-        view.address
+        escape(&to)
     );
     if view.phase == "failed" {
         actions.push_str(&form(&id, "start", token, "<button class=\"second\">Try again</button>"));

@@ -1,6 +1,6 @@
 //! Where a login leads: an address that these listeners serve, through a hand-off where it needs one.
 
-use super::answer;
+use super::{answer, awaiting};
 use crate::access::authenticate::Caller;
 use crate::access::authorise;
 use crate::access::route::Place;
@@ -11,7 +11,7 @@ use crate::page::escape;
 use crate::refusal::Code;
 use axum::response::Response;
 use config::Config;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Where a login leads.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,6 +22,8 @@ pub(super) struct Onward {
     attempt: Option<Attempt>,
     /// Whether the hand-off is begun for the second time.
     again: bool,
+    /// Since when the page is shown that waits for the host's certificate, as that page says.
+    since: Option<SystemTime>,
 }
 
 impl Onward {
@@ -33,13 +35,14 @@ impl Onward {
                 "return" => onward.to = Address::parse(config, listener, &value),
                 "attempt" => onward.attempt = Attempt::parse(&value),
                 "again" => onward.again = true,
+                "since" => onward.since = value.parse().ok().and_then(time),
                 _ => {}
             }
         }
         onward
     }
 
-    /// What [`Onward::parse`] reads; empty for the dashboard.
+    /// What [`Onward::parse`] reads, but for how long it has been waited; empty for the dashboard.
     pub(super) fn query(&self, listener: &ListenerFacts) -> String {
         let Some(to) = &self.to else { return String::new() };
         let mut query = form_urlencoded::Serializer::new(String::new());
@@ -72,10 +75,10 @@ impl Onward {
     /// Sends somebody who is logged in on their way.
     ///
     /// A host that is not theirs gets one page, the same whether its user exists or not, and never a ticket; that of a
-    /// route that is not open to them says so.
-    pub(super) fn go(self, edge: &Edge, asked: &Asked, caller: &Caller, now: SystemTime) -> Response {
+    /// route that is not open to them says so. One that has no certificate yet is waited for here.
+    pub(super) fn go(&self, edge: &Edge, asked: &Asked, caller: &Caller, now: SystemTime) -> Response {
         let listener = &asked.connection.listener;
-        let Some(to) = self.to else { return handoff::redirect("/", []) };
+        let Some(to) = &self.to else { return handoff::redirect("/", []) };
         if to.place == Place::Portal {
             return handoff::redirect(&to.url(listener), []);
         }
@@ -86,10 +89,24 @@ impl Onward {
             Err(refusal) if refusal.code == Code::NotFound => return answer::no_such_workspace(asked),
             Err(refusal) => return answer::refuse(asked, &refusal),
         }
+        if !awaiting::is_open(edge, listener, to.host.as_str()) {
+            let here = self.login(listener);
+            return match self.since {
+                // By an address of its own: the page that waits is loaded again and again.
+                None => handoff::redirect(&format!("{here}&since={}", awaiting::unix(now)), []),
+                Some(since) => awaiting::page(edge, asked, caller, to, (&here, since), now),
+            };
+        }
         // Without an attempt nobody would hold its cookie: the host itself begins one.
         let Some(attempt) = self.attempt else { return handoff::redirect(&to.url(listener), []) };
-        let ticket = Ticket::new(caller.id, attempt, to.page, self.again, now).seal(&edge.keys, &to.host);
+        let ticket =
+            Ticket::new(caller.id, attempt, to.page.clone(), self.again, now).seal(&edge.keys, &to.host);
         let enter = format!("{}{}", listener.origin(to.host.as_str()), handoff::PATH);
         handoff::redirect(&handoff::with_query(&enter, &[("ticket", &ticket)]), [])
     }
+}
+
+/// The time of UNIX seconds, if there is such a time.
+fn time(unix: u64) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::from_secs(unix))
 }

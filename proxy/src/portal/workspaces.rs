@@ -1,5 +1,6 @@
 //! A caller's workspaces as the dashboard and the API show them.
 
+use super::awaiting;
 use crate::access::authenticate::Caller;
 use crate::access::authorise;
 use crate::access::ensure::is_theirs;
@@ -7,7 +8,7 @@ use crate::access::route::Place;
 use crate::edge::Edge;
 use crate::own::Asked;
 use config::{Config, HostName, Label, WorkspaceId};
-use control::{Cause, Entry, Phase, WhyAlive, Workspaces};
+use control::{Cause, Entry, Phase, WhyAlive};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ pub(super) struct View {
     pub(super) id: WorkspaceId,
     /// Where it opens.
     pub(super) address: String,
+    /// Whether browsers can open it there by now.
+    pub(super) is_open: bool,
     /// The stable word of its phase.
     pub(super) phase: &'static str,
     /// Its phase in one sentence.
@@ -71,10 +74,10 @@ pub(super) fn name(id: &WorkspaceId) -> String {
 }
 
 /// All that the caller has: the first workspace and the declared ones, but for what is somebody else's by now.
-pub(super) fn of(workspaces: &Workspaces, asked: &Asked, caller: &Caller, now: Instant) -> Vec<View> {
+pub(super) fn of(edge: &Edge, asked: &Asked, caller: &Caller, now: Instant) -> Vec<View> {
     let ids = ids(&asked.config, &caller.session.label).into_iter();
-    let theirs = ids.filter(|id| is_theirs(caller, workspaces.lookup(id).as_deref()));
-    theirs.map(|id| one(workspaces, asked, id, now)).collect()
+    let theirs = ids.filter(|id| is_theirs(caller, edge.workspaces.lookup(id).as_deref()));
+    theirs.map(|id| one(edge, asked, id, now)).collect()
 }
 
 /// What the routes lead to that let the caller in. A rule that gives no answer lets nobody in, and the log tells.
@@ -87,15 +90,15 @@ pub(super) fn shared(edge: &Edge, asked: &Asked, caller: &Caller, now: Instant) 
         authorise::allowed(edge, &asked.config, &place, caller, facts).is_ok()
     });
     let theirs = open.filter(|id| is_theirs(caller, edge.workspaces.lookup(id).as_deref()));
-    theirs.map(|id| one(&edge.workspaces, asked, id, now)).collect()
+    theirs.map(|id| one(edge, asked, id, now)).collect()
 }
 
 /// One of them.
-pub(super) fn one(workspaces: &Workspaces, asked: &Asked, id: WorkspaceId, now: Instant) -> View {
-    let host = id.host(asked.config.domain.as_str());
-    let address = format!("{}/", asked.connection.listener.origin(&host));
-    let entry = workspaces.lookup(&id);
-    view(id, address, entry, now)
+pub(super) fn one(edge: &Edge, asked: &Asked, id: WorkspaceId, now: Instant) -> View {
+    let (host, listener) = (id.host(asked.config.domain.as_str()), &asked.connection.listener);
+    let address = format!("{}/", listener.origin(&host));
+    let entry = edge.workspaces.lookup(&id);
+    view(id, (address, awaiting::is_open(edge, listener, &host)), entry, now)
 }
 
 fn ids(config: &Config, label: &Label) -> Vec<WorkspaceId> {
@@ -103,12 +106,18 @@ fn ids(config: &Config, label: &Label) -> Vec<WorkspaceId> {
     std::iter::once(None).chain(named).map(|name| WorkspaceId::Own { label: label.clone(), name }).collect()
 }
 
-fn view(id: WorkspaceId, address: String, entry: Option<Arc<Entry>>, now: Instant) -> View {
+fn view(
+    id: WorkspaceId,
+    (address, is_open): (String, bool),
+    entry: Option<Arc<Entry>>,
+    now: Instant,
+) -> View {
     let alive = entry.as_deref().and_then(|entry| entry.why_alive(now));
     let phase = entry.as_deref().map_or(&Phase::Stopped, |entry| &entry.phase);
     View {
         id,
         address,
+        is_open,
         phase: phase.as_str(),
         says: says(phase, alive.as_ref(), now),
         position: if let Phase::Queued { position } = phase { Some(*position) } else { None },

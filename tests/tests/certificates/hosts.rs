@@ -1,13 +1,18 @@
 //! Certificates for each host: for hosts that are known, as many as the budget has, and never for a stranger's words.
 
 use super::{
-    BY_HTTP, GETTING, SITE, asked, await_certificate, before_a_false_one, listed, names, shown, tables,
+    BY_HTTP, GETTING, SITE, asked, await_certificate, before_a_false_one, failures, listed, names, renew,
+    shown, tables,
 };
+use http::{Method, StatusCode};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use tests::{Certificate, CertificateAuthority, Client, DOMAIN, IdentityProvider, Person, Usher, wait_for};
-use url::Url;
+use tests::{
+    Answer, Certificate, CertificateAuthority, Client, DOMAIN, FalseAuthority, Fault, IdentityProvider, Kind,
+    Person, SOON, Terms, Usher, wait_for,
+};
+use url::{Position, Url};
 
 /// Somebody who logs in at the portal by https.
 async fn somebody(usher: &Usher, authority: &CertificateAuthority, name: &str) -> Person {
@@ -21,6 +26,20 @@ async fn somebody(usher: &Usher, authority: &CertificateAuthority, name: &str) -
     person
 }
 
+/// An Usher with these tables that the people of this provider log in at, with a certificate for its portal.
+async fn usher_for_people_of(
+    provider: &IdentityProvider,
+    authority: &CertificateAuthority,
+    tables: &str,
+) -> Usher {
+    let usher = provider.setup("", tables).https().start().await;
+    asked(authority, &usher);
+    let back = format!("https://{}/auth/lab/callback", usher.client().authority(DOMAIN));
+    provider.knows_as(&usher, json!({ "redirect_uris": [back] })).await;
+    await_certificate(&usher, DOMAIN).await;
+    usher
+}
+
 #[tokio::test]
 async fn whoever_logs_in_first_gets_a_certificate_until_the_budget_is_used_up() {
     const WAITS: &str =
@@ -30,18 +49,14 @@ async fn whoever_logs_in_first_gets_a_certificate_until_the_budget_is_used_up() 
         json!({ "alice": { "preferred_username": "alice" }, "bob": { "preferred_username": "bob" } });
     let provider = IdentityProvider::start(people).await;
     let keys = format!("{BY_HTTP}new_per_week = 2\n");
-    let setup = provider.setup("", &tables(&authority.directory(), &authority, &keys)).https();
-    let usher = setup.start().await;
-    asked(&authority, &usher);
-    let back = format!("https://{}/auth/lab/callback", usher.client().authority(DOMAIN));
-    provider.knows_as(&usher, json!({ "redirect_uris": [back] })).await;
-    await_certificate(&usher, DOMAIN).await;
+    let tables = tables(&authority.directory(), &authority, &keys);
+    let usher = usher_for_people_of(&provider, &authority, &tables).await;
     let alice = somebody(&usher, &authority, "alice").await;
     let certificate = await_certificate(&usher, &alice.host()).await;
     assert_eq!(names(&certificate), [alice.host()]);
     assert!(usher.logs.events(WAITS).is_empty());
 
-    let bob = somebody(&usher, &authority, "bob").await;
+    let mut bob = somebody(&usher, &authority, "bob").await;
     let id = format!("site--{}", bob.host());
     let waits = wait_for("somebody to wait", GETTING, async || {
         usher.logs.values(WAITS, "certificate.id").first().cloned()
@@ -53,6 +68,8 @@ async fn whoever_logs_in_first_gets_a_certificate_until_the_budget_is_used_up() 
     });
     assert!(told.await.contains(&id));
     assert!(shown(usher.listeners()[0], &bob.host()).await.is_none());
+    let (_, page) = open(&mut bob, "bob").await;
+    assert!(page.text().contains("It is tried again in 6 d"), "{}", page.text());
 
     // The budget is kept over restarts; what was got is served.
     let usher = usher.kill_and_restart().await;
@@ -63,6 +80,82 @@ async fn whoever_logs_in_first_gets_a_certificate_until_the_budget_is_used_up() 
     })
     .await;
     assert!(shown(usher.listeners()[0], &bob.host()).await.is_none());
+}
+
+/// What the portal's page says at its link to somebody's workspace, and where that link leads.
+async fn open(person: &mut Person, id: &str) -> (Url, Answer) {
+    let portal = Url::parse(&format!("{}/", person.client().origin(DOMAIN))).expect("it is an address");
+    let (at, page) = person.follow(portal).await;
+    let text = page.text();
+    let section = text.split(&format!("data-workspace=\"{id}\"")).nth(1).expect("it is listed");
+    let link = section.split("href=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("it opens");
+    person.follow(at.join(&link.replace("&amp;", "&")).expect("a link is a URL")).await
+}
+
+#[tokio::test]
+async fn the_portal_leads_to_a_host_once_that_has_its_certificate_and_says_what_is_missing_before() {
+    let authority = CertificateAuthority::start_with(Terms { bad_nonces: 0, ..Terms::default() }).await;
+    let faulty = FalseAuthority::before(&authority).await;
+    let provider = IdentityProvider::start(json!({ "alice": { "preferred_username": "alice" } })).await;
+    let named = "[named_workspaces.gpu]\ntemplate = \"'demo'\"\n[templates.demo]\nports = [8888]\n\
+                 command = [\"{usher}\", \"demo\", \"--socket\", \"{socket}\"]\nconnect = \"socket\"\n";
+    let tables = tables(&faulty.directory(), &authority, BY_HTTP);
+    let usher = usher_for_people_of(&provider, &authority, &format!("{tables}{named}")).await;
+
+    faulty.fails(Kind::NewOrder, Fault::problem(StatusCode::INTERNAL_SERVER_ERROR, "serverInternal", None));
+    let mut alice = somebody(&usher, &authority, "alice").await;
+    failures(&usher, 1).await;
+    let id = format!("site--{}", alice.host());
+    wait_for("the list to say so", SOON, async || {
+        listed(&usher, &id)["failures"].as_array().is_some_and(|failures| !failures.is_empty()).then_some(())
+    })
+    .await;
+    let (at, page) = open(&mut alice, "alice").await;
+    assert_eq!((at.host_str(), page.status), (Some(DOMAIN), StatusCode::SERVICE_UNAVAILABLE));
+    for said in [
+        "could not be had so far",
+        "goes on by itself",
+        "<script src=\"/assets/await.js\"",
+        "http-equiv=\"refresh\"",
+    ] {
+        assert!(page.text().contains(said), "{said}: {}", page.text());
+    }
+    let looks = async |alice: &Person| {
+        let path = &at[Position::BeforePath..Position::AfterQuery];
+        let ask = alice.with_cookies(alice.client().get(DOMAIN, path), DOMAIN);
+        ask.fetch("same-origin").replacing("accept", "text/html").send().await.status
+    };
+    assert_eq!(looks(&alice).await, StatusCode::SERVICE_UNAVAILABLE, "as its script looks");
+    let long_ago = at.as_str().split("since=").next().map(|before| format!("{before}since=1000")).unwrap();
+    let (_, patient) = alice.follow(Url::parse(&long_ago).unwrap()).await;
+    assert!(
+        !patient.text().contains("await.js") && patient.text().contains("Look again"),
+        "it ends some day"
+    );
+
+    let (_, gpu) = open(&mut alice, "gpu--alice").await;
+    assert!(gpu.text().contains("Start it first"), "{}", gpu.text());
+    let port = format!(
+        "{}/login?return={}/",
+        alice.client().origin(DOMAIN),
+        alice.client().origin(&format!("8888--{}", alice.host()))
+    );
+    let (_, port) = alice.follow(Url::parse(&port).unwrap()).await;
+    assert!(port.text().contains("its ports have none"), "{}", port.text());
+
+    faulty.mends();
+    renew(&usher, &id);
+    await_certificate(&usher, &alice.host()).await;
+    assert_eq!(looks(&alice).await, StatusCode::SEE_OTHER, "which loads the page again now");
+    let (home, _) = alice.follow(at.clone()).await;
+    assert_eq!(home.host_str(), Some(&*alice.host()));
+    assert_eq!(alice.fetch(Method::GET, "/.usher/status").send().await.status, StatusCode::OK);
+
+    let started = alice.change("/api/v1/workspaces/gpu--alice/start", &[]).await;
+    assert!(started.status.is_redirection() || started.status.is_success(), "{}", started.text());
+    await_certificate(&usher, &format!("gpu--{}", alice.host())).await;
+    let (gpu, _) = open(&mut alice, "gpu--alice").await;
+    assert_eq!(gpu.host_str(), Some(&*format!("gpu--{}", alice.host())));
 }
 
 /// Handshakes for hosts of which nobody has heard.
