@@ -32,6 +32,9 @@ pub enum CertificatesError {
     /// The loop cannot begin.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Which hosts are known cannot be read.
+    #[error("the users' labels cannot be read, whose hosts have certificates")]
+    Labels(#[from] RecordError),
     /// Two metrics of one name.
     #[error("the metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
@@ -65,7 +68,12 @@ pub(super) async fn begin(
         Driver::Process => Arc::new(certs::DirectoryStore::open(&config.state_dir.join(FOLDER))?),
         Driver::Kubernetes(_) => Arc::new(RecordStore(records.clone())),
     };
-    let (hosts, known) = watch::channel(BTreeSet::new());
+    let known = match is_asked_for_hosts(config) {
+        // Before the first handshake: what is kept for them is shown to it.
+        true => Some(Known::read(config.clone(), records, workspaces.clone()).await?),
+        false => None,
+    };
+    let (hosts, told) = watch::channel(known.as_ref().map(Known::hosts).unwrap_or_default());
     let (others, replicas) = watch::channel(BTreeSet::new());
     let first = match named_secrets(config).is_empty() {
         true => None,
@@ -82,16 +90,16 @@ pub(super) async fn begin(
         replica: shared.map(|shared| shared.name),
         leads,
         replicas,
-        hosts: known,
+        hosts: told,
         secrets: given,
         metrics,
         resolver,
         challenges,
     };
     let (office, running) = certs::start(settings).await?;
-    let hosts = match is_asked_for_hosts(config) {
-        true => follow_hosts(config.clone(), records.clone(), workspaces.clone(), hosts),
-        false => pending().boxed(),
+    let hosts = match known {
+        Some(known) => known.follow(records.clone(), hosts),
+        None => pending().boxed(),
     };
     // None of the followers ends while the store is there.
     let all = select(running, select(follow_secrets(secrets, pairs), select(hosts, following)));
@@ -133,39 +141,60 @@ fn follow_secrets(
     .boxed()
 }
 
-/// Tells the hosts of all users, of their further workspaces that exist, and of the routes.
-fn follow_hosts(
+/// The hosts of all users, of their further workspaces that exist, and of the routes.
+struct Known {
     config: Arc<Config>,
-    records: Arc<dyn Records>,
     workspaces: Workspaces,
-    hosts: watch::Sender<BTreeSet<HostName>>,
-) -> BoxFuture<'static, ()> {
-    async move {
-        let mut labels = records.watch(Kind::Label);
-        let mut changes = workspaces.changes();
-        let mut known = BTreeSet::new();
-        let routes: Vec<_> = config.routes.keys().cloned().map(WorkspaceId::Route).collect();
-        loop {
-            tokio::select! {
-                change = labels.next() => match change {
-                    Some(control::Change::Put(record)) => drop(known.insert(record.name)),
-                    // A label is never given away; its host stays known.
-                    Some(control::Change::Deleted(_)) => {}
-                    None => return,
-                },
-                Ok(()) = changes.changed() => {}
-            }
-            while let Some(Some(control::Change::Put(record))) = labels.next().now_or_never() {
-                known.insert(record.name);
-            }
-            let own = known.iter().filter_map(|label| WorkspaceId::parse(label).ok());
-            let existing = workspaces.all().into_iter().map(|entry| entry.id.clone());
-            let all = own.chain(existing).chain(routes.iter().cloned());
-            let all = all.filter_map(|id| HostName::parse(&id.host(config.domain.as_str())).ok()).collect();
-            hosts.send_if_modified(|before| std::mem::replace(before, all) != *before);
-        }
+    /// A label is never given away; its host stays known.
+    labels: BTreeSet<String>,
+}
+
+impl Known {
+    /// As it stands.
+    async fn read(
+        config: Arc<Config>,
+        records: &Arc<dyn Records>,
+        workspaces: Workspaces,
+    ) -> Result<Self, RecordError> {
+        let labels = records.list(Kind::Label).await?.into_iter().map(|record| record.name).collect();
+        Ok(Self { config, workspaces, labels })
     }
-    .boxed()
+
+    fn hosts(&self) -> BTreeSet<HostName> {
+        let own = self.labels.iter().filter_map(|label| WorkspaceId::parse(label).ok());
+        let existing = self.workspaces.all().into_iter().map(|entry| entry.id.clone());
+        let routes = self.config.routes.keys().cloned().map(WorkspaceId::Route);
+        let all = own.chain(existing).chain(routes);
+        all.filter_map(|id| HostName::parse(&id.host(self.config.domain.as_str())).ok()).collect()
+    }
+
+    /// Tells them whenever there are others.
+    fn follow(
+        mut self,
+        records: Arc<dyn Records>,
+        hosts: watch::Sender<BTreeSet<HostName>>,
+    ) -> BoxFuture<'static, ()> {
+        async move {
+            let mut labels = records.watch(Kind::Label);
+            let mut changes = self.workspaces.changes();
+            loop {
+                tokio::select! {
+                    change = labels.next() => match change {
+                        Some(control::Change::Put(record)) => drop(self.labels.insert(record.name)),
+                        Some(control::Change::Deleted(_)) => {}
+                        None => return,
+                    },
+                    Ok(()) = changes.changed() => {}
+                }
+                while let Some(Some(control::Change::Put(record))) = labels.next().now_or_never() {
+                    self.labels.insert(record.name);
+                }
+                let all = self.hosts();
+                hosts.send_if_modified(|before| std::mem::replace(before, all) != *before);
+            }
+        }
+        .boxed()
+    }
 }
 
 /// Tells which other Ushers there are.
@@ -226,5 +255,53 @@ fn store_error(error: RecordError) -> StoreError {
         RecordError::Exists(name) => StoreError::Exists(name),
         RecordError::Conflict(name) => StoreError::Conflict(name),
         RecordError::Store(reason) => StoreError::Unusable(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::Lab;
+
+    /// A browser that comes just after a restart would see a failure for which there is no reason.
+    #[tokio::test]
+    async fn the_first_handshake_after_a_restart_finds_what_is_kept_for_a_users_host() {
+        const HOST: &str = "alice.lab.localhost";
+        let state = tempfile::tempdir().unwrap();
+        let text = format!(
+            "domain = 'lab.localhost'\nstate_dir = {:?}\n\
+             listeners = [{{ address = '127.0.0.1:443', protocol = 'https' }}, {{ address = '127.0.0.1:80' }}]\n\
+             access = {{ allow = 'true', template = \"'demo'\" }}\n\
+             [templates.demo]\ncommand = ['demo', '{{port}}']\nconnect = 'port'\n\
+             [acme.le]\ndirectory = 'https://127.0.0.1:9'\nterms_of_service_agreed = true\n\
+             [certificates.people]\nsource = 'acme'\nchallenge = 'http-01'\nper_host = true\n",
+            state.path()
+        );
+        let config = Config::parse("test", &text, &|_| None).unwrap_or_else(|findings| panic!("{findings}"));
+        let (config, lab) = (Arc::new(config), Lab::new().await);
+        let records: Arc<dyn Records> = lab.records.clone();
+        records.create(Kind::Label, "alice", b"{}".to_vec()).await.unwrap();
+        let start = async || {
+            let (resolver, registry) = (Resolver::of_none(), Registry::new());
+            let around = Around {
+                config: &config,
+                records: &records,
+                shared: None,
+                workspaces: &lab.edge.workspaces,
+                secrets: futures_util::stream::pending().boxed(),
+                registry: &registry,
+            };
+            let begun = begin(around, (resolver.clone(), HttpChallenges::default())).await.unwrap();
+            (begun.0.unwrap(), begun.1, resolver)
+        };
+        let (office, running, resolver) = start().await;
+        assert!(!resolver.serves(HOST));
+        let made = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).unwrap();
+        let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        office.import(&format!("people--{HOST}"), chain.as_bytes(), key.as_bytes()).await.unwrap();
+        drop((office, running));
+
+        let (_office, _not_running_yet, resolver) = start().await;
+        assert!(resolver.serves(HOST));
     }
 }
