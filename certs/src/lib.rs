@@ -16,6 +16,7 @@ mod local_authority;
 mod metrics;
 mod office;
 mod resolver;
+mod roots;
 mod run;
 mod schedule;
 mod shelf;
@@ -32,6 +33,7 @@ pub use local_authority::LocalAuthorityError;
 pub use metrics::Metrics;
 pub use office::{Office, OfficeError};
 pub use resolver::{ACME_TLS, HttpChallenges, Resolver};
+pub use roots::{NoRoots, roots};
 pub use run::{Ended, Running, SecretPair, Settings, StartError, start};
 pub use store::{
     Change, DirectoryStore, Document, NAME_MAX, OpenError, Store, StoreError, VALUE_MAX, Version, is_name,
