@@ -6,7 +6,7 @@
 mod callback;
 mod credentials;
 
-use crate::identity::{self, NoWeb, Web, WebError};
+use crate::identity::{self, Web, WebError};
 use crate::machines::pkce;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -74,8 +74,8 @@ impl From<WebError> for CommandLineError {
     }
 }
 
-impl From<NoWeb> for CommandLineError {
-    fn from(error: NoWeb) -> Self {
+impl From<certs::NoRoots> for CommandLineError {
+    fn from(error: certs::NoRoots) -> Self {
         Self::Unreachable(Box::new(error))
     }
 }

@@ -24,7 +24,7 @@ use config::{Config, Protocol, ProviderName, RequestFacts, Subject};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tokio::task::JoinSet;
-pub(crate) use web::{NoWeb, Web, WebError};
+pub(crate) use web::{Web, WebError};
 
 /// Why the providers cannot be followed.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ pub struct ProviderError {
     name: ProviderName,
     /// What is wrong, and what to do.
     #[source]
-    reason: NoWeb,
+    reason: certs::NoRoots,
 }
 
 /// All providers of the configuration.

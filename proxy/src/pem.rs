@@ -16,10 +16,7 @@ pub struct Unusable {
 }
 
 /// The certificates of a file, at least one.
-///
-/// # Errors
-/// It cannot be read, or there is none in it.
-pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
     let all = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| unusable(file, "certificate", &error))?;

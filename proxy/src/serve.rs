@@ -2,9 +2,9 @@
 
 mod certificates;
 mod ground;
+mod operators;
 
 use crate::accept::{self, CoreFailed, Cores};
-use crate::admin::tls::TlsListener;
 use crate::assertion::Assertions;
 use crate::audit::{Audit, AuditError, Auditing};
 use crate::edge::Edge;
@@ -14,23 +14,20 @@ use crate::limits::Limits;
 use crate::listen::{self, Bound, ListenError};
 use crate::machines::{IssuerError, Issuers, Machines};
 use crate::metrics::Metrics;
-use crate::{admin, drain, pem, prestart, warnings};
+use crate::{drain, pem, prestart, warnings};
 use arc_swap::ArcSwap;
-use axum::Router;
-use axum::serve::Listener;
 use certificates::CertificatesError;
 use certs::{HttpChallenges, Resolver};
-use config::{Admin, Config};
+use config::Config;
 use control::kubernetes::{ConnectError, RightsError};
 use control::{Control, LoopError, OpenError, Records, SessionRef, StartError, StoreOpenError};
 use ground::{BesideRecords, Ground};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::fs::{DirBuilder, Permissions};
+use std::fs::DirBuilder;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
@@ -226,7 +223,7 @@ async fn carry(edge: &Arc<Edge>, bound: Bound, beside: Beside<'_>, tools: Tools)
     let Tools { records, leads, wishes, shutdown } = tools;
     // Before anybody is told that it listens, and may want it to end.
     let signals = drain::Signals::new()?;
-    let admin = serve_admin(edge).await?;
+    let admin = operators::serve(edge).await?;
     announce(edge, &bound);
     let cores = accept::spawn(edge, bound)?;
     let refreshing = tokio::spawn(refresh::run(edge.clone(), wishes, shutdown.clone()));
@@ -273,7 +270,7 @@ async fn watch_over(
     tokio::select! {
         () = &mut drained => Ok(()),
         ended = control => Err(ended?.err().map_or(ServeError::CoreEnded, ServeError::from)),
-        error = admin_ended(admin) => Err(error),
+        error = operators::ended(admin) => Err(error),
         ended = refreshing => Err(ended.err().map_or(ServeError::IdentityEnded, ServeError::from)),
         Some(ended) = discovering.join_next() => Err(ended.err().map_or(ServeError::IdentityEnded, ServeError::from)),
         error = following => Err(error.into()),
@@ -283,14 +280,6 @@ async fn watch_over(
             // In a drain the cores end one by one; before it that is a fault.
             if edge.draining.is_cancelled() { drained.await; Ok(()) } else { Err(ServeError::CoreEnded) }
         }
-    }
-}
-
-/// Completes when an admin listener has ended, which none does while its set lives.
-async fn admin_ended(serving: &mut JoinSet<()>) -> ServeError {
-    match serving.join_next().await {
-        Some(Err(panic)) => ServeError::Panicked(panic),
-        Some(Ok(())) | None => ServeError::AdminEnded,
     }
 }
 
@@ -318,51 +307,6 @@ fn prepare_state_dir(path: &Path) -> Result<(), ServeError> {
     } else {
         Err(unusable(format!("others may enter it (mode {mode:03o}); run: chmod 700 {}", path.display())))
     }
-}
-
-/// Binds and serves both admin listeners; they end when the set is dropped.
-async fn serve_admin(edge: &Arc<Edge>) -> Result<JoinSet<()>, ServeError> {
-    let Admin { address, socket, tls } = edge.config.load().admin.clone();
-    let shown = tls.as_ref().map(admin::tls::Shown::read).transpose()?;
-    let tcp = TcpListener::bind(address).await.map_err(|source| admin_error(&address, "address", source))?;
-    let unix = bind_socket(&socket).map_err(|source| admin_error(&socket.display(), "socket", source))?;
-    tracing::info!(admin.address = %tcp.local_addr()?, admin.socket = %socket.display(), "listening");
-    let mut serving = JoinSet::new();
-    let router = admin::tcp_router(edge.clone(), shown.is_some());
-    match shown {
-        Some(shown) => {
-            serving.spawn(serve_router(TlsListener::new(tcp, shown.clone()), router));
-            serving.spawn(shown.follow());
-        }
-        None => drop(serving.spawn(serve_router(tcp, router))),
-    }
-    serving.spawn(serve_router(unix, admin::socket_router(edge.clone())));
-    Ok(serving)
-}
-
-fn admin_error(place: &dyn std::fmt::Display, key: &'static str, source: io::Error) -> ServeError {
-    ServeError::Admin { place: place.to_string(), key, source }
-}
-
-async fn serve_router<L: Listener<Addr: std::fmt::Debug>>(listener: L, router: Router) {
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!(%error, "an admin listener ended");
-    }
-}
-
-/// Binds a Unix socket that only this user can connect to, in place of one that an earlier usher left.
-///
-/// It gets its mode before it gets its name, so that there is no moment at which others could connect.
-fn bind_socket(path: &Path) -> io::Result<UnixListener> {
-    let unnamed = path.with_extension("new");
-    match std::fs::remove_file(&unnamed) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&unnamed)?;
-    std::fs::set_permissions(&unnamed, Permissions::from_mode(0o600))?;
-    std::fs::rename(&unnamed, path)?;
-    Ok(listener)
 }
 
 /// Says where it listens, what to open, and what is dangerous.
@@ -394,7 +338,7 @@ fn announce(edge: &Edge, bound: &Bound) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::net::UnixStream;
+    use std::fs::Permissions;
 
     fn mode(path: &Path) -> u32 {
         path.metadata().unwrap().permissions().mode() & 0o777
@@ -414,25 +358,5 @@ mod tests {
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o750)).unwrap();
         let told = prepare_state_dir(folder.path()).unwrap_err().to_string();
         assert!(told.contains("mode 750") && told.contains("chmod 700"), "{told}");
-    }
-
-    #[tokio::test]
-    async fn an_admin_listener_that_ends_or_panics_is_the_end_of_usher() {
-        let mut serving = JoinSet::new();
-        serving.spawn(std::future::pending());
-        serving.spawn(async {});
-        assert!(matches!(admin_ended(&mut serving).await, ServeError::AdminEnded));
-        serving.spawn(async { panic!("for a test") });
-        assert!(matches!(admin_ended(&mut serving).await, ServeError::Panicked(_)));
-    }
-
-    #[tokio::test]
-    async fn the_admin_socket_is_for_its_owner_alone_and_replaces_an_old_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("admin.sock");
-        drop(bind_socket(&path).unwrap());
-        let _listener = bind_socket(&path).unwrap();
-        assert_eq!(mode(&path), 0o600);
-        UnixStream::connect(&path).unwrap();
     }
 }

@@ -11,9 +11,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
+use rustls::ClientConfig;
 use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -54,10 +52,12 @@ impl Transport {
     /// # Errors
     /// Whom to trust cannot be read; in words.
     pub(super) fn new(authority: &Authority) -> Result<Self, String> {
+        let roots = crate::roots(authority.certificate_authority.as_deref())
+            .map_err(|error| format!("the certificate_authority cannot be used: {error}"))?;
         let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("ring has the suites of the default versions")
-            .with_root_certificates(roots(authority)?)
+            .with_root_certificates(roots)
             .with_no_client_auth();
         // The configuration takes http for this machine alone.
         let connector =
@@ -102,33 +102,6 @@ impl HttpClient for Transport {
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
         Box::pin(self.clone().answer(request))
     }
-}
-
-/// Who may sign for the directory's own https.
-fn roots(authority: &Authority) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    match &authority.certificate_authority {
-        Some(file) => {
-            let unusable = |reason: String| {
-                format!("the certificate_authority {} cannot be used: {reason}", file.display())
-            };
-            let read = CertificateDer::pem_file_iter(file).map_err(|error| unusable(error.to_string()))?;
-            for certificate in read {
-                let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
-                roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
-            }
-            if roots.is_empty() {
-                return Err(unusable("there is no certificate in it".to_owned()));
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                return Err("this system trusts no certificate authority: install ca-certificates".to_owned());
-            }
-        }
-    }
-    Ok(roots)
 }
 
 fn retry_after(headers: &http::HeaderMap) -> Option<SystemTime> {

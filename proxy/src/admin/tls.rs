@@ -6,11 +6,12 @@
 use crate::pem::{self, Unusable};
 use arc_swap::ArcSwap;
 use axum::serve::Listener;
+use certs::NoRoots;
 use config::AdminTls;
 use rustls::crypto::ring::default_provider;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
-use rustls::{RootCertStore, ServerConfig, version};
+use rustls::{ServerConfig, version};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -106,10 +107,11 @@ fn server_config(files: &AdminTls) -> Result<Arc<ServerConfig>, Unusable> {
         Some(file) => {
             let unusable =
                 |error: &dyn std::fmt::Display| Unusable { file: file.clone(), reason: error.to_string() };
-            let mut roots = RootCertStore::empty();
-            for certificate in pem::certificates(file)? {
-                roots.add(certificate).map_err(|error| unusable(&error))?;
-            }
+            let roots = certs::roots(Some(file)).map_err(|error| match error {
+                NoRoots::File { reason, .. } | NoRoots::System { reason } => {
+                    Unusable { file: file.clone(), reason }
+                }
+            })?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
             builder.with_client_cert_verifier(verifier.map_err(|error| unusable(&error))?)
         }
@@ -168,7 +170,7 @@ impl Listener for TlsListener {
 mod tests {
     use super::*;
     use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
-    use rustls::ClientConfig;
+    use rustls::{ClientConfig, RootCertStore};
     use rustls_pki_types::ServerName;
     use std::path::PathBuf;
     use tempfile::TempDir;

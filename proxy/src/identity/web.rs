@@ -5,6 +5,7 @@
 
 mod names;
 
+use certs::NoRoots;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{Request, Response, Uri};
@@ -16,11 +17,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use names::Names;
 use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
+use rustls::ClientConfig;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// How long an answer may take, from the first byte of the request to the last of the answer: longer than a person
@@ -62,25 +61,6 @@ pub(crate) enum WebError {
     },
 }
 
-/// Why there can be no client.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum NoWeb {
-    /// The file of the certificate authority cannot be used.
-    #[error("{file}: {reason}; it must hold certificates in PEM")]
-    Authority {
-        /// Which.
-        file: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The system has no certificate authorities.
-    #[error("this system has no certificate authorities: {reason}; install `ca-certificates`")]
-    System {
-        /// What is wrong.
-        reason: String,
-    },
-}
-
 /// A client for one provider. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Web {
@@ -92,12 +72,9 @@ impl Web {
     ///
     /// # Errors
     /// There are none to believe.
-    pub(crate) fn new(authority: Option<&Path>) -> Result<Self, NoWeb> {
-        let roots = match authority {
-            Some(file) => from_file(file)?,
-            None => from_system()?,
-        };
-        let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    pub(crate) fn new(authority: Option<&Path>) -> Result<Self, NoRoots> {
+        let tls =
+            ClientConfig::builder().with_root_certificates(certs::roots(authority)?).with_no_client_auth();
         let mut http = HttpConnector::new_with_resolver(Names);
         // What is asked in clear is decided by `is_safe`.
         http.enforce_http(false);
@@ -144,28 +121,6 @@ impl<'a> AsyncHttpClient<'a> for Web {
     fn call(&'a self, request: HttpRequest) -> Self::Future {
         self.ask(request).boxed()
     }
-}
-
-fn from_file(file: &Path) -> Result<RootCertStore, NoWeb> {
-    let wrong = |reason: String| NoWeb::Authority { file: file.to_owned(), reason };
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| wrong(error.to_string()))? {
-        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
-        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
-    }
-    if roots.is_empty() { Err(wrong("there is no certificate in it".to_owned())) } else { Ok(roots) }
-}
-
-fn from_system() -> Result<RootCertStore, NoWeb> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    // Some that rustls does not take stand in many stores, and are nobody's provider's.
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let reason = found.errors.first().map_or_else(|| "none is found".to_owned(), ToString::to_string);
-        return Err(NoWeb::System { reason });
-    }
-    Ok(roots)
 }
 
 /// Whether nobody on the way can read or change what is said.

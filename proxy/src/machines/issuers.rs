@@ -13,7 +13,7 @@ use super::jwt::{BadToken, hash, holds_until, verify};
 use super::later;
 use crate::access::authenticate::Caller;
 use crate::access::authorise;
-use crate::identity::{self, NoWeb, Web};
+use crate::identity::{self, Web};
 use crate::refusal::{Code, Refusal};
 use crate::request::Request;
 use config::{Config, ProviderName, RequestFacts, Subject, TrustedIssuer};
@@ -40,7 +40,7 @@ pub struct IssuerError {
     name: ProviderName,
     /// What is wrong, and what to do.
     #[source]
-    reason: NoWeb,
+    reason: certs::NoRoots,
 }
 
 /// All issuers of the configuration.

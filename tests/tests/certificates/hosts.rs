@@ -12,7 +12,7 @@ use tests::{
     Answer, Certificate, CertificateAuthority, Client, DOMAIN, FalseAuthority, Fault, IdentityProvider, Kind,
     Person, SOON, Terms, Usher, wait_for,
 };
-use url::Url;
+use url::{Position, Url};
 
 /// Somebody who logs in at the portal by https.
 async fn somebody(usher: &Usher, authority: &CertificateAuthority, name: &str) -> Person {
@@ -26,6 +26,20 @@ async fn somebody(usher: &Usher, authority: &CertificateAuthority, name: &str) -
     person
 }
 
+/// An Usher with these tables that the people of this provider log in at, with a certificate for its portal.
+async fn usher_for_people_of(
+    provider: &IdentityProvider,
+    authority: &CertificateAuthority,
+    tables: &str,
+) -> Usher {
+    let usher = provider.setup("", tables).https().start().await;
+    asked(authority, &usher);
+    let back = format!("https://{}/auth/lab/callback", usher.client().authority(DOMAIN));
+    provider.knows_as(&usher, json!({ "redirect_uris": [back] })).await;
+    await_certificate(&usher, DOMAIN).await;
+    usher
+}
+
 #[tokio::test]
 async fn whoever_logs_in_first_gets_a_certificate_until_the_budget_is_used_up() {
     const WAITS: &str =
@@ -35,12 +49,8 @@ async fn whoever_logs_in_first_gets_a_certificate_until_the_budget_is_used_up() 
         json!({ "alice": { "preferred_username": "alice" }, "bob": { "preferred_username": "bob" } });
     let provider = IdentityProvider::start(people).await;
     let keys = format!("{BY_HTTP}new_per_week = 2\n");
-    let setup = provider.setup("", &tables(&authority.directory(), &authority, &keys)).https();
-    let usher = setup.start().await;
-    asked(&authority, &usher);
-    let back = format!("https://{}/auth/lab/callback", usher.client().authority(DOMAIN));
-    provider.knows_as(&usher, json!({ "redirect_uris": [back] })).await;
-    await_certificate(&usher, DOMAIN).await;
+    let tables = tables(&authority.directory(), &authority, &keys);
+    let usher = usher_for_people_of(&provider, &authority, &tables).await;
     let alice = somebody(&usher, &authority, "alice").await;
     let certificate = await_certificate(&usher, &alice.host()).await;
     assert_eq!(names(&certificate), [alice.host()]);
@@ -90,11 +100,7 @@ async fn the_portal_leads_to_a_host_once_that_has_its_certificate_and_says_what_
     let named = "[named_workspaces.gpu]\ntemplate = \"'demo'\"\n[templates.demo]\nports = [8888]\n\
                  command = [\"{usher}\", \"demo\", \"--socket\", \"{socket}\"]\nconnect = \"socket\"\n";
     let tables = tables(&faulty.directory(), &authority, BY_HTTP);
-    let usher = provider.setup("", &format!("{tables}{named}")).https().start().await;
-    asked(&authority, &usher);
-    let back = format!("https://{}/auth/lab/callback", usher.client().authority(DOMAIN));
-    provider.knows_as(&usher, json!({ "redirect_uris": [back] })).await;
-    await_certificate(&usher, DOMAIN).await;
+    let usher = usher_for_people_of(&provider, &authority, &format!("{tables}{named}")).await;
 
     faulty.fails(Kind::NewOrder, Fault::problem(StatusCode::INTERNAL_SERVER_ERROR, "serverInternal", None));
     let mut alice = somebody(&usher, &authority, "alice").await;
@@ -114,6 +120,12 @@ async fn the_portal_leads_to_a_host_once_that_has_its_certificate_and_says_what_
     ] {
         assert!(page.text().contains(said), "{said}: {}", page.text());
     }
+    let looks = async |alice: &Person| {
+        let path = &at[Position::BeforePath..Position::AfterQuery];
+        let ask = alice.with_cookies(alice.client().get(DOMAIN, path), DOMAIN);
+        ask.fetch("same-origin").replacing("accept", "text/html").send().await.status
+    };
+    assert_eq!(looks(&alice).await, StatusCode::SERVICE_UNAVAILABLE, "as its script looks");
     let long_ago = at.as_str().split("since=").next().map(|before| format!("{before}since=1000")).unwrap();
     let (_, patient) = alice.follow(Url::parse(&long_ago).unwrap()).await;
     assert!(
@@ -134,8 +146,8 @@ async fn the_portal_leads_to_a_host_once_that_has_its_certificate_and_says_what_
     faulty.mends();
     renew(&usher, &id);
     await_certificate(&usher, &alice.host()).await;
-    // As the page's script does.
-    let (home, _) = alice.follow(at).await;
+    assert_eq!(looks(&alice).await, StatusCode::SEE_OTHER, "which loads the page again now");
+    let (home, _) = alice.follow(at.clone()).await;
     assert_eq!(home.host_str(), Some(&*alice.host()));
     assert_eq!(alice.fetch(Method::GET, "/.usher/status").send().await.status, StatusCode::OK);
 

@@ -49,6 +49,9 @@ struct Seat {
     ended: Notify,
 }
 
+/// Who is to go first: how many there are of the source, how many of the /64, and who is the oldest of them.
+type Weight = (usize, usize, Reverse<u64>);
+
 /// A handshake that is under way as long as this lives.
 pub struct UnderWay {
     places: Arc<Places>,
@@ -102,7 +105,7 @@ impl Places {
         let looked_at = self.len().min(LOOKED_AT);
         let apart = self.len().checked_div(looked_at)?;
         let first = usize::try_from(seat.came % self.len() as u64).ok()?;
-        let mut most: Option<(((usize, usize), Reverse<u64>), usize, Guard<Option<Arc<Seat>>>)> = None;
+        let (mut most, mut found) = (None::<Weight>, None);
         for step in 0..looked_at {
             let at = (first + step * apart) % self.len();
             let other = self.places[at].load();
@@ -111,14 +114,13 @@ impl Places {
                 None => {}
                 Some(theirs) => {
                     let Some(weight) = seat.outweighed_by(theirs, had, may_be_free) else { continue };
-                    let weight = (weight, Reverse(theirs.came));
-                    if most.as_ref().is_none_or(|(heaviest, ..)| weight > *heaviest) {
-                        most = Some((weight, at, other));
+                    if most.is_none_or(|most| weight > most) {
+                        (most, found) = (Some(weight), Some((at, other)));
                     }
                 }
             }
         }
-        most.map(|(_, at, other)| (at, Guard::into_inner(other)))
+        found.map(|(at, other)| (at, Guard::into_inner(other)))
     }
 }
 
@@ -152,15 +154,15 @@ impl Weighed {
 
 impl Seat {
     /// The weight of another, if that is to go for this one, of whose there were so many.
-    fn outweighed_by(&self, other: &Self, had: (usize, usize), may_be_any: bool) -> Option<(usize, usize)> {
+    fn outweighed_by(&self, other: &Self, had: (usize, usize), may_be_any: bool) -> Option<Weight> {
         let theirs = other.weighed.as_ref()?;
-        let weight = theirs.weight();
+        let (group, own) = theirs.weight();
         let goes = match &self.weighed {
             Some(ours) if Arc::ptr_eq(&ours.own, &theirs.own) => false,
-            Some(ours) if ours.is_beside(theirs) => weight.1 > had.1,
-            _ => may_be_any && weight.0 > had.0,
+            Some(ours) if ours.is_beside(theirs) => own > had.1,
+            _ => may_be_any && group > had.0,
         };
-        goes.then_some(weight)
+        goes.then_some((group, own, Reverse(other.came)))
     }
 
     /// Its place is another's now.
