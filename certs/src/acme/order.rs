@@ -318,10 +318,10 @@ pub(super) fn is_bad_nonce(error: &Error) -> bool {
     matches!(error, Error::Api(problem) if is_of_type(problem, "badNonce"))
 }
 
-/// Whether an order was refused for what it says that it replaces (RFC 9773 §5).
+/// Whether an order may have been refused for what it says that it replaces (RFC 9773 §5): each authority has words of
+/// its own for that. Without it, too, it would be asked too often.
 fn is_about_replacing(problem: &instant_acme::Problem) -> bool {
-    is_of_type(problem, "alreadyReplaced")
-        || problem.detail.as_deref().is_some_and(|detail| detail.to_ascii_lowercase().contains("replace"))
+    !["rateLimited", "badNonce"].into_iter().any(|name| is_of_type(problem, name))
 }
 
 /// By what an authority knows a certificate again (RFC 9773 §4.1); one without its key's identifier has none.
