@@ -15,7 +15,9 @@ use crate::store::Store;
 use crate::told::with_causes;
 use crate::units::Unit;
 use config::{AcmeSource, Authority, DnsProviderName, NamePattern};
-use instant_acme::{Account, CertificateIdentifier, Error, Identifier, NewOrder, Order, OrderStatus};
+use instant_acme::{
+    Account, CertificateIdentifier, Error, Identifier, NewOrder, Order, OrderStatus, Problem,
+};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -191,8 +193,8 @@ impl Attempt<'_> {
         }
         let refused = |error| self.failed("making an order", error);
         let order = match self.new_order(account, replaces).await {
-            Err(error) if is_about_the_account(&error) => {
-                let failure = refused(error);
+            Err(Error::Api(problem)) if is_about_the_account(&problem) => {
+                let failure = refused(Error::Api(problem));
                 match self.desk.accounts.replace(self.authority, account.id()).await? {
                     Some(other) => self.new_order(&other, replaces).await.map_err(refused),
                     None => Err(failure),
@@ -319,15 +321,15 @@ pub(super) fn is_bad_nonce(error: &Error) -> bool {
 }
 
 /// Whether an order was refused for who asks: an account that is deactivated (RFC 8555 §7.3.6) or unknown.
-fn is_about_the_account(error: &Error) -> bool {
-    let names = ["accountDoesNotExist", "unauthorized"];
-    matches!(error, Error::Api(problem) if names.into_iter().any(|name| is_of_type(problem, name)))
+fn is_about_the_account(problem: &Problem) -> bool {
+    ["accountDoesNotExist", "unauthorized"].into_iter().any(|name| is_of_type(problem, name))
 }
 
-/// Whether an order was refused for what it says that it replaces (RFC 9773 §5).
-fn is_about_replacing(problem: &instant_acme::Problem) -> bool {
-    is_of_type(problem, "alreadyReplaced")
-        || problem.detail.as_deref().is_some_and(|detail| detail.to_ascii_lowercase().contains("replace"))
+/// Whether an order may have been refused for what it says that it replaces (RFC 9773 §5): each authority has words of
+/// its own for that, and Pebble says `serverInternal`. Without it, too, it would be asked too often.
+fn is_about_replacing(problem: &Problem) -> bool {
+    let is_other = |name| is_of_type(problem, name);
+    !(is_about_the_account(problem) || ["rateLimited", "badNonce"].into_iter().any(is_other))
 }
 
 /// By what an authority knows a certificate again (RFC 9773 §4.1); one without its key's identifier has none.

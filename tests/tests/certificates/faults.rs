@@ -242,7 +242,7 @@ async fn an_order_that_a_crash_interrupts_is_gone_on_with() {
 #[tokio::test]
 async fn an_authority_that_wants_time_to_look_is_given_it_and_the_order_is_gone_on_with() {
     const HOUR: i64 = 3600;
-    let real = CertificateAuthority::start_with(Terms { bad_nonces: 0, ..Terms::default() }).await;
+    let real = CertificateAuthority::start().await;
     let faulty = FalseAuthority::before(&real).await;
     let pending = r#"{ "status": "pending", "authorizations": [], "finalize": "https://elsewhere.test/" }"#;
     let says =
