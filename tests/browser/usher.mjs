@@ -20,11 +20,12 @@ async function shippedTemplates() {
   return text.slice(text.search(/^\[templates\./m)).replace(/^busy = \{(.*)\}$/m, 'busy = {$1, every = "5s" }');
 }
 
-/** A running usher: `template` is what everybody gets, `settings` more of its TOML, `admin` the rule, `portal` the portal's host; with `idle` it stops soon. */
+/** A running usher: `template` is what everybody gets, `settings` more of its TOML, `admin` the rule, `portal` the portal's host; with `idle` it stops soon, with `https` it speaks TLS. */
 export class Usher {
-  static async start({ template, settings = '', admin = 'false', portal = DOMAIN, idle = false }) {
+  static async start({ template, settings = '', admin = 'false', portal = DOMAIN, idle = false, https = false }) {
     const usher = new Usher();
     usher.host = portal;
+    usher.scheme = https ? 'https' : 'http';
     usher.folder = await mkdtemp(join(tmpdir(), 'usher-browser-'));
     usher.config = join(usher.folder, 'usher.toml');
     await writeFile(usher.config, `domain = "${DOMAIN}"
@@ -32,6 +33,7 @@ portal = "${portal}"
 state_dir = "${usher.folder}/state"
 [[listeners]]
 address = "127.0.0.1:0"
+protocol = "${usher.scheme}"
 [admin]
 address = "127.0.0.1:0"
 socket = "${usher.folder}/admin.sock"
@@ -81,11 +83,11 @@ ${await shippedTemplates()}`);
 
   /** An address on somebody's workspace host. */
   url(label, path = '/') {
-    return `http://${label}.${DOMAIN}:${this.port}${path}`;
+    return `${this.scheme}://${label}.${DOMAIN}:${this.port}${path}`;
   }
 
   get portal() {
-    return `http://${this.host}:${this.port}/`;
+    return `${this.scheme}://${this.host}:${this.port}/`;
   }
 
   /** The events with this message, oldest first. */
