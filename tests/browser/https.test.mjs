@@ -9,11 +9,18 @@ import { promisify } from 'node:util';
 import { BINARY, Usher, screenshot, waitFor } from './usher.mjs';
 import { enter, logIn, newPerson, openBrowser } from './people.mjs';
 
+/** By https alone; the second listener leads there. */
+const SETTINGS = `[[listeners]]
+address = "127.0.0.1:0"
+protocol = "redirect"
+[certificates.site]
+source = "self-signed"
+`;
 const run = promisify(execFile);
 let usher;
 let home;
 before(async () => {
-  usher = await Usher.start({ template: 'demo', https: true });
+  usher = await Usher.start({ template: 'demo', settings: SETTINGS, https: true });
   home = await mkdtemp(join(tmpdir(), 'usher-home-'));
 });
 after(async () => {
@@ -56,7 +63,7 @@ test('from http by way of the login to the demo, whose socket outlives its certi
   await trustWhatUsherSays(folder);
   const context = await newPerson(await browserAt(t, folder));
   const page = await context.newPage();
-  await page.goto(`http://alice.lab.localhost:${usher.redirectPort}/?deep=link`);
+  await page.goto(`http://alice.lab.localhost:${usher.ports[1]}/?deep=link`);
   await screenshot(page, 'https-login');
   await logIn(page, 'alice');
   await page.locator('script[src*="demo.js"]').waitFor({ state: 'attached' });

@@ -20,16 +20,7 @@ async function shippedTemplates() {
   return text.slice(text.search(/^\[templates\./m)).replace(/^busy = \{(.*)\}$/m, 'busy = {$1, every = "5s" }');
 }
 
-/** By https alone, with certificates of its own authority; the second listener leads there. */
-const HTTPS = `protocol = "https"
-[[listeners]]
-address = "127.0.0.1:0"
-protocol = "redirect"
-[certificates.site]
-source = "self-signed"
-`;
-
-/** A running usher: `template` is what everybody gets, `settings` more of its TOML, `admin` the rule, `portal` the portal's host; with `idle` it stops soon. */
+/** A running usher: `template` is what everybody gets, `settings` more of its TOML, `admin` the rule, `portal` the portal's host; with `idle` it stops soon, with `https` it speaks TLS. */
 export class Usher {
   static async start({ template, settings = '', admin = 'false', portal = DOMAIN, idle = false, https = false }) {
     const usher = new Usher();
@@ -42,7 +33,8 @@ portal = "${portal}"
 state_dir = "${usher.folder}/state"
 [[listeners]]
 address = "127.0.0.1:0"
-${https ? HTTPS : ''}[admin]
+protocol = "${usher.scheme}"
+[admin]
 address = "127.0.0.1:0"
 socket = "${usher.folder}/admin.sock"
 [login]
@@ -68,7 +60,7 @@ ${await shippedTemplates()}`);
     this.ended = new Promise((resolve) => this.process.once('exit', resolve));
     this.log = [];
     const lines = createInterface({ input: this.process.stderr });
-    const wanted = this.scheme === 'https' ? 2 : 1;
+    const wanted = (await readFile(this.config, 'utf8')).match(/^\[\[listeners\]\]$/gm).length;
     const bound = new Promise((resolve, reject) => {
       const ports = [];
       lines.on('line', (line) => {
@@ -78,7 +70,8 @@ ${await shippedTemplates()}`);
       });
       this.ended.then((code) => reject(new Error(`usher ended with ${code}:\n${this.log.join('\n')}`)));
     });
-    [this.port, this.redirectPort] = await bound;
+    this.ports = await bound;
+    [this.port] = this.ports;
   }
 
   /** Ends it at once and starts it anew, at the same port, with one text of its configuration changed. Workspaces run on. */
