@@ -15,9 +15,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 /// How often its holder writes a sign of life.
 const SIGN_EVERY: Duration = Duration::from_secs(3);
 /// Since when no sign could be written when the holder stops: before anybody may take it.
-const GIVE_UP: Duration = Duration::from_secs(12);
+const GIVE_UP: Duration = Duration::from_secs(10);
 /// For how long it must have stayed the same until somebody else takes it.
-const SILENCE: Duration = Duration::from_secs(20);
+const SILENCE: Duration = Duration::from_secs(15);
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_secs(1);
 
