@@ -46,6 +46,8 @@ pub(crate) struct Held {
     store: Arc<dyn Store>,
     unit: String,
     id: String,
+    /// When it was begun to be written.
+    taken: Instant,
     is_shared: bool,
 }
 
@@ -65,6 +67,7 @@ impl Claims {
         let new = Claim { id: random_id(), replica: self.replica.clone(), signs: 0 };
         let mut silent = None;
         loop {
+            let taken = Instant::now();
             let other = state::change(&*self.store, unit, |state| match &state.claim {
                 Some(other) if other.replica != new.replica && silent.as_ref() != Some(other) => {
                     Some(other.clone())
@@ -76,7 +79,7 @@ impl Claims {
             });
             let Some(other) = other.await? else {
                 let (unit, is_shared) = (unit.to_owned(), self.replica.is_some());
-                return Ok(Some(Held { store: self.store.clone(), unit, id: new.id, is_shared }));
+                return Ok(Some(Held { store: self.store.clone(), unit, id: new.id, taken, is_shared }));
             };
             if silent.is_some() || !self.is_silent(unit, &other).await? {
                 return Ok(None);
@@ -133,7 +136,7 @@ impl Held {
     }
 
     async fn signs(&self) -> Lost {
-        let mut written = Instant::now();
+        let mut written = self.taken;
         loop {
             sleep(SIGN_EVERY).await;
             let begun = Instant::now();
