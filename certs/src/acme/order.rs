@@ -225,7 +225,7 @@ impl Attempt<'_> {
             match persist!(account.new_order(&new(Some(replaced.clone())))) {
                 // It replaces nothing, then: what was replaced already, or what the authority has forgotten.
                 Err(Error::Unsupported(_)) => {}
-                Err(Error::Api(problem)) if is_about_replacing(&problem) => {}
+                Err(error) if is_perhaps_about_replacing(&error) => {}
                 done => return done,
             }
         }
@@ -324,10 +324,13 @@ fn is_about_the_account(error: &Error) -> bool {
     matches!(error, Error::Api(problem) if names.into_iter().any(|name| is_of_type(problem, name)))
 }
 
-/// Whether an order was refused for what it says that it replaces (RFC 9773 §5).
-fn is_about_replacing(problem: &instant_acme::Problem) -> bool {
-    is_of_type(problem, "alreadyReplaced")
-        || problem.detail.as_deref().is_some_and(|detail| detail.to_ascii_lowercase().contains("replace"))
+/// Whether an order may have been refused for what it says that it replaces (RFC 9773 §5). What else than
+/// `alreadyReplaced` authorities say then is theirs: Pebble, of a certificate that it cannot find, `serverInternal`.
+fn is_perhaps_about_replacing(error: &Error) -> bool {
+    let Error::Api(problem) = error else { return false };
+    let says_so = problem.detail.as_deref().unwrap_or_default().to_ascii_lowercase().contains("replace");
+    let is_of = |name: &&str| is_of_type(problem, name);
+    says_so || !is_about_the_account(error) && !["badNonce", "rateLimited"].iter().any(is_of)
 }
 
 /// By what an authority knows a certificate again (RFC 9773 §4.1); one without its key's identifier has none.
