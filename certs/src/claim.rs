@@ -15,9 +15,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 /// How often its holder writes a sign of life.
 const SIGN_EVERY: Duration = Duration::from_secs(3);
 /// Since when no sign could be written when the holder stops: before anybody may take it.
-const GIVE_UP: Duration = Duration::from_secs(12);
+const GIVE_UP: Duration = Duration::from_secs(10);
 /// For how long it must have stayed the same until somebody else takes it.
-const SILENCE: Duration = Duration::from_secs(20);
+const SILENCE: Duration = Duration::from_secs(15);
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -46,6 +46,8 @@ pub(crate) struct Held {
     store: Arc<dyn Store>,
     unit: String,
     id: String,
+    /// When it was begun to be written.
+    taken: Instant,
     is_shared: bool,
 }
 
@@ -65,6 +67,7 @@ impl Claims {
         let new = Claim { id: random_id(), replica: self.replica.clone(), signs: 0 };
         let mut silent = None;
         loop {
+            let taken = Instant::now();
             let other = state::change(&*self.store, unit, |state| match &state.claim {
                 Some(other) if other.replica != new.replica && silent.as_ref() != Some(other) => {
                     Some(other.clone())
@@ -76,7 +79,7 @@ impl Claims {
             });
             let Some(other) = other.await? else {
                 let (unit, is_shared) = (unit.to_owned(), self.replica.is_some());
-                return Ok(Some(Held { store: self.store.clone(), unit, id: new.id, is_shared }));
+                return Ok(Some(Held { store: self.store.clone(), unit, id: new.id, taken, is_shared }));
             };
             if silent.is_some() || !self.is_silent(unit, &other).await? {
                 return Ok(None);
@@ -133,7 +136,7 @@ impl Held {
     }
 
     async fn signs(&self) -> Lost {
-        let mut written = Instant::now();
+        let mut written = self.taken;
         loop {
             sleep(SIGN_EVERY).await;
             let begun = Instant::now();

@@ -2,10 +2,11 @@
 
 use crate::certificate::Certificate;
 use crate::shelf::Current;
-use crate::state::{State, unix};
+use crate::state::{State, time, unix};
 use crate::units::{Giver, Unit};
 use config::{CertificateSource, DeclaredCertificate};
 use serde::{Deserialize, Serialize};
+use std::time::SystemTime;
 
 /// One certificate, as `usher certs list` shows it. Times are UNIX seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,8 +68,16 @@ impl Listed {
     }
 
     /// One that Usher gets.
-    pub(crate) fn got(unit: &Unit, current: Option<&Current>, next: Next, state: Option<&State>) -> Self {
+    pub(crate) fn got(
+        unit: &Unit,
+        current: Option<&Current>,
+        next: Next,
+        (state, now): (Option<&State>, SystemTime),
+    ) -> Self {
         let failures = state.into_iter().flat_map(|state| &state.authorities);
+        // What an authority has said of these names may outlast what another one gave; then it is of no interest.
+        let failures =
+            failures.filter(|(_, standing)| !standing.by_its_word || time(standing.not_before) > now);
         Self {
             id: unit.id.clone(),
             source: if unit.giver == Giver::Local { "self-signed" } else { "acme" }.to_owned(),

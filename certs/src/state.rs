@@ -71,7 +71,7 @@ pub(crate) struct Standing {
     pub(crate) failures: u32,
     /// It is not asked again before.
     pub(crate) not_before: u64,
-    /// It said so itself (`Retry-After`); else an operator's wish goes before.
+    /// It said so itself of these names (`Retry-After`); else an operator's wish goes before.
     #[serde(default)]
     pub(crate) by_its_word: bool,
     /// When it gave what cannot be served, within the last day.

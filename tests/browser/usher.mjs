@@ -52,6 +52,7 @@ ${await shippedTemplates()}`);
   }
 
   async #launch() {
+    const wanted = (await readFile(this.config, 'utf8')).match(/^\[\[listeners\]\]$/gm).length;
     const path = [process.env.APPS, process.env.PATH].filter(Boolean).join(':');
     this.process = spawn(BINARY, ['serve', '--config', this.config], {
       stdio: ['ignore', 'ignore', 'pipe'],
@@ -60,7 +61,6 @@ ${await shippedTemplates()}`);
     this.ended = new Promise((resolve) => this.process.once('exit', resolve));
     this.log = [];
     const lines = createInterface({ input: this.process.stderr });
-    const wanted = (await readFile(this.config, 'utf8')).match(/^\[\[listeners\]\]$/gm).length;
     const bound = new Promise((resolve, reject) => {
       const ports = [];
       lines.on('line', (line) => {

@@ -51,6 +51,8 @@ struct Inner {
     /// The addresses of accounts that it knows no more.
     forgotten: BTreeSet<String>,
     orders: Vec<Order>,
+    /// It knows no certificate that an order replaces.
+    is_forgetful: bool,
     /// How often an order is looked at in vain, and when it says to come again.
     is_slow: (usize, u64),
     /// When what it gives is good, in days from now.
@@ -62,6 +64,7 @@ struct Inner {
 #[derive(Clone)]
 struct Order {
     names: Vec<String>,
+    replaces: Value,
     chain: Option<String>,
     looks: usize,
 }
@@ -78,6 +81,7 @@ impl GenerousAuthority {
             accounts: Vec::new(),
             forgotten: BTreeSet::new(),
             orders: Vec::new(),
+            is_forgetful: false,
             is_slow: (0, 0),
             days: -1..89,
             names: None,
@@ -119,6 +123,11 @@ impl GenerousAuthority {
     pub(crate) fn forgets_accounts(&self) {
         let mut held = self.held();
         held.forgotten = (0..held.accounts.len()).map(|number| account(self.address, number)).collect();
+    }
+
+    /// Knows no certificate any more that it gave.
+    pub(crate) fn forgets_certificates(&self) {
+        self.held().is_forgetful = true;
     }
 
     /// Takes so many looks at an order to sign, and says when to look again, in seconds.
@@ -200,8 +209,7 @@ impl Inner {
         }
         match (what, number) {
             ("directory", _) => {
-                let directory =
-                    json!({ "newNonce": to("nonce"), "newAccount": to("account"), "newOrder": to("order") });
+                let directory = json!({ "newNonce": to("nonce"), "newAccount": to("account"), "newOrder": to("order"), "renewalInfo": to("window") });
                 said(200, None, directory.to_string())
             }
             ("account", None) => {
@@ -213,10 +221,18 @@ impl Inner {
                 });
                 said(201, Some(account(at, number)), r#"{"status":"valid"}"#.to_owned())
             }
+            ("order", None) if self.is_forgetful && payload.get("replaces").is_some() => {
+                problem(500, "serverInternal", "could not find an order for the given certificate", None)
+            }
             ("order", None) => {
                 let names = payload["identifiers"].as_array().into_iter().flatten();
                 let names = names.filter_map(|one| one["value"].as_str().map(str::to_owned)).collect();
-                self.orders.push(Order { names, chain: None, looks: 0 });
+                self.orders.push(Order {
+                    names,
+                    replaces: payload["replaces"].clone(),
+                    chain: None,
+                    looks: 0,
+                });
                 let number = self.orders.len() - 1;
                 said(201, Some(to(&format!("order/{number}"))), self.state(at, number))
             }
@@ -254,8 +270,12 @@ impl Inner {
             Some(_) => "valid",
         };
         let certificate = (status == "valid").then(|| to("certificate"));
-        json!({ "status": status, "authorizations": [], "finalize": to("finalize"), "certificate": certificate })
-            .to_string()
+        let replaces = &self.orders[number].replaces;
+        json!({
+            "status": status, "authorizations": [], "finalize": to("finalize"), "certificate": certificate,
+            "replaces": replaces,
+        })
+        .to_string()
     }
 
     fn sign(&self, number: usize, request: &[u8]) -> String {

@@ -24,7 +24,7 @@ impl Loop {
                 true => Next::UnderWay,
                 false => Next::At(state::unix(at)),
             };
-            let mut listed = Listed::got(unit, self.shelf.current(&unit.id), next, state);
+            let mut listed = Listed::got(unit, self.shelf.current(&unit.id), next, (state, now));
             listed.failures.extend(self.why_it_waits(unit, work, (at, now)));
             listed
         });

@@ -221,3 +221,17 @@ async fn an_order_that_takes_longer_than_is_waited_for_is_gone_on_with_when_its_
     assert_eq!((authority.asked("order"), authority.asked("finalize")), (1, 1));
     assert!(store.value(&kept::document(&unit.id)).is_some());
 }
+
+#[tokio::test]
+async fn a_certificate_that_its_authority_has_forgotten_is_renewed_all_the_same() {
+    let (authority, _, [unit, _], store, usher) = two_of("").await;
+    assert!(usher.work(Work::Get, &unit, None).await);
+    let document = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
+    let first = Kept::read(&document).unwrap();
+    authority.forgets_certificates();
+    assert!(usher.work(Work::Get, &unit, Some(current(first))).await);
+    // With what it replaces, and without.
+    assert_eq!((authority.asked("order"), authority.asked("finalize")), (3, 2));
+    let after = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
+    assert_ne!(after.version, document.version);
+}
