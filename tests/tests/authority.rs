@@ -81,6 +81,10 @@ async fn ordered(
         if authorization.status == AuthorizationStatus::Invalid {
             return Err(Error::Str("the authorization has failed"));
         }
+        // Of an order before: Pebble takes it again now and then, whatever it is told.
+        if authorization.status == AuthorizationStatus::Valid {
+            continue;
+        }
         let mut asked = authorization.challenge(challenge.clone()).expect("Pebble offers it");
         let name = asked.identifier().to_string().trim_start_matches("*.").to_owned();
         let key = asked.key_authorization();

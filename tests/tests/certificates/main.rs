@@ -55,11 +55,16 @@ fn asked(authority: &CertificateAuthority, usher: &Usher) {
     authority.asks_by_http(&listeners[1..]);
 }
 
-/// An authority that gives whatever it is asked for, another before it that fails as the test says, and an Usher that
-/// asks that one, for [`DOMAIN`] alone.
-async fn before_a_false_one() -> (CertificateAuthority, FalseAuthority, Usher) {
+/// An authority that gives whatever it is asked for, and another before it that fails as the test says.
+async fn false_one() -> (CertificateAuthority, FalseAuthority) {
     let real = CertificateAuthority::start_with(Terms { bad_nonces: 0, ..Terms::default() }).await;
     let faulty = FalseAuthority::before(&real).await;
+    (real, faulty)
+}
+
+/// The two of [`false_one`], and an Usher that asks the second one, for [`DOMAIN`] alone.
+async fn before_a_false_one() -> (CertificateAuthority, FalseAuthority, Usher) {
+    let (real, faulty) = false_one().await;
     let usher = started(&real, &tables(&faulty.directory(), &real, BY_HTTP)).await;
     (real, faulty, usher)
 }
