@@ -109,6 +109,8 @@ pub enum Fault {
     },
     /// An order or an authorization has failed, whatever became of its challenges.
     Invalid,
+    /// An authorization without this challenge.
+    Without(&'static str),
     /// Another chain than the one that was issued.
     Chain(Forgery),
 }
@@ -255,6 +257,9 @@ impl State {
                 let mut answer = self.forward(request).await?;
                 match &fault {
                     Some(Fault::Invalid) => answer.body = failed(&answer).to_string().into(),
+                    Some(Fault::Without(challenge)) => {
+                        answer.body = without(&answer, challenge).to_string().into();
+                    }
                     Some(Fault::Chain(forgery)) => answer.body = self.forged(&answer.text(), forgery).into(),
                     _ => {}
                 }
@@ -340,6 +345,15 @@ fn failed(answer: &Answer) -> Value {
             }
         }
         None => document["error"] = unauthorized,
+    }
+    document
+}
+
+/// This authorization, without one challenge.
+fn without(answer: &Answer, challenge: &str) -> Value {
+    let mut document = answer.json();
+    if let Some(challenges) = document["challenges"].as_array_mut() {
+        challenges.retain(|offered| offered["type"] != challenge);
     }
     document
 }

@@ -2,12 +2,15 @@
 
 use super::{
     BY_HTTP, FAILED, GETTING, SITE, acme, asked, await_another, await_certificate, before_a_false_one,
-    failures, false_one, listed, names, renew, shown, started, tables,
+    failures, false_one, import, is_trusted, listed, names, renew, shown, started, tables,
 };
 use http::StatusCode;
 use jiff::Timestamp;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tests::{CertificateAuthority, DOMAIN, FalseAuthority, Fault, Forgery, Kind, Setup, WallClock, wait_for};
+use tests::{
+    Certificate, CertificateAuthority, DOMAIN, FalseAuthority, Fault, Forgery, Kind, Setup, WallClock,
+    wait_for,
+};
 
 #[tokio::test]
 async fn while_its_authority_is_down_a_certificate_is_served_on_and_renewed_once_that_is_back() {
@@ -87,6 +90,42 @@ async fn an_authority_that_hangs_is_given_up_and_holds_nothing_else_up() {
     assert!(usher.logs.events(FAILED).is_empty());
     let cause = failures(&usher, 1).await;
     assert!(cause.contains("no answer within 30 s"), "{cause}");
+}
+
+#[tokio::test]
+async fn an_authority_that_does_not_offer_the_challenge_is_named_and_what_there_is_is_served() {
+    let (real, faulty) = false_one().await;
+    faulty.fails(Kind::Authorization, Fault::Without("http-01"));
+    let usher = started(&real, &tables(&faulty.directory(), &real, BY_HTTP)).await;
+    let why = format!("the authority offers no http-01 for {DOMAIN}: choose another challenge");
+    assert_eq!(failures(&usher, 1).await, why);
+    assert!(shown(usher.listeners()[0], DOMAIN).await.is_none());
+    let (done, text) = import(&usher, SITE, &Certificate::by_an_authority(&[DOMAIN]));
+    assert!(done, "{text}");
+    let before = await_certificate(&usher, DOMAIN).await;
+    renew(&usher, SITE);
+    assert_eq!(failures(&usher, 2).await, why);
+    assert_eq!(shown(usher.listeners()[0], DOMAIN).await.as_ref(), Some(&before));
+    assert!(listed(&usher, SITE)["failures"].to_string().contains(&why));
+    faulty.mends();
+    renew(&usher, SITE);
+    await_another(&usher, DOMAIN, &before).await;
+}
+
+/// Whether it is the leaf of a root, or of an intermediate that is missing, it does not say: roots may sign themselves.
+#[tokio::test]
+async fn a_leaf_that_comes_alone_is_taken_and_found_by_clients_alone() {
+    let (real, faulty, usher) = before_a_false_one().await;
+    let before = await_certificate(&usher, DOMAIN).await;
+    assert!(is_trusted(&usher, &real, DOMAIN).await);
+    faulty.fails(Kind::Certificate, Fault::Chain(Forgery::WithoutIntermediate));
+    renew(&usher, SITE);
+    let alone = await_another(&usher, DOMAIN, &before).await;
+    assert!(!is_trusted(&usher, &real, DOMAIN).await, "a client knows it from the root alone");
+    faulty.mends();
+    renew(&usher, SITE);
+    await_another(&usher, DOMAIN, &alone).await;
+    assert!(is_trusted(&usher, &real, DOMAIN).await);
 }
 
 /// A moment as an HTTP date (RFC 9110 §5.6.7).

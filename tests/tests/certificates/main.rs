@@ -86,6 +86,12 @@ fn renew(usher: &Usher, name: &str) {
     assert!(done, "{text}");
 }
 
+/// Has it replaced by this one, as an operator does; whether that was done, and what was said.
+fn import(usher: &Usher, name: &str, pair: &Certificate) -> (bool, String) {
+    let files = [pair.certificate(), pair.private_key()].map(|file| file.display().to_string());
+    usher.command(&["certs", "import", name, "--certificate", &files[0], "--private-key", &files[1]])
+}
+
 /// Waits until it was tried in vain so often since the start; why not, the last time.
 async fn failures(usher: &Usher, many: usize) -> String {
     let causes = async || Some(usher.logs.values(FAILED, "cause")).filter(|causes| causes.len() >= many);
@@ -122,14 +128,11 @@ fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
     names
 }
 
-/// Whoever trusts the authority is served under this host.
-async fn is_trusted(usher: &Usher, authority: &CertificateAuthority, host: &str) {
+/// Whether whoever trusts the authority is served under this host.
+async fn is_trusted(usher: &Usher, authority: &CertificateAuthority, host: &str) -> bool {
     let key = rcgen::KeyPair::generate().expect("random numbers").serialize_pem();
     let trusting = Certificate::issued(authority.root(), &key, authority.root());
-    trusting
-        .connect(usher.listeners()[0], host, "http/1.1")
-        .await
-        .expect("the authority's root signs for it");
+    trusting.connect(usher.listeners()[0], host, "http/1.1").await.is_ok()
 }
 
 #[tokio::test]
@@ -138,7 +141,7 @@ async fn a_host_gets_its_certificate_by_http_01() {
     let usher = usher(&authority, "challenge = \"http-01\"\nper_host = true\n").await;
     let certificate = await_certificate(&usher, DOMAIN).await;
     assert_eq!(names(&certificate), [DOMAIN]);
-    is_trusted(&usher, &authority, DOMAIN).await;
+    assert!(is_trusted(&usher, &authority, DOMAIN).await);
     assert!(shown(usher.listeners()[0], &format!("nobody.{DOMAIN}")).await.is_none());
 }
 
@@ -148,5 +151,5 @@ async fn a_host_gets_its_certificate_by_tls_alpn_01() {
     let usher = usher(&authority, "challenge = \"tls-alpn-01\"\nper_host = true\n").await;
     let certificate = await_certificate(&usher, DOMAIN).await;
     assert_eq!(names(&certificate), [DOMAIN]);
-    is_trusted(&usher, &authority, DOMAIN).await;
+    assert!(is_trusted(&usher, &authority, DOMAIN).await);
 }

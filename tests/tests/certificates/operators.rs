@@ -1,6 +1,6 @@
 //! `usher certs` and `usher ca`: what an operator sees.
 
-use super::{BY_HTTP, SITE, await_another, await_certificate, listed, shown, usher};
+use super::{BY_HTTP, SITE, await_another, await_certificate, import, listed, shown, usher};
 use tests::{Certificate, CertificateAuthority, Client, DOMAIN, Setup, wait_for};
 
 #[tokio::test]
@@ -22,17 +22,13 @@ async fn an_operator_lists_renews_and_imports_certificates() {
     assert!(done && text.contains("will be renewed"), "{text}");
     let second = await_another(&usher, DOMAIN, &first).await;
 
-    let import = |name: &str, pair: &Certificate| {
-        let files = [pair.certificate(), pair.private_key()].map(|file| file.display().to_string());
-        usher.command(&["certs", "import", name, "--certificate", &files[0], "--private-key", &files[1]])
-    };
     let unfit = Certificate::by_an_authority(&["elsewhere.test"]);
-    let (done, text) = import(SITE, &unfit);
+    let (done, text) = import(&usher, SITE, &unfit);
     assert!(!done && text.contains("cannot be served") && text.contains(DOMAIN), "{text}");
     assert_eq!(shown(usher.listeners()[0], DOMAIN).await.as_ref(), Some(&second));
 
     let bought = Certificate::by_an_authority(&[DOMAIN]);
-    let (done, text) = import(SITE, &bought);
+    let (done, text) = import(&usher, SITE, &bought);
     assert!(done && text.contains("was taken in"), "{text}");
     await_another(&usher, DOMAIN, &second).await;
     bought.connect(usher.listeners()[0], DOMAIN, "http/1.1").await.expect("it is the one that was bought");
@@ -46,7 +42,7 @@ async fn an_operator_lists_renews_and_imports_certificates() {
         let (done, text) = usher.command(arguments);
         assert!(!done && text.contains(expected), "{arguments:?}: {text}");
     }
-    let (done, text) = import("nobody", &bought);
+    let (done, text) = import(&usher, "nobody", &bought);
     assert!(!done && text.contains("there is no certificate nobody"), "{text}");
 }
 
