@@ -32,11 +32,13 @@ start_cluster() {
 cargo test --locked --workspace ${TEST_FEATURES:-} --no-run
 start_cluster
 suite rust cargo test --locked --workspace ${TEST_FEATURES:-} --no-fail-fast
-# Of the long proofs that `make soak` runs whole, `rust` has a sample; this one needs the rights to cut a cable.
+# Of the long proofs that `make soak` runs whole, `rust` has a sample; these need the rights to cut a cable, and to have
+# port 53 for themselves.
 if [ "$(id -u)" = 0 ]; then
   suite abandoned cargo test --locked --workspace ${TEST_FEATURES:-} --test abandoned -- --ignored some_hundred
+  suite propagation cargo test --locked --workspace ${TEST_FEATURES:-} --test certificates -- --ignored propagation::
 else
-  printf '\n== abandoned: LEFT OUT, only root may make a network namespace\n'
+  printf '\n== abandoned, propagation: LEFT OUT, only root may make a network namespace\n'
 fi
 suite browser node --test --test-concurrency=2 --test-reporter=spec tests/browser/*.test.mjs
 totals

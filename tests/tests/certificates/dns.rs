@@ -20,7 +20,7 @@ urllib.request.urlopen(at + "/" + path, json.dumps(body).encode(), timeout=10).r
 "#;
 
 /// What every certificate of this file is for.
-async fn is_for_all_hosts(usher: &Usher) {
+pub(super) async fn is_for_all_hosts(usher: &Usher) {
     let certificate = await_certificate(usher, DOMAIN).await;
     assert_eq!(names(&certificate), [format!("*.{DOMAIN}"), DOMAIN.to_owned()]);
     assert_eq!(await_certificate(usher, &format!("alice.{DOMAIN}")).await, certificate);
@@ -41,21 +41,21 @@ async fn a_program_of_the_operator_proves_a_domain_and_all_hosts_below_it() {
     is_for_all_hosts(&usher).await;
 }
 
-/// A BIND that is the primary of one zone, which takes signed updates; it ends with this.
-struct Named {
+/// A BIND; it ends with this.
+pub(super) struct Named {
     child: Child,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     _folder: TempDir,
 }
 
 impl Named {
-    fn start(zone: &str) -> Self {
+    /// One that listens there and has these zones, the file `zone` in its folder with that text.
+    pub(super) fn start(address: SocketAddr, zones: &str, zone: &str) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        let address = free();
-        let text = "$TTL 60\n@ SOA ns you 1 3600 3600 36000 60\n@ NS ns\nns A 127.0.0.1\n";
-        std::fs::write(folder.path().join("zone"), text).expect("the folder is ours");
+        std::fs::write(folder.path().join("zone"), zone).expect("the folder is ours");
         let file = folder.path().join("named.conf");
-        std::fs::write(&file, configuration(folder.path(), zone, address)).expect("the folder is ours");
+        let config = options(folder.path(), address) + zones;
+        std::fs::write(&file, config).expect("the folder is ours");
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "/usr/sbin/named", "-g", "-n", "1", "-c"]).arg(&file);
         let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
@@ -97,31 +97,42 @@ fn free() -> SocketAddr {
 }
 
 /// Base64.
-const SECRET: &str = "dGhlIHNlY3JldCBvZiB0aGUga2V5cyBvZiB0aGUgdGVzdHM=";
+pub(super) const SECRET: &str = "dGhlIHNlY3JldCBvZiB0aGUga2V5cyBvZiB0aGUgdGVzdHM=";
 
-fn configuration(folder: &Path, zone: &str, address: SocketAddr) -> String {
+fn options(folder: &Path, address: SocketAddr) -> String {
     let (folder, ip, port) = (folder.display(), address.ip(), address.port());
     format!(
         "controls {{ }};\noptions {{ directory \"{folder}\"; pid-file none; session-keyfile none; lock-file none; \
          managed-keys-directory \"{folder}\"; dnssec-validation no; empty-zones-enable no; listen-on-v6 {{ none; }}; \
-         listen-on port {port} {{ {ip}; }}; recursion no; notify no; }};\n\
-         key usher {{ algorithm hmac-sha256; secret \"{SECRET}\"; }};\n\
+         listen-on port {port} {{ {ip}; }}; recursion no; notify no; }};\n"
+    )
+}
+
+/// The statements of a primary of this zone, which takes updates that are signed with [`SECRET`].
+pub(super) fn takes_updates(zone: &str) -> String {
+    format!(
+        "key usher {{ algorithm hmac-sha256; secret \"{SECRET}\"; }};\n\
          zone \"{zone}\" {{ type primary; file \"zone\"; update-policy {{ grant usher zonesub TXT; }}; }};\n"
+    )
+}
+
+/// The tables of an Usher that writes records by updates of that server.
+pub(super) fn updates(acme: &str, server: SocketAddr, keys: &str) -> String {
+    format!(
+        "{acme}\n[certificates.site]\nsource = \"acme\"\nchallenge = \"dns-01\"\n\n\
+         [dns_providers.bind]\nkind = \"rfc2136\"\nserver = \"{server}\"\nzone = \"{DOMAIN}\"\n{keys}\n\
+         tsig = {{ key_name = \"usher\", secret = {{ from_env = \"TSIG\" }} }}\n",
     )
 }
 
 /// An authority that asks a real DNS server, which takes the updates of an Usher.
 async fn by_updates() -> (CertificateAuthority, Named, Usher) {
-    let named = Named::start(DOMAIN);
-    let terms = Terms { bad_nonces: 50, resolver: Some(named.address), ..Terms::default() };
+    let zone = "$TTL 60\n@ SOA ns you 1 3600 3600 36000 60\n@ NS ns\nns A 127.0.0.1\n";
+    let named = Named::start(free(), &takes_updates(DOMAIN), zone);
+    let terms = Terms { resolver: Some(named.address), ..Terms::default() };
     let authority = CertificateAuthority::start_with(terms).await;
-    let tables = format!(
-        "{}\n[certificates.site]\nsource = \"acme\"\nchallenge = \"dns-01\"\n\n\
-         [dns_providers.bind]\nkind = \"rfc2136\"\nserver = \"{}\"\nzone = \"{DOMAIN}\"\ncheck_propagation = false\n\
-         tsig = {{ key_name = \"usher\", secret = {{ from_env = \"TSIG\" }} }}\n",
-        acme(&authority.directory(), &authority),
-        named.address,
-    );
+    let acme = acme(&authority.directory(), &authority);
+    let tables = updates(&acme, named.address, "check_propagation = false");
     let usher = Setup::new(&tables).https().environment("TSIG", SECRET).start().await;
     (authority, named, usher)
 }

@@ -6,6 +6,7 @@ mod faults;
 mod files;
 mod hosts;
 mod operators;
+mod propagation;
 mod renewals;
 
 use credulous::shown;
