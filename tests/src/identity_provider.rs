@@ -1,6 +1,7 @@
 //! A real identity provider, on a free port.
 
 use crate::http_client::{Answer, Client};
+use crate::logs::Logs;
 use crate::usher::{DOMAIN, Setup, Usher};
 use crate::wait::{STARTED, wait_for};
 use serde_json::{Value, json};
@@ -18,6 +19,8 @@ const SECRET: &str = "between Usher and the provider + & %";
 pub struct IdentityProvider {
     child: Child,
     _stdin: ChildStdin,
+    /// What it says beside its address.
+    says: Logs,
     /// Where it is asked.
     pub client: Client,
 }
@@ -65,8 +68,12 @@ impl IdentityProvider {
             .arg(argument.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // Not the test's own: Node makes a pipe non-blocking, and whoever else writes to it then fails.
+            .stderr(Stdio::piped())
             .spawn()
             .expect("a provider's program can be started");
+        let says = Logs::default();
+        says.follow(child.stderr.take().expect("stderr is piped"));
         let stdin = child.stdin.take().expect("stdin is piped");
         let stdout = child.stdout.take().expect("stdout is piped");
         let first = tokio::task::spawn_blocking(|| {
@@ -75,8 +82,9 @@ impl IdentityProvider {
         });
         let line = first.await.expect("reading does not panic").expect("a pipe can be read");
         let address = line.trim().strip_prefix("http://").and_then(|address| address.parse().ok());
-        let address: SocketAddr = address.unwrap_or_else(|| panic!("the provider says {line:?}"));
-        Self { child, _stdin: stdin, client: Client::at(address, None) }
+        let address: SocketAddr =
+            address.unwrap_or_else(|| panic!("the provider says {line:?}\n{}", says.all()));
+        Self { child, _stdin: stdin, says, client: Client::at(address, None) }
     }
 
     /// A port of loopback on which nothing listens now, for one that is to come later.
@@ -231,5 +239,8 @@ impl Drop for IdentityProvider {
         // Both fail only for a process that has ended already.
         let _ended = self.child.kill();
         let _status = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the provider said:\n{}", self.says.all());
+        }
     }
 }
