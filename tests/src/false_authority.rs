@@ -1,5 +1,9 @@
 //! A certificate authority that fails, in whichever way a test asks for: a proxy in front of a real one.
 
+mod forgery;
+
+pub use forgery::Forgery;
+
 use crate::certificate_authority::CertificateAuthority;
 use crate::http_client::{Answer, Client};
 use crate::issuer::Issuer;
@@ -8,15 +12,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io;
@@ -24,7 +26,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Beside those of the real one, on its address.
 const PORT: u16 = 14001;
@@ -109,6 +110,8 @@ pub enum Fault {
     },
     /// An order or an authorization has failed, whatever became of its challenges.
     Invalid,
+    /// It knows of no certificate that an order says to replace, and makes all other orders.
+    Forgets,
     /// An authorization without this challenge.
     Without(&'static str),
     /// Another chain than the one that was issued.
@@ -118,25 +121,13 @@ pub enum Fault {
 impl Fault {
     /// A problem document with a type of RFC 8555 §6.7: `rateLimited`, `badNonce`.
     pub fn problem(status: StatusCode, kind: &str, retry_after: Option<&str>) -> Self {
-        let kind = format!("urn:ietf:params:acme:error:{kind}");
-        let body = json!({ "type": kind, "detail": "as the test wants", "status": status.as_u16() });
-        Self::Says { status, retry_after: retry_after.map(str::to_owned), body: body.to_string() }
+        let body = problem(kind, "as the test wants");
+        Self::Says { status, retry_after: retry_after.map(str::to_owned), body }
     }
 }
 
-/// What is wrong with a chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Forgery {
-    /// It is for this name, and the key that asked.
-    AnotherName(String),
-    /// It is for the names that were asked for, and another key.
-    AnotherKey,
-    /// All is right, but that it ended yesterday.
-    Expired,
-    /// The leaf alone.
-    WithoutIntermediate,
-    /// No PEM.
-    Garbage,
+fn problem(kind: &str, detail: &str) -> String {
+    json!({ "type": format!("urn:ietf:params:acme:error:{kind}"), "detail": detail }).to_string()
 }
 
 /// A running one, honest so far. Dropped, it is gone.
@@ -250,17 +241,26 @@ impl State {
         let kind = Kind::of(request.uri().path());
         *self.asked.lock().expect("nobody panics with it").entry(kind).or_default() += 1;
         let fault = self.faults.lock().expect("nobody panics with it").get(&kind).cloned();
+        let (head, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes();
         match fault {
             Some(Fault::Silence) => std::future::pending().await,
             Some(Fault::Says { status, retry_after, body }) => said(status, retry_after, body),
+            // As Pebble says it of each certificate whose serial number begins with a byte from 0x80 on.
+            Some(Fault::Forgets) if payload(&body)?.get("replaces").is_some() => {
+                let told = "could not find an order for the given certificate";
+                said(StatusCode::INTERNAL_SERVER_ERROR, None, problem("serverInternal", told))
+            }
             fault => {
-                let mut answer = self.forward(request).await?;
+                let mut answer = self.forward(head, body).await?;
                 match &fault {
                     Some(Fault::Invalid) => answer.body = failed(&answer).to_string().into(),
                     Some(Fault::Without(challenge)) => {
                         answer.body = without(&answer, challenge).to_string().into();
                     }
-                    Some(Fault::Chain(forgery)) => answer.body = self.forged(&answer.text(), forgery).into(),
+                    Some(Fault::Chain(forgery)) => {
+                        answer.body = forgery.of(&answer.text(), &self.issuer).into()
+                    }
                     _ => {}
                 }
                 Ok(passed_on(answer, fault))
@@ -269,8 +269,7 @@ impl State {
     }
 
     /// Asks the real one under the same Host: it checks the address that is signed, and builds all others, by that.
-    async fn forward(&self, request: Request<Incoming>) -> anyhow::Result<Answer> {
-        let (head, body) = request.into_parts();
+    async fn forward(&self, head: Parts, body: Bytes) -> anyhow::Result<Answer> {
         let host = self.real.address.ip().to_string();
         let mut ask = self.real.ask(head.method, &host, head.uri.path());
         for name in ["host", "content-type", "user-agent"] {
@@ -278,37 +277,11 @@ impl State {
                 ask = ask.replacing(name, field.to_str()?);
             }
         }
-        let body = body.collect().await?.to_bytes();
         let answer = ask.body(body.clone()).try_send().await?;
         if Kind::of(head.uri.path()) == Kind::NewOrder && answer.status == StatusCode::CREATED {
             self.orders.lock().expect("nobody panics with it").push(payload(&body)?);
         }
         Ok(answer)
-    }
-
-    fn forged(&self, chain: &str, forgery: &Forgery) -> String {
-        let leaf = CertificateDer::from_pem_slice(chain.as_bytes()).expect("Pebble sends PEM");
-        let (_, leaf) = X509Certificate::from_der(&leaf).expect("Pebble sends certificates");
-        let own = Point(leaf.public_key().subject_public_key.data.to_vec());
-        let names = leaf.subject_alternative_name().expect("Pebble sends valid names");
-        let names = names.map_or(&[][..], |names| &names.value.general_names).iter();
-        let names = names.filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some((*name).to_owned()),
-            _ => None,
-        });
-        let forged = match forgery {
-            Forgery::AnotherName(name) => self.issuer.sign(vec![name.clone()], &own, -1..89),
-            Forgery::AnotherKey => {
-                self.issuer.sign(names.collect(), &KeyPair::generate().expect("random numbers"), -1..89)
-            }
-            Forgery::Expired => self.issuer.sign(names.collect(), &own, -91..-1),
-            Forgery::WithoutIntermediate => {
-                let end = "-----END CERTIFICATE-----\n";
-                return chain.split_inclusive(end).next().unwrap_or_default().to_owned();
-            }
-            Forgery::Garbage => return "-----BEGIN CERTIFICATE-----\nno base64!\n".to_owned(),
-        };
-        forged + self.issuer.root()
     }
 }
 
@@ -317,19 +290,6 @@ fn payload(body: &[u8]) -> anyhow::Result<Value> {
     let signed: Value = serde_json::from_slice(body)?;
     let payload = URL_SAFE_NO_PAD.decode(signed["payload"].as_str().unwrap_or_default())?;
     Ok(serde_json::from_slice(&payload)?)
-}
-
-/// A public key on the curve P-256, of which nobody here has the other half.
-struct Point(Vec<u8>);
-
-impl PublicKeyData for Point {
-    fn der_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        &PKCS_ECDSA_P256_SHA256
-    }
 }
 
 /// This order or authorization, failed.

@@ -319,9 +319,11 @@ pub(super) fn is_bad_nonce(error: &Error) -> bool {
 }
 
 /// Whether an order was refused for what it says that it replaces (RFC 9773 §5).
+///
+/// Each authority has words of its own for that, so it may be whatever passes by trying without. What is asked too often
+/// does not.
 fn is_about_replacing(problem: &instant_acme::Problem) -> bool {
-    is_of_type(problem, "alreadyReplaced")
-        || problem.detail.as_deref().is_some_and(|detail| detail.to_ascii_lowercase().contains("replace"))
+    !["rateLimited", "badNonce"].into_iter().any(|name| is_of_type(problem, name))
 }
 
 /// By what an authority knows a certificate again (RFC 9773 §4.1); one without its key's identifier has none.
