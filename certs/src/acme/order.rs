@@ -325,11 +325,12 @@ fn is_about_the_account(problem: &Problem) -> bool {
     ["accountDoesNotExist", "unauthorized"].into_iter().any(|name| is_of_type(problem, name))
 }
 
-/// Whether an order may have been refused for what it says that it replaces (RFC 9773 §5): each authority has words of
-/// its own for that, and Pebble says `serverInternal`. Without it, too, it would be asked too often.
+/// Whether an order may have been refused for what it says that it replaces (RFC 9773 §5). What authorities say then is
+/// theirs: Boulder `unauthorized` of another account's certificate, Pebble `serverInternal` of one that it cannot find.
 fn is_about_replacing(problem: &Problem) -> bool {
-    let is_other = |name| is_of_type(problem, name);
-    !(is_about_the_account(problem) || ["rateLimited", "badNonce"].into_iter().any(is_other))
+    let says_so = problem.detail.as_deref().unwrap_or_default().to_ascii_lowercase().contains("replace");
+    let is_of = |name| is_of_type(problem, name);
+    says_so || !is_about_the_account(problem) && !["badNonce", "rateLimited"].into_iter().any(is_of)
 }
 
 /// By what an authority knows a certificate again (RFC 9773 §4.1); one without its key's identifier has none.
