@@ -49,8 +49,12 @@ pub enum Next {
 }
 
 impl Listed {
-    /// One of files or a Secret.
-    pub(crate) fn given(declared: &DeclaredCertificate, certificate: Option<&Certificate>) -> Self {
+    /// One of files or a Secret, and why what they have now is not served.
+    pub(crate) fn given(
+        declared: &DeclaredCertificate,
+        certificate: Option<&Certificate>,
+        refused: Option<&String>,
+    ) -> Self {
         let source = match declared.source {
             CertificateSource::Secret(_) => "secret",
             _ => "files",
@@ -63,7 +67,7 @@ impl Listed {
             names: names.iter().map(ToString::to_string).collect(),
             served: certificate.map(|certificate| ListedCertificate::of(certificate, source.to_owned())),
             next: None,
-            failures: Vec::new(),
+            failures: refused.into_iter().cloned().collect(),
         }
     }
 

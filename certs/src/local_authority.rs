@@ -22,7 +22,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
 /// The document that it is kept in.
-const DOCUMENT: &str = "authority";
+pub(crate) const DOCUMENT: &str = "authority";
 /// What its name begins with.
 const NAME: &str = "Usher local authority";
 /// The longest common name that there is (RFC 5280, `ub-common-name`).

@@ -1,5 +1,6 @@
 //! The loop: hears what the store, files and Secrets have, publishes it, and gets what is missing or due.
 
+mod given;
 mod known;
 mod list;
 mod sweep;
@@ -7,6 +8,7 @@ mod tasks;
 mod watched;
 mod work;
 
+use crate::Office;
 use crate::acme::{Accounts, Desk};
 use crate::challenges::{self, Board, announce};
 use crate::claim::Claims;
@@ -22,7 +24,6 @@ use crate::state::{self, State};
 use crate::store::{Change, Document, Store, StoreError};
 use crate::told::with_causes;
 use crate::units::{Giver, Unit, units};
-use crate::{Certificate, Office};
 use config::{CertificateName, CertificateSource, Certificates, Challenge, HostName};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, FuturesUnordered};
@@ -146,6 +147,8 @@ struct Loop {
     files: Watched,
     /// Which Secrets were taken in.
     secrets: BTreeMap<String, SecretPair>,
+    /// Why what files or a Secret have now is not served, by the certificate's name.
+    refused: BTreeMap<CertificateName, String>,
     /// Which versions were taken in, by the documents' names.
     known: BTreeMap<String, Known>,
     tasks: Tasks,
@@ -175,6 +178,7 @@ impl Loop {
             retry_after: BTreeMap::new(),
             begun: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            refused: BTreeMap::new(),
             known: BTreeMap::new(),
             tasks: Tasks::default(),
             sweeping: FuturesUnordered::new(),
@@ -330,47 +334,6 @@ impl Loop {
             *before = Arc::new(listed);
             is_news
         });
-    }
-
-    fn take_secrets(&mut self) {
-        let secrets = self.settings.secrets.borrow_and_update().clone();
-        let certificates = self.settings.certificates.clone();
-        for declared in certificates.values() {
-            let CertificateSource::Secret(name) = &declared.source else { continue };
-            let Some(pair) = secrets.get(name) else {
-                if self.secrets.contains_key(name) || self.shelf.given(&declared.name).is_none() {
-                    tracing::warn!(certificate.name = %declared.name, secret.name = name, "there is no such Secret of type kubernetes.io/tls");
-                }
-                continue;
-            };
-            if self.secrets.get(name) == Some(pair) {
-                continue;
-            }
-            match Certificate::parse(&pair.chain, &pair.key) {
-                Ok(certificate) => self.give(&declared.name, certificate),
-                Err(error) => {
-                    let error = with_causes(&error);
-                    tracing::error!(certificate.name = %declared.name, secret.name = name, error, "a Secret's certificate cannot be used");
-                }
-            }
-        }
-        self.secrets = secrets;
-        self.is_changed = true;
-    }
-
-    fn give(&mut self, name: &CertificateName, certificate: Certificate) {
-        let Some(declared) = self.settings.certificates.get(name) else { return };
-        let fingerprint = certificate.fingerprint().to_owned();
-        self.is_changed = true;
-        match self.shelf.give(name, &declared.names, certificate, SystemTime::now()) {
-            Ok(()) => {
-                tracing::info!(certificate.name = %name, certificate.fingerprint = fingerprint, "a certificate is served")
-            }
-            Err(error) => tracing::error!(
-                certificate.name = %name, certificate.fingerprint = fingerprint, error = with_causes(&error),
-                "a certificate cannot be served, and the one before is served on"
-            ),
-        }
     }
 }
 

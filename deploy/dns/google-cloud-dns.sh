@@ -18,7 +18,7 @@ if [ $# != 5 ]; then
 fi
 project=$1 zone=$2 action=$3 name=$4. text="\"$5\""
 
-folder=$(mktemp -d)
+folder=$(mktemp -d -p "$HOME")
 trap 'rm -rf "$folder"' EXIT
 trap 'exit 1' HUP INT TERM
 

@@ -77,7 +77,7 @@ pub enum Command {
         #[command(flatten)]
         running: Running,
     },
-    /// What becomes of certificates: list, renew, import.
+    /// List, renew or import certificates.
     Certs {
         /// What is to be done.
         #[command(subcommand)]

@@ -40,7 +40,7 @@ async function trustWhatUsherSays(folder) {
   await writeFile(join(folder, 'usher-ca.crt'), await usher.command('ca'));
   // Only who reads it in a terminal is told.
   const { stdout } = await run('script', ['--quiet', '--return', '--command', `${BINARY} ca --config ${usher.config}`, '/dev/null']);
-  const [, told] = stdout.match(/^ *Chromium +(.*\S) +\(on Linux\)\s*$/m);
+  const [, told] = stdout.match(/^ *Chromium +(.*\S) +\(on Linux;.*\)\s*$/m);
   await run('sh', ['-c', told], { cwd: folder, env: { ...process.env, HOME: folder } });
 }
 

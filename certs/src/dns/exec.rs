@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 /// How much of the end of its output is kept, for the error.
-const OUTPUT_MAX: usize = 4096;
+const OUTPUT_MAX: usize = 768;
 /// What it gets of the environment: what programs need to run at all, and to find their own files. Nothing else, since
 /// secrets of Usher's configuration come by the environment, too.
 const ENVIRONMENT: [&str; 3] = ["PATH", "HOME", "LANG"];

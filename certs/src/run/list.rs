@@ -16,7 +16,9 @@ impl Loop {
         let given = self.settings.certificates.values().filter(|declared| {
             matches!(declared.source, CertificateSource::Files { .. } | CertificateSource::Secret(_))
         });
-        let given = given.map(|declared| Listed::given(declared, self.shelf.given(&declared.name)));
+        let given = given.map(|declared| {
+            Listed::given(declared, self.shelf.given(&declared.name), self.refused.get(&declared.name))
+        });
         let got = self.units.values().map(|unit| {
             let state = self.states.get(&unit.id);
             let (at, work) = self.due(unit, now);

@@ -132,7 +132,7 @@ mod tests {
             document("state-site--gone.test", state(serde_json::json!({ "is_counted": true }))),
             document("state-site--here.test", state(serde_json::json!({}))),
             document("certificate-site--odd.test", *b"{}"),
-            document("local-authority", certificate()),
+            document(crate::local_authority::DOCUMENT, certificate()),
             document("account-le", *b"{}"),
         ];
         assert_eq!(of_nobody(&documents, now() + 44 * DAY), [""; 0]);

@@ -2,7 +2,6 @@
 
 use super::Loop;
 use crate::files::{FilePair, Look};
-use crate::told::with_causes;
 use config::{CertificateName, CertificateSource, Certificates};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -80,20 +79,6 @@ impl Loop {
                 after_s = FIRST_LOOK.as_secs(),
                 "files of certificates are not read yet: what they are on does not answer; what is there is served without them"
             );
-        }
-    }
-
-    pub(super) fn take_files(&mut self, Looked { name, look, key_is_open }: Looked) {
-        match look {
-            Look::Unchanged => return,
-            Look::Changed(Ok(certificate)) => self.give(&name, certificate),
-            Look::Changed(Err(error)) => {
-                let error = with_causes(&error);
-                tracing::error!(certificate.name = %name, error, "the files of a certificate cannot be used");
-            }
-        }
-        if key_is_open {
-            tracing::warn!(certificate.name = %name, "others than its owner and a group may use the file of a private key");
         }
     }
 }

@@ -63,7 +63,7 @@ impl Worker {
             tracing::error!(
                 certificate.id = unit.id,
                 error,
-                "a certificate cannot be got for want of a store; what there is is served on"
+                "a certificate cannot be got; what there is is served on"
             );
             if work != Work::AskWindow {
                 self.desk.metrics.renewal(RenewalResult::Failed);
@@ -122,7 +122,7 @@ impl Worker {
         if work == Work::First
             && !is_counted
             && let Some(bound) = &source.per_host
-            && !self.count(unit, bound).await?
+            && !self.count(claim, unit, bound).await?
         {
             return Ok(true);
         }
@@ -142,13 +142,16 @@ impl Worker {
             match self.desk.obtain(claim, unit, source, (authority, replaces)).await {
                 Ok(certificate) => {
                     let origin = Origin::Acme(authority.name.clone());
-                    self.keep(unit, (certificate, origin), wishes).await?;
+                    // However late it comes, it is as good as what another usher goes on to get.
+                    self.keep(unit, (certificate, origin)).await?;
+                    let (giver, now) = (Some(authority.name.as_str()), SystemTime::now());
+                    let written = claim.change(|state| fulfil(state, giver, wishes, now)).await?;
                     self.desk.metrics.renewal(RenewalResult::Renewed);
-                    return Ok(true);
+                    return Ok(written.is_ok());
                 }
                 Err(Failure::Lost(_)) => return Ok(false),
                 // The next one is asked all the same.
-                Err(failure) => is_noted &= self.note(unit, authority, &failure).await,
+                Err(failure) => is_noted &= self.note(claim, unit, authority, &failure).await,
             }
         }
         if is_asked {
@@ -162,9 +165,9 @@ impl Worker {
     }
 
     /// Writes down that an authority failed, and says so; tells whether that could be written down.
-    async fn note(&self, unit: &Unit, authority: &Arc<Authority>, failure: &Failure) -> bool {
+    async fn note(&self, claim: &Held, unit: &Unit, authority: &Arc<Authority>, failure: &Failure) -> bool {
         let (now, cause) = (SystemTime::now(), with_causes(failure));
-        let noted = self.write_down(unit, authority, (failure, &cause), now).await;
+        let noted = self.write_down(claim, authority, (failure, &cause), now).await;
         let wait = noted.as_ref().map_or(AFTER_A_MISHAP, |at| at.duration_since(now).unwrap_or_default());
         tracing::error!(
             certificate.id = unit.id, authority.name = %authority.name, cause, again_in_s = wait.as_secs(),
@@ -180,11 +183,11 @@ impl Worker {
     /// When the authority may be asked again for this unit.
     async fn write_down(
         &self,
-        unit: &Unit,
+        claim: &Held,
         authority: &Authority,
         (failure, cause): (&Failure, &str),
         now: SystemTime,
-    ) -> Result<SystemTime, StoreError> {
+    ) -> Result<SystemTime, Failure> {
         let (name, chance) = (authority.name.as_str(), fastrand::f64());
         let (for_all, for_these) = match failure.wait() {
             Some(Wait { long, is_for_all: true }) => (Some(RetryAfter::new(long, cause, now)), None),
@@ -193,7 +196,7 @@ impl Worker {
         if let Some(said) = &for_all {
             said.keep(&*self.desk.store, &authority.name).await?;
         }
-        state::change(&*self.desk.store, &unit.id, |state| {
+        let written = claim.change(|state| {
             note_failure(&mut state.authorities, name, cause, for_these, (now, chance));
             if failure.is_validation() {
                 state.failed_validations.retain(|at| state::time(*at) + HOUR > now);
@@ -206,41 +209,18 @@ impl Worker {
                 standing.unfit.push(unix(now));
             }
             may_ask_at(state.authorities.get(name), for_all.as_ref(), now)
-        })
-        .await
+        });
+        Ok(written.await??)
     }
 
     /// Keeps a certificate that was got: all replicas serve it from then on.
-    /// It fulfils so many wishes: those from before it was asked for.
     async fn keep(
         &self,
         unit: &Unit,
         (certificate, origin): (Certificate, Origin),
-        wishes: u32,
     ) -> Result<(), StoreError> {
-        let giver = match &origin {
-            Origin::Acme(name) => Some(name.to_string()),
-            Origin::Local | Origin::Imported => None,
-        };
         let kept = Kept { certificate, origin, obtained: SystemTime::now() };
-        put(&*self.desk.store, &kept::document(&unit.id), &kept.write()).await?;
-        state::change(&*self.desk.store, &unit.id, |state| {
-            // What was shown and is left over is still to be taken away.
-            if let Some(ordered) = &mut state.order {
-                ordered.url = None;
-            }
-            state.order.take_if(|ordered| ordered.proofs.is_empty());
-            // What an authority has said of these names holds, whoever else has helped.
-            let now = SystemTime::now();
-            state.authorities.retain(|name, standing| {
-                Some(name) != giver.as_ref()
-                    && standing.by_its_word
-                    && may_ask_at(Some(standing), None, now) > now
-            });
-            state.wanted = state.wanted.saturating_sub(wishes);
-            state.window = None;
-        })
-        .await
+        put(&*self.desk.store, &kept::document(&unit.id), &kept.write()).await
     }
 
     /// Has Usher's own authority sign one.
@@ -249,7 +229,8 @@ impl Worker {
         let wishes = self.state(unit).await?.wanted;
         let authority = LocalAuthority::open(&*self.desk.store, &self.own_names, now).await?;
         let certificate = authority.issue(&unit.names, now)?;
-        self.keep(unit, (certificate, Origin::Local), wishes).await?;
+        self.keep(unit, (certificate, Origin::Local)).await?;
+        state::change(&*self.desk.store, &unit.id, |state| fulfil(state, None, wishes, now)).await?;
         self.desk.metrics.renewal(RenewalResult::Renewed);
         Ok(())
     }
@@ -287,7 +268,7 @@ impl Worker {
     }
 
     /// A host gets its first certificate, if as many as that may within a week; tells whether it may.
-    async fn count(&self, unit: &Unit, bound: &PerHost) -> Result<bool, StoreError> {
+    async fn count(&self, claim: &Held, unit: &Unit, bound: &PerHost) -> Result<bool, StoreError> {
         let name = format!("{BUDGET}{}", unit.certificate);
         let now = SystemTime::now();
         loop {
@@ -310,8 +291,7 @@ impl Worker {
                 Ok(()) => break,
             }
         }
-        state::change(&*self.desk.store, &unit.id, |state| state.is_counted = true).await?;
-        Ok(true)
+        Ok(claim.change(|state| state.is_counted = true).await?.is_ok())
     }
 
     /// Whether somebody has got it meanwhile: who was told late would get it a second time.
@@ -322,6 +302,22 @@ impl Worker {
         let is_good = certificate.check_from(&unit.names, SystemTime::now()).is_ok();
         Ok(is_news && is_good && unit.giver.may_have_given(&origin))
     }
+}
+
+/// What a certificate that has come, from this authority if from one, leaves of what is remembered. It fulfils so many wishes: those from before
+/// it was asked for.
+fn fulfil(state: &mut State, giver: Option<&str>, wishes: u32, now: SystemTime) {
+    // What was shown and is left over is still to be taken away.
+    if let Some(ordered) = &mut state.order {
+        ordered.url = None;
+    }
+    state.order.take_if(|ordered| ordered.proofs.is_empty());
+    // What an authority has said of these names holds, whoever else has helped.
+    state.authorities.retain(|name, standing| {
+        Some(name.as_str()) != giver && standing.by_its_word && may_ask_at(Some(standing), None, now) > now
+    });
+    state.wanted = state.wanted.saturating_sub(wishes);
+    state.window = None;
 }
 
 /// The authority that gave a certificate, if it is one that is asked still.

@@ -168,7 +168,7 @@ pub enum DnsProviderKind {
     Cloudflare {
         /// `api`: where its API is.
         api: String,
-        /// `token`: an API token that may edit the zone's DNS.
+        /// `token`: an API token that may read the zone and edit its DNS.
         token: Secret,
     },
 }

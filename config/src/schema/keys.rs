@@ -107,7 +107,7 @@ pub(super) const KEYS: &[KeyDoc] = &[
     doc("dns_providers.NAME.command", "list of strings", Required, "with exec: program and arguments, to which `present` or `clear`, the record's name and its text are added"),
     doc("dns_providers.NAME.timeout", DURATION, Value("\"60s\""), "with exec: after which it is killed"),
     doc("dns_providers.NAME.api", ADDRESS, Value("\"https://api.cloudflare.com/client/v4\""), "with cloudflare: where its API is"),
-    doc("dns_providers.NAME.token.from_env", NAME, NOT_SET, "with cloudflare: the environment variable with an API token that may edit the zone's DNS"),
+    doc("dns_providers.NAME.token.from_env", NAME, NOT_SET, "with cloudflare: the environment variable with an API token that may read the zone and edit its DNS"),
     doc("dns_providers.NAME.token.from_file", PATH, NOT_SET, "with cloudflare: the file with it"),
 
     doc("admin.address", ADDRESS, Value("\"127.0.0.1:9090\""), "/metrics, /livez and /readyz over TCP"),

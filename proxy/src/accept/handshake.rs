@@ -46,6 +46,7 @@ pub(super) async fn shake(
     match shaken {
         Ok(Ok(stream)) if is_challenge(&stream) => {
             counted.ended(Handshake::Challenge);
+            drop(under_way);
             // It has seen what it came for (RFC 8737 §3); whether it hears the end is its own affair.
             let _ = timeout(within, { stream }.shutdown()).await;
             None

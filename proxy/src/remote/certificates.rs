@@ -73,12 +73,13 @@ pub async fn authority(socket: &Path) -> Result<String, RemoteError> {
 
 /// How a machine is told to trust it.
 pub const TRUST: &str = "\
-Whoever trusts this certificate trusts the hosts of this usher, and nothing else. Keep it as usher-ca.crt; then
+Whoever trusts this certificate trusts the hosts of this usher, and nothing else. Write it to a file, by
+`usher ca > usher-ca.crt`; then
   Debian, Ubuntu   sudo cp usher-ca.crt /usr/local/share/ca-certificates/ && sudo update-ca-certificates
   Fedora           sudo cp usher-ca.crt /etc/pki/ca-trust/source/anchors/ && sudo update-ca-trust
   macOS            sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain usher-ca.crt
   Windows          certutil -addstore -f ROOT usher-ca.crt
-  Chromium         mkdir -p $HOME/.pki/nssdb && certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n usher -i usher-ca.crt   (on Linux)
+  Chromium         mkdir -p $HOME/.pki/nssdb && certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n usher -i usher-ca.crt   (on Linux; libnss3-tools)
   Firefox          Settings, Privacy & Security, View Certificates, Authorities, Import
   curl             curl --cacert usher-ca.crt https://…
 ";

@@ -1,6 +1,6 @@
 //! Files of others, swapped while people work.
 
-use super::{Usher, credulous::shown, wait_for};
+use super::{Usher, credulous::shown, listed, wait_for};
 use futures_util::future::join_all;
 use http::Method;
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
@@ -112,8 +112,14 @@ async fn a_pair_that_does_not_belong_together_leaves_the_one_before() {
     wait_for("the mistake to be told", SOON, async || (usher.logs.events(UNFIT).len() > 3).then_some(()))
         .await;
     assert_eq!(shown(usher.listeners()[0], DOMAIN).await.as_ref(), Some(&first));
+    let failures = async || listed(&usher, "files")["failures"].to_string();
+    wait_for("the mistake to be listed", SOON, async || {
+        failures().await.contains("No such file").then_some(())
+    })
+    .await;
     let (chain, key, last) = authority.pair();
     put(&files.certificate(), &chain);
     put(&files.private_key(), &key);
     await_shown(&usher, &last).await;
+    wait_for("nothing to be listed", SOON, async || (failures().await == "[]").then_some(())).await;
 }

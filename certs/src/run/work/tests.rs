@@ -235,3 +235,17 @@ async fn a_certificate_that_its_authority_has_forgotten_is_renewed_all_the_same(
     let after = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
     assert_ne!(after.version, document.version);
 }
+
+#[tokio::test]
+async fn who_has_lost_the_claim_writes_nothing_down() {
+    let (_authority, _, [unit, _], store, usher) = two_of("").await;
+    let lost = usher.desk.claims.take(&unit.id).await.unwrap().unwrap();
+    let held = usher.desk.claims.take(&unit.id).await.unwrap().unwrap();
+    let Giver::Acme(source) = &unit.giver else { panic!("{unit:?}") };
+    let failure = Failure::Account("it is refused".to_owned());
+    for (claim, expected) in [(&lost, 0), (&held, 1)] {
+        let is_noted = usher.note(claim, &unit, &source.authorities[0], &failure).await;
+        let state = state::read(&*store, &unit.id).await.unwrap();
+        assert_eq!((is_noted, state.authorities.len()), (expected == 1, expected));
+    }
+}
