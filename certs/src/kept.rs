@@ -1,11 +1,12 @@
 //! The document of a certificate, and its name.
 
 use crate::certificate::{Certificate, Unfit};
+use crate::state::{time, unix};
 use crate::store::Document;
 use config::AuthorityName;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// Begins the name of every document of a certificate.
 const PREFIX: &str = "certificate-";
@@ -92,7 +93,9 @@ impl Kept {
             IMPORTED => Origin::Imported,
             name => Origin::Acme(AuthorityName::parse(name).map_err(|_| malformed())?),
         };
-        let obtained = UNIX_EPOCH.checked_add(Duration::from_secs(value.obtained)).ok_or_else(malformed)?;
+        // A time that no clock has.
+        let obtained = Some(time(value.obtained)).filter(|at| unix(*at) == value.obtained);
+        let obtained = obtained.ok_or_else(malformed)?;
         let certificate = Certificate::parse(value.chain.as_bytes(), value.key.as_bytes())
             .map_err(|source| Unreadable::Unfit { name: document.name.clone(), source })?;
         Ok(Self { certificate, origin, obtained })
@@ -109,7 +112,7 @@ impl Kept {
             chain: self.certificate.chain_pem(),
             key: self.certificate.key_pem().to_owned(),
             authority: authority.to_owned(),
-            obtained: self.obtained.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+            obtained: unix(self.obtained),
         };
         serde_json::to_vec(&value).expect("numbers and texts are JSON")
     }

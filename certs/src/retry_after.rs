@@ -1,7 +1,7 @@
 //! For how long an authority wants not to be asked for anything: `Retry-After` (RFC 9110 §10.2.3), for all certificates
 //! that it gives, all replicas, and over restarts. What it says of one certificate's names is in that one's state.
 
-use crate::schedule::RETRY_AFTER_MAX;
+use crate::schedule::{RETRY_AFTER_MAX, SKEW};
 use crate::state::{self, time, unix};
 use crate::store::{Document, Store, StoreError};
 use crate::told::cut;
@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 /// What the names of these documents begin with.
 pub(crate) const PREFIX: &str = "retry-after-";
 
-/// What an authority said, as it is kept; another word of its takes its place, and nothing else does.
+/// What an authority said, as it is kept; another word of its that holds for longer takes its place, and nothing else does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RetryAfter {
     /// UNIX seconds.
@@ -40,12 +40,16 @@ impl RetryAfter {
     /// When it may be asked again. A time that is further away than it can be was told by a clock that was wrong.
     pub(crate) fn ends(&self, now: SystemTime) -> SystemTime {
         Some(time(self.not_before))
-            .filter(|at| *at <= now + RETRY_AFTER_MAX)
+            .filter(|at| *at <= now + RETRY_AFTER_MAX + SKEW)
             .unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
-    /// Keeps it.
+    /// Keeps it, unless what was said before holds for longer.
     pub(crate) async fn keep(&self, store: &dyn Store, authority: &AuthorityName) -> Result<(), StoreError> {
+        let now = SystemTime::now();
+        if Self::of(store, authority).await?.is_some_and(|before| before.ends(now) > self.ends(now)) {
+            return Ok(());
+        }
         let value = serde_json::to_vec(self).expect("numbers and texts are JSON");
         state::put(store, &document(authority), &value).await
     }

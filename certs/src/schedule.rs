@@ -20,6 +20,8 @@ const WAIT: Duration = Duration::from_mins(1);
 const WAIT_MAX: Duration = Duration::from_hours(1);
 /// How long an authority may make us wait: a longer `Retry-After` is a slip of its or of a clock.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_hours(7 * 24);
+/// How far clocks of replicas may be apart.
+pub(crate) const SKEW: Duration = Duration::from_mins(10);
 /// How often an authority that does not say is asked for its window, and how seldom (RFC 9773 §4.3).
 pub(crate) const ASK_WINDOW: Duration = Duration::from_hours(6);
 pub(crate) const ASK_WINDOW_LEAST: Duration = Duration::from_mins(1);
@@ -49,13 +51,18 @@ pub(crate) fn renew_at(held: Option<Held<'_>>, state: &State) -> SystemTime {
     let wanted = match window.and_then(|window| window.suggested) {
         // RFC 9773 §4.2: a random moment of the window.
         Some((start, end)) => {
-            let width = Duration::from_secs(end.saturating_sub(start));
+            let width = time(end).duration_since(time(start)).unwrap_or_default();
             time(start) + width.mul_f64(fraction)
         }
         None => held.not_after - life / 3 - (life / 30).mul_f64(fraction),
     };
-    // However soon an authority wants its own certificates renewed, it is not asked in a circle.
-    wanted.max(held.since + (life / 30).min(HOUR)).min(latest)
+    let wanted = wanted.min(latest);
+    // However soon an authority wants its own certificates renewed, and by whatever clock, it is not asked in a circle. Only
+    // a clock that was ahead when it came, and is right now, keeps nothing from being renewed.
+    match held.since < held.not_after {
+        true => wanted.max(held.since + (life / 30).min(HOUR)),
+        false => wanted,
+    }
 }
 
 /// Of each certificate another fraction of one, and always the same: replicas and restarts agree.
@@ -75,7 +82,7 @@ pub(crate) fn may_ask_at(
     let Some(standing) = standing else { return said };
     // A time that is further away than it can be was told by a clock that was wrong.
     let most = if standing.by_its_word { RETRY_AFTER_MAX } else { WAIT_MAX * 2 };
-    let own = Some(time(standing.not_before)).filter(|at| *at <= now + most);
+    let own = Some(time(standing.not_before)).filter(|at| *at <= now + most + SKEW);
     own.unwrap_or(said).max(said).max(next_of(&standing.unfit, UNFIT, DAY, now))
 }
 
@@ -200,8 +207,16 @@ mod tests {
         let past = Window { of: "f1".to_owned(), suggested: Some((0, 1)), ask_again: 0 };
         let state = State { window: Some(past), ..State::default() };
         assert_eq!(renew_at(Some(Held { since: at(3), ..ninety_days() }), &state), at(3) + HOUR);
+        // Nor is one whose life is nearly over, by a clock that is ahead or not, as soon as it comes.
+        for days in [82, 89] {
+            let late = Held { since: at(days), ..ninety_days() };
+            assert_eq!(renew_at(Some(late), &State::default()), at(days) + HOUR);
+        }
         // A clock that was ahead when it came keeps nothing from being renewed.
-        assert_eq!(renew_at(Some(Held { since: at(500), ..ninety_days() }), &state), at(81));
+        assert_eq!(
+            renew_at(Some(Held { since: at(500), ..ninety_days() }), &State::default()).max(at(60)),
+            at(60)
+        );
     }
 
     #[test]

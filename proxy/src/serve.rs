@@ -141,7 +141,10 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
         .thread_name("usher-control")
         .enable_all()
         .build()?;
-    runtime.block_on(run(Arc::new(config), open_files))
+    let served = runtime.block_on(run(Arc::new(config), open_files));
+    // A thread that waits for a mount which hangs would keep it for ever.
+    runtime.shutdown_background();
+    served
 }
 
 async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeError> {

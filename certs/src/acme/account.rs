@@ -1,13 +1,13 @@
 //! Accounts with authorities: made once, kept in the store, opened once.
 
-use super::failure::Failure;
+use super::failure::{Failure, is_about_the_account};
 use super::transport::Transport;
 use crate::state::{time, unix, write};
 use crate::store::{Document, Store, StoreError};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use config::{Authority, AuthorityName};
-use instant_acme::{Account, AccountBuilder, AccountCredentials, ExternalAccountKey, Key, NewAccount};
+use instant_acme::{Account, AccountBuilder, AccountCredentials, Error, ExternalAccountKey, Key, NewAccount};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
@@ -104,7 +104,7 @@ impl Accounts {
                 if refused != Some(account.id()) {
                     return Ok(Some(account));
                 }
-                if since.is_ok_and(|since| since < REPLACE_AFTER) {
+                if since.is_ok_and(|since| since < REPLACE_AFTER) || !is_gone(&account, authority).await {
                     return Ok(None);
                 }
                 tracing::warn!(
@@ -184,6 +184,13 @@ async fn by_key(authority: &Authority, file: &Path) -> Result<Account, Failure> 
     }
     tracing::info!(authority.name = %authority.name, account.url = account.id(), "the account of the account_key is used");
     Ok(account)
+}
+
+/// Whether an authority takes an account no more. What it refuses to one may be refused for another reason.
+async fn is_gone(account: &Account, authority: &Authority) -> bool {
+    let contact: Vec<&str> = authority.contact.iter().map(String::as_str).collect();
+    let asked = persist!(account.update_contacts(&contact));
+    matches!(asked, Err(Error::Api(problem)) if is_about_the_account(&problem))
 }
 
 async fn make(

@@ -7,7 +7,6 @@ use crate::dns::DnsError;
 use crate::store::StoreError;
 use crate::told::{cut, with_causes};
 use config::NamePattern;
-use http::StatusCode;
 use instant_acme::{Error, Problem};
 use std::time::{Duration, SystemTime};
 
@@ -74,8 +73,7 @@ impl Failure {
     /// What an error of the client comes to, while a certificate for these names was asked for.
     pub(super) fn of(doing: &'static str, error: Error, names: &[NamePattern]) -> Self {
         let answer = Transport::told();
-        let is_busy =
-            matches!(answer.status, Some(StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE));
+        let is_busy = answer.is_busy();
         let wait = |is_for_all| {
             let long = answer.retry_after?.duration_since(SystemTime::now()).ok()?;
             Some(Wait { long, is_for_all })
@@ -150,6 +148,11 @@ fn is_about(problem: &Problem, names: &[NamePattern]) -> bool {
 /// Whether a problem is of this type (RFC 8555 §6.7).
 pub(super) fn is_of_type(problem: &Problem, name: &str) -> bool {
     problem.r#type.as_deref().and_then(|text| text.strip_prefix(TYPE)) == Some(name)
+}
+
+/// Whether something was refused for who asks: an account that is deactivated (RFC 8555 §7.3.6) or unknown.
+pub(super) fn is_about_the_account(problem: &Problem) -> bool {
+    ["accountDoesNotExist", "unauthorized"].into_iter().any(|name| is_of_type(problem, name))
 }
 
 /// Whether a problem passes by itself.

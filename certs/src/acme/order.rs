@@ -3,13 +3,14 @@
 mod proofs;
 
 use super::account::Accounts;
-use super::failure::{Failure, is_for_later, is_of_type, words};
+use super::failure::{Failure, is_about_the_account, is_for_later, is_of_type, words};
 use super::transport::{Transport, talk};
 use crate::certificate::{Certificate, Unfit};
 use crate::challenges::Answered;
 use crate::claim::{Claims, Held};
 use crate::dns::DnsRecords;
 use crate::metrics::{Metrics, OrderResult};
+use crate::schedule::DAY;
 use crate::state::Ordered;
 use crate::store::Store;
 use crate::told::with_causes;
@@ -176,7 +177,10 @@ impl Attempt<'_> {
     /// Whether what came can be served.
     fn judge(&self, chain: &str) -> Result<Certificate, Unfit> {
         let certificate = Certificate::parse(chain.as_bytes(), self.ordered.key.as_bytes())?;
-        certificate.check_from(&self.unit.names, SystemTime::now()).map(|()| certificate)
+        // Clocks may be a day apart; what is good only later than that is no renewal of what there is.
+        let now = SystemTime::now();
+        let from = if certificate.not_before() < now + DAY { now.max(certificate.not_before()) } else { now };
+        certificate.check(&self.unit.names, from).map(|()| certificate)
     }
 
     /// The order that was under way, or a new one.
@@ -228,6 +232,8 @@ impl Attempt<'_> {
                 // It replaces nothing, then: what was replaced already, or what the authority has forgotten.
                 Err(Error::Unsupported(_)) => {}
                 Err(Error::Api(problem)) if is_about_replacing(&problem) => {}
+                // It made one, and says nothing of what that replaces.
+                Err(Error::Other(_)) if Transport::told().is_done() => {}
                 done => return done,
             }
         }
@@ -320,17 +326,13 @@ pub(super) fn is_bad_nonce(error: &Error) -> bool {
     matches!(error, Error::Api(problem) if is_of_type(problem, "badNonce"))
 }
 
-/// Whether an order was refused for who asks: an account that is deactivated (RFC 8555 §7.3.6) or unknown.
-fn is_about_the_account(problem: &Problem) -> bool {
-    ["accountDoesNotExist", "unauthorized"].into_iter().any(|name| is_of_type(problem, name))
-}
-
 /// Whether an order may have been refused for what it says that it replaces (RFC 9773 §5). What authorities say then is
 /// theirs: Boulder `unauthorized` of another account's certificate, Pebble `serverInternal` of one that it cannot find.
 fn is_about_replacing(problem: &Problem) -> bool {
     let says_so = problem.detail.as_deref().unwrap_or_default().to_ascii_lowercase().contains("replace");
     let is_of = |name| is_of_type(problem, name);
-    says_so || !is_about_the_account(problem) && !["badNonce", "rateLimited"].into_iter().any(is_of)
+    let is_other = is_about_the_account(problem) || ["badNonce", "rateLimited"].into_iter().any(is_of);
+    says_so || !is_other && !Transport::told().is_busy()
 }
 
 /// By what an authority knows a certificate again (RFC 9773 §4.1); one without its key's identifier has none.

@@ -1,5 +1,6 @@
 //! How an authority is spoken to: every answer bounded in time and size, and what it says of when to come again.
 
+use crate::schedule::RETRY_AFTER_MAX;
 use bytes::Bytes;
 use config::Authority;
 use http::header::RETRY_AFTER;
@@ -48,6 +49,18 @@ pub(super) struct Told {
     pub(super) retry_after: Option<SystemTime>,
 }
 
+impl Told {
+    /// It wants to be left alone.
+    pub(super) fn is_busy(self) -> bool {
+        matches!(self.status, Some(StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE))
+    }
+
+    /// It did what it was asked for.
+    pub(super) fn is_done(self) -> bool {
+        self.status.is_some_and(|status| status.is_success())
+    }
+}
+
 impl Transport {
     /// # Errors
     /// Whom to trust cannot be read; in words.
@@ -84,8 +97,14 @@ impl Transport {
         let whole = async {
             let response =
                 self.client.request(request).await.map_err(|error| Error::Other(Box::new(error)))?;
-            let (parts, body) = response.into_parts();
+            let (mut parts, body) = response.into_parts();
             let told = Told { status: Some(parts.status), retry_after: retry_after(&parts.headers) };
+            // Who reads it after us adds whatever stands there to the time.
+            if parts.headers.remove(RETRY_AFTER).is_some() {
+                let wait = told.retry_after.and_then(|at| at.duration_since(SystemTime::now()).ok());
+                let seconds = wait.unwrap_or_default().min(RETRY_AFTER_MAX).as_secs();
+                parts.headers.insert(RETRY_AFTER, seconds.into());
+            }
             let body = Limited::new(body, ANSWER_MAX).collect().await.map_err(Error::Other)?.to_bytes();
             Self::tell(told);
             Ok(BytesResponse { parts: Response::from_parts(parts, ()).into_parts().0, body: Box::new(body) })

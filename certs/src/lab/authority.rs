@@ -53,6 +53,8 @@ struct Inner {
     orders: Vec<Order>,
     /// It knows no certificate that an order replaces.
     is_forgetful: bool,
+    /// It does not say what an order replaces.
+    is_silent: bool,
     /// How often an order is looked at in vain, and when it says to come again.
     is_slow: (usize, u64),
     /// When what it gives is good, in days from now.
@@ -82,6 +84,7 @@ impl GenerousAuthority {
             forgotten: BTreeSet::new(),
             orders: Vec::new(),
             is_forgetful: false,
+            is_silent: false,
             is_slow: (0, 0),
             days: -1..89,
             names: None,
@@ -128,6 +131,11 @@ impl GenerousAuthority {
     /// Knows no certificate any more that it gave.
     pub(crate) fn forgets_certificates(&self) {
         self.held().is_forgetful = true;
+    }
+
+    /// Says of no order any more what it replaces.
+    pub(crate) fn says_of_no_replacing(&self) {
+        self.held().is_silent = true;
     }
 
     /// Takes so many looks at an order to sign, and says when to look again, in seconds.
@@ -270,7 +278,7 @@ impl Inner {
             Some(_) => "valid",
         };
         let certificate = (status == "valid").then(|| to("certificate"));
-        let replaces = &self.orders[number].replaces;
+        let replaces = Some(&self.orders[number].replaces).filter(|_| !self.is_silent);
         json!({
             "status": status, "authorizations": [], "finalize": to("finalize"), "certificate": certificate,
             "replaces": replaces,

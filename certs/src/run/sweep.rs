@@ -54,6 +54,11 @@ impl Sweep {
         };
         let of_nobody = there.of_nobody(&documents, SystemTime::now());
         for name in of_nobody.intersection(&self.of_nobody) {
+            // What somebody has written meanwhile is theirs.
+            let listed = documents.iter().find(|document| document.name == *name);
+            if store.get(name).await.ok().flatten().as_ref() != listed {
+                continue;
+            }
             match store.delete(name).await {
                 Ok(_) => tracing::info!(document.name = name, "a document that nobody needs was deleted"),
                 Err(error) => {

@@ -4,7 +4,7 @@ use super::work::{self, Work, Worker};
 use super::{Loop, REST};
 use crate::schedule::{may_begin_at, order_at, renew_at};
 use crate::shelf::Current;
-use crate::state::{self, State, time};
+use crate::state::{State, time};
 use crate::store::Document;
 use crate::units::{Giver, Unit};
 use config::{AcmeSource, PerHost};
@@ -33,6 +33,8 @@ pub(super) struct Tasks {
     working: JoinSet<Done>,
     /// Which task is whose.
     busy: BTreeMap<String, Id>,
+    /// When a unit had its turn last.
+    last: BTreeMap<String, Instant>,
     /// Until when a unit rests after a mishap.
     resting: BTreeMap<String, Instant>,
     /// Those that wait for the budget of their certificate, each told once.
@@ -73,6 +75,7 @@ impl Tasks {
             Done { documents: worker.standing(&unit).await, is_mishap }
         });
         self.waiting.remove(&id);
+        self.last.insert(id.clone(), Instant::now());
         self.busy.insert(id, task.id());
     }
 
@@ -95,7 +98,9 @@ impl Loop {
         let now = SystemTime::now();
         let mut next = now + REST;
         let resting = self.units.values().filter(|unit| !self.tasks.is_under_way(&unit.id));
-        let looked: Vec<_> = resting.map(|unit| (unit.id.clone(), self.due(unit, now))).collect();
+        let mut looked: Vec<_> = resting.map(|unit| (unit.id.clone(), self.due(unit, now))).collect();
+        // Who waits for an authority that takes its time does not have its place again before all others had one.
+        looked.sort_by_key(|(id, _)| self.tasks.last.get(id).copied());
         for (id, (at, work)) in looked {
             if at > now {
                 next = next.min(at);
@@ -104,10 +109,6 @@ impl Loop {
                 next = next.min(now + left);
             } else if self.tasks.busy.len() < AT_ONCE {
                 let unit = self.units[&id].clone();
-                if work == Work::First {
-                    // Counted here at once: the store tells of it later.
-                    self.begun.entry(unit.certificate.to_string()).or_default().push(state::unix(now));
-                }
                 let held = self.shelf.newest(&id).cloned();
                 self.is_changed = true;
                 self.tasks.begin(self.worker.clone(), work, unit, held);

@@ -193,9 +193,10 @@ impl Worker {
             Some(Wait { long, is_for_all: true }) => (Some(RetryAfter::new(long, cause, now)), None),
             other => (None, other.map(|wait| wait.long)),
         };
-        if let Some(said) = &for_all {
-            said.keep(&*self.desk.store, &authority.name).await?;
-        }
+        let kept = match &for_all {
+            Some(said) => said.keep(&*self.desk.store, &authority.name).await,
+            None => Ok(()),
+        };
         let written = claim.change(|state| {
             note_failure(&mut state.authorities, name, cause, for_these, (now, chance));
             if failure.is_validation() {
@@ -210,7 +211,9 @@ impl Worker {
             }
             may_ask_at(state.authorities.get(name), for_all.as_ref(), now)
         });
-        Ok(written.await??)
+        let at = written.await??;
+        kept?;
+        Ok(at)
     }
 
     /// Keeps a certificate that was got: all replicas serve it from then on.
@@ -253,6 +256,10 @@ impl Worker {
                     cause,
                     "an authority does not say when it wants a certificate renewed"
                 );
+                if let Some(Wait { long, is_for_all: true }) = failure.wait() {
+                    let said = RetryAfter::new(long, &cause, SystemTime::now());
+                    said.keep(&*self.desk.store, &authority.name).await?;
+                }
                 (None, ASK_WINDOW)
             }
         };

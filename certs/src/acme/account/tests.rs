@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::kept;
-use crate::lab::{GenerousAuthority, Memory, certificates, unit, worker};
+use crate::lab::{GenerousAuthority, Memory, Said, certificates, unit, worker};
 use crate::run::Work;
 use crate::state;
 use config::CertificateSource;
@@ -55,6 +55,25 @@ async fn an_account_that_is_refused_is_made_anew_once_an_hour() {
 }
 
 #[tokio::test]
+async fn an_account_is_not_given_up_for_what_is_refused_to_it() {
+    let generous = GenerousAuthority::start().await;
+    let certificates = certificates(&generous, "");
+    let store = Arc::default();
+    let (usher, _) = worker(&certificates, &store, None);
+    let [a, b] = ["a", "b"].map(|name| unit(&certificates, &format!("{name}.lab.test")));
+    assert!(usher.work(Work::Get, &a, None).await);
+    let mut account = store.value("account-generous").unwrap();
+    account["made"] = 0.into();
+    state::put(&*store, "account-generous", account.to_string().as_bytes()).await.unwrap();
+    generous.says(
+        "order",
+        Said { status: 403, problem: "unauthorized", detail: "not your domain", retry_after: None },
+    );
+    assert!(usher.work(Work::Get, &b, None).await);
+    assert_eq!((generous.accounts(), store.value("account-generous").unwrap()), (1, account));
+}
+
+#[tokio::test]
 async fn another_usher_takes_the_account_that_replaced_its_own() {
     let (generous, authority, store) = lab("").await;
     let [one, other] = [(); 2].map(|()| Accounts::new(store.clone()));
@@ -63,6 +82,7 @@ async fn another_usher_takes_the_account_that_replaced_its_own() {
     let mut account = store.value("account-generous").unwrap();
     account["made"] = 0.into();
     state::put(&*store, "account-generous", account.to_string().as_bytes()).await.unwrap();
+    generous.forgets_accounts();
     let new = one.replace(&authority, old.id()).await.unwrap().unwrap();
     assert_ne!(new.id(), old.id());
     assert_eq!(other.replace(&authority, old.id()).await.unwrap().unwrap().id(), new.id());

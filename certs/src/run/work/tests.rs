@@ -223,17 +223,46 @@ async fn an_order_that_takes_longer_than_is_waited_for_is_gone_on_with_when_its_
 }
 
 #[tokio::test]
-async fn a_certificate_that_its_authority_has_forgotten_is_renewed_all_the_same() {
-    let (authority, _, [unit, _], store, usher) = two_of("").await;
-    assert!(usher.work(Work::Get, &unit, None).await);
-    let document = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
-    let first = Kept::read(&document).unwrap();
-    authority.forgets_certificates();
-    assert!(usher.work(Work::Get, &unit, Some(current(first))).await);
+async fn a_certificate_is_renewed_whatever_its_authority_knows_or_says_of_what_it_replaces() {
     // With what it replaces, and without.
-    assert_eq!((authority.asked("order"), authority.asked("finalize")), (3, 2));
-    let after = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
-    assert_ne!(after.version, document.version);
+    for forgets in [true, false] {
+        let (authority, _, [unit, _], store, usher) = two_of("").await;
+        assert!(usher.work(Work::Get, &unit, None).await);
+        let document = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
+        let first = Kept::read(&document).unwrap();
+        match forgets {
+            true => authority.forgets_certificates(),
+            false => authority.says_of_no_replacing(),
+        }
+        assert!(usher.work(Work::Get, &unit, Some(current(first))).await);
+        assert_eq!((authority.asked("order"), authority.asked("finalize")), (3, 2), "{forgets}");
+        let after = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
+        assert_ne!(after.version, document.version);
+    }
+}
+
+#[tokio::test]
+async fn a_retry_after_that_no_clock_reaches_is_none() {
+    let (authority, _, [unit, _], store, usher) = two_of("").await;
+    authority.is_slow(1, u64::MAX);
+    assert!(usher.work(Work::Get, &unit, None).await);
+    assert!(store.value(&kept::document(&unit.id)).is_some());
+    assert_eq!(authority.asked("look"), 2);
+}
+
+#[tokio::test]
+async fn of_two_words_the_one_that_holds_for_longer_is_kept() {
+    let (_authority, _, [unit, _], store, usher) = two_of("").await;
+    let Giver::Acme(source) = &unit.giver else { panic!("{unit:?}") };
+    let (authority, now) = (&source.authorities[0], SystemTime::now());
+    let mut expected = 0;
+    for minutes in [60, 1, 120] {
+        let said = RetryAfter::new(std::time::Duration::from_mins(minutes), "busy", now);
+        said.keep(&*store, &authority.name).await.unwrap();
+        expected = expected.max(unix(now) + 60 * minutes);
+        let kept = RetryAfter::of(&*usher.desk.store, &authority.name).await.unwrap().unwrap();
+        assert_eq!(unix(kept.ends(now)), expected);
+    }
 }
 
 #[tokio::test]
