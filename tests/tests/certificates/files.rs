@@ -7,7 +7,7 @@ use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
 use rustls_pki_types::CertificateDer;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tests::{Certificate, DOMAIN, Person, SOON, Setup};
+use tests::{Certificate, DOMAIN, Person, SOON, Setup, wait_instead_of};
 
 /// Within which what was changed is shown.
 const SHOWN_WITHIN: Duration = Duration::from_secs(1);
@@ -113,8 +113,9 @@ async fn a_pair_that_does_not_belong_together_leaves_the_one_before() {
         .await;
     assert_eq!(shown(usher.listeners()[0], DOMAIN).await.as_ref(), Some(&first));
     let failures = async || listed(&usher, "files")["failures"].to_string();
-    wait_for("the mistake to be listed", SOON, async || {
-        failures().await.contains("No such file").then_some(())
+    wait_instead_of("the mistake to be listed", SOON, async || {
+        let failures = failures().await;
+        if failures.contains("there is no file") { Ok(()) } else { Err(failures) }
     })
     .await;
     let (chain, key, last) = authority.pair();
