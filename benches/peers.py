@@ -29,7 +29,8 @@ def make_cert():
     if not cert.exists():
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
                         "-nodes", "-keyout", key, "-out", cert, "-days", "30", "-subj", f"/CN=*.{DOMAIN}",
-                        "-addext", f"subjectAltName=DNS:*.{DOMAIN},DNS:{DOMAIN}"], check=True, stderr=subprocess.DEVNULL)
+                        "-addext", f"subjectAltName=DNS:*.{DOMAIN},DNS:{DOMAIN}",
+                        "-addext", "basicConstraints=critical,CA:FALSE"], check=True, stderr=subprocess.DEVNULL)
     both.write_text(cert.read_text() + key.read_text())
 
 
