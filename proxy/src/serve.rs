@@ -28,6 +28,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
@@ -129,6 +130,9 @@ pub enum ServeError {
     CoreFailed(#[from] CoreFailed),
 }
 
+/// How long threads that write are waited for at the end.
+const LAST_WRITES: Duration = Duration::from_secs(5);
+
 /// Runs the edge until it was drained.
 ///
 /// # Errors
@@ -142,8 +146,8 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
         .enable_all()
         .build()?;
     let served = runtime.block_on(run(Arc::new(config), open_files));
-    // A thread that waits for a mount which hangs would keep it for ever.
-    runtime.shutdown_background();
+    // What is being written is waited for; a thread that waits for a mount which hangs is not, for ever.
+    runtime.shutdown_timeout(LAST_WRITES);
     served
 }
 
