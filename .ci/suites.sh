@@ -18,6 +18,7 @@ suite() {
   local name=$1
   shift
   printf '\n== %s\n' "$name"
+  : >"$log/$name"
   env --default-signal=INT "$@" >"$log/$name" 2>&1 &
   tail --pid=$! --lines=+1 --follow "$log/$name"
   wait $! || failed_suites+=("$name")
