@@ -99,6 +99,7 @@ impl Loop {
         let mut next = now + REST;
         let resting = self.units.values().filter(|unit| !self.tasks.is_under_way(&unit.id));
         let mut looked: Vec<_> = resting.map(|unit| (unit.id.clone(), self.due(unit, now))).collect();
+        self.tasks.last.retain(|id, _| self.units.contains_key(id));
         // Who waits for an authority that takes its time does not have its place again before all others had one.
         looked.sort_by_key(|(id, _)| self.tasks.last.get(id).copied());
         for (id, (at, work)) in looked {

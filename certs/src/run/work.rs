@@ -311,8 +311,8 @@ impl Worker {
     }
 }
 
-/// What a certificate that has come, from this authority if from one, leaves of what is remembered. It fulfils so many wishes: those from before
-/// it was asked for.
+/// What a certificate that has come, from this authority if from one, leaves of what is remembered. It fulfils so many
+/// wishes: those from before it was asked for.
 fn fulfil(state: &mut State, giver: Option<&str>, wishes: u32, now: SystemTime) {
     // What was shown and is left over is still to be taken away.
     if let Some(ordered) = &mut state.order {
