@@ -124,10 +124,16 @@ pub struct Conn {
     preface: u8,
     /// Runs from the first byte of a head that did not come whole, or until the preface did.
     deadline: Option<Pin<Box<Sleep>>>,
-    proxy: Arc<ProxyDigest>,
-    socket: Arc<SocketDigest>,
+    /// What only Pingora asks for; none in a tunnel.
+    digests: Option<Digests>,
     /// Its place among the connections of the process; given back when it is dropped.
     _slot: Slot,
+}
+
+/// Facts of a connection as Pingora wants them, some hundred bytes of it.
+struct Digests {
+    proxy: Arc<ProxyDigest>,
+    socket: Arc<SocketDigest>,
 }
 
 impl Conn {
@@ -151,8 +157,10 @@ impl Conn {
         let preface = if wire.alpn() == Some(b"h2") { PREFACE } else { 0 };
         let response = Box::new(ResponseHeader::build(200, Some(0)).expect("200 is a status"));
         Self {
-            proxy: Arc::new(ProxyDigest::new(response, Some(Box::new(link.clone())))),
-            socket: Arc::new(socket),
+            digests: Some(Digests {
+                proxy: Arc::new(ProxyDigest::new(response, Some(Box::new(link.clone())))),
+                socket: Arc::new(socket),
+            }),
             wire,
             out: Vec::new(),
             sent: 0,
@@ -166,6 +174,11 @@ impl Conn {
     /// What its requests share with it.
     pub fn link(&self) -> &Arc<Link> {
         &self.link
+    }
+
+    /// Takes it from Pingora for good: it keeps nothing that only Pingora asks for.
+    pub fn leave_pingora(&mut self) {
+        self.digests = None;
     }
 
     /// Whether the client chose HTTP/2 in the TLS handshake.
@@ -328,13 +341,13 @@ impl GetTimingDigest for Conn {
 
 impl GetProxyDigest for Conn {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        Some(self.proxy.clone())
+        self.digests.as_ref().map(|digests| digests.proxy.clone())
     }
 }
 
 impl GetSocketDigest for Conn {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        Some(self.socket.clone())
+        self.digests.as_ref().map(|digests| digests.socket.clone())
     }
 }
 

@@ -163,7 +163,9 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
         // Pingora tries again at once; a workspace that just refused needs a moment.
-        tokio::time::sleep(upstream::back_off(exchange.tries)).await;
+        if let Some(moment) = upstream::back_off(exchange.tries) {
+            tokio::time::sleep(moment).await;
+        }
         let forward = admitted(&exchange.forward)?;
         let dial = Dial::of(self.edge.clone(), exchange.config.clone(), forward);
         Ok(Box::new(upstream::peer(forward, dial)?))

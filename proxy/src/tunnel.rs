@@ -365,7 +365,8 @@ where
         end => (end, String::new()),
     };
     if end != End::Failed {
-        relay.close(end, &why).await;
+        // Boxed: many hours keep no space for the last seconds.
+        Box::pin(relay.close(end, &why)).await;
     }
     end
 }

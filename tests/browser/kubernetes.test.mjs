@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Cluster, Release } from './cluster.mjs';
-import { screenshot, waitFor } from './usher.mjs';
-import { awaitOutput, enter, newNotebook, newPerson, openShadows, runCell, saveNotebook } from './people.mjs';
+import { screenshot } from './usher.mjs';
+import { awaitOutput, enter, newNotebook, newPerson, openShadows, runCell, saveNotebook, savedNotebook } from './people.mjs';
 
 /** JupyterLab as a pod runs it: on all addresses of its own, where only Usher is let in. */
 const config = (image) => `[login]
@@ -72,16 +72,8 @@ async function atWork(t, name) {
   await runCell(page, 'print(6*7)');
   await awaitOutput(page, '42');
   await saveNotebook(page);
-  await waitFor('the notebook to be saved', 30, async () => (await saved(page))?.includes('print(6*7)'));
+  assert.match(await savedNotebook(page), /print\(6\*7\)/);
   return { context, page };
-}
-
-/** The source of the saved notebook, asked from the page itself. */
-function saved(page) {
-  return page.evaluate(async () => {
-    const answer = await fetch('/api/contents/Untitled.ipynb');
-    return answer.ok ? JSON.stringify((await answer.json()).content) : undefined;
-  });
 }
 
 /** Waits until the notebook is shown as it was saved. */
@@ -103,7 +95,7 @@ test('alice and bob work in pods of their own, stop, and find their files again'
   await alice.page.goto(release.url('alice', '/lab/tree/Untitled.ipynb'));
   await showsNotebook(alice.page);
   await screenshot(alice.page, 'kubernetes-alice-3-back');
-  assert.match(await saved(bob.page), /print\(6\*7\)/, 'bob was disturbed');
+  assert.match(await savedNotebook(bob.page), /print\(6\*7\)/, 'bob was disturbed');
 });
 
 test('what operators do to a pod by hand is told on its page, and it comes back', { timeout: 900_000 }, async (t) => {

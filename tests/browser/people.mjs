@@ -1,4 +1,5 @@
 // People with a real Chromium, and what they do in the applications.
+import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 
 const modules = process.env.NODE_MODULES ?? new URL('./node_modules', import.meta.url).pathname;
@@ -46,10 +47,25 @@ export async function runCell(page, code) {
   await page.locator('.jp-InputPrompt', { hasText: /\[(\*|\d+)\]/ }).first().waitFor();
 }
 
-/** JupyterLab: saves the open notebook under the name that it has; the first time it asks for one. */
+/** JupyterLab: saves the new notebook under the name that it proposes, and waits until the server has said so. */
 export async function saveNotebook(page) {
   await page.keyboard.press('Control+s');
-  await page.locator('.jp-Dialog button.jp-mod-accept').click();
+  const dialog = page.locator('.jp-Dialog').first();
+  // What else it may have to tell comes first, and has a button at the same place.
+  assert.match(await dialog.innerText(), /Rename/, 'it does not ask for the name');
+  const saved = page.waitForResponse((answer) => answer.request().method() === 'PUT' && /^\/api\/contents\//.test(new URL(answer.url()).pathname));
+  const [answer] = await Promise.all([saved, dialog.locator('button.jp-mod-accept').click()]);
+  assert.equal(answer.status(), 200, `it is not saved: ${await answer.text()}`);
+}
+
+/** JupyterLab: the notebook as it is kept, asked for by the page itself. */
+export async function savedNotebook(page) {
+  const [status, text] = await page.evaluate(async () => {
+    const answer = await fetch('/api/contents/Untitled.ipynb');
+    return [answer.status, await answer.text()];
+  });
+  assert.equal(status, 200, text);
+  return JSON.stringify(JSON.parse(text).content);
 }
 
 /** JupyterLab: waits for a cell's output. */

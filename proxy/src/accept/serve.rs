@@ -9,6 +9,7 @@ use crate::gateway::{Gateway, KEEP_ALIVE};
 use crate::listen::Door;
 use crate::metrics::BadProxyHeader;
 use crate::{log, tunnel};
+use futures_util::FutureExt;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
@@ -110,11 +111,13 @@ impl Entrance {
 
     /// Runs a tunnel in a task of its own: that of the HTTP session, several times as large, is freed.
     fn tunnel(&self, stream: Stream, handover: Handover) {
-        let Ok(conn) = stream.into_any().downcast::<Conn>() else { return };
+        let Ok(mut conn) = stream.into_any().downcast::<Conn>() else { return };
+        conn.leave_pingora();
         let Handover { upgrade, event: mut pending } = handover;
-        // Made here, so that the task keeps no space for what is used up by the tunnel's beginning.
+        // Made here, so that the task keeps no space for what is used up by the tunnel's beginning; and mapped, since
+        // an `async` block would have space for the tunnel twice, as it takes it and as it awaits it.
         let tunnel = tunnel::run(*conn, upgrade, self.edge.clone());
-        tokio::spawn(async move { pending.event.ended(tunnel.await) });
+        tokio::spawn(tunnel.map(move |outcome| pending.event.ended(outcome)));
     }
 }
 

@@ -160,8 +160,9 @@ where
             if let Err(fault) = self.down.preload(&early, |chunk| tally.saw(Sender::Workspace, chunk)) {
                 return end_of(Sender::Workspace, fault);
             }
-            drop(early);
         }
+        // Empty or not, it has the space in which the workspace's answer was read.
+        drop(early);
         poll_fn(|cx| self.poll(cx)).await
     }
 
