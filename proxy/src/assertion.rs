@@ -41,11 +41,17 @@ pub struct Assertions {
     kept: ThreadLocal<RefCell<Kept>>,
 }
 
-/// What a workspace is told of its user beside their name; made when the assertion is. Cheap to clone.
+/// What a workspace is told of its user; made when the assertion is. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Told {
     /// The assertion.
     pub assertion: HeaderValue,
+    /// What to call them.
+    pub name: HeaderValue,
+    /// Their label.
+    pub label: HeaderValue,
+    /// The provider's name for them.
+    pub subject: HeaderValue,
     /// Their address, if a provider has verified it.
     pub email: Option<HeaderValue>,
     /// Their groups; none where they take too much room.
@@ -100,6 +106,9 @@ impl Assertions {
         let claims = Claims::of(&caller.session, &subject, &issuer, &audience, now);
         let told = Told {
             assertion: self.signers().signing(issued).sign(&claims),
+            name: head::visible(caller.session.display_name()),
+            label: head::visible(caller.session.label.as_str()),
+            subject: head::visible(caller.session.identity().subject),
             email: subject.claims.get("email").and_then(Value::as_str).map(head::visible),
             groups: head::list(&subject.groups),
         };
@@ -136,6 +145,15 @@ impl Signers {
 impl fmt::Debug for Assertions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Assertions({} …)", self.signers.load().pairs.len())
+    }
+}
+
+#[cfg(test)]
+impl Told {
+    /// Of somebody of whom only this is known.
+    fn lab(text: &'static str) -> Self {
+        let [assertion, name, label, subject] = std::array::from_fn(|_| HeaderValue::from_static(text));
+        Self { assertion, name, label, subject, email: None, groups: None }
     }
 }
 

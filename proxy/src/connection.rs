@@ -82,7 +82,7 @@ pub struct Link {
     facts: Arc<ConnectionFacts>,
     head: AtomicU8,
     /// The event of the request whose head never was a whole one: the last on its connection.
-    unread: OnceLock<Box<RequestEvent>>,
+    unread: OnceLock<Box<RequestEvent<'static>>>,
 }
 
 impl Link {
@@ -102,7 +102,7 @@ impl Link {
     }
 
     /// The event of a request that was refused here, since its head could not be read.
-    pub fn unread(&self) -> Option<&RequestEvent> {
+    pub fn unread(&self) -> Option<&RequestEvent<'static>> {
         self.unread.get().map(Box::as_ref)
     }
 

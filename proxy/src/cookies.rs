@@ -3,6 +3,7 @@
 //! Browsers send names such as `U+00A0__Host-usher`, set by a sibling for the whole domain; a parser that trims
 //! more, decodes percents, knows quotes or splits at commas would take them for ours.
 
+use bytes::BytesMut;
 use http::header::{COOKIE, HeaderMap, HeaderValue};
 use pingora::http::RequestHeader;
 use std::fmt::Write as _;
@@ -18,6 +19,9 @@ pub const LOGIN_PREFIX: &str = "__Host-usher-login-";
 pub const ENTER_PREFIX: &str = "__Host-usher-enter-";
 /// Before the attempt id of a login whose page has kept a fragment.
 pub const FRAGMENT_PREFIX: &str = "__Host-usher-fragment-";
+
+/// Between two fields that become one (RFC 9113 §8.2.3).
+const SEPARATOR: &[u8] = b"; ";
 
 /// What a name stands for in the Cookie fields of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,17 +62,19 @@ pub fn any_of_ours(headers: &HeaderMap) -> bool {
 ///
 /// The fields of HTTP/2 are joined to the one that HTTP/1 has (RFC 9113 §8.2.3).
 pub fn strip(head: &mut RequestHeader) {
-    let fields: Vec<&HeaderValue> = head.headers.get_all(COOKIE).iter().collect();
-    if fields.len() < 2 && !any_of_ours(&head.headers) {
+    let fields = head.headers.get_all(COOKIE);
+    let several = fields.iter().nth(1).is_some();
+    if !several && !any_of_ours(&head.headers) {
         return;
     }
-    let left: Vec<Vec<u8>> = fields.iter().filter_map(|field| without_ours(field.as_bytes())).collect();
-    head.remove_header(&COOKIE);
+    let mut left = BytesMut::with_capacity(fields.iter().map(|field| field.len() + SEPARATOR.len()).sum());
+    fields.iter().for_each(|field| add_without_ours(&mut left, field.as_bytes()));
     if left.is_empty() {
+        head.remove_header(&COOKIE);
         return;
     }
-    let joined = HeaderValue::from_bytes(&left.join(&b"; "[..])).expect("parts of a header value are one");
-    head.insert_header(COOKIE, joined).expect("a known name is a valid one");
+    let left = HeaderValue::from_maybe_shared(left.freeze()).expect("parts of a header value are one");
+    head.insert_header(COOKIE, left).expect("a known name is a valid one");
 }
 
 /// The `Set-Cookie` value of one of our cookies; without `max_age` it lasts until the browser ends.
@@ -100,10 +106,18 @@ fn pair(part: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&part[..equals], &part[equals + 1..]))
 }
 
-fn trim(mut part: &[u8]) -> &[u8] {
+fn trim(part: &[u8]) -> &[u8] {
+    trim_end(trim_start(part))
+}
+
+fn trim_start(mut part: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = part {
         part = rest;
     }
+    part
+}
+
+fn trim_end(mut part: &[u8]) -> &[u8] {
     while let [rest @ .., b' ' | b'\t'] = part {
         part = rest;
     }
@@ -118,15 +132,24 @@ fn is_ours(name: &[u8]) -> bool {
         || name.starts_with(FRAGMENT_PREFIX.as_bytes())
 }
 
-/// A field without our cookies; `None` if nothing is left of it.
-fn without_ours(field: &[u8]) -> Option<Vec<u8>> {
-    let kept: Vec<&[u8]> = field
-        .split(|byte| *byte == b';')
-        .filter(|part| !pair(part).is_some_and(|(name, _)| is_ours(name)))
-        .collect();
-    let joined = kept.join(&b';');
-    let left = trim(&joined);
-    (!left.is_empty()).then(|| left.to_vec())
+/// Adds what is left of a field without our cookies, if anything is.
+fn add_without_ours(left: &mut BytesMut, field: &[u8]) {
+    let before = left.len();
+    if before > 0 {
+        left.extend_from_slice(SEPARATOR);
+    }
+    let begin = left.len();
+    let theirs = |part: &&[u8]| !pair(part).is_some_and(|(name, _)| is_ours(name));
+    for (index, part) in field.split(|byte| *byte == b';').filter(theirs).enumerate() {
+        if index > 0 {
+            left.extend_from_slice(b";");
+        }
+        left.extend_from_slice(if index == 0 { trim_start(part) } else { part });
+    }
+    left.truncate(begin + trim_end(&left[begin..]).len());
+    if left.len() == begin {
+        left.truncate(before);
+    }
 }
 
 #[cfg(test)]

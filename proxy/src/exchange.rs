@@ -16,6 +16,7 @@ use http::Response;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
+use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -161,7 +162,7 @@ impl Exchange {
     }
 
     /// The event of this request.
-    pub fn event(&self, session: &Session) -> RequestEvent {
+    pub fn event<'a>(&'a self, session: &'a Session) -> RequestEvent<'a> {
         let head = session.req_header();
         let host = match head.headers.get(http::header::HOST) {
             Some(host) => log::cut(host.as_bytes()),
@@ -178,7 +179,7 @@ impl Exchange {
             workspace: self.workspace.clone(),
             status: session.response_written().map(|written| written.status),
             refusal: self.refusal,
-            fault: self.fault.clone(),
+            fault: self.fault.as_deref().map(Cow::Borrowed),
             bytes_sent: u64::try_from(session.body_bytes_sent()).unwrap_or(u64::MAX),
             tunnel_end: None,
         }

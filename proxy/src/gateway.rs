@@ -142,7 +142,7 @@ impl ProxyHttp for Gateway {
                 return Ok(false);
             }
             Next::Tunnel(upgrade) => {
-                let event = PendingEvent::new(exchange.event(session), self.edge.clone());
+                let event = PendingEvent::new(exchange.event(session).into_owned(), self.edge.clone());
                 exchange.hand_over(Handover { upgrade: *upgrade, event });
                 session.set_keepalive(Some(KEEP_ALIVE.as_secs()));
             }
@@ -383,6 +383,7 @@ fn fault(error: &Error) -> Option<String> {
         let cause = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<io::Error>());
         let cause = cause.map_or(String::new(), |cause| format!(": {cause}"));
         log::cut(format!("{} {}{cause}", source.as_str(), error.etype().as_str()).trim_start().as_bytes())
+            .into_owned()
     })
 }
 

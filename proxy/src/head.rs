@@ -43,10 +43,8 @@ const GROUPS_MAX: usize = 3072;
 /// Under Pingora it belongs in `upstream_request_filter`: what is set before can be named by the client's
 /// `Connection` and be taken away.
 pub fn to_upstream(head: &mut RequestHeader, request: &Request<'_>, forward: &Forward, told: Told) {
-    let session = &forward.permit.caller().session;
     let template = &forward.route.template;
-    let (name, label, subject) = (session.display_name(), session.label.as_str(), session.identity().subject);
-    let user = User { name, label, subject, told, headers: &template.headers };
+    let user = User { told, headers: &template.headers };
     rewrite(head, request, user, notice::wanted(request.head, template));
     if forward.permit.caller().bearer.is_some() {
         head.remove_header(&header::AUTHORIZATION);
@@ -55,9 +53,6 @@ pub fn to_upstream(head: &mut RequestHeader, request: &Request<'_>, forward: &Fo
 
 /// What a workspace is told of its user.
 struct User<'a> {
-    name: &'a str,
-    label: &'a str,
-    subject: &'a str,
     told: Told,
     /// Under which further names its application expects what.
     headers: &'a BTreeMap<String, UserFact>,
@@ -66,20 +61,25 @@ struct User<'a> {
 impl User<'_> {
     /// One fact, if it is known.
     fn fact(&self, fact: UserFact) -> Option<HeaderValue> {
-        match fact {
-            UserFact::Name => Some(visible(self.name)),
-            UserFact::Label => Some(visible(self.label)),
-            UserFact::Subject => Some(visible(self.subject)),
-            UserFact::Email => self.told.email.clone(),
-            UserFact::Groups => self.told.groups.clone(),
-        }
+        let known = match fact {
+            UserFact::Name => &self.told.name,
+            UserFact::Label => &self.told.label,
+            UserFact::Subject => &self.told.subject,
+            UserFact::Email => self.told.email.as_ref()?,
+            UserFact::Groups => self.told.groups.as_ref()?,
+        };
+        Some(known.clone())
     }
 }
 
 fn rewrite(head: &mut RequestHeader, request: &Request<'_>, user: User<'_>, uncompressed: bool) {
-    remove_hop_by_hop(head);
+    // `Request::parse` has refused nominations that matter.
+    let nominated: Vec<HeaderName> = nominations(&head.headers).collect();
     remove_where(head, |name| {
-        names::is_identity(name) || user.headers.keys().any(|ours| names::is(name, ours))
+        is_hop_by_hop(name.as_str())
+            || nominated.contains(name)
+            || names::is_identity(name.as_str())
+            || user.headers.keys().any(|ours| names::is(name.as_str(), ours))
     });
     cookies::strip(head);
     make_origin_form(head);
@@ -164,8 +164,8 @@ pub fn check_upstream(head: &ResponseHeader) -> Result<(), Refusal> {
 }
 
 fn is_dropped(name: &str) -> bool {
-    matches!(name, "clear-site-data" | "alt-svc" | "strict-transport-security" | "server" | "connection")
-        || names::HOP_BY_HOP.contains(&name)
+    matches!(name, "clear-site-data" | "alt-svc" | "strict-transport-security" | "server")
+        || is_hop_by_hop(name)
         || names::is_ours(name)
 }
 
@@ -191,22 +191,13 @@ fn nominations(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
     tokens(headers, &header::CONNECTION).filter_map(|token| HeaderName::from_bytes(token).ok())
 }
 
-/// Pingora has done so before `upstream_request_filter`; the tunnel's head comes as the client sent it.
-fn remove_hop_by_hop(head: &mut RequestHeader) {
-    // `Request::parse` has refused nominations that matter.
-    let nominated: Vec<HeaderName> = nominations(&head.headers).collect();
-    for name in nominated {
-        head.remove_header(&name);
-    }
-    head.remove_header(&header::CONNECTION);
-    for name in names::HOP_BY_HOP {
-        head.remove_header(*name);
-    }
+/// For a request Pingora has taken them away before `upstream_request_filter`; a tunnel's head comes as the client sent it.
+fn is_hop_by_hop(name: &str) -> bool {
+    name == "connection" || names::HOP_BY_HOP.contains(&name)
 }
 
-fn remove_where(head: &mut RequestHeader, unwanted: impl Fn(&str) -> bool) {
-    let found: Vec<HeaderName> =
-        head.headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
+fn remove_where(head: &mut RequestHeader, unwanted: impl Fn(&HeaderName) -> bool) {
+    let found: Vec<HeaderName> = head.headers.keys().filter(|name| unwanted(name)).cloned().collect();
     for name in found {
         head.remove_header(&name);
     }

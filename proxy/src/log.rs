@@ -6,6 +6,7 @@ use crate::refusal::Code;
 use crate::tunnel::{End, Outcome};
 use config::WorkspaceId;
 use http::StatusCode;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ const TEXT_MAX: usize = 256;
 
 /// What is known of a request at its end. Never a query, a cookie or a token.
 #[derive(Debug, Clone)]
-pub struct RequestEvent {
+pub struct RequestEvent<'a> {
     /// The id that the client was told in problem documents.
     pub id: Arc<str>,
     /// When its head was complete.
@@ -24,11 +25,11 @@ pub struct RequestEvent {
     /// Whose connection.
     pub client: IpAddr,
     /// The method, cut: whoever asks may make one up.
-    pub method: String,
+    pub method: Cow<'a, str>,
     /// The host asked for, cut.
-    pub host: String,
+    pub host: Cow<'a, str>,
     /// The path without the query, cut.
-    pub path: String,
+    pub path: Cow<'a, str>,
     /// Which of our places answered.
     pub place: PlaceLabel,
     /// The workspace, once one was admitted to.
@@ -38,14 +39,26 @@ pub struct RequestEvent {
     /// What it was refused with.
     pub refusal: Option<Code>,
     /// What failed, where the refusal does not tell: by kind, never in a peer's words.
-    pub fault: Option<String>,
+    pub fault: Option<Cow<'a, str>>,
     /// Bytes of bodies, or of a tunnel, to the client.
     pub bytes_sent: u64,
     /// Why its tunnel ended, if it became one.
     pub tunnel_end: Option<End>,
 }
 
-impl RequestEvent {
+impl RequestEvent<'_> {
+    /// The same for a request whose head is gone by its end.
+    pub fn into_owned(self) -> RequestEvent<'static> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        RequestEvent {
+            method: owned(self.method),
+            host: owned(self.host),
+            path: owned(self.path),
+            fault: self.fault.map(owned),
+            ..self
+        }
+    }
+
     /// Notes what became of an upgrade.
     pub fn ended(&mut self, outcome: Outcome) {
         let Outcome { status, refusal, bytes_sent, end } = outcome;
@@ -57,7 +70,7 @@ impl RequestEvent {
 }
 
 /// Logs and counts a request that ended `now`.
-pub fn request_event(event: &RequestEvent, metrics: &Metrics, now: Instant) {
+pub fn request_event(event: &RequestEvent<'_>, metrics: &Metrics, now: Instant) {
     let took = now.saturating_duration_since(event.started);
     if let Some(status) = event.status {
         metrics.request(event.place, status, took);
@@ -71,13 +84,13 @@ pub fn request_event(event: &RequestEvent, metrics: &Metrics, now: Instant) {
 /// The event of a request that outlives Pingora's part in it: logged and counted once, when it is dropped.
 pub struct PendingEvent {
     /// What is known so far.
-    pub event: RequestEvent,
+    pub event: RequestEvent<'static>,
     edge: Arc<Edge>,
 }
 
 impl PendingEvent {
     /// An event that is still to come.
-    pub fn new(event: RequestEvent, edge: Arc<Edge>) -> Self {
+    pub fn new(event: RequestEvent<'static>, edge: Arc<Edge>) -> Self {
         Self { event, edge }
     }
 }
@@ -94,15 +107,15 @@ macro_rules! emit_at {
         tracing::$level!(
             request.id = &*$event.id,
             client.ip = %$event.client,
-            http.method = $event.method,
-            http.host = $event.host,
-            http.path = $event.path,
+            http.method = &*$event.method,
+            http.host = &*$event.host,
+            http.path = &*$event.path,
             http.status = $event.status.map(|status| status.as_u16()),
             http.bytes_sent = $event.bytes_sent,
             request.place = $event.place.as_str(),
             workspace.id = $event.workspace.as_ref().map(ToString::to_string),
             refusal.code = $event.refusal.map(|code| code.row().code),
-            refusal.fault = $event.fault,
+            refusal.fault = $event.fault.as_deref(),
             tunnel.end = $event.tunnel_end.map(tracing::field::debug),
             elapsed_ms = $took.as_secs_f64() * 1000.0,
             "request"
@@ -111,7 +124,7 @@ macro_rules! emit_at {
 }
 
 /// At the level of the refusal, if there is one.
-fn emit(event: &RequestEvent, took: Duration) {
+fn emit(event: &RequestEvent<'_>, took: Duration) {
     match event.refusal.map_or(Level::INFO, |code| code.row().level) {
         Level::ERROR => emit_at!(error, event, took),
         Level::WARN => emit_at!(warn, event, took),
@@ -120,10 +133,13 @@ fn emit(event: &RequestEvent, took: Duration) {
 }
 
 /// A client's text as it may stand in an event: lossily decoded, cut at a character.
-pub fn cut(text: &[u8]) -> String {
-    let mut text = String::from_utf8_lossy(&text[..text.len().min(TEXT_MAX)]).into_owned();
+pub fn cut(text: &[u8]) -> Cow<'_, str> {
+    let mut text = String::from_utf8_lossy(&text[..text.len().min(TEXT_MAX)]);
     // A byte that is no text has become three.
-    text.truncate(text.floor_char_boundary(TEXT_MAX));
+    if text.len() > TEXT_MAX {
+        let end = text.floor_char_boundary(TEXT_MAX);
+        text.to_mut().truncate(end);
+    }
     text
 }
 

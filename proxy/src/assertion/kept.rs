@@ -66,7 +66,6 @@ impl Signed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     fn whose(number: u64) -> Whose {
         let mut session = SessionId([0; 16]);
@@ -78,7 +77,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded_and_old_ones_leave_first() {
         let mut kept = Kept::default();
-        let told = Told { assertion: HeaderValue::from_static("a"), email: None, groups: None };
+        let told = Told::lab("a");
         let (early, late) = (Duration::from_secs(100), Duration::from_secs(200));
         let put = |kept: &mut Kept, number, now| {
             let signed = Signed { session: Weak::new(), issued: now, told: told.clone() };

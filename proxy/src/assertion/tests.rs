@@ -160,7 +160,7 @@ async fn a_renewed_session_gets_an_assertion_of_what_it_says_now() {
     let whose =
         || Whose { session: id, workspace: WorkspaceId::parse("alice").unwrap(), listener: PLAIN.clone() };
     let (mut kept, now) = (Kept::default(), Duration::from_secs(1_800_000_000));
-    let told = Told { assertion: HeaderValue::from_static("a"), email: None, groups: None };
+    let told = Told::lab("a");
     kept.keep(whose(), &before, now, told);
     assert!(kept.find(&whose(), &before, now).is_some());
     assert!(kept.find(&whose(), &renewed, now).is_none());

@@ -6,11 +6,16 @@ use crate::exchange::new_id;
 use crate::log::RequestEvent;
 use crate::metrics::PlaceLabel;
 use crate::refusal::{self, Code, Reader, Refusal};
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 /// The answer, as it goes over the wire, and the event. What kind of client it is cannot be known: it gets a
 /// problem document. `waited`: how long for the rest of the head.
-pub(super) fn refuse(code: Code, facts: &ConnectionFacts, waited: Duration) -> (Vec<u8>, RequestEvent) {
+pub(super) fn refuse(
+    code: Code,
+    facts: &ConnectionFacts,
+    waited: Duration,
+) -> (Vec<u8>, RequestEvent<'static>) {
     let id = new_id();
     let (head, body) = answer::last(refusal::answer(&Refusal::new(code), &Reader::program(&id)), facts);
     let wire = [answer::to_wire(&head), body.to_vec()].concat();
@@ -19,9 +24,9 @@ pub(super) fn refuse(code: Code, facts: &ConnectionFacts, waited: Duration) -> (
         id,
         started: now.checked_sub(waited).unwrap_or(now),
         client: facts.client.ip(),
-        method: String::new(),
-        host: String::new(),
-        path: String::new(),
+        method: Cow::default(),
+        host: Cow::default(),
+        path: Cow::default(),
         place: PlaceLabel::None,
         workspace: None,
         status: Some(head.status),
