@@ -41,6 +41,8 @@ struct Facts {
     names: Vec<NamePattern>,
     not_before: SystemTime,
     not_after: SystemTime,
+    /// Of the whole chain.
+    begins: SystemTime,
     fingerprint: String,
     serial: Vec<u8>,
     authority_key_id: Option<Vec<u8>>,
@@ -108,6 +110,11 @@ impl Certificate {
         self.facts.not_after
     }
 
+    /// From when on no certificate of the chain is still to become valid.
+    pub(crate) fn begins(&self) -> SystemTime {
+        self.facts.begins
+    }
+
     /// SHA-256 of the leaf, in lower-case hexadecimal: what logs say of it.
     pub fn fingerprint(&self) -> &str {
         &self.facts.fingerprint
@@ -164,6 +171,11 @@ impl Facts {
             names,
             not_before: system_time(leaf.validity().not_before),
             not_after: system_time(leaf.validity().not_after),
+            begins: parsed
+                .iter()
+                .map(|one| system_time(one.validity().not_before))
+                .max()
+                .unwrap_or(UNIX_EPOCH),
             fingerprint: hex(digest(&SHA256, der).as_ref()),
             serial: leaf.raw_serial().to_vec(),
             authority_key_id: authority_key_id(leaf),

@@ -77,6 +77,11 @@ impl FilePair {
         Self { certificate, private_key, key_is_open: false, watch: Watch::default() }
     }
 
+    /// The same of which nothing was read yet.
+    pub fn anew(&self) -> Self {
+        Self::new(self.certificate.clone(), self.private_key.clone())
+    }
+
     /// Looks whether something changed since the last time. Blocks on the disk, never on a pipe.
     pub fn look(&mut self, now: Instant) -> Look {
         let stamps = [Stamp::of(&self.certificate), Stamp::of(&self.private_key)];

@@ -60,7 +60,11 @@ pub(crate) fn worker(
 }
 
 /// What a whole Usher is told that knows these hosts.
-pub(crate) fn settings(certificates: &Certificates, store: &Arc<Memory>, hosts: &[&str]) -> Settings {
+pub(crate) fn settings(
+    certificates: &Certificates,
+    store: &Arc<impl Store + 'static>,
+    hosts: &[&str],
+) -> Settings {
     let hosts = hosts.iter().map(|host| HostName::parse(host).expect("it is a host's name"));
     Settings {
         certificates: certificates.clone(),

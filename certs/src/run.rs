@@ -42,7 +42,7 @@ use work::BUDGET;
 pub(crate) use work::Work;
 pub(crate) use work::Worker;
 
-/// How long the loop rests at most: clocks jump, and what was not yet valid becomes so.
+/// How long the loop rests at most, and how often it looks at all that there is: clocks jump.
 const REST: Duration = Duration::from_mins(1);
 
 /// What a Secret of type `kubernetes.io/tls` has: chain and key, PEM.
@@ -224,6 +224,7 @@ impl Loop {
         }
         let mut look = tokio::time::interval(LOOK_AGAIN);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut settle = tokio::time::interval_at(Instant::now() + REST, REST);
         let mut sweep = tokio::time::interval_at(Instant::now() + SWEEP, SWEEP);
         loop {
             self.settle();
@@ -239,7 +240,8 @@ impl Loop {
                     self.is_changed = true;
                     documents.into_iter().for_each(|document| self.looked_up(document));
                 }
-                _ = look.tick() => self.files.begin(),
+                // With it whatever has become valid meanwhile is settled.
+                _ = look.tick() => self.files.begin(Instant::now()),
                 Some(looked) = self.files.next() => self.take_files(looked),
                 _ = sweep.tick() => self.begin_to_sweep(),
                 Some(swept) = self.sweeping.next() => self.swept = swept,
@@ -247,7 +249,8 @@ impl Loop {
                 Ok(()) = self.settings.hosts.changed() => self.is_changed = true,
                 Ok(()) = self.settings.secrets.changed() => self.take_secrets(),
                 Some(()) = announcing.next() => {}
-                () = tokio::time::sleep(rest) => self.is_changed = true,
+                _ = settle.tick() => self.is_changed = true,
+                () = tokio::time::sleep(rest) => {}
             }
         }
     }
@@ -318,11 +321,13 @@ impl Loop {
 
     /// Looks what there is to have, and publishes what can be served of it.
     fn settle(&mut self) {
-        if !std::mem::take(&mut self.is_changed) {
+        let now = SystemTime::now();
+        self.take_what_is_due(now);
+        if !std::mem::take(&mut self.is_changed) && !self.shelf.is_due(now) {
             return;
         }
         self.units = units(&self.settings.certificates, &self.settings.hosts.borrow_and_update());
-        self.shelf.settle(&self.units, SystemTime::now());
+        self.shelf.settle(&self.units, now);
         self.shelf.publish(
             &self.settings.certificates,
             &self.units,
