@@ -46,11 +46,15 @@ struct Inner {
     /// How often it was asked for what.
     asked: BTreeMap<String, usize>,
     says: BTreeMap<String, Said>,
+    /// For what it gives no answer.
+    hangs: BTreeSet<String>,
     /// The keys of accounts; each is its account's number.
     accounts: Vec<String>,
     /// The addresses of accounts that it knows no more.
     forgotten: BTreeSet<String>,
     orders: Vec<Order>,
+    /// How many orders were under way at a time, at most.
+    most: usize,
     /// It knows no certificate that an order replaces.
     is_forgetful: bool,
     /// It does not say what an order replaces.
@@ -69,6 +73,7 @@ struct Order {
     replaces: Value,
     chain: Option<String>,
     looks: usize,
+    is_fetched: bool,
 }
 
 impl GenerousAuthority {
@@ -80,9 +85,11 @@ impl GenerousAuthority {
             issuer: CertifiedIssuer::self_signed(params, key).expect("the parameters are valid"),
             asked: BTreeMap::new(),
             says: BTreeMap::new(),
+            hangs: BTreeSet::new(),
             accounts: Vec::new(),
             forgotten: BTreeSet::new(),
             orders: Vec::new(),
+            most: 0,
             is_forgetful: false,
             is_silent: false,
             is_slow: (0, 0),
@@ -109,6 +116,11 @@ impl GenerousAuthority {
         self.held().says.insert(what.to_owned(), said);
     }
 
+    /// Never answers when it is asked for this, from now on.
+    pub(crate) fn hangs(&self, what: &str) {
+        self.held().hangs.insert(what.to_owned());
+    }
+
     /// Is generous from now on.
     pub(crate) fn mends(&self) {
         let mut held = self.held();
@@ -120,6 +132,11 @@ impl GenerousAuthority {
     /// How many accounts it has.
     pub(crate) fn accounts(&self) -> usize {
         self.held().accounts.len()
+    }
+
+    /// How many orders were under way at a time, at most: made, and their certificates not fetched yet.
+    pub(crate) fn most_at_a_time(&self) -> usize {
+        self.held().most
     }
 
     /// Knows none of the accounts any more that it has.
@@ -189,9 +206,16 @@ async fn answer(
     some_turns().await;
     let mut parts = path.trim_start_matches('/').split('/');
     let (what, number) = (parts.next().unwrap_or_default(), parts.next().and_then(|text| text.parse().ok()));
-    let mut inner = inner.lock().expect("nobody panics with it");
     let asked = if what == "order" && number.is_some() { "look" } else { what };
-    *inner.asked.entry(asked.to_owned()).or_default() += 1;
+    let does_hang = {
+        let mut inner = inner.lock().expect("nobody panics with it");
+        *inner.asked.entry(asked.to_owned()).or_default() += 1;
+        inner.hangs.contains(asked)
+    };
+    if does_hang {
+        std::future::pending::<()>().await;
+    }
+    let mut inner = inner.lock().expect("nobody panics with it");
     if let Some(said) = inner.says.get(asked) {
         let answer = problem(said.status, said.problem, said.detail, said.retry_after);
         return Ok(answer);
@@ -240,7 +264,10 @@ impl Inner {
                     replaces: payload["replaces"].clone(),
                     chain: None,
                     looks: 0,
+                    is_fetched: false,
                 });
+                let under_way = self.orders.iter().filter(|order| !order.is_fetched).count();
+                self.most = self.most.max(under_way);
                 let number = self.orders.len() - 1;
                 said(201, Some(to(&format!("order/{number}"))), self.state(at, number))
             }
@@ -260,6 +287,7 @@ impl Inner {
                 said(200, None, self.state(at, number))
             }
             ("certificate", Some(number)) => {
+                self.orders[number].is_fetched = true;
                 said(200, None, self.orders[number].chain.clone().expect("it is asked for what there is"))
             }
             _ => said(200, None, String::new()),

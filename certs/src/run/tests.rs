@@ -3,7 +3,7 @@
 use super::*;
 use crate::certificate::Certificate;
 use crate::kept::{Kept, Origin};
-use crate::lab::settings;
+use crate::lab::{GenerousAuthority, Memory, certificates, settings, unit, worker};
 use crate::listed::Next;
 use crate::schedule::DAY;
 use crate::store::{DirectoryStore, Version};
@@ -134,4 +134,57 @@ async fn what_becomes_valid_is_served_then_wherever_it_came_from() {
     let listed = listed.unwrap().unwrap()[0].clone();
     running.abort();
     assert!(listed.failures.is_empty(), "{listed:?}");
+}
+
+/// Runs an Usher that knows these hosts until the certificate of this id is served.
+async fn until_served(certificates: &Certificates, store: &Arc<Memory>, hosts: &[&str], id: &str) {
+    let (office, running) = start(settings(certificates, store, hosts)).await.unwrap();
+    let running = tokio::spawn(running);
+    let is_served = |listed: &Arc<Vec<Listed>>| listed.iter().any(|one| one.id == id && one.served.is_some());
+    let mut list = office.listed.clone();
+    let served = tokio::time::timeout(Duration::from_secs(20), list.wait_for(is_served)).await;
+    assert!(served.is_ok(), "{id} is not served: {:?}", office.list());
+    running.abort();
+}
+
+const HOSTS: [&str; 6] = ["a.lab.test", "b.lab.test", "c.lab.test", "d.lab.test", "e.lab.test", "f.lab.test"];
+
+#[tokio::test]
+async fn an_authority_that_hangs_keeps_nobody_waiting_for_another_one() {
+    let (slow, other) = tokio::join!(GenerousAuthority::start(), GenerousAuthority::start());
+    let more = format!(
+        "authorities = 'generous'\n[acme.other]\ndirectory = '{}'\nterms_of_service_agreed = true\n\
+         [certificates.zone]\nsource = 'acme'\nauthorities = 'other'\nchallenge = 'http-01'\nnames = ['zone.test']\n",
+        other.directory()
+    );
+    slow.hangs("order");
+    until_served(&certificates(&slow, &more), &Arc::default(), &HOSTS, "zone").await;
+}
+
+#[tokio::test]
+async fn an_authority_that_does_not_say_when_to_renew_keeps_no_order_waiting() {
+    let authority = GenerousAuthority::start().await;
+    let certificates = certificates(&authority, "");
+    let store = Arc::default();
+    let (usher, _) = worker(&certificates, &store, None);
+    let [held @ .., _] = HOSTS;
+    for host in held {
+        assert!(usher.work(Work::Get, &unit(&certificates, host), None).await);
+    }
+    authority.hangs("window");
+    until_served(&certificates, &store, &HOSTS, "site--f.lab.test").await;
+}
+
+#[tokio::test]
+async fn of_two_certificates_that_a_host_can_prove_one_at_a_time_the_second_waits_its_turn() {
+    let authority = GenerousAuthority::start().await;
+    let tables = format!(
+        "[acme.le]\ndirectory = '{}'\nterms_of_service_agreed = true\n\
+         [certificates.more]\nsource = 'acme'\nchallenge = 'tls-alpn-01'\nnames = ['lab.test', 'a.lab.test']\n\
+         [certificates.site]\nsource = 'acme'\nchallenge = 'tls-alpn-01'\nper_host = true\nnames = ['*.lab.test']\n",
+        authority.directory()
+    );
+    let config = config(&TABLES.replace("[certificates.site]\nsource = 'self-signed'\n", &tables));
+    until_served(&config.certificates, &Arc::default(), &HOSTS[..1], "site--a.lab.test").await;
+    assert_eq!((authority.asked("order"), authority.most_at_a_time()), (2, 1));
 }

@@ -107,7 +107,8 @@ impl Worker {
         })
     }
 
-    /// Asks the authorities, one after the other, until one gives it.
+    /// Asks the first authority that may be asked. The next one is asked by another task, which waits for that one's
+    /// places, or by this one where nobody else would know that the first has failed.
     async fn ask_all(
         &self,
         claim: &Held,
@@ -136,6 +137,9 @@ impl Worker {
             {
                 continue;
             }
+            if is_asked && is_noted {
+                return Ok(true);
+            }
             is_asked = true;
             let is_of_it = |current: &&Current| current.origin == Origin::Acme(authority.name.clone());
             let replaces = held.as_ref().filter(is_of_it).map(|current| &current.certificate);
@@ -150,7 +154,6 @@ impl Worker {
                     return Ok(written.is_ok());
                 }
                 Err(Failure::Lost(_)) => return Ok(false),
-                // The next one is asked all the same.
                 Err(failure) => is_noted &= self.note(claim, unit, authority, &failure).await,
             }
         }
