@@ -20,6 +20,7 @@ macro_rules! persist {
 
 mod account;
 mod failure;
+mod leftovers;
 mod order;
 mod transport;
 

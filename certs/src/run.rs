@@ -24,7 +24,7 @@ use crate::state::{self, State};
 use crate::store::{Change, Document, Store, StoreError};
 use crate::told::with_causes;
 use crate::units::{Giver, Unit, units};
-use config::{CertificateName, CertificateSource, Certificates, Challenge, HostName};
+use config::{CertificateName, CertificateSource, Certificates, Challenge, DnsProviderName, HostName};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, FuturesUnordered};
 use futures_util::{FutureExt, StreamExt};
@@ -107,20 +107,11 @@ pub type Running = BoxFuture<'static, Ended>;
 /// The store or a DNS provider cannot be used.
 pub async fn start(settings: Settings) -> Result<(Office, Running), StartError> {
     let board = Board::new(settings.resolver.clone(), settings.challenges.clone());
-    let mut dns = BTreeMap::new();
-    for declared in settings.certificates.values() {
-        if let CertificateSource::Acme(source) = &declared.source
-            && let Challenge::Dns01(provider) = &source.challenge
-            && !dns.contains_key(&provider.name)
-        {
-            dns.insert(provider.name.clone(), DnsRecords::new(provider.clone())?);
-        }
-    }
     let desk = Desk {
         store: settings.store.clone(),
         accounts: Accounts::new(settings.store.clone()),
         claims: Claims::new(settings.store.clone(), settings.replica.clone()),
-        dns,
+        dns: dns_records(&settings.certificates)?,
         answered: board.answered(),
         replicas: settings.replicas.clone(),
         metrics: settings.metrics.clone(),
@@ -131,6 +122,22 @@ pub async fn start(settings: Settings) -> Result<(Office, Running), StartError> 
     let mut renewals = Loop::new(settings, board, worker, listed);
     renewals.load().await?;
     Ok((office, renewals.run().boxed()))
+}
+
+/// Who writes records for these certificates, by their names.
+pub(crate) fn dns_records(
+    certificates: &Certificates,
+) -> Result<BTreeMap<DnsProviderName, DnsRecords>, DnsError> {
+    let mut dns = BTreeMap::new();
+    for declared in certificates.values() {
+        if let CertificateSource::Acme(source) = &declared.source
+            && let Challenge::Dns01(provider) = &source.challenge
+            && !dns.contains_key(&provider.name)
+        {
+            dns.insert(provider.name.clone(), DnsRecords::new(provider.clone())?);
+        }
+    }
+    Ok(dns)
 }
 
 struct Loop {

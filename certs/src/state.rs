@@ -58,8 +58,13 @@ pub(crate) struct Ordered {
 /// What a challenge is answered with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Proof {
-    /// A record in the DNS: the host, and the text at `_acme-challenge.<host>`.
-    Record(String, String),
+    /// A record in the DNS, at `_acme-challenge.<host>`.
+    Record {
+        /// Who wrote it, and takes it away, whoever writes those of today: `[dns_providers.NAME]`.
+        provider: String,
+        host: String,
+        text: String,
+    },
     /// A document of this name, from which all replicas answer.
     Answer(String),
 }
@@ -118,10 +123,9 @@ impl State {
         })
     }
 
-    /// Whether nothing of it matters any more to somebody who begins anew.
+    /// Whether nothing of it matters any more to somebody who begins anew; what was shown is still to be taken away.
     pub(crate) fn is_spent(&self, now: SystemTime) -> bool {
-        self.order.as_ref().is_none_or(|ordered| ordered.proofs.is_empty())
-            && self.authorities.values().all(|standing| time(standing.not_before) <= now)
+        self.authorities.values().all(|standing| time(standing.not_before) <= now)
             && self.failed_validations.iter().all(|at| time(*at) + HOUR <= now)
     }
 

@@ -48,6 +48,11 @@ impl Worker {
         Self { own_names: own.flat_map(|declared| declared.names.clone()).collect(), desk }
     }
 
+    /// What it works with.
+    pub(crate) fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
     /// Does it; tells whether it was done, or written down when to try again.
     pub(crate) async fn work(&self, work: Work, unit: &Unit, held: Option<Current>) -> bool {
         let done = match (&unit.giver, work) {
