@@ -63,6 +63,8 @@ struct Inner {
     is_slow: (usize, u64),
     /// When what it gives is good, in days from now.
     days: Range<i64>,
+    /// From when to when it wants what it gives renewed (RFC 3339), never saying when to ask again.
+    window: Option<(&'static str, &'static str)>,
     /// For whom it is in place of who asked.
     names: Option<Vec<String>>,
 }
@@ -94,6 +96,7 @@ impl GenerousAuthority {
             is_silent: false,
             is_slow: (0, 0),
             days: -1..89,
+            window: None,
             names: None,
         }));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
@@ -163,6 +166,11 @@ impl GenerousAuthority {
     /// What it gives is good in these days from now.
     pub(crate) fn gives_for(&self, days: Range<i64>) {
         self.held().days = days;
+    }
+
+    /// Wants what it gives renewed within this time, and does not say when to ask again.
+    pub(crate) fn wants_renewed(&self, start: &'static str, end: &'static str) {
+        self.held().window = Some((start, end));
     }
 
     /// What it gives is for this host.
@@ -257,18 +265,7 @@ impl Inner {
                 problem(500, "serverInternal", "could not find an order for the given certificate", None)
             }
             ("order", None) => {
-                let names = payload["identifiers"].as_array().into_iter().flatten();
-                let names = names.filter_map(|one| one["value"].as_str().map(str::to_owned)).collect();
-                self.orders.push(Order {
-                    names,
-                    replaces: payload["replaces"].clone(),
-                    chain: None,
-                    looks: 0,
-                    is_fetched: false,
-                });
-                let under_way = self.orders.iter().filter(|order| !order.is_fetched).count();
-                self.most = self.most.max(under_way);
-                let number = self.orders.len() - 1;
+                let number = self.take(payload);
                 said(201, Some(to(&format!("order/{number}"))), self.state(at, number))
             }
             ("order", Some(number)) => {
@@ -286,12 +283,32 @@ impl Inner {
                 self.orders[number].chain = Some(chain);
                 said(200, None, self.state(at, number))
             }
+            ("window", _) if let Some((start, end)) = self.window => {
+                let window = json!({ "suggestedWindow": { "start": start, "end": end } });
+                said(200, None, window.to_string())
+            }
             ("certificate", Some(number)) => {
                 self.orders[number].is_fetched = true;
                 said(200, None, self.orders[number].chain.clone().expect("it is asked for what there is"))
             }
             _ => said(200, None, String::new()),
         }
+    }
+
+    /// Takes an order; its number.
+    fn take(&mut self, payload: &Value) -> usize {
+        let names = payload["identifiers"].as_array().into_iter().flatten();
+        let names = names.filter_map(|one| one["value"].as_str().map(str::to_owned)).collect();
+        self.orders.push(Order {
+            names,
+            replaces: payload["replaces"].clone(),
+            chain: None,
+            looks: 0,
+            is_fetched: false,
+        });
+        let under_way = self.orders.iter().filter(|order| !order.is_fetched).count();
+        self.most = self.most.max(under_way);
+        self.orders.len() - 1
     }
 
     fn is_processing(&self, number: usize) -> bool {

@@ -245,6 +245,19 @@ async fn a_certificate_is_renewed_whatever_its_authority_knows_or_says_of_what_i
 }
 
 #[tokio::test]
+async fn an_authority_that_does_not_say_when_to_ask_again_is_heard_and_asked_after_six_hours() {
+    let (authority, _, [unit, _], store, usher) = two_of("").await;
+    assert!(usher.work(Work::Get, &unit, None).await);
+    let document = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
+    let held = current(Kept::read(&document).unwrap());
+    authority.wants_renewed("2040-01-01T00:00:00Z", "2040-01-01T00:01:00Z");
+    assert!(usher.work(Work::AskWindow, &unit, Some(held)).await);
+    let window = state::read(&*store, &unit.id).await.unwrap().window.unwrap();
+    assert_eq!(window.suggested, Some((2_208_988_800, 2_208_988_860)));
+    assert!(window.ask_again.abs_diff(unix(SystemTime::now()) + 6 * 3600) < 60, "{window:?}");
+}
+
+#[tokio::test]
 async fn a_retry_after_that_no_clock_reaches_is_none() {
     let (authority, _, [unit, _], store, usher) = two_of("").await;
     authority.is_slow(1, u64::MAX);
