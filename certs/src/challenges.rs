@@ -1,6 +1,7 @@
 //! What authorities are answered with, by every replica: they ask whom their connection reaches.
 
 use crate::acme::Failure;
+use crate::document_kind::DocumentKind;
 use crate::hex::hex;
 use crate::resolver::{HttpChallenges, Resolver};
 use crate::state::unix;
@@ -18,10 +19,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
-/// What the names of these documents begin with.
-pub(crate) const PREFIX: &str = "challenge-";
-/// What the names of the documents begin with by which replicas tell what they can answer.
-pub(crate) const SEEN: &str = "seen-";
 /// How long all replicas may take: one that was killed is missed for five minutes.
 const PATIENCE: Duration = Duration::from_mins(6);
 /// A challenge that nobody took away is of an order that nobody goes on with.
@@ -64,7 +61,7 @@ impl Challenge {
     /// The name of its document.
     pub(crate) fn document(&self) -> String {
         let hash = digest(&SHA256, self.answer.as_bytes());
-        format!("{PREFIX}{}", hex(&hash.as_ref()[..16]))
+        DocumentKind::Challenge.name(hex(&hash.as_ref()[..16]))
     }
 
     /// As it is kept.
@@ -233,7 +230,7 @@ pub(crate) async fn announce(
         let here = answered.borrow_and_update().here.clone();
         if told.as_ref() != Some(&here) {
             let value = serde_json::to_vec(&here).expect("a set of texts is JSON");
-            if let Err(error) = crate::state::put(&*store, &format!("{SEEN}{replica}"), &value).await {
+            if let Err(error) = crate::state::put(&*store, &DocumentKind::Seen.name(&replica), &value).await {
                 let error = with_causes(&error);
                 tracing::warn!(error, "the other ushers cannot be told which challenges this one answers");
                 tokio::time::sleep(AGAIN).await;

@@ -1,4 +1,4 @@
-//! The document of a certificate, and its name.
+//! The document of a certificate.
 
 use crate::certificate::{Certificate, Unfit};
 use crate::state::{time, unix};
@@ -8,8 +8,6 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::SystemTime;
 
-/// Begins the name of every document of a certificate.
-const PREFIX: &str = "certificate-";
 /// A colon stands in no name of an authority.
 const LOCAL: &str = "usher:local";
 const IMPORTED: &str = "usher:imported";
@@ -116,16 +114,6 @@ impl Kept {
         };
         serde_json::to_vec(&value).expect("numbers and texts are JSON")
     }
-}
-
-/// The document of a unit's certificate, by the unit's id.
-pub(crate) fn document(id: &str) -> String {
-    format!("{PREFIX}{id}")
-}
-
-/// The id of the unit whose certificate a document is.
-pub(crate) fn id(document: &str) -> Option<&str> {
-    document.strip_prefix(PREFIX)
 }
 
 #[cfg(test)]

@@ -10,17 +10,17 @@ mod work;
 
 use crate::Office;
 use crate::acme::{Accounts, Desk};
-use crate::challenges::{self, Board, announce};
+use crate::challenges::{Board, announce};
 use crate::claim::Claims;
 use crate::dns::{DnsError, DnsRecords};
-use crate::kept;
+use crate::document_kind::DocumentKind;
 use crate::listed::Listed;
 use crate::local_authority::LocalAuthorityError;
 use crate::metrics::Metrics;
 use crate::resolver::{HttpChallenges, Resolver};
-use crate::retry_after::{self, RetryAfter};
+use crate::retry_after::RetryAfter;
 use crate::shelf::Shelf;
-use crate::state::{self, State};
+use crate::state::State;
 use crate::store::{Change, Document, Store, StoreError};
 use crate::told::with_causes;
 use crate::units::{Giver, Unit, units};
@@ -37,7 +37,6 @@ use tasks::Tasks;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use watched::{LOOK_AGAIN, Watched};
-use work::BUDGET;
 #[cfg(test)]
 pub(crate) use work::Work;
 pub(crate) use work::Worker;
@@ -213,7 +212,9 @@ impl Loop {
                     tracing::warn!(certificate.id = unit.id, error, "a certificate cannot be signed at once");
                     continue;
                 }
-                if let Some(document) = self.settings.store.get(&kept::document(&unit.id)).await? {
+                if let Some(document) =
+                    self.settings.store.get(&DocumentKind::Certificate.name(&unit.id)).await?
+                {
                     self.looked_up(document);
                 }
             }
@@ -289,40 +290,36 @@ impl Loop {
 
     fn put(&mut self, document: Document) {
         let name = document.name.clone();
-        if let Some(id) = kept::id(&name) {
-            self.is_changed = true;
-            self.shelf.put(id, document);
-        } else if let Some(id) = name.strip_prefix(state::PREFIX) {
-            self.is_changed = true;
-            self.states.insert(id.to_owned(), State::read(&document));
-        } else if let Some(authority) = name.strip_prefix(retry_after::PREFIX) {
-            self.is_changed = true;
-            self.retry_after.extend(RetryAfter::read(&document).map(|said| (authority.to_owned(), said)));
-        } else if let Some(certificate) = name.strip_prefix(BUDGET) {
-            self.begun
-                .insert(certificate.to_owned(), serde_json::from_slice(&document.value).unwrap_or_default());
-        } else if name.starts_with(challenges::PREFIX) {
-            self.board.put(&document);
-        } else if let Some(replica) = name.strip_prefix(challenges::SEEN) {
-            self.board.hear(replica, &document);
+        let Some((kind, id)) = DocumentKind::of(&name) else { return };
+        self.is_changed |= is_listed(kind);
+        match kind {
+            DocumentKind::Certificate => self.shelf.put(id, document),
+            DocumentKind::State => drop(self.states.insert(id.to_owned(), State::read(&document))),
+            DocumentKind::RetryAfter => {
+                self.retry_after.extend(RetryAfter::read(&document).map(|said| (id.to_owned(), said)));
+            }
+            DocumentKind::Budget => {
+                let begun = serde_json::from_slice(&document.value).unwrap_or_default();
+                self.begun.insert(id.to_owned(), begun);
+            }
+            DocumentKind::Challenge => self.board.put(&document),
+            DocumentKind::Seen => self.board.hear(id, &document),
+            DocumentKind::Account => {}
         }
     }
 
     fn remove(&mut self, name: &str) {
-        self.is_changed = true;
         self.known.remove(name);
-        if let Some(id) = kept::id(name) {
-            self.shelf.remove(id);
-        } else if let Some(id) = name.strip_prefix(state::PREFIX) {
-            self.states.remove(id);
-        } else if let Some(authority) = name.strip_prefix(retry_after::PREFIX) {
-            self.retry_after.remove(authority);
-        } else if let Some(certificate) = name.strip_prefix(BUDGET) {
-            self.begun.remove(certificate);
-        } else if let Some(replica) = name.strip_prefix(challenges::SEEN) {
-            self.board.forget(replica);
-        } else {
-            self.board.remove(name);
+        let Some((kind, id)) = DocumentKind::of(name) else { return };
+        self.is_changed |= is_listed(kind);
+        match kind {
+            DocumentKind::Certificate => self.shelf.remove(id),
+            DocumentKind::State => drop(self.states.remove(id)),
+            DocumentKind::RetryAfter => drop(self.retry_after.remove(id)),
+            DocumentKind::Budget => drop(self.begun.remove(id)),
+            DocumentKind::Challenge => self.board.remove(name),
+            DocumentKind::Seen => self.board.forget(id),
+            DocumentKind::Account => {}
         }
     }
 
@@ -346,6 +343,16 @@ impl Loop {
             *before = Arc::new(listed);
             is_news
         });
+    }
+}
+
+/// Whether what is served or listed hangs on such documents.
+fn is_listed(kind: DocumentKind) -> bool {
+    match kind {
+        DocumentKind::Certificate | DocumentKind::State | DocumentKind::RetryAfter | DocumentKind::Budget => {
+            true
+        }
+        DocumentKind::Challenge | DocumentKind::Seen | DocumentKind::Account => false,
     }
 }
 

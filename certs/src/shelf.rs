@@ -259,6 +259,7 @@ fn tell(unit: &Unit, current: &Current) {
 mod tests {
     use super::*;
     use crate::broken::{Pair, Pki, now, wanted};
+    use crate::document_kind::DocumentKind;
     use crate::units::Giver;
     use rcgen::date_time_ymd;
     use std::time::Duration;
@@ -276,7 +277,7 @@ mod tests {
         let certificate = Certificate::parse(chain.as_bytes(), key.as_bytes()).unwrap();
         let fingerprint = certificate.fingerprint().to_owned();
         let kept = Kept { certificate, origin: Origin::Local, obtained: now() };
-        let name = crate::kept::document("site");
+        let name = DocumentKind::Certificate.name("site");
         (fingerprint, Document { name, version: Version(version), value: kept.write() })
     }
 

@@ -1,15 +1,13 @@
 //! What is remembered of one certificate's renewal, by all replicas and over restarts.
 
 use crate::claim::Claim;
+use crate::document_kind::DocumentKind;
 use crate::schedule::HOUR;
 use crate::store::{Document, Store, StoreError, Version};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// What the names of these documents begin with.
-pub(crate) const PREFIX: &str = "state-";
 
 /// The document of one certificate's renewal. Times are UNIX seconds: they have to be good after a restart, too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,12 +148,7 @@ pub(crate) fn time(unix: u64) -> SystemTime {
 /// # Errors
 /// The store's.
 pub(crate) async fn read(store: &dyn Store, id: &str) -> Result<State, StoreError> {
-    Ok(store.get(&document(id)).await?.as_ref().map(State::read).unwrap_or_default())
-}
-
-/// The document of what is known of a unit, by its id.
-pub(crate) fn document(id: &str) -> String {
-    format!("{PREFIX}{id}")
+    Ok(store.get(&DocumentKind::State.name(id)).await?.as_ref().map(State::read).unwrap_or_default())
 }
 
 /// Changes a state, whatever others change meanwhile: the change is made upon what stands there.
@@ -167,7 +160,7 @@ pub(crate) async fn change<T>(
     id: &str,
     mut make: impl FnMut(&mut State) -> T,
 ) -> Result<T, StoreError> {
-    let name = document(id);
+    let name = DocumentKind::State.name(id);
     loop {
         let standing = store.get(&name).await?;
         let mut state = standing.as_ref().map(State::read).unwrap_or_default();

@@ -2,9 +2,10 @@
 
 use super::{Loop, Worker};
 use crate::acme::{Desk, Failure};
-use crate::challenges::{self, is_stale};
-use crate::kept::{self, Kept};
-use crate::state::{self, State};
+use crate::challenges::is_stale;
+use crate::document_kind::DocumentKind;
+use crate::kept::Kept;
+use crate::state::State;
 use crate::store::Document;
 use crate::told::with_causes;
 use futures_util::FutureExt;
@@ -105,9 +106,7 @@ async fn delete(desk: &Desk, document: &Document, tries: u32) {
 
 /// Takes away what was shown by an order that nobody goes on with.
 async fn clear(desk: &Desk, document: &Document) -> Result<(), Failure> {
-    if !document.name.starts_with(state::PREFIX) {
-        return Ok(());
-    }
+    let Some((DocumentKind::State, _)) = DocumentKind::of(&document.name) else { return Ok(()) };
     let ordered = State::read(document).order;
     desk.take_away(ordered.map(|ordered| ordered.proofs).unwrap_or_default()).await.1
 }
@@ -115,18 +114,19 @@ async fn clear(desk: &Desk, document: &Document) -> Result<(), Failure> {
 impl There {
     fn of_nobody(&self, documents: &[Document], now: SystemTime) -> BTreeSet<String> {
         let names: BTreeSet<&str> = documents.iter().map(|document| document.name.as_str()).collect();
-        let is_of_nobody = |document: &&Document| {
-            let name = document.name.as_str();
-            if let Some(id) = kept::id(name) {
+        let is_of_nobody = |document: &&Document| match DocumentKind::of(&document.name) {
+            Some((DocumentKind::Certificate, id)) => {
                 let is_over = |kept: Kept| kept.certificate.not_after() < now;
                 !self.units.contains(id) && Kept::read(document).is_ok_and(is_over)
-            } else if let Some(id) = name.strip_prefix(state::PREFIX) {
-                let has_certificate = names.contains(kept::document(id).as_str());
+            }
+            Some((DocumentKind::State, id)) => {
+                let has_certificate = names.contains(DocumentKind::Certificate.name(id).as_str());
                 !self.units.contains(id) && !has_certificate && State::read(document).is_spent(now)
-            } else if let Some(replica) = name.strip_prefix(challenges::SEEN) {
-                !self.replicas.contains(replica)
-            } else {
-                name.starts_with(challenges::PREFIX) && is_stale(document, now)
+            }
+            Some((DocumentKind::Seen, replica)) => !self.replicas.contains(replica),
+            Some((DocumentKind::Challenge, _)) => is_stale(document, now),
+            Some((DocumentKind::Account | DocumentKind::RetryAfter | DocumentKind::Budget, _)) | None => {
+                false
             }
         };
         documents.iter().filter(is_of_nobody).map(|document| document.name.clone()).collect()

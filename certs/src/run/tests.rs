@@ -6,6 +6,7 @@ use crate::kept::{Kept, Origin};
 use crate::lab::{GenerousAuthority, Memory, certificates, settings, unit, worker};
 use crate::listed::Next;
 use crate::schedule::DAY;
+use crate::state;
 use crate::store::{DirectoryStore, Version};
 use config::Config;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,7 +28,7 @@ struct Late {
 
 impl Late {
     fn count(&self, name: &str) {
-        if kept::id(name).is_some() {
+        if matches!(DocumentKind::of(name), Some((DocumentKind::Certificate, _))) {
             self.certificates.fetch_add(1, Ordering::SeqCst);
         }
     }
@@ -55,7 +56,9 @@ impl Store for Late {
     fn watch(&self) -> BoxStream<'static, Change> {
         let has_told = self.has_told.clone();
         let is_told = move |change: &Change| match change {
-            Change::Put(document) if document.name.starts_with(state::PREFIX) => {
+            Change::Put(document)
+                if matches!(DocumentKind::of(&document.name), Some((DocumentKind::State, _))) =>
+            {
                 State::read(document).wanted > 0 && !has_told.swap(true, Ordering::SeqCst)
             }
             _ => true,
@@ -122,7 +125,7 @@ async fn what_becomes_valid_is_served_then_wherever_it_came_from() {
     assert!(first.served.is_some(), "{first:?}");
     let (imported, _) = valid_from(begin + Duration::from_secs(1), &["lab.test", "*.lab.test"]);
     let kept = Kept { certificate: imported.clone(), origin: Origin::Imported, obtained: SystemTime::now() };
-    state::put(&*store, &kept::document("site"), &kept.write()).await.unwrap();
+    state::put(&*store, &DocumentKind::Certificate.name("site"), &kept.write()).await.unwrap();
 
     let is_served = |listed: &Listed, certificate: &Certificate| {
         listed.served.as_ref().is_some_and(|served| served.fingerprint == certificate.fingerprint())

@@ -4,10 +4,11 @@ use super::tasks::AFTER_A_MISHAP;
 use crate::acme::{Desk, Failure, Wait};
 use crate::certificate::Certificate;
 use crate::claim::{Held, Lost};
-use crate::kept::{self, Kept, Origin};
+use crate::document_kind::DocumentKind;
+use crate::kept::{Kept, Origin};
 use crate::local_authority::{LocalAuthority, LocalAuthorityError};
 use crate::metrics::RenewalResult;
-use crate::retry_after::{self, RetryAfter};
+use crate::retry_after::RetryAfter;
 use crate::schedule::{
     ASK_WINDOW, ASK_WINDOW_LEAST, ASK_WINDOW_MOST, DAY, HOUR, may_ask_at, may_begin_at, may_fail_at,
     note_failure, of_this_week,
@@ -20,9 +21,6 @@ use crate::units::{Giver, Unit};
 use config::{AcmeSource, Authority, CertificateSource, Certificates, NamePattern, PerHost};
 use std::sync::Arc;
 use std::time::SystemTime;
-
-/// What the names of the documents begin with that say when hosts got their first certificate.
-pub(super) const BUDGET: &str = "budget-";
 
 /// What there is to do; the unit says who gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,10 +78,12 @@ impl Worker {
     /// What the store has of a unit.
     pub(super) async fn standing(&self, unit: &Unit) -> Vec<Document> {
         let mut standing = Vec::new();
-        let mut names = vec![kept::document(&unit.id), state::document(&unit.id)];
+        let mut names = vec![DocumentKind::Certificate.name(&unit.id), DocumentKind::State.name(&unit.id)];
         if let Giver::Acme(source) = &unit.giver {
-            names.push(format!("{BUDGET}{}", unit.certificate));
-            names.extend(source.authorities.iter().map(|authority| retry_after::document(&authority.name)));
+            names.push(DocumentKind::Budget.name(&unit.certificate));
+            names.extend(
+                source.authorities.iter().map(|authority| DocumentKind::RetryAfter.name(&authority.name)),
+            );
         }
         for name in names {
             // One that cannot be read is told of by the store itself, once it can.
@@ -231,7 +231,7 @@ impl Worker {
         (certificate, origin): (Certificate, Origin),
     ) -> Result<(), StoreError> {
         let kept = Kept { certificate, origin, obtained: SystemTime::now() };
-        put(&*self.desk.store, &kept::document(&unit.id), &kept.write()).await
+        put(&*self.desk.store, &DocumentKind::Certificate.name(&unit.id), &kept.write()).await
     }
 
     /// Has Usher's own authority sign one.
@@ -284,7 +284,7 @@ impl Worker {
 
     /// A host gets its first certificate, if as many as that may within a week; tells whether it may.
     async fn count(&self, claim: &Held, unit: &Unit, bound: &PerHost) -> Result<bool, StoreError> {
-        let name = format!("{BUDGET}{}", unit.certificate);
+        let name = DocumentKind::Budget.name(&unit.certificate);
         let now = SystemTime::now();
         loop {
             let standing = self.desk.store.get(&name).await?;
@@ -311,7 +311,9 @@ impl Worker {
 
     /// Whether somebody has got it meanwhile: who was told late would get it a second time.
     async fn is_there(&self, unit: &Unit, held: Option<&Current>) -> Result<bool, StoreError> {
-        let Some(document) = self.desk.store.get(&kept::document(&unit.id)).await? else { return Ok(false) };
+        let Some(document) = self.desk.store.get(&DocumentKind::Certificate.name(&unit.id)).await? else {
+            return Ok(false);
+        };
         let Ok(Kept { certificate, origin, .. }) = Kept::read(&document) else { return Ok(false) };
         let is_news = held.is_none_or(|held| held.certificate.fingerprint() != certificate.fingerprint());
         let is_good = certificate.check_from(&unit.names, SystemTime::now()).is_ok();

@@ -19,7 +19,7 @@ async fn two_that_lead_at_a_time_make_one_order() {
     let both = units.iter().map(async |unit| {
         let (one, other) = tokio::join!(a.work(Work::Get, unit, None), b.work(Work::Get, unit, None));
         assert!(one || other, "{}", unit.id);
-        assert!(store.value(&kept::document(&unit.id)).is_some(), "{}", unit.id);
+        assert!(store.value(&DocumentKind::Certificate.name(&unit.id)).is_some(), "{}", unit.id);
     });
     join_all(both).await;
     assert_eq!(authority.asked("order"), units.len());
@@ -111,7 +111,7 @@ async fn what_an_authority_says_is_not_forgotten_when_another_one_helps() {
             assert!(usher.work(Work::Get, &unit, None).await);
         }
         authority.mends();
-        let document = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
+        let document = store.get(&DocumentKind::Certificate.name(&unit.id)).await.unwrap().unwrap();
         let kept = Kept::read(&document).unwrap();
         assert_eq!(kept.origin.to_string(), "second");
         let current = current(kept);
@@ -132,7 +132,7 @@ async fn a_failure_that_cannot_be_written_down_keeps_no_other_authority_from_bei
     store.loses_the_next("retry-after-");
     assert!(usher.work(Work::Get, &unit, None).await);
     assert_eq!(helpful.asked("order"), 1);
-    assert!(store.value(&kept::document(&unit.id)).is_some());
+    assert!(store.value(&DocumentKind::Certificate.name(&unit.id)).is_some());
 }
 
 #[tokio::test]
@@ -142,7 +142,7 @@ async fn a_certificate_that_is_valid_only_by_the_authoritys_clock_is_kept_and_se
     assert!(usher.work(Work::First, &unit, None).await);
     assert!(usher.work(Work::Get, &unit, None).await);
     assert_eq!(authority.asked("order"), 1);
-    let document = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
+    let document = store.get(&DocumentKind::Certificate.name(&unit.id)).await.unwrap().unwrap();
     let of = Kept::read(&document).unwrap().certificate.fingerprint().to_owned();
     let asked = Window { of, suggested: None, ask_again: unix(SystemTime::now() + 90 * DAY) };
     state::change(&*store, &unit.id, |state| state.window = Some(asked.clone())).await.unwrap();
@@ -170,7 +170,7 @@ async fn an_authority_that_gives_what_cannot_be_served_is_asked_three_times_a_da
     authority.mends();
     office.renew(&unit.id).await.unwrap();
     assert!(usher.work(Work::Get, &unit, None).await);
-    assert!(store.value(&kept::document(&unit.id)).is_some());
+    assert!(store.value(&DocumentKind::Certificate.name(&unit.id)).is_some());
 }
 
 #[tokio::test]
@@ -181,8 +181,9 @@ async fn hosts_that_come_at_one_moment_are_no_more_than_new_per_week() {
     join_all(units.iter().map(|unit| usher.work(Work::First, unit, None))).await;
     assert_eq!(authority.asked("order"), 3);
     // Who was counted before a crash is not counted again.
-    let counted =
-        units.iter().filter(|unit| store.value(&state::document(&unit.id)).unwrap()["is_counted"] == true);
+    let counted = units
+        .iter()
+        .filter(|unit| store.value(&DocumentKind::State.name(&unit.id)).unwrap()["is_counted"] == true);
     assert_eq!(counted.count(), 3);
 }
 
@@ -216,13 +217,13 @@ async fn an_order_that_takes_longer_than_is_waited_for_is_gone_on_with_when_its_
         assert!(usher.work(Work::Get, &unit, None).await);
         assert_eq!((authority.asked("order"), authority.asked("look")), (1, 1));
     }
-    let standing = &store.value(&state::document(&unit.id)).unwrap()["authorities"]["generous"];
+    let standing = &store.value(&DocumentKind::State.name(&unit.id)).unwrap()["authorities"]["generous"];
     assert!(standing["not_before"].as_u64().unwrap().abs_diff(unix(SystemTime::now()) + HOURS) < 60);
     let over = |state: &mut State| state.authorities.values_mut().for_each(|one| one.not_before = 0);
     state::change(&*store, &unit.id, over).await.unwrap();
     assert!(usher.work(Work::Get, &unit, None).await);
     assert_eq!((authority.asked("order"), authority.asked("finalize")), (1, 1));
-    assert!(store.value(&kept::document(&unit.id)).is_some());
+    assert!(store.value(&DocumentKind::Certificate.name(&unit.id)).is_some());
 }
 
 #[tokio::test]
@@ -231,7 +232,7 @@ async fn a_certificate_is_renewed_whatever_its_authority_knows_or_says_of_what_i
     for forgets in [true, false] {
         let (authority, _, [unit, _], store, usher) = two_of("").await;
         assert!(usher.work(Work::Get, &unit, None).await);
-        let document = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
+        let document = store.get(&DocumentKind::Certificate.name(&unit.id)).await.unwrap().unwrap();
         let first = Kept::read(&document).unwrap();
         match forgets {
             true => authority.forgets_certificates(),
@@ -239,7 +240,7 @@ async fn a_certificate_is_renewed_whatever_its_authority_knows_or_says_of_what_i
         }
         assert!(usher.work(Work::Get, &unit, Some(current(first))).await);
         assert_eq!((authority.asked("order"), authority.asked("finalize")), (3, 2), "{forgets}");
-        let after = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
+        let after = store.get(&DocumentKind::Certificate.name(&unit.id)).await.unwrap().unwrap();
         assert_ne!(after.version, document.version);
     }
 }
@@ -248,7 +249,7 @@ async fn a_certificate_is_renewed_whatever_its_authority_knows_or_says_of_what_i
 async fn an_authority_that_does_not_say_when_to_ask_again_is_heard_and_asked_after_six_hours() {
     let (authority, _, [unit, _], store, usher) = two_of("").await;
     assert!(usher.work(Work::Get, &unit, None).await);
-    let document = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
+    let document = store.get(&DocumentKind::Certificate.name(&unit.id)).await.unwrap().unwrap();
     let held = current(Kept::read(&document).unwrap());
     authority.wants_renewed("2040-01-01T00:00:00Z", "2040-01-01T00:01:00Z");
     assert!(usher.work(Work::AskWindow, &unit, Some(held)).await);
@@ -262,7 +263,7 @@ async fn a_retry_after_that_no_clock_reaches_is_none() {
     let (authority, _, [unit, _], store, usher) = two_of("").await;
     authority.is_slow(1, u64::MAX);
     assert!(usher.work(Work::Get, &unit, None).await);
-    assert!(store.value(&kept::document(&unit.id)).is_some());
+    assert!(store.value(&DocumentKind::Certificate.name(&unit.id)).is_some());
     assert_eq!(authority.asked("look"), 2);
 }
 
