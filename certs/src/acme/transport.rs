@@ -1,5 +1,6 @@
 //! How an authority is spoken to: every answer bounded in time and size, and what it says of when to come again.
 
+use crate::roots::client_config;
 use crate::schedule::{ASK_WINDOW, RETRY_AFTER_MAX};
 use bytes::Bytes;
 use config::Authority;
@@ -12,10 +13,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
-use rustls::ClientConfig;
 use std::cell::Cell;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Within which an answer must be there as a whole.
@@ -65,13 +64,8 @@ impl Transport {
     /// # Errors
     /// Whom to trust cannot be read; in words.
     pub(super) fn new(authority: &Authority) -> Result<Self, String> {
-        let roots = crate::roots(authority.certificate_authority.as_deref())
+        let config = client_config(authority.certificate_authority.as_deref())
             .map_err(|error| format!("the certificate_authority cannot be used: {error}"))?;
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("ring has the suites of the default versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         // The configuration takes http for this machine alone.
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
