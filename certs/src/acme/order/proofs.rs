@@ -27,7 +27,7 @@ impl Attempt<'_> {
     /// Shows what the authority asks for, and waits until it has seen it.
     pub(super) async fn prove(&self, order: &mut Order) -> Result<(), Failure> {
         let wanted = self.wanted(order).await?;
-        match &self.source.challenge {
+        match &self.getting.source.challenge {
             Asked::Dns01(provider) => {
                 let records = &self.desk.dns[&provider.name];
                 self.write_records(records, &wanted).await?;
@@ -82,12 +82,12 @@ impl Attempt<'_> {
     /// The host that an authorization is about, if it was ordered.
     fn ordered(&self, authorization: &AuthorizationState) -> Option<HostName> {
         let Identifier::Dns(told) = authorization.identifier().identifier else { return None };
-        let ordered = self.unit.names.iter().map(|name| name.base());
+        let ordered = self.getting.unit.names.iter().map(|name| name.base());
         ordered.into_iter().find(|host| host.as_str() == told).cloned()
     }
 
     fn challenge(&self) -> (ChallengeType, &'static str) {
-        match &self.source.challenge {
+        match &self.getting.source.challenge {
             Asked::Http01 => (ChallengeType::Http01, "http-01"),
             Asked::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
             Asked::Dns01(_) => (ChallengeType::Dns01, "dns-01"),
@@ -189,7 +189,8 @@ impl Attempt<'_> {
     /// Takes away what was shown, here and by whoever had the claim before.
     pub(super) async fn take_proofs_away(&self) -> Result<(), Failure> {
         // Not as this attempt began: it has shown more since.
-        let proofs = self.claim.change(|state| state.order.as_ref().map(|ordered| ordered.proofs.clone()));
+        let proofs =
+            self.getting.claim.change(|state| state.order.as_ref().map(|ordered| ordered.proofs.clone()));
         let proofs = proofs.await??;
         let (gone, left) = self.desk.take_away(proofs.unwrap_or_default()).await;
         self.change(|ordered| ordered.proofs.retain(|proof| !gone.contains(proof))).await?;

@@ -274,7 +274,7 @@ async fn of_two_words_the_one_that_holds_for_longer_is_kept() {
     let (authority, now) = (&source.authorities[0], SystemTime::now());
     let mut expected = 0;
     for minutes in [60, 1, 120] {
-        let said = RetryAfter::new(std::time::Duration::from_mins(minutes), "busy", now);
+        let said = RetryAfter::new(Duration::from_mins(minutes), "busy", now);
         said.keep(&*store, &authority.name).await.unwrap();
         expected = expected.max(unix(now) + 60 * minutes);
         let kept = RetryAfter::of(&*usher.desk.store, &authority.name).await.unwrap().unwrap();
@@ -290,7 +290,8 @@ async fn who_has_lost_the_claim_writes_nothing_down() {
     let Giver::Acme(source) = &unit.giver else { panic!("{unit:?}") };
     let failure = Failure::Account("it is refused".to_owned());
     for (claim, expected) in [(&lost, 0), (&held, 1)] {
-        let is_noted = usher.note(claim, &unit, &source.authorities[0], &failure).await;
+        let is_noted =
+            usher.note(Getting { claim, unit: &unit, source }, &source.authorities[0], &failure).await;
         let state = state::read(&*store, &unit.id).await.unwrap();
         assert_eq!((is_noted, state.authorities.len()), (expected == 1, expected));
     }
