@@ -106,9 +106,10 @@ async fn what_an_authority_says_is_not_forgotten_when_another_one_helps() {
         let (authority, _, [unit, _], store, usher) = two_of(&more).await;
         let asked = helpful.asked("order");
         authority.says("order", busy(detail));
-        // One task for each of both.
-        for _ in 0..2 {
+        // One task for each of both: the second has places of its own.
+        for more in [0, 1] {
             assert!(usher.work(Work::Get, &unit, None).await);
+            assert_eq!(helpful.asked("order"), asked + more, "{detail}");
         }
         authority.mends();
         let document = store.get(&DocumentKind::Certificate.name(&unit.id)).await.unwrap().unwrap();
