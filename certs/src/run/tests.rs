@@ -113,7 +113,7 @@ async fn what_becomes_valid_is_served_then_wherever_it_came_from() {
         file("key")
     );
     let config = config(&TABLES.replace("[templates", &(declared + "[templates")));
-    let begin = SystemTime::now() + Duration::from_secs(3);
+    let begin = SystemTime::now() + Duration::from_secs(5);
     let (own, [chain, key]) = valid_from(begin, &["own.test"]);
     std::fs::write(file("chain"), chain).unwrap();
     std::fs::write(file("key"), key).unwrap();
