@@ -20,9 +20,10 @@ macro_rules! persist {
 
 mod account;
 mod failure;
+mod leftovers;
 mod order;
 mod transport;
 
 pub(crate) use account::Accounts;
 pub(crate) use failure::{Failure, Wait};
-pub(crate) use order::Desk;
+pub(crate) use order::{Desk, Getting};

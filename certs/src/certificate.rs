@@ -41,6 +41,8 @@ struct Facts {
     names: Vec<NamePattern>,
     not_before: SystemTime,
     not_after: SystemTime,
+    /// Of the whole chain.
+    begins: SystemTime,
     fingerprint: String,
     serial: Vec<u8>,
     authority_key_id: Option<Vec<u8>>,
@@ -67,7 +69,7 @@ impl Certificate {
     ///
     /// # Errors
     /// The first thing that a client would refuse.
-    pub fn check(&self, wanted: &[NamePattern], now: SystemTime) -> Result<(), Unfit> {
+    pub(crate) fn check(&self, wanted: &[NamePattern], now: SystemTime) -> Result<(), Unfit> {
         let missing: Vec<_> = wanted.iter().filter(|name| !self.is_for(name)).cloned().collect();
         if !missing.is_empty() {
             return Err(Unfit::Names(missing));
@@ -99,37 +101,42 @@ impl Certificate {
     }
 
     /// From when on the leaf is valid.
-    pub fn not_before(&self) -> SystemTime {
+    pub(crate) fn not_before(&self) -> SystemTime {
         self.facts.not_before
     }
 
     /// Until when the leaf is valid.
-    pub fn not_after(&self) -> SystemTime {
+    pub(crate) fn not_after(&self) -> SystemTime {
         self.facts.not_after
     }
 
+    /// From when on no certificate of the chain is still to become valid.
+    pub(crate) fn begins(&self) -> SystemTime {
+        self.facts.begins
+    }
+
     /// SHA-256 of the leaf, in lower-case hexadecimal: what logs say of it.
-    pub fn fingerprint(&self) -> &str {
+    pub(crate) fn fingerprint(&self) -> &str {
         &self.facts.fingerprint
     }
 
     /// The leaf's serial number as DER has it, a zero that keeps it positive included (RFC 9773 §4.1).
-    pub fn serial(&self) -> &[u8] {
+    pub(crate) fn serial(&self) -> &[u8] {
         &self.facts.serial
     }
 
     /// The `keyIdentifier` of the leaf's authority key identifier (RFC 5280 §4.2.1.1).
-    pub fn authority_key_id(&self) -> Option<&[u8]> {
+    pub(crate) fn authority_key_id(&self) -> Option<&[u8]> {
         self.facts.authority_key_id.as_deref()
     }
 
     /// The chain as PEM, without whatever else its text had.
-    pub fn chain_pem(&self) -> String {
+    pub(crate) fn chain_pem(&self) -> String {
         self.key.cert.iter().map(|der| encode_pem("CERTIFICATE", der)).collect()
     }
 
     /// The key as PEM, which is nobody else's to see.
-    pub fn key_pem(&self) -> &str {
+    pub(crate) fn key_pem(&self) -> &str {
         &self.private_key
     }
 
@@ -164,6 +171,11 @@ impl Facts {
             names,
             not_before: system_time(leaf.validity().not_before),
             not_after: system_time(leaf.validity().not_after),
+            begins: parsed
+                .iter()
+                .map(|one| system_time(one.validity().not_before))
+                .max()
+                .unwrap_or(UNIX_EPOCH),
             fingerprint: hex(digest(&SHA256, der).as_ref()),
             serial: leaf.raw_serial().to_vec(),
             authority_key_id: authority_key_id(leaf),

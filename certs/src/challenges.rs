@@ -1,6 +1,7 @@
 //! What authorities are answered with, by every replica: they ask whom their connection reaches.
 
 use crate::acme::Failure;
+use crate::document_kind::DocumentKind;
 use crate::hex::hex;
 use crate::resolver::{HttpChallenges, Resolver};
 use crate::state::unix;
@@ -18,10 +19,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
-/// What the names of these documents begin with.
-pub(crate) const PREFIX: &str = "challenge-";
-/// What the names of the documents begin with by which replicas tell what they can answer.
-pub(crate) const SEEN: &str = "seen-";
 /// How long all replicas may take: one that was killed is missed for five minutes.
 const PATIENCE: Duration = Duration::from_mins(6);
 /// A challenge that nobody took away is of an order that nobody goes on with.
@@ -64,7 +61,7 @@ impl Challenge {
     /// The name of its document.
     pub(crate) fn document(&self) -> String {
         let hash = digest(&SHA256, self.answer.as_bytes());
-        format!("{PREFIX}{}", hex(&hash.as_ref()[..16]))
+        DocumentKind::Challenge.name(hex(&hash.as_ref()[..16]))
     }
 
     /// As it is kept.
@@ -104,11 +101,14 @@ pub(crate) struct Answered {
     pub(crate) elsewhere: BTreeMap<String, BTreeSet<String>>,
 }
 
+/// A challenge, and with `tls-alpn-01` the certificate that shows its answer.
+type Standing = (Challenge, Option<Arc<CertifiedKey>>);
+
 /// What this process answers, kept by the loop.
 pub(crate) struct Board {
     resolver: Resolver,
     http: HttpChallenges,
-    standing: BTreeMap<String, (Challenge, Option<Arc<CertifiedKey>>)>,
+    standing: BTreeMap<String, Standing>,
     answered: watch::Sender<Answered>,
 }
 
@@ -166,17 +166,23 @@ impl Board {
 
     /// Answers first, then says so.
     fn publish(&self) {
-        let (mut answers, mut certificates) = (HashMap::new(), HashMap::new());
-        for (challenge, certificate) in self.standing.values() {
-            match certificate {
-                Some(certificate) => drop(certificates.insert(challenge.host.clone(), certificate.clone())),
-                None => drop(answers.insert(challenge.token.clone(), Arc::from(challenge.answer.as_str()))),
-            }
-        }
-        self.http.publish(answers);
-        self.resolver.publish_challenges(certificates);
+        let is_http = |(challenge, _): &&Standing| challenge.way == Way::Http;
+        let answer =
+            |(challenge, _): &Standing| (challenge.token.clone(), Arc::from(challenge.answer.as_str()));
+        self.http.publish(self.standing.values().filter(is_http).map(answer).collect());
+        self.resolver.publish_challenges(newest_of_each_host(self.standing.values()));
         self.answered.send_modify(|answered| answered.here = self.standing.keys().cloned().collect());
     }
+}
+
+/// What hosts show. What a crash has left is older than what is asked for.
+fn newest_of_each_host<'a>(
+    standing: impl Iterator<Item = &'a Standing>,
+) -> HashMap<String, Arc<CertifiedKey>> {
+    let mut standing: Vec<_> = standing.collect();
+    standing.sort_by_key(|(challenge, _)| challenge.made);
+    let shown = |(challenge, certificate): &Standing| Some((challenge.host.clone(), certificate.clone()?));
+    standing.into_iter().filter_map(shown).collect()
 }
 
 /// Waits until every replica can answer these.
@@ -224,7 +230,7 @@ pub(crate) async fn announce(
         let here = answered.borrow_and_update().here.clone();
         if told.as_ref() != Some(&here) {
             let value = serde_json::to_vec(&here).expect("a set of texts is JSON");
-            if let Err(error) = crate::state::put(&*store, &format!("{SEEN}{replica}"), &value).await {
+            if let Err(error) = crate::state::put(&*store, &DocumentKind::Seen.name(&replica), &value).await {
                 let error = with_causes(&error);
                 tracing::warn!(error, "the other ushers cannot be told which challenges this one answers");
                 tokio::time::sleep(AGAIN).await;
@@ -244,6 +250,21 @@ mod tests {
 
     fn set(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_host_shows_what_was_asked_of_it_last_whatever_a_crash_has_left() {
+        let host = HostName::parse("lab.test").unwrap();
+        let standing = |answer: &str, made| {
+            let challenge = Challenge { made, ..Challenge::new(Way::TlsAlpn, &host, "token", answer) };
+            let certificate = challenge.certificate().unwrap();
+            (challenge, Some(Arc::new(certificate)))
+        };
+        let (left, new) = (standing("left", 1), standing("new", 2));
+        for both in [[&left, &new], [&new, &left]] {
+            let shown = newest_of_each_host(both.into_iter());
+            assert!(Arc::ptr_eq(&shown["lab.test"], new.1.as_ref().unwrap()));
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub use propagation::Propagation;
 
 use acme_dns::AcmeDns;
 use cloudflare::Cloudflare;
-use config::{DnsProvider, DnsProviderKind, HostName};
+use config::{DnsProvider, DnsProviderKind, DnsProviderName, HostName};
 use exec::Program;
 use hickory_proto::rr::Name;
 use lookup::{Lookup, told};
@@ -95,6 +95,11 @@ impl DnsRecords {
             }
         };
         Ok(Self { provider, lookup, writer })
+    }
+
+    /// Whose they are: `[dns_providers.NAME]`.
+    pub(crate) fn provider(&self) -> &DnsProviderName {
+        &self.provider.name
     }
 
     /// Adds a TXT record with this text at `_acme-challenge.<host>`, beside those that are there: a name and its

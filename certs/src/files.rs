@@ -73,12 +73,17 @@ pub(crate) struct FilePair {
 
 impl FilePair {
     /// Nothing is read before the first look.
-    pub fn new(certificate: PathBuf, private_key: PathBuf) -> Self {
+    pub(crate) fn new(certificate: PathBuf, private_key: PathBuf) -> Self {
         Self { certificate, private_key, key_is_open: false, watch: Watch::default() }
     }
 
+    /// The same of which nothing was read yet.
+    pub(crate) fn anew(&self) -> Self {
+        Self::new(self.certificate.clone(), self.private_key.clone())
+    }
+
     /// Looks whether something changed since the last time. Blocks on the disk, never on a pipe.
-    pub fn look(&mut self, now: Instant) -> Look {
+    pub(crate) fn look(&mut self, now: Instant) -> Look {
         let stamps = [Stamp::of(&self.certificate), Stamp::of(&self.private_key)];
         if self.watch.is_settled(&stamps) {
             return Look::Unchanged;
@@ -98,7 +103,7 @@ impl FilePair {
     }
 
     /// Whether others than its owner and a group could read or write the file of the key when it was read last.
-    pub fn key_is_open(&self) -> bool {
+    pub(crate) fn key_is_open(&self) -> bool {
         self.key_is_open
     }
 

@@ -1,4 +1,4 @@
-//! The document of a certificate, and its name.
+//! The document of a certificate.
 
 use crate::certificate::{Certificate, Unfit};
 use crate::state::{time, unix};
@@ -8,15 +8,13 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::SystemTime;
 
-/// Begins the name of every document of a certificate.
-const PREFIX: &str = "certificate-";
 /// A colon stands in no name of an authority.
 const LOCAL: &str = "usher:local";
 const IMPORTED: &str = "usher:imported";
 
 /// A certificate as it is kept.
 #[derive(Debug, Clone)]
-pub struct Kept {
+pub(crate) struct Kept {
     /// The certificate.
     pub certificate: Certificate,
     /// Where it came from.
@@ -27,7 +25,7 @@ pub struct Kept {
 
 /// Where a certificate that is kept came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// An authority by ACME.
     Acme(AuthorityName),
     /// Usher's own authority.
@@ -49,7 +47,7 @@ impl fmt::Display for Origin {
 
 /// Why a document is no certificate; it is as good as none, and made anew.
 #[derive(Debug, thiserror::Error)]
-pub enum Unreadable {
+pub(crate) enum Unreadable {
     /// It does not say what it must.
     #[error("the document {name} does not say what a certificate's says")]
     Malformed {
@@ -85,7 +83,7 @@ impl Kept {
     ///
     /// # Errors
     /// Which document it is, and what is wrong with it; nothing of its value.
-    pub fn read(document: &Document) -> Result<Self, Unreadable> {
+    pub(crate) fn read(document: &Document) -> Result<Self, Unreadable> {
         let malformed = || Unreadable::Malformed { name: document.name.clone() };
         let value: Value = serde_json::from_slice(&document.value).map_err(|_| malformed())?;
         let origin = match value.authority.as_str() {
@@ -102,7 +100,7 @@ impl Kept {
     }
 
     /// The value of its document.
-    pub fn write(&self) -> Vec<u8> {
+    pub(crate) fn write(&self) -> Vec<u8> {
         let authority = match &self.origin {
             Origin::Acme(name) => name.as_str(),
             Origin::Local => LOCAL,
@@ -116,16 +114,6 @@ impl Kept {
         };
         serde_json::to_vec(&value).expect("numbers and texts are JSON")
     }
-}
-
-/// The document of a unit's certificate, by the unit's id.
-pub(crate) fn document(id: &str) -> String {
-    format!("{PREFIX}{id}")
-}
-
-/// The id of the unit whose certificate a document is.
-pub(crate) fn id(document: &str) -> Option<&str> {
-    document.strip_prefix(PREFIX)
 }
 
 #[cfg(test)]

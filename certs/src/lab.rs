@@ -10,6 +10,7 @@ use crate::acme::{Accounts, Desk};
 use crate::metrics::Metrics;
 use crate::resolver::{HttpChallenges, Resolver};
 use crate::run::{Settings, Worker};
+use crate::state::Proof;
 use crate::store::Store;
 use crate::units::{Unit, units};
 use config::{Certificates, Config, HostName};
@@ -32,6 +33,23 @@ pub(crate) fn certificates(authority: &GenerousAuthority, more: &str) -> Certifi
     config.certificates.clone()
 }
 
+/// Tables of certificates whose records these scripts of a shell write, by the names of their providers.
+pub(crate) fn programs(scripts: &[(&str, String)]) -> String {
+    let table = |(name, script): &(&str, String)| {
+        format!(
+            "[dns_providers.{name}]\nkind = 'exec'\ncommand = ['/bin/sh', '-c', {script:?}, 'sh']\ncheck_propagation = false\n\
+             [certificates.{name}]\nsource = 'acme'\nchallenge = 'dns-01'\ndns_provider = '{name}'\nnames = ['{name}.test']\n"
+        )
+    };
+    scripts.iter().map(table).collect()
+}
+
+/// A record with this text that a provider has written for `gone.test`.
+pub(crate) fn record(provider: &str, text: &str) -> Proof {
+    let [provider, host, text] = [provider, "gone.test", text].map(str::to_owned);
+    Proof::Record { provider, host, text }
+}
+
 /// What is to be had for one host.
 pub(crate) fn unit(certificates: &Certificates, host: &str) -> Unit {
     let host = HostName::parse(host).expect("it is a host's name");
@@ -51,7 +69,7 @@ pub(crate) fn worker(
         accounts: Accounts::new(store.clone()),
         claims: crate::claim::Claims::new(store.clone(), replica.map(str::to_owned)),
         store,
-        dns: BTreeMap::new(),
+        dns: crate::run::dns_records(certificates).expect("their programs are named"),
         answered: watch::channel(Default::default()).1,
         replicas: watch::channel(BTreeSet::new()).1,
         metrics: Metrics::new(&registry).expect("their names are free"),
@@ -60,7 +78,11 @@ pub(crate) fn worker(
 }
 
 /// What a whole Usher is told that knows these hosts.
-pub(crate) fn settings(certificates: &Certificates, store: &Arc<Memory>, hosts: &[&str]) -> Settings {
+pub(crate) fn settings(
+    certificates: &Certificates,
+    store: &Arc<impl Store + 'static>,
+    hosts: &[&str],
+) -> Settings {
     let hosts = hosts.iter().map(|host| HostName::parse(host).expect("it is a host's name"));
     Settings {
         certificates: certificates.clone(),

@@ -10,6 +10,7 @@ mod certificate;
 mod challenges;
 mod claim;
 mod dns;
+mod document_kind;
 mod files;
 mod hex;
 mod kept;

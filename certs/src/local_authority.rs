@@ -70,7 +70,7 @@ struct Value {
 }
 
 /// An authority that signs for the names below some domains, and no other.
-pub struct LocalAuthority {
+pub(crate) struct LocalAuthority {
     issuer: Issuer<'static, KeyPair>,
     der: CertificateDer<'static>,
     /// The domains that it may sign for.
@@ -84,7 +84,7 @@ impl LocalAuthority {
     ///
     /// # Errors
     /// What is in the way.
-    pub async fn open(
+    pub(crate) async fn open(
         store: &dyn Store,
         names: &[NamePattern],
         now: SystemTime,
@@ -127,7 +127,11 @@ impl LocalAuthority {
     ///
     /// # Errors
     /// It cannot be signed, or the names are not within the authority's constraints.
-    pub fn issue(&self, names: &[NamePattern], now: SystemTime) -> Result<Certificate, LocalAuthorityError> {
+    pub(crate) fn issue(
+        &self,
+        names: &[NamePattern],
+        now: SystemTime,
+    ) -> Result<Certificate, LocalAuthorityError> {
         let first = names.first().ok_or(LocalAuthorityError::NoNames)?;
         let mut params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         params.distinguished_name = distinguished(&first.to_string());
@@ -145,7 +149,7 @@ impl LocalAuthority {
     }
 
     /// Its certificate, as people import it.
-    pub fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         encode_pem("CERTIFICATE", &self.der)
     }
 

@@ -1,7 +1,8 @@
 //! What an operator may want of certificates.
 
 use crate::certificate::{Certificate, Unfit};
-use crate::kept::{self, Kept, Origin};
+use crate::document_kind::DocumentKind;
+use crate::kept::{Kept, Origin};
 use crate::listed::Listed;
 use crate::local_authority;
 use crate::state;
@@ -105,7 +106,7 @@ impl Office {
         let now = SystemTime::now();
         certificate.check(&names, now)?;
         let kept = Kept { certificate, origin: Origin::Imported, obtained: now };
-        Ok(state::put(&*self.store, &kept::document(name), &kept.write()).await?)
+        Ok(state::put(&*self.store, &DocumentKind::Certificate.name(name), &kept.write()).await?)
     }
 
     /// The certificate of Usher's own authority, PEM, for whoever is to trust it.

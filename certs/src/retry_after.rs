@@ -1,6 +1,7 @@
 //! For how long an authority wants not to be asked for anything: `Retry-After` (RFC 9110 §10.2.3), for all certificates
 //! that it gives, all replicas, and over restarts. What it says of one certificate's names is in that one's state.
 
+use crate::document_kind::DocumentKind;
 use crate::schedule::{RETRY_AFTER_MAX, SKEW};
 use crate::state::{self, time, unix};
 use crate::store::{Document, Store, StoreError};
@@ -8,9 +9,6 @@ use crate::told::cut;
 use config::AuthorityName;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime};
-
-/// What the names of these documents begin with.
-pub(crate) const PREFIX: &str = "retry-after-";
 
 /// What an authority said, as it is kept; another word of its that holds for longer takes its place, and nothing else does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +32,7 @@ impl RetryAfter {
 
     /// The one of this authority that the store has.
     pub(crate) async fn of(store: &dyn Store, authority: &AuthorityName) -> Result<Option<Self>, StoreError> {
-        Ok(store.get(&document(authority)).await?.as_ref().and_then(Self::read))
+        Ok(store.get(&DocumentKind::RetryAfter.name(authority)).await?.as_ref().and_then(Self::read))
     }
 
     /// When it may be asked again. A time that is further away than it can be was told by a clock that was wrong.
@@ -51,11 +49,6 @@ impl RetryAfter {
             return Ok(());
         }
         let value = serde_json::to_vec(self).expect("numbers and texts are JSON");
-        state::put(store, &document(authority), &value).await
+        state::put(store, &DocumentKind::RetryAfter.name(authority), &value).await
     }
-}
-
-/// The document of what an authority said.
-pub(crate) fn document(authority: &AuthorityName) -> String {
-    format!("{PREFIX}{authority}")
 }

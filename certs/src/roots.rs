@@ -1,9 +1,10 @@
 //! Who may sign for those whom Usher asks: the certificate authorities of a file, or those of the system.
 
-use rustls::RootCertStore;
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Why nobody can be believed.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,15 @@ pub enum NoRoots {
 /// There are none to believe.
 pub fn roots(file: Option<&Path>) -> Result<RootCertStore, NoRoots> {
     file.map_or_else(of_system, of_file)
+}
+
+/// How whoever is asked is spoken to by TLS; it is to be one whom those of [`roots`] have signed.
+pub(crate) fn client_config(file: Option<&Path>) -> Result<ClientConfig, NoRoots> {
+    let roots = roots(file)?;
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring has the suites of the default versions");
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 fn of_file(file: &Path) -> Result<RootCertStore, NoRoots> {

@@ -10,21 +10,21 @@ mod work;
 
 use crate::Office;
 use crate::acme::{Accounts, Desk};
-use crate::challenges::{self, Board, announce};
+use crate::challenges::{Board, announce};
 use crate::claim::Claims;
 use crate::dns::{DnsError, DnsRecords};
-use crate::kept;
+use crate::document_kind::DocumentKind;
 use crate::listed::Listed;
 use crate::local_authority::LocalAuthorityError;
 use crate::metrics::Metrics;
 use crate::resolver::{HttpChallenges, Resolver};
-use crate::retry_after::{self, RetryAfter};
+use crate::retry_after::RetryAfter;
 use crate::shelf::Shelf;
-use crate::state::{self, State};
+use crate::state::State;
 use crate::store::{Change, Document, Store, StoreError};
 use crate::told::with_causes;
 use crate::units::{Giver, Unit, units};
-use config::{CertificateName, CertificateSource, Certificates, Challenge, HostName};
+use config::{CertificateName, CertificateSource, Certificates, Challenge, DnsProviderName, HostName};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, FuturesUnordered};
 use futures_util::{FutureExt, StreamExt};
@@ -37,12 +37,11 @@ use tasks::Tasks;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use watched::{LOOK_AGAIN, Watched};
-use work::BUDGET;
 #[cfg(test)]
 pub(crate) use work::Work;
 pub(crate) use work::Worker;
 
-/// How long the loop rests at most: clocks jump, and what was not yet valid becomes so.
+/// How long the loop rests at most, and how often it looks at all that there is: clocks jump.
 const REST: Duration = Duration::from_mins(1);
 
 /// What a Secret of type `kubernetes.io/tls` has: chain and key, PEM.
@@ -107,20 +106,11 @@ pub type Running = BoxFuture<'static, Ended>;
 /// The store or a DNS provider cannot be used.
 pub async fn start(settings: Settings) -> Result<(Office, Running), StartError> {
     let board = Board::new(settings.resolver.clone(), settings.challenges.clone());
-    let mut dns = BTreeMap::new();
-    for declared in settings.certificates.values() {
-        if let CertificateSource::Acme(source) = &declared.source
-            && let Challenge::Dns01(provider) = &source.challenge
-            && !dns.contains_key(&provider.name)
-        {
-            dns.insert(provider.name.clone(), DnsRecords::new(provider.clone())?);
-        }
-    }
     let desk = Desk {
         store: settings.store.clone(),
         accounts: Accounts::new(settings.store.clone()),
         claims: Claims::new(settings.store.clone(), settings.replica.clone()),
-        dns,
+        dns: dns_records(&settings.certificates)?,
         answered: board.answered(),
         replicas: settings.replicas.clone(),
         metrics: settings.metrics.clone(),
@@ -131,6 +121,22 @@ pub async fn start(settings: Settings) -> Result<(Office, Running), StartError> 
     let mut renewals = Loop::new(settings, board, worker, listed);
     renewals.load().await?;
     Ok((office, renewals.run().boxed()))
+}
+
+/// Who writes records for these certificates, by their names.
+pub(crate) fn dns_records(
+    certificates: &Certificates,
+) -> Result<BTreeMap<DnsProviderName, DnsRecords>, DnsError> {
+    let mut dns = BTreeMap::new();
+    for declared in certificates.values() {
+        if let CertificateSource::Acme(source) = &declared.source
+            && let Challenge::Dns01(provider) = &source.challenge
+            && !dns.contains_key(&provider.name)
+        {
+            dns.insert(provider.name.clone(), DnsRecords::new(provider.clone())?);
+        }
+    }
+    Ok(dns)
 }
 
 struct Loop {
@@ -206,7 +212,9 @@ impl Loop {
                     tracing::warn!(certificate.id = unit.id, error, "a certificate cannot be signed at once");
                     continue;
                 }
-                if let Some(document) = self.settings.store.get(&kept::document(&unit.id)).await? {
+                if let Some(document) =
+                    self.settings.store.get(&DocumentKind::Certificate.name(&unit.id)).await?
+                {
                     self.looked_up(document);
                 }
             }
@@ -224,6 +232,7 @@ impl Loop {
         }
         let mut look = tokio::time::interval(LOOK_AGAIN);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut settle = tokio::time::interval_at(Instant::now() + REST, REST);
         let mut sweep = tokio::time::interval_at(Instant::now() + SWEEP, SWEEP);
         loop {
             self.settle();
@@ -239,7 +248,8 @@ impl Loop {
                     self.is_changed = true;
                     documents.into_iter().for_each(|document| self.looked_up(document));
                 }
-                _ = look.tick() => self.files.begin(),
+                // With it whatever has become valid meanwhile is settled.
+                _ = look.tick() => self.files.begin(Instant::now()),
                 Some(looked) = self.files.next() => self.take_files(looked),
                 _ = sweep.tick() => self.begin_to_sweep(),
                 Some(swept) = self.sweeping.next() => self.swept = swept,
@@ -247,7 +257,8 @@ impl Loop {
                 Ok(()) = self.settings.hosts.changed() => self.is_changed = true,
                 Ok(()) = self.settings.secrets.changed() => self.take_secrets(),
                 Some(()) = announcing.next() => {}
-                () = tokio::time::sleep(rest) => self.is_changed = true,
+                _ = settle.tick() => self.is_changed = true,
+                () = tokio::time::sleep(rest) => {}
             }
         }
     }
@@ -279,50 +290,48 @@ impl Loop {
 
     fn put(&mut self, document: Document) {
         let name = document.name.clone();
-        if let Some(id) = kept::id(&name) {
-            self.is_changed = true;
-            self.shelf.put(id, document);
-        } else if let Some(id) = name.strip_prefix(state::PREFIX) {
-            self.is_changed = true;
-            self.states.insert(id.to_owned(), State::read(&document));
-        } else if let Some(authority) = name.strip_prefix(retry_after::PREFIX) {
-            self.is_changed = true;
-            self.retry_after.extend(RetryAfter::read(&document).map(|said| (authority.to_owned(), said)));
-        } else if let Some(certificate) = name.strip_prefix(BUDGET) {
-            self.begun
-                .insert(certificate.to_owned(), serde_json::from_slice(&document.value).unwrap_or_default());
-        } else if name.starts_with(challenges::PREFIX) {
-            self.board.put(&document);
-        } else if let Some(replica) = name.strip_prefix(challenges::SEEN) {
-            self.board.hear(replica, &document);
+        let Some((kind, id)) = DocumentKind::of(&name) else { return };
+        self.is_changed |= is_listed(kind);
+        match kind {
+            DocumentKind::Certificate => self.shelf.put(id, document),
+            DocumentKind::State => drop(self.states.insert(id.to_owned(), State::read(&document))),
+            DocumentKind::RetryAfter => {
+                self.retry_after.extend(RetryAfter::read(&document).map(|said| (id.to_owned(), said)));
+            }
+            DocumentKind::Budget => {
+                let begun = serde_json::from_slice(&document.value).unwrap_or_default();
+                self.begun.insert(id.to_owned(), begun);
+            }
+            DocumentKind::Challenge => self.board.put(&document),
+            DocumentKind::Seen => self.board.hear(id, &document),
+            DocumentKind::Account => {}
         }
     }
 
     fn remove(&mut self, name: &str) {
-        self.is_changed = true;
         self.known.remove(name);
-        if let Some(id) = kept::id(name) {
-            self.shelf.remove(id);
-        } else if let Some(id) = name.strip_prefix(state::PREFIX) {
-            self.states.remove(id);
-        } else if let Some(authority) = name.strip_prefix(retry_after::PREFIX) {
-            self.retry_after.remove(authority);
-        } else if let Some(certificate) = name.strip_prefix(BUDGET) {
-            self.begun.remove(certificate);
-        } else if let Some(replica) = name.strip_prefix(challenges::SEEN) {
-            self.board.forget(replica);
-        } else {
-            self.board.remove(name);
+        let Some((kind, id)) = DocumentKind::of(name) else { return };
+        self.is_changed |= is_listed(kind);
+        match kind {
+            DocumentKind::Certificate => self.shelf.remove(id),
+            DocumentKind::State => drop(self.states.remove(id)),
+            DocumentKind::RetryAfter => drop(self.retry_after.remove(id)),
+            DocumentKind::Budget => drop(self.begun.remove(id)),
+            DocumentKind::Challenge => self.board.remove(name),
+            DocumentKind::Seen => self.board.forget(id),
+            DocumentKind::Account => {}
         }
     }
 
     /// Looks what there is to have, and publishes what can be served of it.
     fn settle(&mut self) {
-        if !std::mem::take(&mut self.is_changed) {
+        let now = SystemTime::now();
+        self.take_what_is_due(now);
+        if !std::mem::take(&mut self.is_changed) && !self.shelf.is_due(now) {
             return;
         }
         self.units = units(&self.settings.certificates, &self.settings.hosts.borrow_and_update());
-        self.shelf.settle(&self.units, SystemTime::now());
+        self.shelf.settle(&self.units, now);
         self.shelf.publish(
             &self.settings.certificates,
             &self.units,
@@ -334,6 +343,16 @@ impl Loop {
             *before = Arc::new(listed);
             is_news
         });
+    }
+}
+
+/// Whether what is served or listed hangs on such documents.
+fn is_listed(kind: DocumentKind) -> bool {
+    match kind {
+        DocumentKind::Certificate | DocumentKind::State | DocumentKind::RetryAfter | DocumentKind::Budget => {
+            true
+        }
+        DocumentKind::Challenge | DocumentKind::Seen | DocumentKind::Account => false,
     }
 }
 

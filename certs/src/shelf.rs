@@ -53,6 +53,8 @@ pub(crate) struct Shelf {
     refused: BTreeMap<String, Version>,
     /// From files and Secrets.
     given: BTreeMap<CertificateName, Certificate>,
+    /// What files and Secrets have that is not valid yet, and is looked at again once it is.
+    early: BTreeMap<CertificateName, Certificate>,
 }
 
 impl Shelf {
@@ -71,7 +73,7 @@ impl Shelf {
     /// A file or a Secret has this, for as long as it does not say otherwise.
     ///
     /// # Errors
-    /// It cannot be served; what was served before is served on.
+    /// It cannot be served; what was served before is served on. One that is not valid yet is [due](Self::due) once it is.
     pub(crate) fn give(
         &mut self,
         name: &CertificateName,
@@ -79,9 +81,30 @@ impl Shelf {
         certificate: Certificate,
         now: SystemTime,
     ) -> Result<(), Unfit> {
-        certificate.check(wanted, now)?;
-        self.given.insert(name.clone(), certificate);
-        Ok(())
+        self.early.remove(name);
+        let checked = certificate.check(wanted, now);
+        match &checked {
+            Ok(()) => drop(self.given.insert(name.clone(), certificate)),
+            Err(Unfit::NotYet { .. }) => drop(self.early.insert(name.clone(), certificate)),
+            Err(_) => {}
+        }
+        checked
+    }
+
+    /// A file or a Secret has nothing that can be read. What is served is served on.
+    pub(crate) fn withdraw(&mut self, name: &CertificateName) {
+        self.early.remove(name);
+    }
+
+    /// What files and Secrets have that has become valid since it was given: it is to be given again.
+    pub(crate) fn due(&self, now: SystemTime) -> Vec<(CertificateName, Certificate)> {
+        let due = self.early.iter().filter(|(_, certificate)| certificate.begins() <= now);
+        due.map(|(name, certificate)| (name.clone(), certificate.clone())).collect()
+    }
+
+    /// Whether something that the store has has become valid since it was [settled](Self::settle).
+    pub(crate) fn is_due(&self, now: SystemTime) -> bool {
+        self.coming.values().any(|coming| coming.certificate.not_before() <= now)
     }
 
     /// That of a unit, if one is served.
@@ -236,6 +259,7 @@ fn tell(unit: &Unit, current: &Current) {
 mod tests {
     use super::*;
     use crate::broken::{Pair, Pki, now, wanted};
+    use crate::document_kind::DocumentKind;
     use crate::units::Giver;
     use rcgen::date_time_ymd;
     use std::time::Duration;
@@ -253,7 +277,7 @@ mod tests {
         let certificate = Certificate::parse(chain.as_bytes(), key.as_bytes()).unwrap();
         let fingerprint = certificate.fingerprint().to_owned();
         let kept = Kept { certificate, origin: Origin::Local, obtained: now() };
-        let name = crate::kept::document("site");
+        let name = DocumentKind::Certificate.name("site");
         (fingerprint, Document { name, version: Version(version), value: kept.write() })
     }
 

@@ -1,15 +1,13 @@
 //! What is remembered of one certificate's renewal, by all replicas and over restarts.
 
 use crate::claim::Claim;
+use crate::document_kind::DocumentKind;
 use crate::schedule::HOUR;
 use crate::store::{Document, Store, StoreError, Version};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// What the names of these documents begin with.
-pub(crate) const PREFIX: &str = "state-";
 
 /// The document of one certificate's renewal. Times are UNIX seconds: they have to be good after a restart, too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,8 +56,13 @@ pub(crate) struct Ordered {
 /// What a challenge is answered with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Proof {
-    /// A record in the DNS: the host, and the text at `_acme-challenge.<host>`.
-    Record(String, String),
+    /// A record in the DNS, at `_acme-challenge.<host>`.
+    Record {
+        /// Who wrote it, and takes it away, whoever writes those of today: `[dns_providers.NAME]`.
+        provider: String,
+        host: String,
+        text: String,
+    },
     /// A document of this name, from which all replicas answer.
     Answer(String),
 }
@@ -118,10 +121,9 @@ impl State {
         })
     }
 
-    /// Whether nothing of it matters any more to somebody who begins anew.
+    /// Whether nothing of it matters any more to somebody who begins anew; what was shown is still to be taken away.
     pub(crate) fn is_spent(&self, now: SystemTime) -> bool {
-        self.order.as_ref().is_none_or(|ordered| ordered.proofs.is_empty())
-            && self.authorities.values().all(|standing| time(standing.not_before) <= now)
+        self.authorities.values().all(|standing| time(standing.not_before) <= now)
             && self.failed_validations.iter().all(|at| time(*at) + HOUR <= now)
     }
 
@@ -146,12 +148,7 @@ pub(crate) fn time(unix: u64) -> SystemTime {
 /// # Errors
 /// The store's.
 pub(crate) async fn read(store: &dyn Store, id: &str) -> Result<State, StoreError> {
-    Ok(store.get(&document(id)).await?.as_ref().map(State::read).unwrap_or_default())
-}
-
-/// The document of what is known of a unit, by its id.
-pub(crate) fn document(id: &str) -> String {
-    format!("{PREFIX}{id}")
+    Ok(store.get(&DocumentKind::State.name(id)).await?.as_ref().map(State::read).unwrap_or_default())
 }
 
 /// Changes a state, whatever others change meanwhile: the change is made upon what stands there.
@@ -163,7 +160,7 @@ pub(crate) async fn change<T>(
     id: &str,
     mut make: impl FnMut(&mut State) -> T,
 ) -> Result<T, StoreError> {
-    let name = document(id);
+    let name = DocumentKind::State.name(id);
     loop {
         let standing = store.get(&name).await?;
         let mut state = standing.as_ref().map(State::read).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! What is to be had: one thing for each certificate of the configuration, or for each host of those made `per_host`.
 
-use crate::kept::{Origin, document};
+use crate::document_kind::DocumentKind;
+use crate::kept::Origin;
 use crate::store::is_name;
 use config::{AcmeSource, CertificateName, CertificateSource, Certificates, HostName, NamePattern};
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,7 +60,7 @@ pub(crate) fn units(certificates: &Certificates, hosts: &BTreeSet<HostName>) -> 
         for host in known_hosts(&declared.names, hosts) {
             let id = format!("{}--{host}", declared.name);
             // A host of some 190 characters has no document.
-            if is_name(&document(&id)) {
+            if is_name(&DocumentKind::Certificate.name(&id)) {
                 units.insert(id.clone(), unit(id, vec![NamePattern::Host(host)]));
             }
         }

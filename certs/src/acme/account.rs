@@ -2,6 +2,7 @@
 
 use super::failure::{Failure, is_about_the_account};
 use super::transport::Transport;
+use crate::document_kind::DocumentKind;
 use crate::state::{time, unix, write};
 use crate::store::{Document, Store, StoreError};
 use base64::Engine;
@@ -17,8 +18,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
 
-/// What the names of these documents begin with.
-const PREFIX: &str = "account-";
 /// How old an account must be to be replaced: an authority that takes none is not asked for one after the other.
 const REPLACE_AFTER: Duration = Duration::from_hours(1);
 
@@ -94,7 +93,7 @@ impl Accounts {
         authority: &Authority,
         refused: Option<&str>,
     ) -> Result<Option<Account>, Failure> {
-        let (name, transport) = (format!("{PREFIX}{}", authority.name), transport(authority)?);
+        let (name, transport) = (DocumentKind::Account.name(&authority.name), transport(authority)?);
         let mut made = None;
         loop {
             let standing = self.store.get(&name).await?;

@@ -52,6 +52,9 @@ pub(crate) enum Failure {
     /// The records cannot be written or seen.
     #[error(transparent)]
     Dns(#[from] DnsError),
+    /// Who takes records away is slow.
+    #[error("not all that was shown could be taken away within {} s", within.as_secs())]
+    LeftOver { within: Duration },
     /// Some replica cannot answer, and the authority might ask that one.
     #[error("not every usher was able to answer the challenge in time; missing: {0}")]
     Unanswered(String),

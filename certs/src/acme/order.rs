@@ -48,18 +48,27 @@ pub(crate) struct Desk {
     pub(crate) metrics: Metrics,
 }
 
+/// A certificate that is being got.
+#[derive(Clone, Copy)]
+pub(crate) struct Getting<'a> {
+    /// Nobody else is getting it.
+    pub(crate) claim: &'a Held,
+    pub(crate) unit: &'a Unit,
+    /// Of the unit.
+    pub(crate) source: &'a AcmeSource,
+}
+
 impl Desk {
     /// Gets a certificate from an authority; an order that was left is gone on with. `replaces` is the certificate
     /// before it, if this authority gave it.
     pub(crate) async fn obtain(
         &self,
-        claim: &Held,
-        unit: &Unit,
-        source: &AcmeSource,
-        (authority, replaces): (&Authority, Option<&Certificate>),
+        getting: Getting<'_>,
+        authority: &Authority,
+        replaces: Option<&Certificate>,
     ) -> Result<Certificate, Failure> {
-        let ordered = begin(claim, unit, authority).await?;
-        let attempt = Attempt { desk: self, claim, unit, source, authority, ordered };
+        let ordered = begin(getting, authority).await?;
+        let attempt = Attempt { desk: self, getting, authority, ordered };
         let got = tokio::time::timeout(ATTEMPT, talk(attempt.run(replaces))).await;
         let got = got.unwrap_or(Err(Failure::Late { doing: "all of an order", within: ATTEMPT }));
         if let Err(failure @ Failure::Slow { .. }) = got {
@@ -71,7 +80,7 @@ impl Desk {
         let certificate = got?;
         if let Err(failure) = cleared {
             let error = with_causes(&failure);
-            tracing::warn!(certificate.id = unit.id, error, "a proof was left over");
+            tracing::warn!(certificate.id = getting.unit.id, error, "a proof was left over");
         }
         Ok(certificate)
     }
@@ -105,7 +114,7 @@ impl Desk {
 }
 
 /// What was ordered from this authority before and is not had yet, or what is to be ordered now.
-async fn begin(claim: &Held, unit: &Unit, authority: &Authority) -> Result<Ordered, Failure> {
+async fn begin(Getting { claim, unit, .. }: Getting<'_>, authority: &Authority) -> Result<Ordered, Failure> {
     let names: Vec<String> = unit.names.iter().map(NamePattern::to_string).collect();
     let key =
         KeyPair::generate().map_err(|_| Failure::Account("no key can be made".to_owned()))?.serialize_pem();
@@ -133,9 +142,7 @@ async fn begin(claim: &Held, unit: &Unit, authority: &Authority) -> Result<Order
 /// One try at one authority.
 struct Attempt<'a> {
     desk: &'a Desk,
-    claim: &'a Held,
-    unit: &'a Unit,
-    source: &'a AcmeSource,
+    getting: Getting<'a>,
     authority: &'a Authority,
     /// As it was when this attempt began.
     ordered: Ordered,
@@ -148,7 +155,11 @@ impl Attempt<'_> {
             && let Err(failure) = self.take_proofs_away().await
         {
             let error = with_causes(&failure);
-            tracing::warn!(certificate.id = self.unit.id, error, "a proof of an earlier order is left over");
+            tracing::warn!(
+                certificate.id = self.getting.unit.id,
+                error,
+                "a proof of an earlier order is left over"
+            );
         }
         let account = self.desk.accounts.open(self.authority).await?;
         let mut order = self.order(&account, replaces).await?;
@@ -163,7 +174,7 @@ impl Attempt<'_> {
 
     /// From an order to what it gives.
     async fn go_through(&self, order: &mut Order) -> Result<Certificate, Failure> {
-        if order.state().authorizations.len() > self.unit.names.len() {
+        if order.state().authorizations.len() > self.getting.unit.names.len() {
             return Err(unasked());
         }
         if order.state().status == OrderStatus::Pending {
@@ -180,7 +191,7 @@ impl Attempt<'_> {
         // Clocks may be a day apart; what is good only later than that is no renewal of what there is.
         let now = SystemTime::now();
         let from = if certificate.not_before() < now + DAY { now.max(certificate.not_before()) } else { now };
-        certificate.check(&self.unit.names, from).map(|()| certificate)
+        certificate.check(&self.getting.unit.names, from).map(|()| certificate)
     }
 
     /// The order that was under way, or a new one.
@@ -215,7 +226,7 @@ impl Attempt<'_> {
 
     async fn new_order(&self, account: &Account, replaces: Option<&Certificate>) -> Result<Order, Error> {
         let identifiers: Vec<_> =
-            self.unit.names.iter().map(|name| Identifier::Dns(name.to_string())).collect();
+            self.getting.unit.names.iter().map(|name| Identifier::Dns(name.to_string())).collect();
         let new = |replaced: Option<CertificateIdentifier<'static>>| {
             let mut new = NewOrder::new(&identifiers);
             if let Some(profile) = &self.authority.profile {
@@ -262,7 +273,7 @@ impl Attempt<'_> {
     fn signing_request(&self) -> Result<Vec<u8>, Failure> {
         let failed =
             |error: rcgen::Error| Failure::Account(format!("no request can be made with the key: {error}"));
-        let names: Vec<String> = self.unit.names.iter().map(NamePattern::to_string).collect();
+        let names: Vec<String> = self.getting.unit.names.iter().map(NamePattern::to_string).collect();
         let mut params = CertificateParams::new(names).map_err(failed)?;
         params.distinguished_name = DistinguishedName::new();
         let key = KeyPair::from_pem(&self.ordered.key).map_err(failed)?;
@@ -306,13 +317,13 @@ impl Attempt<'_> {
 
     /// Writes down how far it is.
     async fn change(&self, make: impl Fn(&mut Ordered)) -> Result<(), Failure> {
-        let changed = self.claim.change(|state| state.order.as_mut().map(&make));
+        let changed = self.getting.claim.change(|state| state.order.as_mut().map(&make));
         changed.await??;
         Ok(())
     }
 
     fn failed(&self, doing: &'static str, error: Error) -> Failure {
-        Failure::of(doing, error, &self.unit.names)
+        Failure::of(doing, error, &self.getting.unit.names)
     }
 }
 

@@ -1,21 +1,20 @@
 //! How an authority is spoken to: every answer bounded in time and size, and what it says of when to come again.
 
-use crate::schedule::RETRY_AFTER_MAX;
+use crate::roots::client_config;
+use crate::schedule::{ASK_WINDOW, RETRY_AFTER_MAX};
 use bytes::Bytes;
 use config::Authority;
 use http::header::RETRY_AFTER;
 use http::uri::Scheme;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
-use rustls::ClientConfig;
 use std::cell::Cell;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Within which an answer must be there as a whole.
@@ -65,13 +64,8 @@ impl Transport {
     /// # Errors
     /// Whom to trust cannot be read; in words.
     pub(super) fn new(authority: &Authority) -> Result<Self, String> {
-        let roots = crate::roots(authority.certificate_authority.as_deref())
+        let config = client_config(authority.certificate_authority.as_deref())
             .map_err(|error| format!("the certificate_authority cannot be used: {error}"))?;
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("ring has the suites of the default versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         // The configuration takes http for this machine alone.
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
@@ -94,16 +88,19 @@ impl Transport {
         if !self.is_cleartext && request.uri().scheme() != Some(&Scheme::HTTPS) {
             return Err(Error::Other("it leads to an address that is not https".into()));
         }
+        // The client takes no window without a word of when to ask again, which an authority need not say (RFC 9773 §4.3).
+        // By GET only that is asked, and the directory.
+        let default_wait = (request.method() == Method::GET).then_some(ASK_WINDOW);
         let whole = async {
             let response =
                 self.client.request(request).await.map_err(|error| Error::Other(Box::new(error)))?;
             let (mut parts, body) = response.into_parts();
             let told = Told { status: Some(parts.status), retry_after: retry_after(&parts.headers) };
             // Who reads it after us adds whatever stands there to the time.
-            if parts.headers.remove(RETRY_AFTER).is_some() {
-                let wait = told.retry_after.and_then(|at| at.duration_since(SystemTime::now()).ok());
-                let seconds = wait.unwrap_or_default().min(RETRY_AFTER_MAX).as_secs();
-                parts.headers.insert(RETRY_AFTER, seconds.into());
+            parts.headers.remove(RETRY_AFTER);
+            let wait = told.retry_after.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
+            if let Some(wait) = wait.or(default_wait) {
+                parts.headers.insert(RETRY_AFTER, wait.min(RETRY_AFTER_MAX).as_secs().into());
             }
             let body = Limited::new(body, ANSWER_MAX).collect().await.map_err(Error::Other)?.to_bytes();
             Self::tell(told);

@@ -1,5 +1,7 @@
 //! One request to the API of a DNS provider.
 
+use crate::roots::client_config;
+use crate::told::with_causes;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -51,10 +53,9 @@ impl Api {
         });
         let headers: Option<Vec<_>> = headers.collect();
         let headers = headers.ok_or((key, "the secrets for it cannot stand in a header".to_owned()))?;
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-            .map_err(|error| (key, format!("this system has no certificate authorities: {error}")))?;
-        let connector = connector.https_or_http().enable_http1().build();
+        let tls = client_config(None).map_err(|error| (key, error.to_string()))?;
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
         Ok(Self { client, base: base.to_owned(), headers, secret: secret.to_owned() })
     }
@@ -87,12 +88,12 @@ impl Api {
         let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
         let answered = timeout(ANSWER_TIMEOUT, async {
             let (head, body) =
-                self.client.request(request).await.map_err(|error| chain(&error))?.into_parts();
+                self.client.request(request).await.map_err(|error| with_causes(&error))?.into_parts();
             let body = Limited::new(body, ANSWER_MAX).collect().await.map_err(|error| {
                 if error.is::<LengthLimitError>() {
                     format!("its answer is longer than {ANSWER_MAX} bytes")
                 } else {
-                    chain(&*error)
+                    with_causes(&*error)
                 }
             })?;
             Ok((head.status, body.to_bytes()))
@@ -126,12 +127,6 @@ fn is_safe(uri: &Uri) -> bool {
         Some("http") => is_here() && !has_user && uri.query().is_none(),
         _ => false,
     }
-}
-
-/// An error with all that caused it.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

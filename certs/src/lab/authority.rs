@@ -46,11 +46,15 @@ struct Inner {
     /// How often it was asked for what.
     asked: BTreeMap<String, usize>,
     says: BTreeMap<String, Said>,
+    /// For what it gives no answer.
+    hangs: BTreeSet<String>,
     /// The keys of accounts; each is its account's number.
     accounts: Vec<String>,
     /// The addresses of accounts that it knows no more.
     forgotten: BTreeSet<String>,
     orders: Vec<Order>,
+    /// How many orders were under way at a time, at most.
+    most: usize,
     /// It knows no certificate that an order replaces.
     is_forgetful: bool,
     /// It does not say what an order replaces.
@@ -59,6 +63,8 @@ struct Inner {
     is_slow: (usize, u64),
     /// When what it gives is good, in days from now.
     days: Range<i64>,
+    /// From when to when it wants what it gives renewed (RFC 3339), never saying when to ask again.
+    window: Option<(&'static str, &'static str)>,
     /// For whom it is in place of who asked.
     names: Option<Vec<String>>,
 }
@@ -69,6 +75,7 @@ struct Order {
     replaces: Value,
     chain: Option<String>,
     looks: usize,
+    is_fetched: bool,
 }
 
 impl GenerousAuthority {
@@ -80,13 +87,16 @@ impl GenerousAuthority {
             issuer: CertifiedIssuer::self_signed(params, key).expect("the parameters are valid"),
             asked: BTreeMap::new(),
             says: BTreeMap::new(),
+            hangs: BTreeSet::new(),
             accounts: Vec::new(),
             forgotten: BTreeSet::new(),
             orders: Vec::new(),
+            most: 0,
             is_forgetful: false,
             is_silent: false,
             is_slow: (0, 0),
             days: -1..89,
+            window: None,
             names: None,
         }));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
@@ -109,6 +119,11 @@ impl GenerousAuthority {
         self.held().says.insert(what.to_owned(), said);
     }
 
+    /// Never answers when it is asked for this, from now on.
+    pub(crate) fn hangs(&self, what: &str) {
+        self.held().hangs.insert(what.to_owned());
+    }
+
     /// Is generous from now on.
     pub(crate) fn mends(&self) {
         let mut held = self.held();
@@ -120,6 +135,11 @@ impl GenerousAuthority {
     /// How many accounts it has.
     pub(crate) fn accounts(&self) -> usize {
         self.held().accounts.len()
+    }
+
+    /// How many orders were under way at a time, at most: made, and their certificates not fetched yet.
+    pub(crate) fn most_at_a_time(&self) -> usize {
+        self.held().most
     }
 
     /// Knows none of the accounts any more that it has.
@@ -146,6 +166,11 @@ impl GenerousAuthority {
     /// What it gives is good in these days from now.
     pub(crate) fn gives_for(&self, days: Range<i64>) {
         self.held().days = days;
+    }
+
+    /// Wants what it gives renewed within this time, and does not say when to ask again.
+    pub(crate) fn wants_renewed(&self, start: &'static str, end: &'static str) {
+        self.held().window = Some((start, end));
     }
 
     /// What it gives is for this host.
@@ -189,9 +214,16 @@ async fn answer(
     some_turns().await;
     let mut parts = path.trim_start_matches('/').split('/');
     let (what, number) = (parts.next().unwrap_or_default(), parts.next().and_then(|text| text.parse().ok()));
-    let mut inner = inner.lock().expect("nobody panics with it");
     let asked = if what == "order" && number.is_some() { "look" } else { what };
-    *inner.asked.entry(asked.to_owned()).or_default() += 1;
+    let does_hang = {
+        let mut inner = inner.lock().expect("nobody panics with it");
+        *inner.asked.entry(asked.to_owned()).or_default() += 1;
+        inner.hangs.contains(asked)
+    };
+    if does_hang {
+        std::future::pending::<()>().await;
+    }
+    let mut inner = inner.lock().expect("nobody panics with it");
     if let Some(said) = inner.says.get(asked) {
         let answer = problem(said.status, said.problem, said.detail, said.retry_after);
         return Ok(answer);
@@ -233,15 +265,7 @@ impl Inner {
                 problem(500, "serverInternal", "could not find an order for the given certificate", None)
             }
             ("order", None) => {
-                let names = payload["identifiers"].as_array().into_iter().flatten();
-                let names = names.filter_map(|one| one["value"].as_str().map(str::to_owned)).collect();
-                self.orders.push(Order {
-                    names,
-                    replaces: payload["replaces"].clone(),
-                    chain: None,
-                    looks: 0,
-                });
-                let number = self.orders.len() - 1;
+                let number = self.take(payload);
                 said(201, Some(to(&format!("order/{number}"))), self.state(at, number))
             }
             ("order", Some(number)) => {
@@ -259,11 +283,32 @@ impl Inner {
                 self.orders[number].chain = Some(chain);
                 said(200, None, self.state(at, number))
             }
+            ("window", _) if let Some((start, end)) = self.window => {
+                let window = json!({ "suggestedWindow": { "start": start, "end": end } });
+                said(200, None, window.to_string())
+            }
             ("certificate", Some(number)) => {
+                self.orders[number].is_fetched = true;
                 said(200, None, self.orders[number].chain.clone().expect("it is asked for what there is"))
             }
             _ => said(200, None, String::new()),
         }
+    }
+
+    /// Takes an order; its number.
+    fn take(&mut self, payload: &Value) -> usize {
+        let names = payload["identifiers"].as_array().into_iter().flatten();
+        let names = names.filter_map(|one| one["value"].as_str().map(str::to_owned)).collect();
+        self.orders.push(Order {
+            names,
+            replaces: payload["replaces"].clone(),
+            chain: None,
+            looks: 0,
+            is_fetched: false,
+        });
+        let under_way = self.orders.iter().filter(|order| !order.is_fetched).count();
+        self.most = self.most.max(under_way);
+        self.orders.len() - 1
     }
 
     fn is_processing(&self, number: usize) -> bool {

@@ -16,6 +16,7 @@ impl Loop {
             Look::Changed(Err(error)) => {
                 let error = with_causes(&error);
                 tracing::error!(certificate.name = %name, error, "the files of a certificate cannot be used");
+                self.shelf.withdraw(&name);
                 self.refuse(&name, error);
             }
         }
@@ -32,6 +33,7 @@ impl Loop {
             let Some(pair) = secrets.get(name) else {
                 if self.secrets.contains_key(name) || self.shelf.given(&declared.name).is_none() {
                     tracing::warn!(certificate.name = %declared.name, secret.name = name, "there is no such Secret of type kubernetes.io/tls");
+                    self.shelf.withdraw(&declared.name);
                     self.refuse(
                         &declared.name,
                         format!("there is no Secret {name} of type kubernetes.io/tls"),
@@ -47,12 +49,20 @@ impl Loop {
                 Err(error) => {
                     let error = with_causes(&error);
                     tracing::error!(certificate.name = %declared.name, secret.name = name, error, "a Secret's certificate cannot be used");
+                    self.shelf.withdraw(&declared.name);
                     self.refuse(&declared.name, error);
                 }
             }
         }
         self.secrets = secrets;
         self.is_changed = true;
+    }
+
+    /// Gives again what has become valid.
+    pub(super) fn take_what_is_due(&mut self, now: SystemTime) {
+        for (name, certificate) in self.shelf.due(now) {
+            self.give(&name, certificate);
+        }
     }
 
     fn give(&mut self, name: &CertificateName, certificate: Certificate) {

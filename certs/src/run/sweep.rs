@@ -1,23 +1,30 @@
 //! Takes documents away that nobody needs any more.
 
-use super::Loop;
-use crate::challenges::{self, is_stale};
-use crate::kept::{self, Kept};
-use crate::state::{self, State};
-use crate::store::{Document, Store};
+use super::{Loop, Worker};
+use crate::acme::{Desk, Failure};
+use crate::challenges::is_stale;
+use crate::document_kind::DocumentKind;
+use crate::kept::Kept;
+use crate::state::State;
+use crate::store::Document;
+use crate::told::with_causes;
 use futures_util::FutureExt;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
 
 /// How often it is done.
 pub(super) const SWEEP: Duration = Duration::from_hours(1);
 
-/// The documents that a sweep found to be of nobody. They are deleted if the next one finds so, too: of whom one is told
-/// late is known by then.
+/// How many sweeps try to take away what the DNS still has of a host that is gone, before that is left there.
+const TRIES: u32 = 24;
+
+/// The documents that a sweep found to be of nobody, and how often each was tried to be deleted. That is done if the next
+/// sweep finds so, too: of whom one is told late is known by then.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Sweep {
-    of_nobody: BTreeSet<String>,
+    of_nobody: BTreeMap<String, u32>,
 }
 
 /// Who there is.
@@ -38,53 +45,88 @@ impl Loop {
         replicas.extend(self.settings.replica.clone());
         let there = There { units: self.units.keys().cloned().collect(), replicas };
         let last = std::mem::take(&mut self.swept);
-        self.sweeping.push(last.then(self.settings.store.clone(), there).boxed());
+        self.sweeping.push(last.then(self.worker.clone(), there).boxed());
     }
 }
 
 impl Sweep {
     /// The sweep after this one.
-    async fn then(self, store: Arc<dyn Store>, there: There) -> Self {
-        let documents = match store.list().await {
+    async fn then(self, worker: Arc<Worker>, there: There) -> Self {
+        let (desk, until) = (worker.desk(), Instant::now() + SWEEP);
+        let documents = match desk.store.list().await {
             Ok(documents) => documents,
             Err(error) => {
                 tracing::warn!(%error, "documents that nobody needs are left for later");
                 return self;
             }
         };
-        let of_nobody = there.of_nobody(&documents, SystemTime::now());
-        for name in of_nobody.intersection(&self.of_nobody) {
-            // What somebody has written meanwhile is theirs.
-            let listed = documents.iter().find(|document| document.name == *name);
-            if store.get(name).await.ok().flatten().as_ref() != listed {
-                continue;
-            }
-            match store.delete(name).await {
-                Ok(_) => tracing::info!(document.name = name, "a document that nobody needs was deleted"),
-                Err(error) => {
-                    tracing::warn!(document.name = name, %error, "a document that nobody needs is left for later");
+        let found = there.of_nobody(&documents, SystemTime::now());
+        let mut of_nobody = BTreeMap::new();
+        for document in documents.iter().filter(|document| found.contains(&document.name)) {
+            let tries = match self.of_nobody.get(&document.name) {
+                None => 0,
+                // Its turn comes with the next sweep.
+                Some(tries) if Instant::now() > until => *tries,
+                Some(tries) => {
+                    delete(desk, document, tries + 1).await;
+                    tries + 1
                 }
-            }
+            };
+            of_nobody.insert(document.name.clone(), tries);
         }
         Self { of_nobody }
     }
 }
 
+async fn delete(desk: &Desk, document: &Document, tries: u32) {
+    let name = &document.name;
+    // What somebody has written meanwhile is theirs.
+    if desk.store.get(name).await.ok().flatten().as_ref() != Some(document) {
+        return;
+    }
+    if let Err(failure) = clear(desk, document).await {
+        let (error, tries_left) = (with_causes(&failure), TRIES.saturating_sub(tries));
+        tracing::warn!(
+            document.name = name,
+            error,
+            tries_left,
+            "records of a host that is gone cannot be taken away"
+        );
+        if tries_left > 0 {
+            return;
+        }
+    }
+    match desk.store.delete(name).await {
+        Ok(_) => tracing::info!(document.name = name, "a document that nobody needs was deleted"),
+        Err(error) => {
+            tracing::warn!(document.name = name, %error, "a document that nobody needs is left for later");
+        }
+    }
+}
+
+/// Takes away what was shown by an order that nobody goes on with.
+async fn clear(desk: &Desk, document: &Document) -> Result<(), Failure> {
+    let Some((DocumentKind::State, _)) = DocumentKind::of(&document.name) else { return Ok(()) };
+    let ordered = State::read(document).order;
+    desk.take_away(ordered.map(|ordered| ordered.proofs).unwrap_or_default()).await.1
+}
+
 impl There {
     fn of_nobody(&self, documents: &[Document], now: SystemTime) -> BTreeSet<String> {
         let names: BTreeSet<&str> = documents.iter().map(|document| document.name.as_str()).collect();
-        let is_of_nobody = |document: &&Document| {
-            let name = document.name.as_str();
-            if let Some(id) = kept::id(name) {
+        let is_of_nobody = |document: &&Document| match DocumentKind::of(&document.name) {
+            Some((DocumentKind::Certificate, id)) => {
                 let is_over = |kept: Kept| kept.certificate.not_after() < now;
                 !self.units.contains(id) && Kept::read(document).is_ok_and(is_over)
-            } else if let Some(id) = name.strip_prefix(state::PREFIX) {
-                let has_certificate = names.contains(kept::document(id).as_str());
+            }
+            Some((DocumentKind::State, id)) => {
+                let has_certificate = names.contains(DocumentKind::Certificate.name(id).as_str());
                 !self.units.contains(id) && !has_certificate && State::read(document).is_spent(now)
-            } else if let Some(replica) = name.strip_prefix(challenges::SEEN) {
-                !self.replicas.contains(replica)
-            } else {
-                name.starts_with(challenges::PREFIX) && is_stale(document, now)
+            }
+            Some((DocumentKind::Seen, replica)) => !self.replicas.contains(replica),
+            Some((DocumentKind::Challenge, _)) => is_stale(document, now),
+            Some((DocumentKind::Account | DocumentKind::RetryAfter | DocumentKind::Budget, _)) | None => {
+                false
             }
         };
         documents.iter().filter(is_of_nobody).map(|document| document.name.clone()).collect()
@@ -98,8 +140,9 @@ mod tests {
     use crate::certificate::Certificate;
     use crate::challenges::{Challenge, Way};
     use crate::kept::Origin;
+    use crate::lab::{GenerousAuthority, Memory, certificates, programs};
     use crate::state::unix;
-    use crate::store::{DirectoryStore, Version};
+    use crate::store::{Store, Version};
 
     const DAY: Duration = Duration::from_hours(24);
 
@@ -150,7 +193,6 @@ mod tests {
         let later = unix(now() + DAY);
         let recently = unix(now()) - 60;
         let standing = |at: u64| serde_json::json!({ "failures": 1, "not_before": at, "cause": "busy" });
-        let proof = serde_json::json!({ "Record": ["gone.test", "text"] });
         for (what, value, is_kept) in [
             ("nothing", serde_json::json!({}), false),
             (
@@ -162,11 +204,6 @@ mod tests {
             ("a claim that a crash left", serde_json::json!({ "claim": { "id": "1", "signs": 1 } }), false),
             ("an old failure", serde_json::json!({ "failed_validations": [1] }), false),
             ("a new failure", serde_json::json!({ "failed_validations": [recently] }), true),
-            (
-                "a record to take away",
-                serde_json::json!({ "order": { "authority": "le", "key": "", "proofs": [proof] } }),
-                true,
-            ),
         ] {
             let found = of_nobody(&[document("state-site--gone.test", state(value))], now());
             assert_eq!(found.is_empty(), is_kept, "{what}");
@@ -192,20 +229,50 @@ mod tests {
 
     #[tokio::test]
     async fn only_what_two_sweeps_find_to_be_of_nobody_is_deleted() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Arc::new(DirectoryStore::open(&folder.path().join("certificates")).unwrap());
+        let (store, worker) = worker_with(&[]).await;
         for name in ["seen-r1", "seen-r2", "seen-r3"] {
             store.create(name, b"[]".to_vec()).await.unwrap();
         }
         let and_r2 = || There { replicas: ["r1", "r2"].map(str::to_owned).into(), ..there() };
-        let first = Sweep::default().then(store.clone(), there()).await;
+        let first = Sweep::default().then(worker.clone(), there()).await;
         assert_eq!(store.list().await.unwrap().len(), 3);
-        let second = first.then(store.clone(), and_r2()).await;
+        let second = first.then(worker.clone(), and_r2()).await;
         let left = |documents: Vec<Document>| {
             documents.into_iter().map(|document| document.name).collect::<Vec<_>>()
         };
         assert_eq!(left(store.list().await.unwrap()), ["seen-r1", "seen-r2"]);
-        second.then(store.clone(), there()).await;
+        second.then(worker.clone(), there()).await;
         assert_eq!(left(store.list().await.unwrap()), ["seen-r1", "seen-r2"]);
+    }
+
+    /// A worker whose records these scripts write, and its store.
+    async fn worker_with(scripts: &[(&str, String)]) -> (Arc<Memory>, Arc<Worker>) {
+        let authority = GenerousAuthority::start().await;
+        let store = Arc::default();
+        let (worker, _) = crate::lab::worker(&certificates(&authority, &programs(scripts)), &store, None);
+        (store, Arc::new(worker))
+    }
+
+    #[tokio::test]
+    async fn what_the_dns_has_of_a_host_that_is_gone_is_taken_away_before_it_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("told");
+        for (does_fail, sweeps) in [(false, 2), (true, 1 + TRIES)] {
+            let script = format!("echo \"$@\" >> {}; ! {does_fail}", file.display());
+            let (store, worker) = worker_with(&[("program", script)]).await;
+            let proofs = [crate::lab::record("program", "text")];
+            let left = serde_json::json!({ "order": { "authority": "le", "key": "", "proofs": proofs } });
+            store.create("state-site--gone.test", state(left)).await.unwrap();
+            let mut sweep = Sweep::default();
+            for _ in 0..sweeps {
+                assert_eq!(store.list().await.unwrap().len(), 1);
+                sweep = sweep.then(worker.clone(), there()).await;
+            }
+            assert!(store.list().await.unwrap().is_empty(), "{does_fail}");
+            let told = std::fs::read_to_string(&file).unwrap();
+            let line = "clear _acme-challenge.gone.test text\n";
+            assert_eq!(told, line.repeat(usize::try_from(sweeps - 1).unwrap()));
+            std::fs::remove_file(&file).unwrap();
+        }
     }
 }

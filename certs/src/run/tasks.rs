@@ -2,19 +2,20 @@
 
 use super::work::{self, Work, Worker};
 use super::{Loop, REST};
-use crate::schedule::{may_begin_at, order_at, renew_at};
+use crate::kept::Origin;
+use crate::schedule::{may_ask_at, may_begin_at, order_at, renew_at};
 use crate::shelf::Current;
 use crate::state::{State, time};
 use crate::store::Document;
 use crate::units::{Giver, Unit};
-use config::{AcmeSource, PerHost};
+use config::{AcmeSource, AuthorityName, Challenge, PerHost};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
-/// How many certificates are got at a time.
+/// How many places there are of each kind.
 const AT_ONCE: usize = 4;
 /// How long one rests of which not even a failure can be written down: a full disk, a panic, another replica at it.
 pub(super) const AFTER_A_MISHAP: Duration = Duration::from_mins(1);
@@ -27,12 +28,30 @@ struct Done {
     is_mishap: bool,
 }
 
+/// What kind of place a task takes, by whom it waits for: who is slow holds up nobody else's.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// Usher's own authority.
+    Local,
+    /// This authority, for a certificate.
+    Order(AuthorityName),
+    /// This authority, for when it wants one renewed.
+    Window(AuthorityName),
+}
+
+/// A task that is under way.
+struct Busy {
+    task: Id,
+    place: Place,
+    unit: Unit,
+}
+
 /// The tasks that are under way.
 #[derive(Default)]
 pub(super) struct Tasks {
     working: JoinSet<Done>,
-    /// Which task is whose.
-    busy: BTreeMap<String, Id>,
+    /// Whose they are.
+    busy: BTreeMap<String, Busy>,
     /// When a unit had its turn last.
     last: BTreeMap<String, Instant>,
     /// Until when a unit rests after a mishap.
@@ -53,7 +72,7 @@ impl Tasks {
             Ok((task, done)) => (task, Ok(done)),
             Err(error) => (error.id(), Err(error)),
         };
-        let id = self.busy.iter().find(|(_, busy)| **busy == task).map(|(id, _)| id.clone());
+        let id = self.busy.iter().find(|(_, busy)| busy.task == task).map(|(id, _)| id.clone());
         let id = id.unwrap_or_default();
         self.busy.remove(&id);
         if done.as_ref().map_or(true, |done| done.is_mishap) {
@@ -68,15 +87,28 @@ impl Tasks {
         }
     }
 
-    fn begin(&mut self, worker: Arc<Worker>, work: Work, unit: Unit, held: Option<Current>) {
-        let id = unit.id.clone();
+    fn begin(
+        &mut self,
+        worker: Arc<Worker>,
+        place: Place,
+        (work, unit, held): (Work, Unit, Option<Current>),
+    ) {
+        let (id, whose) = (unit.id.clone(), unit.clone());
         let task = self.working.spawn(async move {
             let is_mishap = !worker.work(work, &unit, held).await;
             Done { documents: worker.standing(&unit).await, is_mishap }
         });
         self.waiting.remove(&id);
         self.last.insert(id.clone(), Instant::now());
-        self.busy.insert(id, task.id());
+        self.busy.insert(id, Busy { task: task.id(), place, unit: whose });
+    }
+
+    /// Whether a unit may have such a place now.
+    fn has_place(&self, place: &Place, unit: &Unit) -> bool {
+        let taken = self.busy.values().filter(|busy| busy.place == *place).count();
+        let is_in_the_way =
+            |busy: &Busy| matches!(busy.place, Place::Order(_)) && exclude_each_other(&busy.unit, unit);
+        taken < AT_ONCE && !(matches!(place, Place::Order(_)) && self.busy.values().any(is_in_the_way))
     }
 
     /// How long a unit rests still.
@@ -108,14 +140,37 @@ impl Loop {
                 self.tell_if_it_waits(&id, work, now);
             } else if let Some(left) = self.tasks.rests(&id) {
                 next = next.min(now + left);
-            } else if self.tasks.busy.len() < AT_ONCE {
-                let unit = self.units[&id].clone();
-                let held = self.shelf.newest(&id).cloned();
-                self.is_changed = true;
-                self.tasks.begin(self.worker.clone(), work, unit, held);
+            } else {
+                let unit = &self.units[&id];
+                let place = self.place(unit, work, now);
+                // Else its turn comes when another one is done.
+                if self.tasks.has_place(&place, unit) {
+                    let held = self.shelf.newest(&id).cloned();
+                    self.is_changed = true;
+                    self.tasks.begin(self.worker.clone(), place, (work, unit.clone(), held));
+                }
             }
         }
         next.duration_since(now).unwrap_or_default()
+    }
+
+    /// Whom a task would wait for.
+    fn place(&self, unit: &Unit, work: Work, now: SystemTime) -> Place {
+        let Giver::Acme(source) = &unit.giver else { return Place::Local };
+        if work == Work::AskWindow
+            && let Some(Origin::Acme(name)) = self.shelf.newest(&unit.id).map(|current| &current.origin)
+        {
+            return Place::Window(name.clone());
+        }
+        let standing = self.states.get(&unit.id).map(|state| &state.authorities);
+        let may_be_asked = |name: &&AuthorityName| {
+            let standing = standing.and_then(|all| all.get(name.as_str()));
+            may_ask_at(standing, self.retry_after.get(name.as_str()), now) <= now
+        };
+        let names = || source.authorities.iter().map(|authority| &authority.name);
+        // As far as is known here; the task looks again, and asks the first one that may be asked.
+        let name = names().find(may_be_asked).or_else(|| names().next()).expect("a source has one at least");
+        Place::Order(name.clone())
     }
 
     /// What is to be done for a unit first, and when.
@@ -176,5 +231,47 @@ impl Loop {
                 "a host gets no certificate yet: new_per_week hosts have got their first one within seven days"
             );
         }
+    }
+}
+
+/// Whether what proves two certificates to be ours cannot be shown at one time: with `tls-alpn-01` a host shows one
+/// answer (RFC 8737 §3). Those of `http-01` have paths of their own, and those of `dns-01` stand beside each other.
+fn exclude_each_other(one: &Unit, other: &Unit) -> bool {
+    let is_by_tls =
+        |unit: &Unit| matches!(&unit.giver, Giver::Acme(source) if source.challenge == Challenge::TlsAlpn01);
+    is_by_tls(one) && is_by_tls(other) && one.names.iter().any(|name| other.names.contains(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::units;
+    use config::{Config, HostName};
+
+    #[test]
+    fn certificates_that_share_a_host_wait_for_each_other_where_it_shows_one_answer() {
+        let mut tables = "domain = 'lab.test'\nlisteners = [{ address = '127.0.0.1:443', protocol = 'https' }, { address = '127.0.0.1:80' }]\n\
+             access = { allow = 'true', template = \"'demo'\" }\n\
+             [templates.demo]\ncommand = ['demo', '{port}']\nconnect = 'port'\n\
+             [acme.le]\ndirectory = 'https://acme.test'\nterms_of_service_agreed = true\n"
+            .to_owned();
+        for (name, keys) in [
+            ("a", "challenge = 'tls-alpn-01'\nnames = ['lab.test', 'one.lab.test']"),
+            ("b", "challenge = 'tls-alpn-01'\nnames = ['*.lab.test']\nper_host = true"),
+            ("c", "challenge = 'http-01'\nnames = ['two.lab.test']"),
+        ] {
+            tables += &format!("[certificates.{name}]\nsource = 'acme'\n{keys}\n");
+        }
+        let config =
+            Config::parse("test", &tables, &|_| None).unwrap_or_else(|findings| panic!("{findings}"));
+        let hosts = ["one.lab.test", "two.lab.test"].map(|host| HostName::parse(host).unwrap());
+        let units = units(&config.certificates, &hosts.into());
+        let waiting = |unit: &Unit| {
+            let others = units.values().filter(|other| exclude_each_other(unit, other));
+            others.map(|other| other.id.clone()).collect::<Vec<_>>()
+        };
+        let found: Vec<_> = units.values().map(waiting).collect();
+        let (one, two) = ("b--one.lab.test", "b--two.lab.test");
+        assert_eq!(found, [vec!["a", one], vec!["a", one], vec![two], vec![]]);
     }
 }

@@ -1,7 +1,12 @@
 //! The loop over a store that tells late.
 
 use super::*;
+use crate::certificate::Certificate;
+use crate::kept::{Kept, Origin};
+use crate::lab::{GenerousAuthority, Memory, certificates, settings, unit, worker};
 use crate::listed::Next;
+use crate::schedule::DAY;
+use crate::state;
 use crate::store::{DirectoryStore, Version};
 use config::Config;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,6 +14,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 const TABLES: &str = "domain = 'lab.test'\nlisteners = [{ address = '127.0.0.1:443', protocol = 'https' }]\n\
     access = { allow = 'true', template = \"'demo'\" }\n[certificates.site]\nsource = 'self-signed'\n\
     [templates.demo]\ncommand = ['demo', '{port}']\nconnect = 'port'\n";
+
+fn config(tables: &str) -> Arc<Config> {
+    Config::parse("test", tables, &|_| None).unwrap_or_else(|findings| panic!("{findings}")).into()
+}
 
 /// A folder that tells of one change of a state, the wish, and never of another.
 struct Late {
@@ -19,7 +28,7 @@ struct Late {
 
 impl Late {
     fn count(&self, name: &str) {
-        if kept::id(name).is_some() {
+        if matches!(DocumentKind::of(name), Some((DocumentKind::Certificate, _))) {
             self.certificates.fetch_add(1, Ordering::SeqCst);
         }
     }
@@ -47,7 +56,9 @@ impl Store for Late {
     fn watch(&self) -> BoxStream<'static, Change> {
         let has_told = self.has_told.clone();
         let is_told = move |change: &Change| match change {
-            Change::Put(document) if document.name.starts_with(state::PREFIX) => {
+            Change::Put(document)
+                if matches!(DocumentKind::of(&document.name), Some((DocumentKind::State, _))) =>
+            {
                 State::read(document).wanted > 0 && !has_told.swap(true, Ordering::SeqCst)
             }
             _ => true,
@@ -64,19 +75,8 @@ async fn what_is_done_is_not_begun_again_although_the_store_tells_of_it_late() {
         has_told: Arc::default(),
         certificates: AtomicUsize::new(0),
     });
-    let config = Config::parse("test", TABLES, &|_| None).unwrap_or_else(|findings| panic!("{findings}"));
-    let settings = Settings {
-        certificates: config.certificates.clone(),
-        store: store.clone(),
-        replica: None,
-        leads: watch::channel(true).1,
-        replicas: watch::channel(BTreeSet::new()).1,
-        hosts: watch::channel(BTreeSet::new()).1,
-        secrets: watch::channel(BTreeMap::new()).1,
-        metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
-        resolver: Resolver::of_none(),
-        challenges: HttpChallenges::default(),
-    };
+    let config = config(TABLES);
+    let settings = settings(&config.certificates, &store, &[]);
     let (office, running) = start(settings).await.unwrap();
     let running = tokio::spawn(running);
     let first = office.list()[0].served.clone();
@@ -89,4 +89,105 @@ async fn what_is_done_is_not_begun_again_although_the_store_tells_of_it_late() {
     tokio::time::timeout(Duration::from_secs(20), list.wait_for(is_settled)).await.unwrap().unwrap();
     running.abort();
     assert_eq!(store.certificates.load(Ordering::SeqCst), 2, "the first, and the one that was wanted");
+}
+
+/// A certificate for these names that is valid from a moment on, by nobody in particular.
+fn valid_from(begin: SystemTime, names: &[&str]) -> (Certificate, [String; 2]) {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = rcgen::CertificateParams::new(names).expect("they are names");
+    params.not_before = begin.into();
+    params.not_after = (begin + 30 * DAY).into();
+    let key = rcgen::KeyPair::generate().expect("random numbers");
+    let pem = [params.self_signed(&key).expect("it can be signed").pem(), key.serialize_pem()];
+    (Certificate::parse(pem[0].as_bytes(), pem[1].as_bytes()).expect("it is one"), pem)
+}
+
+#[tokio::test]
+async fn what_becomes_valid_is_served_then_wherever_it_came_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let store = Arc::new(DirectoryStore::open(&folder.path().join("certificates")).unwrap());
+    let declared = format!(
+        "[certificates.own]\nsource = 'files'\ncertificate = '{}'\nprivate_key = '{}'\nnames = ['own.test']\n",
+        file("chain"),
+        file("key")
+    );
+    let config = config(&TABLES.replace("[templates", &(declared + "[templates")));
+    let begin = SystemTime::now() + Duration::from_secs(5);
+    let (own, [chain, key]) = valid_from(begin, &["own.test"]);
+    std::fs::write(file("chain"), chain).unwrap();
+    std::fs::write(file("key"), key).unwrap();
+
+    let (office, running) = start(settings(&config.certificates, &store, &[])).await.unwrap();
+    let running = tokio::spawn(running);
+    let [first, early] = [1, 0].map(|at| office.list()[at].clone());
+    assert!(early.served.is_none() && early.failures[0].contains("is not valid before"), "{early:?}");
+    assert!(first.served.is_some(), "{first:?}");
+    let (imported, _) = valid_from(begin + Duration::from_secs(1), &["lab.test", "*.lab.test"]);
+    let kept = Kept { certificate: imported.clone(), origin: Origin::Imported, obtained: SystemTime::now() };
+    state::put(&*store, &DocumentKind::Certificate.name("site"), &kept.write()).await.unwrap();
+
+    let is_served = |listed: &Listed, certificate: &Certificate| {
+        listed.served.as_ref().is_some_and(|served| served.fingerprint == certificate.fingerprint())
+    };
+    let are_served =
+        |listed: &Arc<Vec<Listed>>| is_served(&listed[0], &own) && is_served(&listed[1], &imported);
+    let mut list = office.listed.clone();
+    let listed = tokio::time::timeout(Duration::from_secs(20), list.wait_for(are_served)).await;
+    let listed = listed.unwrap().unwrap()[0].clone();
+    running.abort();
+    assert!(listed.failures.is_empty(), "{listed:?}");
+}
+
+/// Runs an Usher that knows these hosts until the certificate of this id is served.
+async fn until_served(certificates: &Certificates, store: &Arc<Memory>, hosts: &[&str], id: &str) {
+    let (office, running) = start(settings(certificates, store, hosts)).await.unwrap();
+    let running = tokio::spawn(running);
+    let is_served = |listed: &Arc<Vec<Listed>>| listed.iter().any(|one| one.id == id && one.served.is_some());
+    let mut list = office.listed.clone();
+    let served = tokio::time::timeout(Duration::from_secs(20), list.wait_for(is_served)).await;
+    assert!(served.is_ok(), "{id} is not served: {:?}", office.list());
+    running.abort();
+}
+
+const HOSTS: [&str; 6] = ["a.lab.test", "b.lab.test", "c.lab.test", "d.lab.test", "e.lab.test", "f.lab.test"];
+
+#[tokio::test]
+async fn an_authority_that_hangs_keeps_nobody_waiting_for_another_one() {
+    let (slow, other) = tokio::join!(GenerousAuthority::start(), GenerousAuthority::start());
+    let more = format!(
+        "authorities = 'generous'\n[acme.other]\ndirectory = '{}'\nterms_of_service_agreed = true\n\
+         [certificates.zone]\nsource = 'acme'\nauthorities = 'other'\nchallenge = 'http-01'\nnames = ['zone.test']\n",
+        other.directory()
+    );
+    slow.hangs("order");
+    until_served(&certificates(&slow, &more), &Arc::default(), &HOSTS, "zone").await;
+}
+
+#[tokio::test]
+async fn an_authority_that_does_not_say_when_to_renew_keeps_no_order_waiting() {
+    let authority = GenerousAuthority::start().await;
+    let certificates = certificates(&authority, "");
+    let store = Arc::default();
+    let (usher, _) = worker(&certificates, &store, None);
+    let [held @ .., _] = HOSTS;
+    for host in held {
+        assert!(usher.work(Work::Get, &unit(&certificates, host), None).await);
+    }
+    authority.hangs("window");
+    until_served(&certificates, &store, &HOSTS, "site--f.lab.test").await;
+}
+
+#[tokio::test]
+async fn of_two_certificates_that_a_host_can_prove_one_at_a_time_the_second_waits_its_turn() {
+    let authority = GenerousAuthority::start().await;
+    let tables = format!(
+        "[acme.le]\ndirectory = '{}'\nterms_of_service_agreed = true\n\
+         [certificates.more]\nsource = 'acme'\nchallenge = 'tls-alpn-01'\nnames = ['lab.test', 'a.lab.test']\n\
+         [certificates.site]\nsource = 'acme'\nchallenge = 'tls-alpn-01'\nper_host = true\nnames = ['*.lab.test']\n",
+        authority.directory()
+    );
+    let config = config(&TABLES.replace("[certificates.site]\nsource = 'self-signed'\n", &tables));
+    until_served(&config.certificates, &Arc::default(), &HOSTS[..1], "site--a.lab.test").await;
+    assert_eq!((authority.asked("order"), authority.most_at_a_time()), (2, 1));
 }

@@ -1,13 +1,14 @@
 //! What is done for one certificate, in a task of its own.
 
 use super::tasks::AFTER_A_MISHAP;
-use crate::acme::{Desk, Failure, Wait};
+use crate::acme::{Desk, Failure, Getting, Wait};
 use crate::certificate::Certificate;
-use crate::claim::{Held, Lost};
-use crate::kept::{self, Kept, Origin};
+use crate::claim::Lost;
+use crate::document_kind::DocumentKind;
+use crate::kept::{Kept, Origin};
 use crate::local_authority::{LocalAuthority, LocalAuthorityError};
 use crate::metrics::RenewalResult;
-use crate::retry_after::{self, RetryAfter};
+use crate::retry_after::RetryAfter;
 use crate::schedule::{
     ASK_WINDOW, ASK_WINDOW_LEAST, ASK_WINDOW_MOST, DAY, HOUR, may_ask_at, may_begin_at, may_fail_at,
     note_failure, of_this_week,
@@ -19,10 +20,7 @@ use crate::told::with_causes;
 use crate::units::{Giver, Unit};
 use config::{AcmeSource, Authority, CertificateSource, Certificates, NamePattern, PerHost};
 use std::sync::Arc;
-use std::time::SystemTime;
-
-/// What the names of the documents begin with that say when hosts got their first certificate.
-pub(super) const BUDGET: &str = "budget-";
+use std::time::{Duration, SystemTime};
 
 /// What there is to do; the unit says who gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +46,11 @@ impl Worker {
         Self { own_names: own.flat_map(|declared| declared.names.clone()).collect(), desk }
     }
 
+    /// What it works with.
+    pub(crate) fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
     /// Does it; tells whether it was done, or written down when to try again.
     pub(crate) async fn work(&self, work: Work, unit: &Unit, held: Option<Current>) -> bool {
         let done = match (&unit.giver, work) {
@@ -56,7 +59,7 @@ impl Worker {
                 self.ask_window(unit, source, held).await.map(|()| true).map_err(|error| with_causes(&error))
             }
             (Giver::Acme(source), Work::Get | Work::First) => {
-                self.order(unit, source, (work, held)).await.map_err(|error| with_causes(&error))
+                self.order(unit, source, work, held).await.map_err(|error| with_causes(&error))
             }
         };
         done.unwrap_or_else(|error| {
@@ -75,10 +78,12 @@ impl Worker {
     /// What the store has of a unit.
     pub(super) async fn standing(&self, unit: &Unit) -> Vec<Document> {
         let mut standing = Vec::new();
-        let mut names = vec![kept::document(&unit.id), state::document(&unit.id)];
+        let mut names = vec![DocumentKind::Certificate.name(&unit.id), DocumentKind::State.name(&unit.id)];
         if let Giver::Acme(source) = &unit.giver {
-            names.push(format!("{BUDGET}{}", unit.certificate));
-            names.extend(source.authorities.iter().map(|authority| retry_after::document(&authority.name)));
+            names.push(DocumentKind::Budget.name(&unit.certificate));
+            names.extend(
+                source.authorities.iter().map(|authority| DocumentKind::RetryAfter.name(&authority.name)),
+            );
         }
         for name in names {
             // One that cannot be read is told of by the store itself, once it can.
@@ -93,13 +98,14 @@ impl Worker {
         &self,
         unit: &Unit,
         source: &AcmeSource,
-        (work, held): (Work, Option<Current>),
+        work: Work,
+        held: Option<Current>,
     ) -> Result<bool, StoreError> {
         let Some(claim) = self.desk.claims.take(&unit.id).await? else {
             tracing::info!(certificate.id = unit.id, "another usher is getting this certificate");
             return Ok(false);
         };
-        let done = claim.during(self.ask_all(&claim, unit, source, (work, held))).await;
+        let done = claim.during(self.ask(Getting { claim: &claim, unit, source }, work, held)).await;
         claim.give_back().await;
         done.unwrap_or_else(|Lost| {
             tracing::info!(certificate.id = unit.id, "another usher goes on with getting this certificate");
@@ -107,14 +113,10 @@ impl Worker {
         })
     }
 
-    /// Asks the authorities, one after the other, until one gives it.
-    async fn ask_all(
-        &self,
-        claim: &Held,
-        unit: &Unit,
-        source: &AcmeSource,
-        (work, held): (Work, Option<Current>),
-    ) -> Result<bool, StoreError> {
+    /// Asks the first authority that may be asked. The next one is asked by another task, which waits for that one's
+    /// places, or by this one where nobody else would know that the first has failed.
+    async fn ask(&self, getting: Getting<'_>, work: Work, held: Option<Current>) -> Result<bool, StoreError> {
+        let Getting { claim, unit, source } = getting;
         if self.is_there(unit, held.as_ref()).await? {
             return Ok(true);
         }
@@ -122,7 +124,7 @@ impl Worker {
         if work == Work::First
             && !is_counted
             && let Some(bound) = &source.per_host
-            && !self.count(claim, unit, bound).await?
+            && !self.count(getting, bound).await?
         {
             return Ok(true);
         }
@@ -136,22 +138,24 @@ impl Worker {
             {
                 continue;
             }
+            if is_asked && is_noted {
+                return Ok(true);
+            }
             is_asked = true;
             let is_of_it = |current: &&Current| current.origin == Origin::Acme(authority.name.clone());
             let replaces = held.as_ref().filter(is_of_it).map(|current| &current.certificate);
-            match self.desk.obtain(claim, unit, source, (authority, replaces)).await {
+            match self.desk.obtain(getting, authority, replaces).await {
                 Ok(certificate) => {
                     let origin = Origin::Acme(authority.name.clone());
                     // However late it comes, it is as good as what another usher goes on to get.
-                    self.keep(unit, (certificate, origin)).await?;
+                    self.keep(unit, certificate, origin).await?;
                     let (giver, now) = (Some(authority.name.as_str()), SystemTime::now());
                     let written = claim.change(|state| fulfil(state, giver, wishes, now)).await?;
                     self.desk.metrics.renewal(RenewalResult::Renewed);
                     return Ok(written.is_ok());
                 }
                 Err(Failure::Lost(_)) => return Ok(false),
-                // The next one is asked all the same.
-                Err(failure) => is_noted &= self.note(claim, unit, authority, &failure).await,
+                Err(failure) => is_noted &= self.note(getting, authority, &failure).await,
             }
         }
         if is_asked {
@@ -165,40 +169,40 @@ impl Worker {
     }
 
     /// Writes down that an authority failed, and says so; tells whether that could be written down.
-    async fn note(&self, claim: &Held, unit: &Unit, authority: &Arc<Authority>, failure: &Failure) -> bool {
-        let (now, cause) = (SystemTime::now(), with_causes(failure));
-        let noted = self.write_down(claim, authority, (failure, &cause), now).await;
-        let wait = noted.as_ref().map_or(AFTER_A_MISHAP, |at| at.duration_since(now).unwrap_or_default());
+    async fn note(&self, getting: Getting<'_>, authority: &Authority, failure: &Failure) -> bool {
+        let (id, cause) = (&getting.unit.id, with_causes(failure));
+        let noted = self.write_down(getting, authority, failure).await;
+        let wait = noted.as_ref().map_or(AFTER_A_MISHAP, |wait| *wait);
         tracing::error!(
-            certificate.id = unit.id, authority.name = %authority.name, cause, again_in_s = wait.as_secs(),
+            certificate.id = id, authority.name = %authority.name, cause, again_in_s = wait.as_secs(),
             "a certificate could not be got; what there is is served on"
         );
         if let Err(error) = &noted {
             let error = with_causes(error);
-            tracing::warn!(certificate.id = unit.id, error, "what failed cannot be written down");
+            tracing::warn!(certificate.id = id, error, "what failed cannot be written down");
         }
         noted.is_ok()
     }
 
-    /// When the authority may be asked again for this unit.
+    /// For how long the authority is not asked again for this unit.
     async fn write_down(
         &self,
-        claim: &Held,
+        getting: Getting<'_>,
         authority: &Authority,
-        (failure, cause): (&Failure, &str),
-        now: SystemTime,
-    ) -> Result<SystemTime, Failure> {
+        failure: &Failure,
+    ) -> Result<Duration, Failure> {
+        let (now, cause) = (SystemTime::now(), with_causes(failure));
         let (name, chance) = (authority.name.as_str(), fastrand::f64());
         let (for_all, for_these) = match failure.wait() {
-            Some(Wait { long, is_for_all: true }) => (Some(RetryAfter::new(long, cause, now)), None),
+            Some(Wait { long, is_for_all: true }) => (Some(RetryAfter::new(long, &cause, now)), None),
             other => (None, other.map(|wait| wait.long)),
         };
         let kept = match &for_all {
             Some(said) => said.keep(&*self.desk.store, &authority.name).await,
             None => Ok(()),
         };
-        let written = claim.change(|state| {
-            note_failure(&mut state.authorities, name, cause, for_these, (now, chance));
+        let written = getting.claim.change(|state| {
+            note_failure(&mut state.authorities, name, &cause, for_these, (now, chance));
             if failure.is_validation() {
                 state.failed_validations.retain(|at| state::time(*at) + HOUR > now);
                 state.failed_validations.push(unix(now));
@@ -213,17 +217,13 @@ impl Worker {
         });
         let at = written.await??;
         kept?;
-        Ok(at)
+        Ok(at.duration_since(now).unwrap_or_default())
     }
 
     /// Keeps a certificate that was got: all replicas serve it from then on.
-    async fn keep(
-        &self,
-        unit: &Unit,
-        (certificate, origin): (Certificate, Origin),
-    ) -> Result<(), StoreError> {
+    async fn keep(&self, unit: &Unit, certificate: Certificate, origin: Origin) -> Result<(), StoreError> {
         let kept = Kept { certificate, origin, obtained: SystemTime::now() };
-        put(&*self.desk.store, &kept::document(&unit.id), &kept.write()).await
+        put(&*self.desk.store, &DocumentKind::Certificate.name(&unit.id), &kept.write()).await
     }
 
     /// Has Usher's own authority sign one.
@@ -232,7 +232,7 @@ impl Worker {
         let wishes = self.state(unit).await?.wanted;
         let authority = LocalAuthority::open(&*self.desk.store, &self.own_names, now).await?;
         let certificate = authority.issue(&unit.names, now)?;
-        self.keep(unit, (certificate, Origin::Local)).await?;
+        self.keep(unit, certificate, Origin::Local).await?;
         state::change(&*self.desk.store, &unit.id, |state| fulfil(state, None, wishes, now)).await?;
         self.desk.metrics.renewal(RenewalResult::Renewed);
         Ok(())
@@ -275,8 +275,8 @@ impl Worker {
     }
 
     /// A host gets its first certificate, if as many as that may within a week; tells whether it may.
-    async fn count(&self, claim: &Held, unit: &Unit, bound: &PerHost) -> Result<bool, StoreError> {
-        let name = format!("{BUDGET}{}", unit.certificate);
+    async fn count(&self, getting: Getting<'_>, bound: &PerHost) -> Result<bool, StoreError> {
+        let name = DocumentKind::Budget.name(&getting.unit.certificate);
         let now = SystemTime::now();
         loop {
             let standing = self.desk.store.get(&name).await?;
@@ -298,12 +298,14 @@ impl Worker {
                 Ok(()) => break,
             }
         }
-        Ok(claim.change(|state| state.is_counted = true).await?.is_ok())
+        Ok(getting.claim.change(|state| state.is_counted = true).await?.is_ok())
     }
 
     /// Whether somebody has got it meanwhile: who was told late would get it a second time.
     async fn is_there(&self, unit: &Unit, held: Option<&Current>) -> Result<bool, StoreError> {
-        let Some(document) = self.desk.store.get(&kept::document(&unit.id)).await? else { return Ok(false) };
+        let Some(document) = self.desk.store.get(&DocumentKind::Certificate.name(&unit.id)).await? else {
+            return Ok(false);
+        };
         let Ok(Kept { certificate, origin, .. }) = Kept::read(&document) else { return Ok(false) };
         let is_news = held.is_none_or(|held| held.certificate.fingerprint() != certificate.fingerprint());
         let is_good = certificate.check_from(&unit.names, SystemTime::now()).is_ok();

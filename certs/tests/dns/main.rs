@@ -2,6 +2,7 @@
 //! here. `.ci/provision.sh dns` installs what is needed.
 
 mod apis;
+mod bind;
 mod programs;
 mod propagation;
 mod relay;

@@ -1,6 +1,7 @@
 //! Programs that write the records: what they get, what becomes of them, and the recipes of `deploy/dns`.
 
-use super::servers::{Servers, host, program};
+use super::bind::program;
+use super::servers::{Servers, host};
 use super::{PATIENCE, wait_for};
 use certs::{DnsError, DnsRecords};
 use config::{DnsProvider, DnsProviderKind, DnsProviderName};
@@ -144,7 +145,7 @@ impl Drop for Moto {
 impl Moto {
     async fn start() -> Self {
         let bin = std::env::var("DNS_PROGRAMS").unwrap_or_default();
-        let address = super::servers::free();
+        let address = super::bind::free();
         let mut server = Command::new("setpriv");
         server.args(["--pdeathsig", "KILL"]).arg(program("moto_server", &bin));
         server.args(["-H", "127.0.0.1", "-p", &address.port().to_string()]);

@@ -1,6 +1,7 @@
 //! What is waited for, and what is not, before the authority is told to look.
 
-use super::servers::{Notify, SECRET, Servers, host};
+use super::bind::SECRET;
+use super::servers::{Notify, Servers, host};
 use certs::DnsError;
 use futures_util::poll;
 use std::pin::pin;

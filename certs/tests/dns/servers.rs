@@ -1,23 +1,17 @@
 //! DNS servers of a test: a primary, a secondary and a resolver, each a BIND with an address of its own.
 
+use super::bind::{Bind, SECRET, free};
 use super::{PATIENCE, relay, wait_for};
 use certs::DnsRecords;
 use config::{DnsProvider, DnsProviderKind, DnsProviderName, HostName, Secret, Tsig, TsigAlgorithm};
 use hickory_proto::op::{Message, OpCode, Query};
 use hickory_proto::rr::{Name, RData, RecordType};
 use rustix::process::{Pid, Signal, kill_process};
-use std::fmt::Write;
-use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
 use tempfile::TempDir;
-
-/// The secret of the keys of the tests.
-pub const SECRET: &str = "dGhlIHNlY3JldCBvZiB0aGUga2V5cyBvZiB0aGUgdGVzdHM=";
 
 /// The primary (`.1`, also the parent of all zones), the secondary (`.2`) and the resolver; nobody is at `.4`.
 pub struct Servers {
@@ -37,49 +31,16 @@ pub enum Notify {
     Never,
 }
 
-/// One BIND; ends with this.
+/// One of them.
 pub struct Named {
-    child: Child,
+    bind: Bind,
     /// Where the world sees it.
     pub address: SocketAddr,
-    /// Where it listens.
-    own: SocketAddr,
-}
-
-impl Drop for Named {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
-    }
 }
 
 impl Named {
     fn start(dir: &Path, name: &str, own: SocketAddr, config: &str) -> Self {
-        let file = dir.join(format!("{name}.conf"));
-        std::fs::write(&file, config).expect("the folder can be written");
-        // With its parent's thread, which is the test's, it ends also when that is killed.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(program("named", "/usr/sbin"));
-        command.args(["-g", "-n", "1", "-c"]).arg(&file).stdin(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("setpriv of util-linux is there");
-        let log = BufReader::new(child.stderr.take().expect("it is piped"));
-        let (told, runs) = mpsc::channel();
-        std::thread::spawn(move || {
-            let mut before = String::new();
-            for line in log.lines().map_while(Result::ok) {
-                if line.ends_with(" running") {
-                    let _gone = told.send(Ok(()));
-                    before.clear();
-                }
-                let _written = writeln!(before, "{line}");
-            }
-            let _gone = told.send(Err(before));
-        });
-        match runs.recv_timeout(PATIENCE) {
-            Ok(Ok(())) => Self { child, address: own, own },
-            Ok(Err(log)) => panic!("the DNS server {name} ends at once:\n{log}"),
-            Err(_) => panic!("the DNS server {name} does not start within {PATIENCE:?}"),
-        }
+        Self { bind: Bind::start(dir, name, own, config), address: own }
     }
 
     /// It keeps its sockets and answers nothing.
@@ -92,7 +53,7 @@ impl Named {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().cast_signed()).expect("a child has an id");
+        let pid = Pid::from_raw(self.bind.child.id().cast_signed()).expect("a child has an id");
         kill_process(pid, signal).expect("the child was not waited for");
     }
 
@@ -120,7 +81,7 @@ impl Named {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
         socket.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
         let bytes = message.to_vec().expect("it is short");
-        socket.send_to(&bytes, self.own).expect("loopback can be reached");
+        socket.send_to(&bytes, self.bind.address).expect("loopback can be reached");
         let mut answer = [0; 4096];
         let length = socket.recv(&mut answer).expect("the server answers");
         Message::from_vec(&answer[..length]).expect("it answers by the standard")
@@ -133,29 +94,10 @@ fn question(name: &str, kind: RecordType) -> Message {
     question
 }
 
-/// A program, out of a folder or the search path.
-pub fn program(name: &str, folder: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(folder.into()).chain(std::env::split_paths(&path));
-    let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());
-    found.unwrap_or_else(|| panic!("{name} is not here; `.ci/provision.sh dns` installs it"))
-}
-
 /// Numbers that no other test has.
 fn number() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     std::process::id().wrapping_mul(64) + NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-/// A free port of 127.0.0.1, below those that the kernel gives away by itself.
-pub fn free() -> SocketAddr {
-    loop {
-        let port = 20_000 + u16::try_from(number() % 12_000).expect("it is small");
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        if UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok() {
-            return address;
-        }
-    }
 }
 
 fn address([a, b, c]: [u8; 3], host: u8) -> Ipv4Addr {
@@ -175,13 +117,12 @@ impl Servers {
         for zone in ZONES {
             std::fs::write(dir.path().join(zone), zone_file(zone, net)).expect("the folder can be written");
         }
-        let config = primary_config(dir.path(), first, second, notify);
+        let config = primary_config(second, notify);
         let mut primary = Named::start(dir.path(), "primary", first, &config);
-        let config = secondary_config(dir.path(), second, first);
+        let config = secondary_config(first);
         let mut secondary = Named::start(dir.path(), "secondary", second, &config);
         let ahead = format!("{} port {}", first.ip(), first.port());
-        let config = options(dir.path(), third)
-            + &format!("recursion yes; forward only; forwarders {{ {ahead}; }}; }};\n");
+        let config = format!("recursion yes; forward only; forwarders {{ {ahead}; }}; }};\n");
         let resolver = Named::start(dir.path(), "resolver", third, &config);
         let relayed = async |host, port, to| {
             let at = (address(net, host), port).into();
@@ -271,18 +212,8 @@ fn zone_file(zone: &str, net: [u8; 3]) -> String {
     text
 }
 
-fn options(dir: &Path, address: SocketAddr) -> String {
-    let (ip, port, dir) = (address.ip(), address.port(), dir.display());
-    format!(
-        "controls {{ }};\noptions {{ directory \"{dir}\"; pid-file none; session-keyfile none; lock-file none; \
-         managed-keys-directory \"{dir}\"; dnssec-validation no; empty-zones-enable no; listen-on-v6 {{ none; }}; \
-         listen-on port {port} {{ {ip}; }}; "
-    )
-}
-
-fn primary_config(dir: &Path, address: SocketAddr, secondary: SocketAddr, notify: Notify) -> String {
-    let mut config = options(dir, address);
-    config.push_str("recursion no; notify-delay 0; minimal-responses no; ");
+fn primary_config(secondary: SocketAddr, notify: Notify) -> String {
+    let mut config = "recursion no; notify-delay 0; minimal-responses no; ".to_owned();
     match notify {
         Notify::AtOnce => {
             let also = format!("{} port {}", secondary.ip(), secondary.port());
@@ -311,9 +242,8 @@ fn primary_config(dir: &Path, address: SocketAddr, secondary: SocketAddr, notify
     config
 }
 
-fn secondary_config(dir: &Path, address: SocketAddr, primary: SocketAddr) -> String {
-    let mut config = options(dir, address);
-    config.push_str("recursion no; allow-notify { any; }; notify no; };\n");
+fn secondary_config(primary: SocketAddr) -> String {
+    let mut config = "recursion no; allow-notify { any; }; notify no; };\n".to_owned();
     for zone in SECONDED {
         let primaries = format!("{} port {}", primary.ip(), primary.port());
         config.push_str(&format!(

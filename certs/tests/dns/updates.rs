@@ -1,6 +1,7 @@
 //! Dynamic updates at a real BIND.
 
-use super::servers::{SECRET, Servers, host};
+use super::bind::SECRET;
+use super::servers::{Servers, host};
 use certs::DnsError;
 use config::DnsProviderKind;
 use futures_util::future::join_all;

@@ -1,14 +1,10 @@
 //! Certificates for a domain and all hosts below it, by `dns-01`.
 
+use super::bind::{Bind, SECRET, free};
 use super::{GETTING, acme, await_another, await_certificate, names, usher};
-use std::fmt::Write;
-use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::net::SocketAddr;
 use tempfile::TempDir;
-use tests::{CertificateAuthority, DOMAIN, SOON, Setup, Terms, Usher};
+use tests::{CertificateAuthority, DOMAIN, Setup, Terms, Usher};
 
 /// Writes the records of a test's DNS server, as programs of operators are called (README, *Certificates*).
 const PROGRAM: &str = r#"
@@ -41,9 +37,9 @@ async fn a_program_of_the_operator_proves_a_domain_and_all_hosts_below_it() {
     is_for_all_hosts(&usher).await;
 }
 
-/// A BIND; it ends with this.
+/// A DNS server with a folder of its own.
 pub(super) struct Named {
-    child: Child,
+    _bind: Bind,
     pub(super) address: SocketAddr,
     _folder: TempDir,
 }
@@ -53,59 +49,10 @@ impl Named {
     pub(super) fn start(address: SocketAddr, zones: &str, zone: &str) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         std::fs::write(folder.path().join("zone"), zone).expect("the folder is ours");
-        let file = folder.path().join("named.conf");
-        let config = options(folder.path(), address) + zones;
-        std::fs::write(&file, config).expect("the folder is ours");
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "/usr/sbin/named", "-g", "-n", "1", "-c"]).arg(&file);
-        let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
-        let mut child = child.expect("setpriv of util-linux is there");
-        let log = BufReader::new(child.stderr.take().expect("it is piped"));
-        let (told, runs) = mpsc::channel();
-        std::thread::spawn(move || {
-            let mut before = String::new();
-            for line in log.lines().map_while(Result::ok) {
-                if line.ends_with(" running") {
-                    let _gone = told.send(None);
-                }
-                let _written = writeln!(before, "{line}");
-            }
-            let _gone = told.send(Some(before));
-        });
-        let runs = runs.recv_timeout(SOON).expect("BIND says that it runs, or why not");
-        assert_eq!(runs, None, "BIND ended");
-        Self { child, address, _folder: folder }
+        let config = format!("recursion no; notify no; }};\n{zones}");
+        let bind = Bind::start(folder.path(), "named", address, &config);
+        Self { address: bind.address, _bind: bind, _folder: folder }
     }
-}
-
-impl Drop for Named {
-    fn drop(&mut self) {
-        // Both fail only for a process that has ended already.
-        let _ended = self.child.kill();
-        let _status = self.child.wait();
-    }
-}
-
-/// A free port of 127.0.0.1, where alone BIND finds an interface; below those that the kernel gives to clients.
-fn free() -> SocketAddr {
-    loop {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(20_000..32_000)));
-        if UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok() {
-            return address;
-        }
-    }
-}
-
-/// Base64.
-pub(super) const SECRET: &str = "dGhlIHNlY3JldCBvZiB0aGUga2V5cyBvZiB0aGUgdGVzdHM=";
-
-fn options(folder: &Path, address: SocketAddr) -> String {
-    let (folder, ip, port) = (folder.display(), address.ip(), address.port());
-    format!(
-        "controls {{ }};\noptions {{ directory \"{folder}\"; pid-file none; session-keyfile none; lock-file none; \
-         managed-keys-directory \"{folder}\"; dnssec-validation no; empty-zones-enable no; listen-on-v6 {{ none; }}; \
-         listen-on port {port} {{ {ip}; }}; recursion no; notify no; }};\n"
-    )
 }
 
 /// The statements of a primary of this zone, which takes updates that are signed with [`SECRET`].

@@ -1,6 +1,8 @@
 //! Certificates by ACME, got from real Pebble by a running Usher; and what operators and users see of certificates.
 
 mod accounts;
+#[path = "../../../certs/tests/dns/bind.rs"]
+mod bind;
 mod credulous;
 mod dns;
 mod faults;

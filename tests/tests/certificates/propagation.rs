@@ -1,6 +1,7 @@
 //! Records that are looked for where the world asks for them: at port 53 of all of a zone's servers.
 
-use super::dns::{Named, SECRET, is_for_all_hosts, takes_updates, updates};
+use super::bind::SECRET;
+use super::dns::{Named, is_for_all_hosts, takes_updates, updates};
 use super::{FAILED, GETTING, acme};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;

@@ -1,7 +1,7 @@
 //! Accounts of several Ushers with one authority.
 
 use super::*;
-use crate::kept;
+use crate::document_kind::DocumentKind;
 use crate::lab::{GenerousAuthority, Memory, Said, certificates, unit, worker};
 use crate::run::Work;
 use crate::state;
@@ -47,7 +47,7 @@ async fn an_account_that_is_refused_is_made_anew_once_an_hour() {
     state::put(&*store, "account-generous", account.to_string().as_bytes()).await.unwrap();
     assert!(usher.work(Work::Get, c, None).await);
     assert_eq!((generous.accounts(), generous.asked("order")), (2, 4));
-    assert!(store.value(&kept::document(&c.id)).is_some());
+    assert!(store.value(&DocumentKind::Certificate.name(&c.id)).is_some());
     // And so for another one who has the old one in hand, and not in a circle.
     generous.forgets_accounts();
     assert!(usher.work(Work::Get, d, None).await);

@@ -27,7 +27,7 @@ impl Attempt<'_> {
     /// Shows what the authority asks for, and waits until it has seen it.
     pub(super) async fn prove(&self, order: &mut Order) -> Result<(), Failure> {
         let wanted = self.wanted(order).await?;
-        match &self.source.challenge {
+        match &self.getting.source.challenge {
             Asked::Dns01(provider) => {
                 let records = &self.desk.dns[&provider.name];
                 self.write_records(records, &wanted).await?;
@@ -82,12 +82,12 @@ impl Attempt<'_> {
     /// The host that an authorization is about, if it was ordered.
     fn ordered(&self, authorization: &AuthorizationState) -> Option<HostName> {
         let Identifier::Dns(told) = authorization.identifier().identifier else { return None };
-        let ordered = self.unit.names.iter().map(|name| name.base());
+        let ordered = self.getting.unit.names.iter().map(|name| name.base());
         ordered.into_iter().find(|host| host.as_str() == told).cloned()
     }
 
     fn challenge(&self) -> (ChallengeType, &'static str) {
-        match &self.source.challenge {
+        match &self.getting.source.challenge {
             Asked::Http01 => (ChallengeType::Http01, "http-01"),
             Asked::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
             Asked::Dns01(_) => (ChallengeType::Dns01, "dns-01"),
@@ -95,9 +95,12 @@ impl Attempt<'_> {
     }
 
     async fn write_records(&self, records: &DnsRecords, wanted: &[Wanted]) -> Result<(), Failure> {
-        let proofs: Vec<_> =
-            wanted.iter().map(|one| Proof::Record(one.host.to_string(), one.dns_text.clone())).collect();
-        self.note_proofs(proofs).await?;
+        let proof = |one: &Wanted| Proof::Record {
+            provider: records.provider().to_string(),
+            host: one.host.to_string(),
+            text: one.dns_text.clone(),
+        };
+        self.note_proofs(wanted.iter().map(proof).collect()).await?;
         let mut texts: BTreeMap<&HostName, Vec<String>> = BTreeMap::new();
         for one in wanted {
             records.present(&one.host, &one.dns_text).await?;
@@ -186,21 +189,10 @@ impl Attempt<'_> {
     /// Takes away what was shown, here and by whoever had the claim before.
     pub(super) async fn take_proofs_away(&self) -> Result<(), Failure> {
         // Not as this attempt began: it has shown more since.
-        let proofs = self.claim.change(|state| state.order.as_ref().map(|ordered| ordered.proofs.clone()));
+        let proofs =
+            self.getting.claim.change(|state| state.order.as_ref().map(|ordered| ordered.proofs.clone()));
         let proofs = proofs.await??;
-        let (mut gone, mut left) = (Vec::new(), Ok(()));
-        for proof in proofs.unwrap_or_default() {
-            let taken = match &proof {
-                Proof::Answer(document) => {
-                    self.desk.store.delete(document).await.map(drop).map_err(Failure::from)
-                }
-                Proof::Record(host, text) => self.clear(host, text).await,
-            };
-            match taken {
-                Ok(()) => gone.push(proof),
-                Err(failure) => left = Err(failure),
-            }
-        }
+        let (gone, left) = self.desk.take_away(proofs.unwrap_or_default()).await;
         self.change(|ordered| ordered.proofs.retain(|proof| !gone.contains(proof))).await?;
         left
     }
@@ -216,12 +208,6 @@ impl Attempt<'_> {
             ordered.proofs.drain(..too_many);
         })
         .await
-    }
-
-    async fn clear(&self, host: &str, text: &str) -> Result<(), Failure> {
-        let Asked::Dns01(provider) = &self.source.challenge else { return Ok(()) };
-        let Ok(host) = HostName::parse(host) else { return Ok(()) };
-        Ok(self.desk.dns[&provider.name].clear(&host, text).await?)
     }
 }
 

@@ -19,7 +19,7 @@ async fn two_that_lead_at_a_time_make_one_order() {
     let both = units.iter().map(async |unit| {
         let (one, other) = tokio::join!(a.work(Work::Get, unit, None), b.work(Work::Get, unit, None));
         assert!(one || other, "{}", unit.id);
-        assert!(store.value(&kept::document(&unit.id)).is_some(), "{}", unit.id);
+        assert!(store.value(&DocumentKind::Certificate.name(&unit.id)).is_some(), "{}", unit.id);
     });
     join_all(both).await;
     assert_eq!(authority.asked("order"), units.len());
@@ -106,9 +106,13 @@ async fn what_an_authority_says_is_not_forgotten_when_another_one_helps() {
         let (authority, _, [unit, _], store, usher) = two_of(&more).await;
         let asked = helpful.asked("order");
         authority.says("order", busy(detail));
-        assert!(usher.work(Work::Get, &unit, None).await);
+        // One task for each of both: the second has places of its own.
+        for more in [0, 1] {
+            assert!(usher.work(Work::Get, &unit, None).await);
+            assert_eq!(helpful.asked("order"), asked + more, "{detail}");
+        }
         authority.mends();
-        let document = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
+        let document = store.get(&DocumentKind::Certificate.name(&unit.id)).await.unwrap().unwrap();
         let kept = Kept::read(&document).unwrap();
         assert_eq!(kept.origin.to_string(), "second");
         let current = current(kept);
@@ -129,7 +133,7 @@ async fn a_failure_that_cannot_be_written_down_keeps_no_other_authority_from_bei
     store.loses_the_next("retry-after-");
     assert!(usher.work(Work::Get, &unit, None).await);
     assert_eq!(helpful.asked("order"), 1);
-    assert!(store.value(&kept::document(&unit.id)).is_some());
+    assert!(store.value(&DocumentKind::Certificate.name(&unit.id)).is_some());
 }
 
 #[tokio::test]
@@ -139,7 +143,7 @@ async fn a_certificate_that_is_valid_only_by_the_authoritys_clock_is_kept_and_se
     assert!(usher.work(Work::First, &unit, None).await);
     assert!(usher.work(Work::Get, &unit, None).await);
     assert_eq!(authority.asked("order"), 1);
-    let document = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
+    let document = store.get(&DocumentKind::Certificate.name(&unit.id)).await.unwrap().unwrap();
     let of = Kept::read(&document).unwrap().certificate.fingerprint().to_owned();
     let asked = Window { of, suggested: None, ask_again: unix(SystemTime::now() + 90 * DAY) };
     state::change(&*store, &unit.id, |state| state.window = Some(asked.clone())).await.unwrap();
@@ -167,7 +171,7 @@ async fn an_authority_that_gives_what_cannot_be_served_is_asked_three_times_a_da
     authority.mends();
     office.renew(&unit.id).await.unwrap();
     assert!(usher.work(Work::Get, &unit, None).await);
-    assert!(store.value(&kept::document(&unit.id)).is_some());
+    assert!(store.value(&DocumentKind::Certificate.name(&unit.id)).is_some());
 }
 
 #[tokio::test]
@@ -178,8 +182,9 @@ async fn hosts_that_come_at_one_moment_are_no_more_than_new_per_week() {
     join_all(units.iter().map(|unit| usher.work(Work::First, unit, None))).await;
     assert_eq!(authority.asked("order"), 3);
     // Who was counted before a crash is not counted again.
-    let counted =
-        units.iter().filter(|unit| store.value(&state::document(&unit.id)).unwrap()["is_counted"] == true);
+    let counted = units
+        .iter()
+        .filter(|unit| store.value(&DocumentKind::State.name(&unit.id)).unwrap()["is_counted"] == true);
     assert_eq!(counted.count(), 3);
 }
 
@@ -213,13 +218,13 @@ async fn an_order_that_takes_longer_than_is_waited_for_is_gone_on_with_when_its_
         assert!(usher.work(Work::Get, &unit, None).await);
         assert_eq!((authority.asked("order"), authority.asked("look")), (1, 1));
     }
-    let standing = &store.value(&state::document(&unit.id)).unwrap()["authorities"]["generous"];
+    let standing = &store.value(&DocumentKind::State.name(&unit.id)).unwrap()["authorities"]["generous"];
     assert!(standing["not_before"].as_u64().unwrap().abs_diff(unix(SystemTime::now()) + HOURS) < 60);
     let over = |state: &mut State| state.authorities.values_mut().for_each(|one| one.not_before = 0);
     state::change(&*store, &unit.id, over).await.unwrap();
     assert!(usher.work(Work::Get, &unit, None).await);
     assert_eq!((authority.asked("order"), authority.asked("finalize")), (1, 1));
-    assert!(store.value(&kept::document(&unit.id)).is_some());
+    assert!(store.value(&DocumentKind::Certificate.name(&unit.id)).is_some());
 }
 
 #[tokio::test]
@@ -228,7 +233,7 @@ async fn a_certificate_is_renewed_whatever_its_authority_knows_or_says_of_what_i
     for forgets in [true, false] {
         let (authority, _, [unit, _], store, usher) = two_of("").await;
         assert!(usher.work(Work::Get, &unit, None).await);
-        let document = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
+        let document = store.get(&DocumentKind::Certificate.name(&unit.id)).await.unwrap().unwrap();
         let first = Kept::read(&document).unwrap();
         match forgets {
             true => authority.forgets_certificates(),
@@ -236,9 +241,22 @@ async fn a_certificate_is_renewed_whatever_its_authority_knows_or_says_of_what_i
         }
         assert!(usher.work(Work::Get, &unit, Some(current(first))).await);
         assert_eq!((authority.asked("order"), authority.asked("finalize")), (3, 2), "{forgets}");
-        let after = store.get(&kept::document(&unit.id)).await.unwrap().unwrap();
+        let after = store.get(&DocumentKind::Certificate.name(&unit.id)).await.unwrap().unwrap();
         assert_ne!(after.version, document.version);
     }
+}
+
+#[tokio::test]
+async fn an_authority_that_does_not_say_when_to_ask_again_is_heard_and_asked_after_six_hours() {
+    let (authority, _, [unit, _], store, usher) = two_of("").await;
+    assert!(usher.work(Work::Get, &unit, None).await);
+    let document = store.get(&DocumentKind::Certificate.name(&unit.id)).await.unwrap().unwrap();
+    let held = current(Kept::read(&document).unwrap());
+    authority.wants_renewed("2040-01-01T00:00:00Z", "2040-01-01T00:01:00Z");
+    assert!(usher.work(Work::AskWindow, &unit, Some(held)).await);
+    let window = state::read(&*store, &unit.id).await.unwrap().window.unwrap();
+    assert_eq!(window.suggested, Some((2_208_988_800, 2_208_988_860)));
+    assert!(window.ask_again.abs_diff(unix(SystemTime::now()) + 6 * 3600) < 60, "{window:?}");
 }
 
 #[tokio::test]
@@ -246,7 +264,7 @@ async fn a_retry_after_that_no_clock_reaches_is_none() {
     let (authority, _, [unit, _], store, usher) = two_of("").await;
     authority.is_slow(1, u64::MAX);
     assert!(usher.work(Work::Get, &unit, None).await);
-    assert!(store.value(&kept::document(&unit.id)).is_some());
+    assert!(store.value(&DocumentKind::Certificate.name(&unit.id)).is_some());
     assert_eq!(authority.asked("look"), 2);
 }
 
@@ -257,7 +275,7 @@ async fn of_two_words_the_one_that_holds_for_longer_is_kept() {
     let (authority, now) = (&source.authorities[0], SystemTime::now());
     let mut expected = 0;
     for minutes in [60, 1, 120] {
-        let said = RetryAfter::new(std::time::Duration::from_mins(minutes), "busy", now);
+        let said = RetryAfter::new(Duration::from_mins(minutes), "busy", now);
         said.keep(&*store, &authority.name).await.unwrap();
         expected = expected.max(unix(now) + 60 * minutes);
         let kept = RetryAfter::of(&*usher.desk.store, &authority.name).await.unwrap().unwrap();
@@ -273,7 +291,8 @@ async fn who_has_lost_the_claim_writes_nothing_down() {
     let Giver::Acme(source) = &unit.giver else { panic!("{unit:?}") };
     let failure = Failure::Account("it is refused".to_owned());
     for (claim, expected) in [(&lost, 0), (&held, 1)] {
-        let is_noted = usher.note(claim, &unit, &source.authorities[0], &failure).await;
+        let is_noted =
+            usher.note(Getting { claim, unit: &unit, source }, &source.authorities[0], &failure).await;
         let state = state::read(&*store, &unit.id).await.unwrap();
         assert_eq!((is_noted, state.authorities.len()), (expected == 1, expected));
     }
