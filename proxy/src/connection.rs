@@ -8,7 +8,7 @@
 mod unread;
 mod wire;
 
-pub use wire::Wire;
+pub use wire::{Socket, Wire};
 
 use crate::client_address;
 use crate::drain::Slot;
@@ -287,6 +287,9 @@ impl AsyncWrite for Conn {
             return Poll::Ready(Ok(buf.len()));
         }
         if this.out.len() + buf.len() <= GATHER {
+            if this.out.is_empty() {
+                this.out.reserve_exact(GATHER);
+            }
             this.out.extend_from_slice(buf);
             return Poll::Ready(Ok(buf.len()));
         }

@@ -1,6 +1,6 @@
 //! One TLS handshake: within its time, counted, and kept from HTTP where an authority only asks for a challenge.
 
-use crate::connection::Wire;
+use crate::connection::{Socket, Wire};
 use crate::edge::Edge;
 use crate::metrics::Handshake;
 use rustls::server::{Acceptor, ResolvesServerCert};
@@ -84,8 +84,8 @@ impl From<io::Error> for Refused {
 }
 
 /// A handshake, after a look at whom the client wants: rustls itself would say `access_denied` to who wants nobody.
-async fn accept(edge: &Edge, tls: &TlsAcceptor, tcp: TcpStream) -> Result<TlsStream<TcpStream>, Refused> {
-    let mut begun = LazyConfigAcceptor::new(Acceptor::default(), tcp).await?;
+async fn accept(edge: &Edge, tls: &TlsAcceptor, tcp: TcpStream) -> Result<TlsStream<Socket>, Refused> {
+    let mut begun = LazyConfigAcceptor::new(Acceptor::default(), Socket(tcp)).await?;
     if edge.resolver.resolve(begun.client_hello()).is_none() {
         begun.io.write_all(&UNRECOGNIZED_NAME).await?;
         return Err(Refused::UnknownName);
@@ -93,7 +93,7 @@ async fn accept(edge: &Edge, tls: &TlsAcceptor, tcp: TcpStream) -> Result<TlsStr
     Ok(begun.into_stream(tls.config().clone()).await?)
 }
 
-fn is_challenge(stream: &TlsStream<TcpStream>) -> bool {
+fn is_challenge(stream: &TlsStream<Socket>) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(certs::ACME_TLS)
 }
 

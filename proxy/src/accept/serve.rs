@@ -81,28 +81,29 @@ impl Entrance {
     /// One request after the other, until one of them closes the connection or takes it for a tunnel.
     async fn http1(self: Arc<Self>, conn: Conn) {
         let link = conn.link().clone();
-        let mut session = session(Box::new(conn), None);
-        while let Some((stream, settings)) = self.request(session, &link).await {
-            let settings = match settings.map(take_handover) {
+        let (mut stream, mut settings): (Stream, _) = (Box::new(conn), None);
+        while let Some((reused, left)) = self.request(stream, settings, &link).await {
+            settings = match left.map(take_handover) {
                 Some(Ok(handover)) => {
-                    self.tunnel(stream, *handover);
+                    self.tunnel(reused, *handover);
                     return;
                 }
                 Some(Err(settings)) => Some(settings),
                 None => None,
             };
-            session = self::session(stream, settings);
+            stream = reused;
         }
     }
 
     /// One request; the connection, if it can be used again.
     async fn request(
         &self,
-        session: ServerSession,
+        stream: Stream,
+        settings: Option<HttpPersistentSettings>,
         link: &Link,
     ) -> Option<(Stream, Option<HttpPersistentSettings>)> {
         link.await_head();
-        let reused = self.app.process_new_http(session, &self.closing).await;
+        let reused = self.app.process_new_http(session(stream, settings), &self.closing).await;
         if let Some(event) = link.unread() {
             log::request_event(event, &self.edge.metrics, Instant::now());
         }

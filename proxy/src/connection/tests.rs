@@ -211,7 +211,7 @@ async fn over_tls() -> (tokio_rustls::client::TlsStream<TcpStream>, Conn) {
     let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
     let (client, server, address) = sockets().await;
     let (shaken, client) =
-        tokio::join!(acceptor(certificate.clone(), key).accept(server), connect(certificate, client));
+        tokio::join!(acceptor(certificate.clone(), key).accept(Socket(server)), connect(certificate, client));
     (client, wrap(Wire::Tls(Box::new(shaken.unwrap())), address, &Drain::default()))
 }
 

@@ -4,6 +4,7 @@ use super::{bad, single, tokens};
 use crate::refusal::{Code, Refusal};
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING};
+use memchr::memchr;
 use pingora::http::RequestHeader;
 
 /// The largest head, request line included, in bytes.
@@ -18,12 +19,13 @@ pub const FIELDS_MAX: usize = 100;
 /// # Errors
 /// 400.
 pub fn check_raw(raw: &[u8]) -> Result<(), Refusal> {
-    let (mut length, mut encoding) = (false, false);
-    for line in raw.split_inclusive(|byte| *byte == b'\n') {
-        if !line.ends_with(b"\r\n") {
-            return Err(bad("A line of the head does not end in CR LF."));
-        }
-        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+    let not_a_line = || bad("A line of the head does not end in CR LF.");
+    let (mut length, mut encoding, mut rest) = (false, false, raw);
+    while !rest.is_empty() {
+        let end = memchr(b'\n', rest).ok_or_else(not_a_line)?;
+        let line = rest[..end].strip_suffix(b"\r").ok_or_else(not_a_line)?;
+        rest = &rest[end + 1..];
+        let name = &line[..memchr(b':', line).unwrap_or(line.len())];
         length |= name.eq_ignore_ascii_case(b"content-length");
         encoding |= name.eq_ignore_ascii_case(b"transfer-encoding");
     }
