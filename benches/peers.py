@@ -51,10 +51,10 @@ def make_cookie():
     (work / "cookie").write_text("usher_session=" + (text + b"." + b64(sig)).decode())
 
 
-def start(name, argv, own_session=False, **env):
+def start(name, argv, **env):
     log = open(work / f"{name}.log", "wb")
     p = subprocess.Popen([str(a) for a in argv], stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=work,
-                         env={**os.environ, **{k: str(v) for k, v in env.items()}}, start_new_session=own_session)
+                         env={**os.environ, **{k: str(v) for k, v in env.items()}})
     started.append(p)
     return p
 
@@ -246,9 +246,7 @@ locations = [{", ".join(f'"l{i}"' for i in range(N))}]
 
 
 def wsload(*args, name, **env):
-    # The kernel shares the cores out by session (sched_autogroup), and Usher's workspaces have sessions of their own: in
-    # another's session the same backend interrupts it half as often.
-    return start(name, [program("wsload"), *args], own_session=name == "backend", **env)
+    return start(name, [program("wsload"), *args], **env)
 
 
 PEERS = {  # name: (port, features, start)
