@@ -35,6 +35,7 @@ use std::time::{Duration, SystemTime};
 use sweep::{SWEEP, Sweep};
 use tasks::Tasks;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use watched::{LOOK_AGAIN, Watched};
 #[cfg(test)]
@@ -158,7 +159,7 @@ struct Loop {
     /// Which versions were taken in, by the documents' names.
     known: BTreeMap<String, Known>,
     tasks: Tasks,
-    sweeping: FuturesUnordered<BoxFuture<'static, Sweep>>,
+    sweeping: JoinSet<Sweep>,
     /// What the last sweep has left behind for the next one.
     swept: Sweep,
     /// What is published may have changed.
@@ -187,7 +188,7 @@ impl Loop {
             refused: BTreeMap::new(),
             known: BTreeMap::new(),
             tasks: Tasks::default(),
-            sweeping: FuturesUnordered::new(),
+            sweeping: JoinSet::new(),
             swept: Sweep::default(),
             is_changed: true,
             listed,
@@ -252,7 +253,7 @@ impl Loop {
                 _ = look.tick() => self.files.begin(Instant::now()),
                 Some(looked) = self.files.next() => self.take_files(looked),
                 _ = sweep.tick() => self.begin_to_sweep(),
-                Some(swept) = self.sweeping.next() => self.swept = swept,
+                Some(swept) = self.sweeping.join_next() => self.swept(swept),
                 Ok(()) = self.settings.leads.changed() => {}
                 Ok(()) = self.settings.hosts.changed() => self.is_changed = true,
                 Ok(()) = self.settings.secrets.changed() => self.take_secrets(),

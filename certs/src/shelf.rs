@@ -96,13 +96,15 @@ impl Shelf {
         self.early.remove(name);
     }
 
-    /// What files and Secrets have that has become valid since it was given: it is to be given again.
+    /// What files and Secrets have that has become valid since it was given, with all of its chain, as whoever wrote it may
+    /// have taken any: it is to be given again.
     pub(crate) fn due(&self, now: SystemTime) -> Vec<(CertificateName, Certificate)> {
         let due = self.early.iter().filter(|(_, certificate)| certificate.begins() <= now);
         due.map(|(name, certificate)| (name.clone(), certificate.clone())).collect()
     }
 
-    /// Whether something that the store has has become valid since it was [settled](Self::settle).
+    /// Whether something that the store has has become valid since it was [settled](Self::settle): Usher has put it there,
+    /// and checked its chain.
     pub(crate) fn is_due(&self, now: SystemTime) -> bool {
         self.coming.values().any(|coming| coming.certificate.not_before() <= now)
     }

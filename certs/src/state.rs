@@ -67,6 +67,16 @@ pub(crate) enum Proof {
     Answer(String),
 }
 
+impl Proof {
+    /// Who is asked to take it away; none = it is Usher's own.
+    pub(crate) fn provider(&self) -> Option<&str> {
+        match self {
+            Self::Record { provider, .. } => Some(provider),
+            Self::Answer(_) => None,
+        }
+    }
+}
+
 /// An authority that failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Standing {

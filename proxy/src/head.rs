@@ -14,7 +14,7 @@ use config::{HostName, UserFact};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -74,7 +74,7 @@ impl User<'_> {
 
 fn rewrite(head: &mut RequestHeader, request: &Request<'_>, user: User<'_>, uncompressed: bool) {
     // `Request::parse` has refused nominations that matter.
-    let nominated: Vec<HeaderName> = nominations(&head.headers).collect();
+    let nominated: HashSet<HeaderName> = nominations(&head.headers).collect();
     remove_where(head, |name| {
         is_hop_by_hop(name.as_str())
             || nominated.contains(name)

@@ -60,7 +60,7 @@ pub(crate) struct Getting<'a> {
 
 impl Desk {
     /// Gets a certificate from an authority; an order that was left is gone on with. `replaces` is the certificate
-    /// before it, if this authority gave it.
+    /// before it, if this authority gave it. What was shown for it stays, for whoever asked to [clear up](Self::clear_up).
     pub(crate) async fn obtain(
         &self,
         getting: Getting<'_>,
@@ -70,19 +70,7 @@ impl Desk {
         let ordered = begin(getting, authority).await?;
         let attempt = Attempt { desk: self, getting, authority, ordered };
         let got = tokio::time::timeout(ATTEMPT, talk(attempt.run(replaces))).await;
-        let got = got.unwrap_or(Err(Failure::Late { doing: "all of an order", within: ATTEMPT }));
-        if let Err(failure @ Failure::Slow { .. }) = got {
-            // It may be looking at them.
-            return Err(failure);
-        }
-        // Whatever came of it; what is left over is written down, and the next attempt takes it away.
-        let cleared = attempt.take_proofs_away().await;
-        let certificate = got?;
-        if let Err(failure) = cleared {
-            let error = with_causes(&failure);
-            tracing::warn!(certificate.id = getting.unit.id, error, "a proof was left over");
-        }
-        Ok(certificate)
+        got.unwrap_or(Err(Failure::Late { doing: "all of an order", within: ATTEMPT }))
     }
 
     /// When the authority wants a certificate renewed (RFC 9773), and when to ask again; none = it has no wish.
@@ -152,7 +140,7 @@ impl Attempt<'_> {
     async fn run(&self, replaces: Option<&Certificate>) -> Result<Certificate, Failure> {
         // Of an order that is gone on with they stay: the authority may be looking at them at this moment.
         if self.ordered.url.is_none()
-            && let Err(failure) = self.take_proofs_away().await
+            && let Err(failure) = self.desk.take_proofs_away(self.getting).await
         {
             let error = with_causes(&failure);
             tracing::warn!(

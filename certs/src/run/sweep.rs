@@ -5,19 +5,19 @@ use crate::acme::{Desk, Failure};
 use crate::challenges::is_stale;
 use crate::document_kind::DocumentKind;
 use crate::kept::Kept;
-use crate::state::State;
+use crate::state::{self, State};
 use crate::store::Document;
 use crate::told::with_causes;
-use futures_util::FutureExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::task::JoinError;
 use tokio::time::Instant;
 
 /// How often it is done.
 pub(super) const SWEEP: Duration = Duration::from_hours(1);
 
-/// How many sweeps try to take away what the DNS still has of a host that is gone, before that is left there.
+/// How many sweeps of one leader try to take away what the DNS still has of a host that is gone, before that is left there.
 const TRIES: u32 = 24;
 
 /// The documents that a sweep found to be of nobody, and how often each was tried to be deleted. That is done if the next
@@ -45,7 +45,15 @@ impl Loop {
         replicas.extend(self.settings.replica.clone());
         let there = There { units: self.units.keys().cloned().collect(), replicas };
         let last = std::mem::take(&mut self.swept);
-        self.sweeping.push(last.then(self.worker.clone(), there).boxed());
+        self.sweeping.spawn(last.then(self.worker.clone(), there));
+    }
+
+    /// One is over. After a panic the next one begins anew.
+    pub(super) fn swept(&mut self, swept: Result<Sweep, JoinError>) {
+        self.swept = swept.unwrap_or_else(|error| {
+            tracing::error!(%error, "taking away documents that nobody needs ended in a panic");
+            Sweep::default()
+        });
     }
 }
 
@@ -67,10 +75,7 @@ impl Sweep {
                 None => 0,
                 // Its turn comes with the next sweep.
                 Some(tries) if Instant::now() > until => *tries,
-                Some(tries) => {
-                    delete(desk, document, tries + 1).await;
-                    tries + 1
-                }
+                Some(tries) => tries + u32::from(delete(desk, document, tries + 1).await),
             };
             of_nobody.insert(document.name.clone(), tries);
         }
@@ -78,11 +83,11 @@ impl Sweep {
     }
 }
 
-async fn delete(desk: &Desk, document: &Document, tries: u32) {
+/// Deletes a document, after what it remembers; tells whether that was tried.
+async fn delete(desk: &Desk, document: &Document, tries: u32) -> bool {
     let name = &document.name;
-    // What somebody has written meanwhile is theirs.
-    if desk.store.get(name).await.ok().flatten().as_ref() != Some(document) {
-        return;
+    if !is_still(desk, document).await {
+        return false;
     }
     if let Err(failure) = clear(desk, document).await {
         let (error, tries_left) = (with_causes(&failure), TRIES.saturating_sub(tries));
@@ -93,8 +98,12 @@ async fn delete(desk: &Desk, document: &Document, tries: u32) {
             "records of a host that is gone cannot be taken away"
         );
         if tries_left > 0 {
-            return;
+            return true;
         }
+    }
+    // Its host may have come back while records were taken away.
+    if !is_still(desk, document).await {
+        return true;
     }
     match desk.store.delete(name).await {
         Ok(_) => tracing::info!(document.name = name, "a document that nobody needs was deleted"),
@@ -102,13 +111,28 @@ async fn delete(desk: &Desk, document: &Document, tries: u32) {
             tracing::warn!(document.name = name, %error, "a document that nobody needs is left for later");
         }
     }
+    true
 }
 
-/// Takes away what was shown by an order that nobody goes on with.
+/// Whether nobody has written it meanwhile: then it would be theirs.
+async fn is_still(desk: &Desk, document: &Document) -> bool {
+    desk.store.get(&document.name).await.ok().flatten().as_ref() == Some(document)
+}
+
+/// Takes away what was shown by an order that nobody goes on with. What is gone of it is forgotten, if not all is.
 async fn clear(desk: &Desk, document: &Document) -> Result<(), Failure> {
-    let Some((DocumentKind::State, _)) = DocumentKind::of(&document.name) else { return Ok(()) };
+    let Some((DocumentKind::State, id)) = DocumentKind::of(&document.name) else { return Ok(()) };
     let ordered = State::read(document).order;
-    desk.take_away(ordered.map(|ordered| ordered.proofs).unwrap_or_default()).await.1
+    let (gone, left) = desk.take_away(ordered.map(|ordered| ordered.proofs).unwrap_or_default()).await;
+    if left.is_err() {
+        let forget = |state: &mut State| {
+            if let Some(ordered) = &mut state.order {
+                ordered.proofs.retain(|proof| !gone.contains(proof));
+            }
+        };
+        state::change(&*desk.store, id, forget).await?;
+    }
+    left
 }
 
 impl There {
@@ -274,5 +298,29 @@ mod tests {
             assert_eq!(told, line.repeat(usize::try_from(sweeps - 1).unwrap()));
             std::fs::remove_file(&file).unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_host_that_comes_back_while_its_records_are_taken_away_keeps_its_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let [asked, go] = ["asked", "go"].map(|name| folder.path().join(name));
+        let script =
+            format!("touch {}; until test -e {}; do sleep 0.02; done", asked.display(), go.display());
+        let (store, worker) = worker_with(&[("program", script)]).await;
+        let proofs = [crate::lab::record("program", "text")];
+        let left = serde_json::json!({ "order": { "authority": "le", "key": "", "proofs": proofs } });
+        store.create("state-site--gone.test", state(left)).await.unwrap();
+        let first = Sweep::default().then(worker.clone(), there()).await;
+        let comes_back = async {
+            while !asked.exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            state::change(&*store, "site--gone.test", |state| state.is_counted = true).await.unwrap();
+            std::fs::write(&go, "").unwrap();
+        };
+        let within = tokio::time::timeout(Duration::from_secs(20), comes_back);
+        let (_, came) = tokio::join!(first.then(worker.clone(), there()), within);
+        came.unwrap();
+        assert_eq!(store.value("state-site--gone.test").unwrap()["is_counted"], true);
     }
 }

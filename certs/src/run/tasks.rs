@@ -87,12 +87,7 @@ impl Tasks {
         }
     }
 
-    fn begin(
-        &mut self,
-        worker: Arc<Worker>,
-        place: Place,
-        (work, unit, held): (Work, Unit, Option<Current>),
-    ) {
+    fn begin(&mut self, worker: Arc<Worker>, place: Place, work: Work, unit: Unit, held: Option<Current>) {
         let (id, whose) = (unit.id.clone(), unit.clone());
         let task = self.working.spawn(async move {
             let is_mishap = !worker.work(work, &unit, held).await;
@@ -147,7 +142,7 @@ impl Loop {
                 if self.tasks.has_place(&place, unit) {
                     let held = self.shelf.newest(&id).cloned();
                     self.is_changed = true;
-                    self.tasks.begin(self.worker.clone(), place, (work, unit.clone(), held));
+                    self.tasks.begin(self.worker.clone(), place, work, unit.clone(), held);
                 }
             }
         }

@@ -113,7 +113,7 @@ async fn what_becomes_valid_is_served_then_wherever_it_came_from() {
         file("key")
     );
     let config = config(&TABLES.replace("[templates", &(declared + "[templates")));
-    let begin = SystemTime::now() + Duration::from_secs(5);
+    let begin = SystemTime::now() + Duration::from_secs(10);
     let (own, [chain, key]) = valid_from(begin, &["own.test"]);
     std::fs::write(file("chain"), chain).unwrap();
     std::fs::write(file("key"), key).unwrap();
@@ -133,7 +133,7 @@ async fn what_becomes_valid_is_served_then_wherever_it_came_from() {
     let are_served =
         |listed: &Arc<Vec<Listed>>| is_served(&listed[0], &own) && is_served(&listed[1], &imported);
     let mut list = office.listed.clone();
-    let listed = tokio::time::timeout(Duration::from_secs(20), list.wait_for(are_served)).await;
+    let listed = tokio::time::timeout(Duration::from_mins(1), list.wait_for(are_served)).await;
     let listed = listed.unwrap().unwrap()[0].clone();
     running.abort();
     assert!(listed.failures.is_empty(), "{listed:?}");

@@ -139,7 +139,7 @@ impl Worker {
                 continue;
             }
             if is_asked && is_noted {
-                return Ok(true);
+                break;
             }
             is_asked = true;
             let is_of_it = |current: &&Current| current.origin == Origin::Acme(authority.name.clone());
@@ -152,10 +152,17 @@ impl Worker {
                     let (giver, now) = (Some(authority.name.as_str()), SystemTime::now());
                     let written = claim.change(|state| fulfil(state, giver, wishes, now)).await?;
                     self.desk.metrics.renewal(RenewalResult::Renewed);
+                    self.desk.clear_up(getting).await;
                     return Ok(written.is_ok());
                 }
                 Err(Failure::Lost(_)) => return Ok(false),
-                Err(failure) => is_noted &= self.note(getting, authority, &failure).await,
+                Err(failure) => {
+                    is_noted &= self.note(getting, authority, &failure).await;
+                    // A slow one may be looking at them.
+                    if !matches!(failure, Failure::Slow { .. }) {
+                        self.desk.clear_up(getting).await;
+                    }
+                }
             }
         }
         if is_asked {
@@ -171,7 +178,7 @@ impl Worker {
     /// Writes down that an authority failed, and says so; tells whether that could be written down.
     async fn note(&self, getting: Getting<'_>, authority: &Authority, failure: &Failure) -> bool {
         let (id, cause) = (&getting.unit.id, with_causes(failure));
-        let noted = self.write_down(getting, authority, failure).await;
+        let noted = self.write_down(getting, authority, failure, &cause).await;
         let wait = noted.as_ref().map_or(AFTER_A_MISHAP, |wait| *wait);
         tracing::error!(
             certificate.id = id, authority.name = %authority.name, cause, again_in_s = wait.as_secs(),
@@ -190,11 +197,12 @@ impl Worker {
         getting: Getting<'_>,
         authority: &Authority,
         failure: &Failure,
+        cause: &str,
     ) -> Result<Duration, Failure> {
-        let (now, cause) = (SystemTime::now(), with_causes(failure));
+        let now = SystemTime::now();
         let (name, chance) = (authority.name.as_str(), fastrand::f64());
         let (for_all, for_these) = match failure.wait() {
-            Some(Wait { long, is_for_all: true }) => (Some(RetryAfter::new(long, &cause, now)), None),
+            Some(Wait { long, is_for_all: true }) => (Some(RetryAfter::new(long, cause, now)), None),
             other => (None, other.map(|wait| wait.long)),
         };
         let kept = match &for_all {
@@ -202,7 +210,7 @@ impl Worker {
             None => Ok(()),
         };
         let written = getting.claim.change(|state| {
-            note_failure(&mut state.authorities, name, &cause, for_these, (now, chance));
+            note_failure(&mut state.authorities, name, cause, for_these, (now, chance));
             if failure.is_validation() {
                 state.failed_validations.retain(|at| state::time(*at) + HOUR > now);
                 state.failed_validations.push(unix(now));

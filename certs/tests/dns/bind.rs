@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use std::sync::{LazyLock, mpsc};
 use std::time::Duration;
 
 /// The secret of the keys of the tests, base64.
@@ -80,8 +81,10 @@ pub fn program(name: &str, folder: &str) -> PathBuf {
 
 /// A free port of 127.0.0.1, where alone BIND finds an interface; below those that the kernel gives away by itself.
 pub fn free() -> SocketAddr {
+    // One after the other, so that no two tests get the same; from anywhere, for the sake of other processes.
+    static COUNT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16(0..12_000)));
     loop {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(20_000..32_000)));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 20_000 + COUNT.fetch_add(1, Relaxed) % 12_000));
         if UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok() {
             return address;
         }

@@ -186,17 +186,6 @@ impl Attempt<'_> {
         found
     }
 
-    /// Takes away what was shown, here and by whoever had the claim before.
-    pub(super) async fn take_proofs_away(&self) -> Result<(), Failure> {
-        // Not as this attempt began: it has shown more since.
-        let proofs =
-            self.getting.claim.change(|state| state.order.as_ref().map(|ordered| ordered.proofs.clone()));
-        let proofs = proofs.await??;
-        let (gone, left) = self.desk.take_away(proofs.unwrap_or_default()).await;
-        self.change(|ordered| ordered.proofs.retain(|proof| !gone.contains(proof))).await?;
-        left
-    }
-
     /// Writes down what is about to be shown, so that whoever goes on can take it away.
     async fn note_proofs(&self, proofs: Vec<Proof>) -> Result<(), Failure> {
         self.change(|ordered| {

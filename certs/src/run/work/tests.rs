@@ -1,9 +1,10 @@
 //! Workers of several Ushers, before an authority that counts.
 
 use super::*;
-use crate::lab::{GenerousAuthority, Memory, Said, certificates, settings, unit, worker};
+use crate::lab::{GenerousAuthority, Memory, Said, certificates, programs, record, settings, unit, worker};
 use crate::listed::Next;
 use crate::run::start;
+use crate::state::Ordered;
 use crate::store::{Store, Version};
 use futures_util::future::join_all;
 
@@ -296,4 +297,36 @@ async fn who_has_lost_the_claim_writes_nothing_down() {
         let state = state::read(&*store, &unit.id).await.unwrap();
         assert_eq!((is_noted, state.authorities.len()), (expected == 1, expected));
     }
+}
+
+#[tokio::test]
+async fn a_certificate_is_kept_before_what_proved_it_is_taken_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let [asked, go] = ["asked", "go"].map(|name| folder.path().join(name));
+    // It fails before the order, and hangs after it.
+    let script = format!(
+        "test -e {asked} || {{ touch {asked}; exit 1; }}; until test -e {go}; do sleep 0.02; done",
+        asked = asked.display(),
+        go = go.display()
+    );
+    let (_authority, _, [unit, _], store, usher) = two_of(&programs(&[("slow", script)])).await;
+    let left = Ordered {
+        authority: "generous".to_owned(),
+        url: None,
+        names: Vec::new(),
+        key: String::new(),
+        proofs: vec![record("slow", "text")],
+    };
+    state::change(&*store, &unit.id, |state| state.order = Some(left.clone())).await.unwrap();
+    let name = DocumentKind::Certificate.name(&unit.id);
+    let kept = async {
+        while store.value(&name).is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        std::fs::write(&go, "").unwrap();
+    };
+    let (done, kept) =
+        tokio::join!(usher.work(Work::Get, &unit, None), tokio::time::timeout(Duration::from_secs(20), kept));
+    assert!(done && kept.is_ok(), "it waited for its proofs");
+    assert_eq!(store.value(&DocumentKind::State.name(&unit.id)).unwrap().get("order"), None);
 }
