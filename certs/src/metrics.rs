@@ -81,7 +81,7 @@ impl Metrics {
         let renewals = IntCounterVec::new(
             Opts::new(
                 "usher_certificate_renewals_total",
-                "Certificates that were got or renewed, or could not be.",
+                "Certificates that were got or renewed, or could not be; each authority that failed counts.",
             ),
             &["result"],
         )?;
