@@ -81,7 +81,7 @@ impl Metrics {
         let renewals = IntCounterVec::new(
             Opts::new(
                 "usher_certificate_renewals_total",
-                "Certificates that were got or renewed, or could not be; each authority that failed counts.",
+                "Certificates that were got or renewed, or could not be by any authority that may be asked.",
             ),
             &["result"],
         )?;

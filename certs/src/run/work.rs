@@ -139,7 +139,8 @@ impl Worker {
                 continue;
             }
             if is_asked && is_noted {
-                break;
+                // It has failed for good only once nobody is left to be asked: alerts count that.
+                return Ok(true);
             }
             is_asked = true;
             let is_of_it = |current: &&Current| current.origin == Origin::Acme(authority.name.clone());
