@@ -75,6 +75,8 @@ const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long everybody waits, patient or not, while the table is not current: after a halt that passes by itself, within 3 s.
+const HALTED: Duration = Duration::from_secs(5);
 /// When somebody should ask again who came while the cluster was not seen: a watch is taken up again every 8 s.
 const ASK_AGAIN_UNSEEN: u32 = 10;
 /// The mark of [`DialError::Unseen`] on its way through Pingora.
@@ -104,7 +106,8 @@ impl Dial {
             return Err(DialError::NotAPod);
         }
         let workspaces = &self.edge.workspaces;
-        timeout(self.patience, self.is_seen()).await.map_err(|_| DialError::Unseen)??;
+        let patience = if workspaces.is_current() { self.patience } else { self.patience.max(HALTED) };
+        timeout(patience, self.is_seen()).await.map_err(|_| DialError::Unseen)??;
         // Looked up after the table was found to be true: who was admitted before may know an older one.
         if !self.is_told_by(workspaces.lookup(&self.id).as_deref(), address) {
             return Err(DialError::Ended);
@@ -370,6 +373,20 @@ mod tests {
         let waiting = dial(&lab, 1, Duration::from_secs(60));
         let (opened, ()) =
             tokio::join!(waiting.open(&address), async { lab.tell(Event::Sighted(Scope::default(), true)) });
+        assert!(opened.is_ok(), "{opened:?}");
+    }
+
+    #[tokio::test]
+    async fn after_a_halt_everybody_waits_until_the_table_is_current_again() {
+        let (lab, _listener, address) = lab(CONFIG).await;
+        let dial = dial(&lab, 1, Duration::ZERO);
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(6)).await;
+        assert!(!lab.edge.workspaces.is_current());
+        let (opened, ()) = tokio::join!(dial.open(&address), async {
+            until(&lab, |table| table.is_current()).await;
+            tokio::time::resume();
+        });
         assert!(opened.is_ok(), "{opened:?}");
     }
 

@@ -295,12 +295,13 @@ impl Fold {
     }
 
     fn pod(&mut self, seen: Seen<Pod>, now: Instant) {
+        let listed = matches!(seen, Seen::Listed(_));
         match seen {
             Seen::Put(pod) | Seen::Listed(pod) => {
                 let Some(pod) = self.put_warm_pod(pod, now) else { return };
                 let Some(id) = notes::workspace(&pod.metadata) else { return };
                 if pod.metadata.name.as_deref() == Some(&names::pod(&id)) {
-                    self.workspaces.entry(id.clone()).or_default().put_pod(Some(pod));
+                    self.workspaces.entry(id.clone()).or_default().put_pod(pod, listed, now);
                     self.touched.insert(id);
                 }
             }
@@ -311,7 +312,7 @@ impl Fold {
                 let id = name.strip_suffix("-0").and_then(|name| WorkspaceId::parse(name).ok());
                 let Some(id) = id else { return };
                 if let Some(workspace) = self.workspaces.get_mut(&id) {
-                    workspace.put_pod(None);
+                    workspace.pod_deleted();
                     self.touched.insert(id);
                 }
             }

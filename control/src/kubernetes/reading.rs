@@ -31,6 +31,9 @@ const RECOVERY: Duration = Duration::from_secs(60);
 /// How long nothing at all may come of a start before that is told as a cause. A controller makes the pod within
 /// 0.1 s, or says why not within the same time.
 const SILENCE: Duration = Duration::from_secs(10);
+/// How far the watch of pods may be ahead of the watch of what makes them. So long a pod that is new while none is to run
+/// counts as not heard of yet: it is the beginning of a start, and not what is left of a stop.
+pub(crate) const EARLY: Duration = Duration::from_secs(2);
 /// How often a start may be interrupted before it is given up: a node that refuses it each time is asked again
 /// for ever.
 const INTERRUPTIONS: u32 = 5;

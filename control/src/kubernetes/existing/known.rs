@@ -9,7 +9,7 @@ use super::object::Object;
 use super::plan::{generation, ours};
 use crate::kubernetes::happenings::{Happenings, Heard};
 use crate::kubernetes::outline::Outline;
-use crate::kubernetes::reading::{self, Happening, Reading, Sight, Stands, View};
+use crate::kubernetes::reading::{self, EARLY, Happening, Reading, Sight, Stands, View};
 use crate::kubernetes::watch::Seen;
 use crate::{
     Address, Generation, Grant, Identity, Mark, Member, Observed, ObservedPhase, Scope, Step, Trouble, Weight,
@@ -30,6 +30,8 @@ pub(super) struct Known {
     /// Whether it was the answer to a write, which the watch may not have come to yet.
     answered: bool,
     pods: BTreeMap<String, Pod>,
+    /// Until when its pods count as not heard of yet: see [`EARLY`].
+    early: Option<Instant>,
     objects_seen: Sense,
     pods_seen: Sense,
     /// When all was seen again after something was not.
@@ -60,6 +62,7 @@ impl Known {
             object: None,
             answered: false,
             pods: BTreeMap::new(),
+            early: None,
             objects_seen: Sense::Listing,
             pods_seen: Sense::Listing,
             back: None,
@@ -115,8 +118,11 @@ impl Known {
         if object.replicas == 0 {
             self.asked = None;
             self.happenings.clear();
-        } else if had == 0 {
-            self.asked.get_or_insert(now);
+        } else {
+            self.early = None;
+            if had == 0 {
+                self.asked.get_or_insert(now);
+            }
         }
         self.object = Some(object);
     }
@@ -129,8 +135,16 @@ impl Known {
 
     /// Takes in what the watch of its pods told.
     pub(super) fn take_pod(&mut self, seen: Seen<Pod>, now: Instant) {
+        let listed = matches!(seen, Seen::Listed(_));
         match seen {
             Seen::Put(mut pod) | Seen::Listed(mut pod) => {
+                let at_rest = self.object.as_ref().is_some_and(|object| object.replicas == 0);
+                if at_rest && !listed && self.pods.is_empty() {
+                    self.early = Some(now + EARLY);
+                }
+                if listed || pod.metadata.deletion_timestamp.is_some() {
+                    self.early = None;
+                }
                 pod.metadata.managed_fields = None;
                 self.pods.insert(pod.metadata.name.clone().unwrap_or_default(), pod);
             }
@@ -164,7 +178,7 @@ impl Known {
 
     /// When to read again although nothing was heard.
     pub(super) fn again_at(&self) -> Option<Instant> {
-        self.reading.as_ref().and_then(|reading| reading.again_at)
+        self.reading.as_ref().and_then(|reading| reading.again_at).into_iter().chain(self.early).min()
     }
 
     /// What is to be told of it now; none = it was never seen.
@@ -181,6 +195,7 @@ impl Known {
         };
         if object.replicas == 0 {
             self.reading = None;
+            self.early = self.early.filter(|until| now < *until);
             return Some(self.observed(self.at_rest(&object), Vec::new()));
         }
         let members = self.members(&object, kubernetes);
@@ -216,7 +231,8 @@ impl Known {
 
     /// Of one that is scaled to 0.
     fn at_rest(&self, object: &Object) -> ObservedPhase {
-        if self.pods.values().any(|pod| object.made(pod) && !is_over(pod)) {
+        let lives = |pod: &Pod| object.made(pod) && !is_over(pod);
+        if self.early.is_none() && self.pods.values().any(lives) {
             return ObservedPhase::Stopping { generation: generation(object), trouble: None };
         }
         match &object.course {

@@ -4,7 +4,7 @@ mod warm;
 
 use super::*;
 use crate::kubernetes::names;
-use crate::kubernetes::reading::SETTLES;
+use crate::kubernetes::reading::{EARLY, SETTLES};
 use crate::{Address, CauseCode, Mark, ObservedPhase, StopReason, Weight};
 use config::Config;
 use futures_util::FutureExt;
@@ -181,6 +181,54 @@ fn nothing_that_is_told_after_a_write_shows_what_was_before_it() {
     // A store that was restored counts from an earlier number.
     told.take(News::Set(Seen::Listed(plain("alice", 3, 1))));
     assert_eq!(told.words(), ["alice Asked none"]);
+}
+
+#[test]
+fn a_pod_that_is_heard_of_before_its_start_is_no_stop() {
+    let wanted = json!({ names::WANTED: notes::want(1500, "a") });
+    for (rests, word) in
+        [(set("alice", 1, 0, wanted), "alice wanted 1500"), (plain("alice", 1, 0), "alice stopped")]
+    {
+        let mut told = Told::synced();
+        told.take(News::Set(Seen::Put(rests)));
+        assert_eq!(told.words(), [word]);
+        told.take(News::Pod(Seen::Put(pod("alice", "10.0.0.1"))));
+        assert_eq!(told.words(), Vec::<String>::new());
+        told.take(News::Set(Seen::Put(plain("alice", 2, 1))));
+        assert_eq!(told.words(), ["alice Started alice-pod at 10.0.0.1:80"]);
+        // The same pod is no news, and it ends.
+        told.take(News::Set(Seen::Put(plain("alice", 3, 0))))
+            .take(News::Pod(Seen::Put(pod("alice", "10.0.0.1"))));
+        assert_eq!(told.words(), ["alice stopping alice-pod"]);
+    }
+}
+
+#[test]
+fn a_new_pod_of_what_is_not_to_run_is_believed_after_a_while_or_when_it_ends() {
+    let early = || {
+        let mut told = Told::synced();
+        told.take(News::Set(Seen::Put(plain("alice", 1, 0))))
+            .take(News::Pod(Seen::Put(pod("alice", "10.0.0.1"))));
+        assert_eq!(told.words(), ["alice stopped"]);
+        told
+    };
+    let mut told = early();
+    told.now += EARLY - Duration::from_millis(1);
+    assert_eq!(told.fold.flush(told.now), Some(told.now + Duration::from_millis(1)));
+    told.now += Duration::from_millis(1);
+    assert_eq!(told.words(), ["alice stopping alice-pod"]);
+    assert_eq!(told.fold.flush(told.now), None);
+    let mut told = early();
+    let mut ending = pod("alice", "10.0.0.1");
+    ending.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+    told.take(News::Pod(Seen::Put(ending)));
+    assert_eq!(told.words(), ["alice stopping alice-pod"]);
+    let mut told = early();
+    told.take(News::Pod(Seen::Listed(pod("alice", "10.0.0.1"))));
+    assert_eq!(told.words(), ["alice stopping alice-pod"], "it may be there for long");
+    let mut told = early();
+    told.take(News::Pod(Seen::Deleted("alice-0".to_owned())));
+    assert_eq!(told.words(), Vec::<String>::new());
 }
 
 #[test]

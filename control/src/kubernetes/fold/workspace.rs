@@ -5,7 +5,7 @@ use crate::kubernetes::happenings::Happenings;
 use crate::kubernetes::names;
 use crate::kubernetes::notes::Notes;
 use crate::kubernetes::outline::{self, Outline};
-use crate::kubernetes::reading::{self, Happening, Reading, Sight, Stands, View};
+use crate::kubernetes::reading::{self, EARLY, Happening, Reading, Sight, Stands, View};
 use crate::kubernetes::warm::Body;
 use crate::{
     Address, Cause, CauseCode, Generation, Mark, Observed, ObservedPhase, Step, StopReason, Trouble, Weight,
@@ -26,6 +26,8 @@ pub(super) struct Workspace {
     /// The `uid` of a StatefulSet that was removed: what is still told of it is of the past.
     removed: Option<String>,
     pod: Option<Arc<Pod>>,
+    /// Until when its pod counts as not heard of yet: see [`EARLY`].
+    early: Option<Instant>,
     claims: Vec<PersistentVolumeClaim>,
     happenings: Happenings,
     /// When its start was asked for.
@@ -63,8 +65,11 @@ impl Workspace {
         if outline.replicas == 0 && notes.claims.is_none() {
             self.asked = None;
             self.happenings.clear();
-        } else if !was_wanted {
-            self.asked.get_or_insert(now);
+        } else {
+            self.early = None;
+            if !was_wanted {
+                self.asked.get_or_insert(now);
+            }
         }
         self.set = Some(Set { outline: Arc::new(outline), notes, answered, gone: false });
     }
@@ -88,8 +93,20 @@ impl Workspace {
         }
     }
 
-    pub(super) fn put_pod(&mut self, pod: Option<Pod>) {
-        self.pod = pod.map(|pod| Arc::new(outline::pod(pod)));
+    /// `listed` = it may have been there for long.
+    pub(super) fn put_pod(&mut self, pod: Pod, listed: bool, now: Instant) {
+        let is_new = !listed && self.pod.as_ref().is_none_or(|known| known.metadata.uid != pod.metadata.uid);
+        if is_new && self.set.as_ref().is_some_and(|set| !set.gone && !set.is_wanted()) {
+            self.early = Some(now + EARLY);
+        }
+        if listed || ends(&pod.metadata) {
+            self.early = None;
+        }
+        self.pod = Some(Arc::new(outline::pod(pod)));
+    }
+
+    pub(super) fn pod_deleted(&mut self) {
+        (self.pod, self.early) = (None, None);
     }
 
     pub(super) fn put_claim(&mut self, claim: PersistentVolumeClaim) {
@@ -124,7 +141,7 @@ impl Workspace {
     }
 
     pub(super) fn again_at(&self) -> Option<Instant> {
-        self.reading.as_ref().and_then(|reading| reading.again_at)
+        self.reading.as_ref().and_then(|reading| reading.again_at).into_iter().chain(self.early).min()
     }
 
     /// Whether nothing is known of it.
@@ -174,6 +191,7 @@ impl Workspace {
             self.happenings.clear();
             return None;
         }
+        self.early = self.early.filter(|until| now < *until);
         let view = self.view(set, body, sight, now);
         let mut reading = reading::read(&view, self.reading.as_ref(), now);
         let phase = phase(&mut reading.stands, set, body, kubernetes, view.pod);
@@ -209,7 +227,7 @@ impl Workspace {
     fn view<'a>(&'a self, set: &'a Set, body: Option<&'a Body>, sight: Sight, now: Instant) -> View<'a> {
         let (outline, pod) = match body {
             Some(body) => (&body.set, body.pod.as_ref()),
-            None => (&set.outline, self.pod_of(set)),
+            None => (&set.outline, self.pod_of(set).filter(|_| self.early.is_none())),
         };
         let pod = pod.map(|pod| &**pod);
         View {

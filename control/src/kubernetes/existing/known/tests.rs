@@ -204,6 +204,31 @@ fn what_is_scaled_to_0_ends_before_it_rests_and_tells_what_was_written_on_it() {
 }
 
 #[test]
+fn a_pod_that_is_heard_of_before_its_start_is_no_stop() {
+    let begun = || {
+        let (kubernetes, mut known, now) = whole(Some(deployment(1, 0, &json!({}))), Vec::new());
+        known.take_pod(Seen::Put(pod(1, json!({}))), now);
+        let observed = known.read(&kubernetes, now).unwrap();
+        assert_eq!((observed.phase, known.again_at()), (ObservedPhase::Stopped, Some(now + EARLY)));
+        (kubernetes, known, now)
+    };
+    let is_ending =
+        |observed: Option<Observed>| matches!(observed.unwrap().phase, ObservedPhase::Stopping { .. });
+    let (kubernetes, mut known, now) = begun();
+    assert!(is_ending(known.read(&kubernetes, now + EARLY)) && known.again_at().is_none());
+    for later in [Seen::Put(deleted(pod(1, json!({})))), Seen::Listed(pod(1, json!({})))] {
+        let (kubernetes, mut known, now) = begun();
+        known.take_pod(later, now);
+        assert!(is_ending(known.read(&kubernetes, now)));
+    }
+    let (kubernetes, mut known, now) = begun();
+    known.take_object(Seen::Put(deployment(2, 1, &json!({}))), now);
+    assert!(matches!(known.read(&kubernetes, now).unwrap().phase, ObservedPhase::Running { .. }));
+    known.take_object(Seen::Put(deployment(3, 0, &json!({}))), now);
+    assert!(is_ending(known.read(&kubernetes, now)));
+}
+
+#[test]
 fn what_is_not_there_or_has_not_agreed_fails_with_its_cause() {
     let code = |observed: Observed| match observed.phase {
         ObservedPhase::Failed { cause } => cause.code,
