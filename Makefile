@@ -41,7 +41,9 @@ soak: PROFILE := dev
 soak: ## Runs the long proofs: what takes minutes, or much of the machine.
 	@$(provision) build network cluster images pebble dns
 	cargo build --locked --workspace --bins --profile $(PROFILE) $(test_features)
-	@PEBBLE="$(call path,pebble)" PROFILE="$(PROFILE)" TEST_FEATURES="$(test_features)" .ci/soak.sh
+	cargo build --release --locked --package usher-proxy
+	@PEBBLE="$(call path,pebble)" USHER_RELEASE="$(abspath $(target))/release/usher" \
+	  PROFILE="$(PROFILE)" TEST_FEATURES="$(test_features)" .ci/soak.sh
 
 bench: ## Measures, on this machine: the time to the first byte, and Usher beside its peers.
 	@$(provision) build bench

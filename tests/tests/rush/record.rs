@@ -18,8 +18,8 @@ use tokio::process::Command;
 use tokio::runtime;
 use tokio::sync::oneshot;
 
-/// A want that is so old is known to every Usher.
-const KNOWN: Duration = Duration::from_secs(1);
+/// A want that is so old is known to every Usher, and what each began before it knew of it is written.
+const KNOWN: Duration = Duration::from_secs(3);
 /// How long it may take until all that happened is told here, too.
 const TOLD: Duration = Duration::from_secs(30);
 
