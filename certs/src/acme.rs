@@ -26,4 +26,4 @@ mod transport;
 
 pub(crate) use account::Accounts;
 pub(crate) use failure::{Failure, Wait};
-pub(crate) use order::{Desk, Getting};
+pub(crate) use order::{AcmeClient, Getting};

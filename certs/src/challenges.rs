@@ -106,14 +106,14 @@ pub(crate) struct Answered {
 type Standing = (Challenge, Option<Arc<CertifiedKey>>);
 
 /// What this process answers, kept by the loop.
-pub(crate) struct Board {
+pub(crate) struct Responder {
     resolver: Resolver,
     http: HttpChallenges,
     standing: BTreeMap<String, Standing>,
     answered: watch::Sender<Answered>,
 }
 
-impl Board {
+impl Responder {
     pub(crate) fn new(resolver: Resolver, http: HttpChallenges) -> Self {
         Self { resolver, http, standing: BTreeMap::new(), answered: watch::channel(Answered::default()).0 }
     }

@@ -6,7 +6,7 @@ mod memory;
 pub(crate) use authority::{GenerousAuthority, Said};
 pub(crate) use memory::Memory;
 
-use crate::acme::{Accounts, Desk};
+use crate::acme::{Accounts, AcmeClient};
 use crate::metrics::Metrics;
 use crate::resolver::{HttpChallenges, Resolver};
 use crate::run::{Settings, Worker};
@@ -65,7 +65,7 @@ pub(crate) fn worker(
 ) -> (Worker, Registry) {
     let registry = Registry::new();
     let store: Arc<dyn Store> = store.clone();
-    let desk = Desk {
+    let acme = AcmeClient {
         accounts: Accounts::new(store.clone()),
         claims: crate::claim::Claims::new(store.clone(), replica.map(str::to_owned)),
         store,
@@ -74,7 +74,7 @@ pub(crate) fn worker(
         replicas: watch::channel(BTreeSet::new()).1,
         metrics: Metrics::new(&registry).expect("their names are free"),
     };
-    (Worker::new(desk, certificates), registry)
+    (Worker::new(acme, certificates), registry)
 }
 
 /// What a whole Usher is told that knows these hosts.

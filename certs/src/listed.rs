@@ -1,7 +1,7 @@
 //! What an operator is shown of certificates.
 
 use crate::certificate::Certificate;
-use crate::shelf::Current;
+use crate::inventory::Current;
 use crate::state::{State, time, unix};
 use crate::units::{Giver, Unit};
 use config::{CertificateSource, DeclaredCertificate};

@@ -8,18 +8,18 @@ mod tasks;
 mod watched;
 mod work;
 
-use crate::Office;
-use crate::acme::{Accounts, Desk};
-use crate::challenges::{Board, announce};
+use crate::Manager;
+use crate::acme::{Accounts, AcmeClient};
+use crate::challenges::{Responder, announce};
 use crate::claim::Claims;
 use crate::dns::{DnsError, DnsRecords};
 use crate::document_kind::DocumentKind;
+use crate::inventory::Inventory;
 use crate::listed::Listed;
 use crate::local_authority::LocalAuthorityError;
 use crate::metrics::Metrics;
 use crate::resolver::{HttpChallenges, Resolver};
 use crate::retry_after::RetryAfter;
-use crate::shelf::Shelf;
 use crate::state::State;
 use crate::store::{Change, Document, Store, StoreError};
 use crate::told::with_causes;
@@ -105,23 +105,23 @@ pub type Running = BoxFuture<'static, Ended>;
 ///
 /// # Errors
 /// The store or a DNS provider cannot be used.
-pub async fn start(settings: Settings) -> Result<(Office, Running), StartError> {
-    let board = Board::new(settings.resolver.clone(), settings.challenges.clone());
-    let desk = Desk {
+pub async fn start(settings: Settings) -> Result<(Manager, Running), StartError> {
+    let responder = Responder::new(settings.resolver.clone(), settings.challenges.clone());
+    let acme = AcmeClient {
         store: settings.store.clone(),
         accounts: Accounts::new(settings.store.clone()),
         claims: Claims::new(settings.store.clone(), settings.replica.clone()),
         dns: dns_records(&settings.certificates)?,
-        answered: board.answered(),
+        answered: responder.answered(),
         replicas: settings.replicas.clone(),
         metrics: settings.metrics.clone(),
     };
     let (listed, list) = watch::channel(Arc::default());
-    let office = Office::new(settings.certificates.clone(), settings.store.clone(), list);
-    let worker = Worker::new(desk, &settings.certificates);
-    let mut renewals = Loop::new(settings, board, worker, listed);
+    let manager = Manager::new(settings.certificates.clone(), settings.store.clone(), list);
+    let worker = Worker::new(acme, &settings.certificates);
+    let mut renewals = Loop::new(settings, responder, worker, listed);
     renewals.load().await?;
-    Ok((office, renewals.run().boxed()))
+    Ok((manager, renewals.run().boxed()))
 }
 
 /// Who writes records for these certificates, by their names.
@@ -142,9 +142,9 @@ pub(crate) fn dns_records(
 
 struct Loop {
     settings: Settings,
-    board: Board,
+    responder: Responder,
     worker: Arc<Worker>,
-    shelf: Shelf,
+    inventory: Inventory,
     units: BTreeMap<String, Unit>,
     states: BTreeMap<String, State>,
     /// What authorities have said for all of their certificates, by their names.
@@ -170,16 +170,16 @@ struct Loop {
 impl Loop {
     fn new(
         settings: Settings,
-        board: Board,
+        responder: Responder,
         worker: Worker,
         listed: watch::Sender<Arc<Vec<Listed>>>,
     ) -> Self {
         Self {
             files: Watched::new(&settings.certificates),
             settings,
-            board,
+            responder,
             worker: Arc::new(worker),
-            shelf: Shelf::default(),
+            inventory: Inventory::default(),
             units: BTreeMap::new(),
             states: BTreeMap::new(),
             retry_after: BTreeMap::new(),
@@ -205,7 +205,8 @@ impl Loop {
         self.settle();
         // What costs nothing is made at once: nobody waits for an authority of one's own.
         if *self.settings.leads.borrow() {
-            let lacking = |unit: &&Unit| unit.giver == Giver::Local && self.shelf.current(&unit.id).is_none();
+            let lacking =
+                |unit: &&Unit| unit.giver == Giver::Local && self.inventory.current(&unit.id).is_none();
             for unit in self.units.values().filter(lacking).cloned().collect::<Vec<_>>() {
                 if let Err(error) = self.worker.issue(&unit).await {
                     // It is tried again, and told, when its turn comes.
@@ -229,7 +230,7 @@ impl Loop {
         // The others are told for as long as this loop runs.
         let mut announcing = FuturesUnordered::new();
         if let Some(replica) = self.settings.replica.clone() {
-            announcing.push(announce(self.settings.store.clone(), replica, self.board.answered()));
+            announcing.push(announce(self.settings.store.clone(), replica, self.responder.answered()));
         }
         let mut look = tokio::time::interval(LOOK_AGAIN);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -294,7 +295,7 @@ impl Loop {
         let Some((kind, id)) = DocumentKind::of(&name) else { return };
         self.is_changed |= is_listed(kind);
         match kind {
-            DocumentKind::Certificate => self.shelf.put(id, document),
+            DocumentKind::Certificate => self.inventory.put(id, document),
             DocumentKind::State => drop(self.states.insert(id.to_owned(), State::read(&document))),
             DocumentKind::RetryAfter => {
                 self.retry_after.extend(RetryAfter::read(&document).map(|said| (id.to_owned(), said)));
@@ -303,8 +304,8 @@ impl Loop {
                 let begun = serde_json::from_slice(&document.value).unwrap_or_default();
                 self.begun.insert(id.to_owned(), begun);
             }
-            DocumentKind::Challenge => self.board.put(&document),
-            DocumentKind::Seen => self.board.hear(id, &document),
+            DocumentKind::Challenge => self.responder.put(&document),
+            DocumentKind::Seen => self.responder.hear(id, &document),
             DocumentKind::Account => {}
         }
     }
@@ -314,12 +315,12 @@ impl Loop {
         let Some((kind, id)) = DocumentKind::of(name) else { return };
         self.is_changed |= is_listed(kind);
         match kind {
-            DocumentKind::Certificate => self.shelf.remove(id),
+            DocumentKind::Certificate => self.inventory.remove(id),
             DocumentKind::State => drop(self.states.remove(id)),
             DocumentKind::RetryAfter => drop(self.retry_after.remove(id)),
             DocumentKind::Budget => drop(self.begun.remove(id)),
-            DocumentKind::Challenge => self.board.remove(name),
-            DocumentKind::Seen => self.board.forget(id),
+            DocumentKind::Challenge => self.responder.remove(name),
+            DocumentKind::Seen => self.responder.forget(id),
             DocumentKind::Account => {}
         }
     }
@@ -328,12 +329,12 @@ impl Loop {
     fn settle(&mut self) {
         let now = SystemTime::now();
         self.take_what_is_due(now);
-        if !std::mem::take(&mut self.is_changed) && !self.shelf.is_due(now) {
+        if !std::mem::take(&mut self.is_changed) && !self.inventory.is_due(now) {
             return;
         }
         self.units = units(&self.settings.certificates, &self.settings.hosts.borrow_and_update());
-        self.shelf.settle(&self.units, now);
-        self.shelf.publish(
+        self.inventory.settle(&self.units, now);
+        self.inventory.publish(
             &self.settings.certificates,
             &self.units,
             (&self.settings.resolver, &self.settings.metrics),

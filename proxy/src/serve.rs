@@ -176,7 +176,7 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
         secrets,
         registry,
     };
-    let (office, certifying) = certificates::begin(around, (resolver.clone(), challenges.clone())).await?;
+    let (manager, certifying) = certificates::begin(around, (resolver.clone(), challenges.clone())).await?;
     let (providers, mut discovering) = Providers::follow(&config.login)?;
     let issuers = Issuers::follow(&config, &control.users, &mut discovering)?;
     let (refresh, wishes) = refresh::Wishes::new();
@@ -194,7 +194,7 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
         challenges,
         assertions: Assertions::new(&keys),
         keys,
-        certificates: office,
+        certificates: manager,
         origins: bound.origins(),
         limits: Limits::new(&metrics),
         metrics,

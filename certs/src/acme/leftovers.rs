@@ -1,7 +1,7 @@
 //! Takes away what authorities were shown.
 
 use super::failure::Failure;
-use super::order::{Desk, Getting};
+use super::order::{AcmeClient, Getting};
 use crate::state::{Ordered, Proof};
 use crate::told::with_causes;
 use config::HostName;
@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 /// minute.
 const CLEARING: Duration = Duration::from_mins(10);
 
-impl Desk {
+impl AcmeClient {
     /// Takes away what was shown for a unit, here and by whoever had the claim before. What is left over stays written
     /// down: the next attempt tries again.
     pub(super) async fn take_proofs_away(&self, getting: Getting<'_>) -> Result<(), Failure> {
@@ -97,7 +97,7 @@ mod tests {
         let (usher, _) =
             worker(&certificates(&authority, &programs(&scripts)), &Arc::<Memory>::default(), None);
         let proofs = vec![record("one", "t1"), record("other", "t2"), record("gone", "t3")];
-        let (gone, left) = usher.desk().take_away(proofs.clone()).await;
+        let (gone, left) = usher.acme().take_away(proofs.clone()).await;
         left.unwrap();
         assert_eq!(gone, proofs.into_iter().rev().collect::<Vec<_>>());
         for (name, text) in [("one", "t1"), ("other", "t2")] {
@@ -118,7 +118,7 @@ mod tests {
         let (usher, _) =
             worker(&certificates(&authority, &programs(&scripts)), &Arc::<Memory>::default(), None);
         let of = |name: &str| ["1", "2", "3"].map(|text| record(name, text));
-        let (gone, left) = usher.desk().take_away([of("whole"), of("broken")].concat()).await;
+        let (gone, left) = usher.acme().take_away([of("whole"), of("broken")].concat()).await;
         assert!(gone.len() == 3 && gone.iter().all(|proof| proof.provider() == Some("whole")), "{gone:?}");
         assert!(left.is_err());
         assert_eq!(
@@ -138,7 +138,7 @@ mod tests {
             worker(&certificates(&authority, &programs(&scripts)), &Arc::<Memory>::default(), None);
         let begun = Instant::now();
         let (gone, left) =
-            usher.desk().take_away(names.iter().map(|name| record(name, "text")).collect()).await;
+            usher.acme().take_away(names.iter().map(|name| record(name, "text")).collect()).await;
         assert!(gone.is_empty() && matches!(left, Err(Failure::LeftOver { .. })), "{left:?}");
         assert!(begun.elapsed() < CLEARING + Duration::from_secs(1), "{:?}", begun.elapsed());
     }

@@ -38,7 +38,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
 
 /// What all orders work with.
-pub(crate) struct Desk {
+pub(crate) struct AcmeClient {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) accounts: Accounts,
     pub(crate) claims: Claims,
@@ -58,7 +58,7 @@ pub(crate) struct Getting<'a> {
     pub(crate) source: &'a AcmeSource,
 }
 
-impl Desk {
+impl AcmeClient {
     /// Gets a certificate from an authority; an order that was left is gone on with. `replaces` is the certificate
     /// before it, if this authority gave it. What was shown for it stays, for whoever asked to [clear up](Self::clear_up).
     pub(crate) async fn obtain(
@@ -68,7 +68,7 @@ impl Desk {
         replaces: Option<&Certificate>,
     ) -> Result<Certificate, Failure> {
         let ordered = begin(getting, authority).await?;
-        let attempt = Attempt { desk: self, getting, authority, ordered };
+        let attempt = Attempt { acme: self, getting, authority, ordered };
         let got = tokio::time::timeout(ATTEMPT, talk(attempt.run(replaces))).await;
         got.unwrap_or(Err(Failure::Late { doing: "all of an order", within: ATTEMPT }))
     }
@@ -129,7 +129,7 @@ async fn begin(Getting { claim, unit, .. }: Getting<'_>, authority: &Authority) 
 
 /// One try at one authority.
 struct Attempt<'a> {
-    desk: &'a Desk,
+    acme: &'a AcmeClient,
     getting: Getting<'a>,
     authority: &'a Authority,
     /// As it was when this attempt began.
@@ -140,7 +140,7 @@ impl Attempt<'_> {
     async fn run(&self, replaces: Option<&Certificate>) -> Result<Certificate, Failure> {
         // Of an order that is gone on with they stay: the authority may be looking at them at this moment.
         if self.ordered.url.is_none()
-            && let Err(failure) = self.desk.take_proofs_away(self.getting).await
+            && let Err(failure) = self.acme.take_proofs_away(self.getting).await
         {
             let error = with_causes(&failure);
             tracing::warn!(
@@ -149,7 +149,7 @@ impl Attempt<'_> {
                 "a proof of an earlier order is left over"
             );
         }
-        let account = self.desk.accounts.open(self.authority).await?;
+        let account = self.acme.accounts.open(self.authority).await?;
         let mut order = self.order(&account, replaces).await?;
         let got = self.go_through(&mut order).await;
         if let Err(failure) = &got
@@ -198,14 +198,14 @@ impl Attempt<'_> {
         let order = match self.new_order(account, replaces).await {
             Err(Error::Api(problem)) if is_about_the_account(&problem) => {
                 let failure = refused(Error::Api(problem));
-                match self.desk.accounts.replace(self.authority, account.id()).await? {
+                match self.acme.accounts.replace(self.authority, account.id()).await? {
                     Some(other) => self.new_order(&other, replaces).await.map_err(refused),
                     None => Err(failure),
                 }
             }
             done => done.map_err(refused),
         };
-        self.desk.metrics.order(if order.is_ok() { OrderResult::Made } else { OrderResult::Refused });
+        self.acme.metrics.order(if order.is_ok() { OrderResult::Made } else { OrderResult::Refused });
         let order = order?;
         let url = order.url().to_owned();
         self.change(|ordered| ordered.url = Some(url.clone())).await?;

@@ -16,7 +16,7 @@ impl Loop {
             Look::Changed(Err(error)) => {
                 let error = with_causes(&error);
                 tracing::error!(certificate.name = %name, error, "the files of a certificate cannot be used");
-                self.shelf.withdraw(&name);
+                self.inventory.withdraw(&name);
                 self.refuse(&name, error);
             }
         }
@@ -31,9 +31,9 @@ impl Loop {
         for declared in certificates.values() {
             let CertificateSource::Secret(name) = &declared.source else { continue };
             let Some(pair) = secrets.get(name) else {
-                if self.secrets.contains_key(name) || self.shelf.given(&declared.name).is_none() {
+                if self.secrets.contains_key(name) || self.inventory.given(&declared.name).is_none() {
                     tracing::warn!(certificate.name = %declared.name, secret.name = name, "there is no such Secret of type kubernetes.io/tls");
-                    self.shelf.withdraw(&declared.name);
+                    self.inventory.withdraw(&declared.name);
                     self.refuse(
                         &declared.name,
                         format!("there is no Secret {name} of type kubernetes.io/tls"),
@@ -49,7 +49,7 @@ impl Loop {
                 Err(error) => {
                     let error = with_causes(&error);
                     tracing::error!(certificate.name = %declared.name, secret.name = name, error, "a Secret's certificate cannot be used");
-                    self.shelf.withdraw(&declared.name);
+                    self.inventory.withdraw(&declared.name);
                     self.refuse(&declared.name, error);
                 }
             }
@@ -60,7 +60,7 @@ impl Loop {
 
     /// Gives again what has become valid.
     pub(super) fn take_what_is_due(&mut self, now: SystemTime) {
-        for (name, certificate) in self.shelf.due(now) {
+        for (name, certificate) in self.inventory.due(now) {
             self.give(&name, certificate);
         }
     }
@@ -69,7 +69,7 @@ impl Loop {
         let Some(declared) = self.settings.certificates.get(name) else { return };
         let fingerprint = certificate.fingerprint().to_owned();
         self.is_changed = true;
-        match self.shelf.give(name, &declared.names, certificate, SystemTime::now()) {
+        match self.inventory.give(name, &declared.names, certificate, SystemTime::now()) {
             Ok(()) => {
                 tracing::info!(certificate.name = %name, certificate.fingerprint = fingerprint, "a certificate is served");
                 self.refused.remove(name);

@@ -17,7 +17,7 @@ impl Loop {
             matches!(declared.source, CertificateSource::Files { .. } | CertificateSource::Secret(_))
         });
         let given = given.map(|declared| {
-            Listed::given(declared, self.shelf.given(&declared.name), self.refused.get(&declared.name))
+            Listed::given(declared, self.inventory.given(&declared.name), self.refused.get(&declared.name))
         });
         let got = self.units.values().map(|unit| {
             let state = self.states.get(&unit.id);
@@ -26,7 +26,7 @@ impl Loop {
                 true => Next::UnderWay,
                 false => Next::At(state::unix(at)),
             };
-            let mut listed = Listed::got(unit, self.shelf.current(&unit.id), next, (state, now));
+            let mut listed = Listed::got(unit, self.inventory.current(&unit.id), next, (state, now));
             listed.failures.extend(self.why_it_waits(unit, work, (at, now)));
             listed
         });

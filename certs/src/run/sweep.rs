@@ -1,7 +1,7 @@
 //! Takes documents away that nobody needs any more.
 
 use super::{Loop, Worker};
-use crate::acme::{Desk, Failure};
+use crate::acme::{AcmeClient, Failure};
 use crate::challenges::is_stale;
 use crate::document_kind::DocumentKind;
 use crate::kept::Kept;
@@ -60,8 +60,8 @@ impl Loop {
 impl Sweep {
     /// The sweep after this one.
     async fn then(self, worker: Arc<Worker>, there: There) -> Self {
-        let (desk, until) = (worker.desk(), Instant::now() + SWEEP);
-        let documents = match desk.store.list().await {
+        let (acme, until) = (worker.acme(), Instant::now() + SWEEP);
+        let documents = match acme.store.list().await {
             Ok(documents) => documents,
             Err(error) => {
                 tracing::warn!(%error, "documents that nobody needs are left for later");
@@ -75,7 +75,7 @@ impl Sweep {
                 None => 0,
                 // Its turn comes with the next sweep.
                 Some(tries) if Instant::now() > until => *tries,
-                Some(tries) => tries + u32::from(delete(desk, document, tries + 1).await),
+                Some(tries) => tries + u32::from(delete(acme, document, tries + 1).await),
             };
             of_nobody.insert(document.name.clone(), tries);
         }
@@ -84,12 +84,12 @@ impl Sweep {
 }
 
 /// Deletes a document, after what it remembers; tells whether that was tried.
-async fn delete(desk: &Desk, document: &Document, tries: u32) -> bool {
+async fn delete(acme: &AcmeClient, document: &Document, tries: u32) -> bool {
     let name = &document.name;
-    if !is_still(desk, document).await {
+    if !is_still(acme, document).await {
         return false;
     }
-    if let Err(failure) = clear(desk, document).await {
+    if let Err(failure) = clear(acme, document).await {
         let (error, tries_left) = (with_causes(&failure), TRIES.saturating_sub(tries));
         tracing::warn!(
             document.name = name,
@@ -102,10 +102,10 @@ async fn delete(desk: &Desk, document: &Document, tries: u32) -> bool {
         }
     }
     // Its host may have come back while records were taken away.
-    if !is_still(desk, document).await {
+    if !is_still(acme, document).await {
         return true;
     }
-    match desk.store.delete(name).await {
+    match acme.store.delete(name).await {
         Ok(_) => tracing::info!(document.name = name, "a document that nobody needs was deleted"),
         Err(error) => {
             tracing::warn!(document.name = name, %error, "a document that nobody needs is left for later");
@@ -115,22 +115,22 @@ async fn delete(desk: &Desk, document: &Document, tries: u32) -> bool {
 }
 
 /// Whether nobody has written it meanwhile: then it would be theirs.
-async fn is_still(desk: &Desk, document: &Document) -> bool {
-    desk.store.get(&document.name).await.ok().flatten().as_ref() == Some(document)
+async fn is_still(acme: &AcmeClient, document: &Document) -> bool {
+    acme.store.get(&document.name).await.ok().flatten().as_ref() == Some(document)
 }
 
 /// Takes away what was shown by an order that nobody goes on with. What is gone of it is forgotten, if not all is.
-async fn clear(desk: &Desk, document: &Document) -> Result<(), Failure> {
+async fn clear(acme: &AcmeClient, document: &Document) -> Result<(), Failure> {
     let Some((DocumentKind::State, id)) = DocumentKind::of(&document.name) else { return Ok(()) };
     let ordered = State::read(document).order;
-    let (gone, left) = desk.take_away(ordered.map(|ordered| ordered.proofs).unwrap_or_default()).await;
+    let (gone, left) = acme.take_away(ordered.map(|ordered| ordered.proofs).unwrap_or_default()).await;
     if left.is_err() {
         let forget = |state: &mut State| {
             if let Some(ordered) = &mut state.order {
                 ordered.proofs.retain(|proof| !gone.contains(proof));
             }
         };
-        state::change(&*desk.store, id, forget).await?;
+        state::change(&*acme.store, id, forget).await?;
     }
     left
 }

@@ -2,9 +2,9 @@
 
 use super::work::{self, Work, Worker};
 use super::{Loop, REST};
+use crate::inventory::Current;
 use crate::kept::Origin;
 use crate::schedule::{may_ask_at, may_begin_at, order_at, renew_at};
-use crate::shelf::Current;
 use crate::state::{State, time};
 use crate::store::Document;
 use crate::units::{Giver, Unit};
@@ -140,7 +140,7 @@ impl Loop {
                 let place = self.place(unit, work, now);
                 // Else its turn comes when another one is done.
                 if self.tasks.has_place(&place, unit) {
-                    let held = self.shelf.newest(&id).cloned();
+                    let held = self.inventory.newest(&id).cloned();
                     self.is_changed = true;
                     self.tasks.begin(self.worker.clone(), place, work, unit.clone(), held);
                 }
@@ -153,7 +153,7 @@ impl Loop {
     fn place(&self, unit: &Unit, work: Work, now: SystemTime) -> Place {
         let Giver::Acme(source) = &unit.giver else { return Place::Local };
         if work == Work::AskWindow
-            && let Some(Origin::Acme(name)) = self.shelf.newest(&unit.id).map(|current| &current.origin)
+            && let Some(Origin::Acme(name)) = self.inventory.newest(&unit.id).map(|current| &current.origin)
         {
             return Place::Window(name.clone());
         }
@@ -172,7 +172,7 @@ impl Loop {
     pub(super) fn due(&self, unit: &Unit, now: SystemTime) -> (SystemTime, Work) {
         let unknown = State::default();
         let state = self.states.get(&unit.id).unwrap_or(&unknown);
-        let current = self.shelf.newest(&unit.id);
+        let current = self.inventory.newest(&unit.id);
         // One that another gave than is asked now is served until there is one of theirs.
         let is_as_wanted =
             |current: &&Current| current.is_complete && unit.giver.may_have_given(&current.origin);

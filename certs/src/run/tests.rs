@@ -77,15 +77,15 @@ async fn what_is_done_is_not_begun_again_although_the_store_tells_of_it_late() {
     });
     let config = config(TABLES);
     let settings = settings(&config.certificates, &store, &[]);
-    let (office, running) = start(settings).await.unwrap();
+    let (manager, running) = start(settings).await.unwrap();
     let running = tokio::spawn(running);
-    let first = office.list()[0].served.clone();
-    office.renew("site").await.unwrap();
+    let first = manager.list()[0].served.clone();
+    manager.renew("site").await.unwrap();
     let is_settled = |listed: &Arc<Vec<Listed>>| {
         listed[0].served != first
             && matches!(listed[0].next, Some(Next::At(at)) if at > state::unix(SystemTime::now()))
     };
-    let mut list = office.listed.clone();
+    let mut list = manager.listed.clone();
     tokio::time::timeout(Duration::from_secs(20), list.wait_for(is_settled)).await.unwrap().unwrap();
     running.abort();
     assert_eq!(store.certificates.load(Ordering::SeqCst), 2, "the first, and the one that was wanted");
@@ -118,9 +118,9 @@ async fn what_becomes_valid_is_served_then_wherever_it_came_from() {
     std::fs::write(file("chain"), chain).unwrap();
     std::fs::write(file("key"), key).unwrap();
 
-    let (office, running) = start(settings(&config.certificates, &store, &[])).await.unwrap();
+    let (manager, running) = start(settings(&config.certificates, &store, &[])).await.unwrap();
     let running = tokio::spawn(running);
-    let [first, early] = [1, 0].map(|at| office.list()[at].clone());
+    let [first, early] = [1, 0].map(|at| manager.list()[at].clone());
     assert!(early.served.is_none() && early.failures[0].contains("is not valid before"), "{early:?}");
     assert!(first.served.is_some(), "{first:?}");
     let (imported, _) = valid_from(begin + Duration::from_secs(1), &["lab.test", "*.lab.test"]);
@@ -132,7 +132,7 @@ async fn what_becomes_valid_is_served_then_wherever_it_came_from() {
     };
     let are_served =
         |listed: &Arc<Vec<Listed>>| is_served(&listed[0], &own) && is_served(&listed[1], &imported);
-    let mut list = office.listed.clone();
+    let mut list = manager.listed.clone();
     let listed = tokio::time::timeout(Duration::from_mins(1), list.wait_for(are_served)).await;
     let listed = listed.unwrap().unwrap()[0].clone();
     running.abort();
@@ -141,12 +141,12 @@ async fn what_becomes_valid_is_served_then_wherever_it_came_from() {
 
 /// Runs an Usher that knows these hosts until the certificate of this id is served.
 async fn until_served(certificates: &Certificates, store: &Arc<Memory>, hosts: &[&str], id: &str) {
-    let (office, running) = start(settings(certificates, store, hosts)).await.unwrap();
+    let (manager, running) = start(settings(certificates, store, hosts)).await.unwrap();
     let running = tokio::spawn(running);
     let is_served = |listed: &Arc<Vec<Listed>>| listed.iter().any(|one| one.id == id && one.served.is_some());
-    let mut list = office.listed.clone();
+    let mut list = manager.listed.clone();
     let served = tokio::time::timeout(Duration::from_secs(20), list.wait_for(is_served)).await;
-    assert!(served.is_ok(), "{id} is not served: {:?}", office.list());
+    assert!(served.is_ok(), "{id} is not served: {:?}", manager.list());
     running.abort();
 }
 

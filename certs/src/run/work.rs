@@ -1,10 +1,11 @@
 //! What is done for one certificate, in a task of its own.
 
 use super::tasks::AFTER_A_MISHAP;
-use crate::acme::{Desk, Failure, Getting, Wait};
+use crate::acme::{AcmeClient, Failure, Getting, Wait};
 use crate::certificate::Certificate;
 use crate::claim::Lost;
 use crate::document_kind::DocumentKind;
+use crate::inventory::Current;
 use crate::kept::{Kept, Origin};
 use crate::local_authority::{LocalAuthority, LocalAuthorityError};
 use crate::metrics::RenewalResult;
@@ -13,7 +14,6 @@ use crate::schedule::{
     ASK_WINDOW, ASK_WINDOW_LEAST, ASK_WINDOW_MOST, DAY, HOUR, may_ask_at, may_begin_at, may_fail_at,
     note_failure, of_this_week,
 };
-use crate::shelf::Current;
 use crate::state::{self, State, Window, put, unix};
 use crate::store::{Document, StoreError};
 use crate::told::with_causes;
@@ -35,20 +35,20 @@ pub(crate) enum Work {
 
 /// Who does it.
 pub(crate) struct Worker {
-    desk: Desk,
+    acme: AcmeClient,
     /// The names for which Usher's own authority signs.
     own_names: Vec<NamePattern>,
 }
 
 impl Worker {
-    pub(crate) fn new(desk: Desk, certificates: &Certificates) -> Self {
+    pub(crate) fn new(acme: AcmeClient, certificates: &Certificates) -> Self {
         let own = certificates.values().filter(|declared| declared.source == CertificateSource::SelfSigned);
-        Self { own_names: own.flat_map(|declared| declared.names.clone()).collect(), desk }
+        Self { own_names: own.flat_map(|declared| declared.names.clone()).collect(), acme }
     }
 
     /// What it works with.
-    pub(crate) fn desk(&self) -> &Desk {
-        &self.desk
+    pub(crate) fn acme(&self) -> &AcmeClient {
+        &self.acme
     }
 
     /// Does it; tells whether it was done, or written down when to try again.
@@ -69,7 +69,7 @@ impl Worker {
                 "a certificate cannot be got; what there is is served on"
             );
             if work != Work::AskWindow {
-                self.desk.metrics.renewal(RenewalResult::Failed);
+                self.acme.metrics.renewal(RenewalResult::Failed);
             }
             false
         })
@@ -87,7 +87,7 @@ impl Worker {
         }
         for name in names {
             // One that cannot be read is told of by the store itself, once it can.
-            standing.extend(self.desk.store.get(&name).await.ok().flatten());
+            standing.extend(self.acme.store.get(&name).await.ok().flatten());
         }
         standing
     }
@@ -101,7 +101,7 @@ impl Worker {
         work: Work,
         held: Option<Current>,
     ) -> Result<bool, StoreError> {
-        let Some(claim) = self.desk.claims.take(&unit.id).await? else {
+        let Some(claim) = self.acme.claims.take(&unit.id).await? else {
             tracing::info!(certificate.id = unit.id, "another usher is getting this certificate");
             return Ok(false);
         };
@@ -133,7 +133,7 @@ impl Worker {
             let now = SystemTime::now();
             let state = self.state(unit).await?;
             let standing = state.authorities.get(authority.name.as_str());
-            let said = RetryAfter::of(&*self.desk.store, &authority.name).await?;
+            let said = RetryAfter::of(&*self.acme.store, &authority.name).await?;
             if may_ask_at(standing, said.as_ref(), now).max(may_fail_at(&state.failed_validations, now)) > now
             {
                 continue;
@@ -145,15 +145,15 @@ impl Worker {
             is_asked = true;
             let is_of_it = |current: &&Current| current.origin == Origin::Acme(authority.name.clone());
             let replaces = held.as_ref().filter(is_of_it).map(|current| &current.certificate);
-            match self.desk.obtain(getting, authority, replaces).await {
+            match self.acme.obtain(getting, authority, replaces).await {
                 Ok(certificate) => {
                     let origin = Origin::Acme(authority.name.clone());
                     // However late it comes, it is as good as what another usher goes on to get.
                     self.keep(unit, certificate, origin).await?;
                     let (giver, now) = (Some(authority.name.as_str()), SystemTime::now());
                     let written = claim.change(|state| fulfil(state, giver, wishes, now)).await?;
-                    self.desk.metrics.renewal(RenewalResult::Renewed);
-                    self.desk.clear_up(getting).await;
+                    self.acme.metrics.renewal(RenewalResult::Renewed);
+                    self.acme.clear_up(getting).await;
                     return Ok(written.is_ok());
                 }
                 Err(Failure::Lost(_)) => return Ok(false),
@@ -161,19 +161,19 @@ impl Worker {
                     is_noted &= self.note(getting, authority, &failure).await;
                     // A slow one may be looking at them.
                     if !matches!(failure, Failure::Slow { .. }) {
-                        self.desk.clear_up(getting).await;
+                        self.acme.clear_up(getting).await;
                     }
                 }
             }
         }
         if is_asked {
-            self.desk.metrics.renewal(RenewalResult::Failed);
+            self.acme.metrics.renewal(RenewalResult::Failed);
         }
         Ok(is_noted)
     }
 
     async fn state(&self, unit: &Unit) -> Result<State, StoreError> {
-        state::read(&*self.desk.store, &unit.id).await
+        state::read(&*self.acme.store, &unit.id).await
     }
 
     /// Writes down that an authority failed, and says so; tells whether that could be written down.
@@ -207,7 +207,7 @@ impl Worker {
             other => (None, other.map(|wait| wait.long)),
         };
         let kept = match &for_all {
-            Some(said) => said.keep(&*self.desk.store, &authority.name).await,
+            Some(said) => said.keep(&*self.acme.store, &authority.name).await,
             None => Ok(()),
         };
         let written = getting.claim.change(|state| {
@@ -232,18 +232,18 @@ impl Worker {
     /// Keeps a certificate that was got: all replicas serve it from then on.
     async fn keep(&self, unit: &Unit, certificate: Certificate, origin: Origin) -> Result<(), StoreError> {
         let kept = Kept { certificate, origin, obtained: SystemTime::now() };
-        put(&*self.desk.store, &DocumentKind::Certificate.name(&unit.id), &kept.write()).await
+        put(&*self.acme.store, &DocumentKind::Certificate.name(&unit.id), &kept.write()).await
     }
 
     /// Has Usher's own authority sign one.
     pub(super) async fn issue(&self, unit: &Unit) -> Result<(), LocalAuthorityError> {
         let now = SystemTime::now();
         let wishes = self.state(unit).await?.wanted;
-        let authority = LocalAuthority::open(&*self.desk.store, &self.own_names, now).await?;
+        let authority = LocalAuthority::open(&*self.acme.store, &self.own_names, now).await?;
         let certificate = authority.issue(&unit.names, now)?;
         self.keep(unit, certificate, Origin::Local).await?;
-        state::change(&*self.desk.store, &unit.id, |state| fulfil(state, None, wishes, now)).await?;
-        self.desk.metrics.renewal(RenewalResult::Renewed);
+        state::change(&*self.acme.store, &unit.id, |state| fulfil(state, None, wishes, now)).await?;
+        self.acme.metrics.renewal(RenewalResult::Renewed);
         Ok(())
     }
 
@@ -255,7 +255,7 @@ impl Worker {
     ) -> Result<(), StoreError> {
         let Some(Current { certificate, origin, .. }) = held else { return Ok(()) };
         let Some(authority) = authority_of(source, &origin) else { return Ok(()) };
-        let (suggested, again) = match self.desk.window(authority, &certificate).await {
+        let (suggested, again) = match self.acme.window(authority, &certificate).await {
             Ok(Some((window, again))) => (Some(window), again.clamp(ASK_WINDOW_LEAST, ASK_WINDOW_MOST)),
             Ok(None) => (None, ASK_WINDOW_MOST),
             Err(failure) => {
@@ -267,14 +267,14 @@ impl Worker {
                 );
                 if let Some(Wait { long, is_for_all: true }) = failure.wait() {
                     let said = RetryAfter::new(long, &cause, SystemTime::now());
-                    said.keep(&*self.desk.store, &authority.name).await?;
+                    said.keep(&*self.acme.store, &authority.name).await?;
                 }
                 (None, ASK_WINDOW)
             }
         };
         let ask_again = unix(SystemTime::now() + again);
         let of = certificate.fingerprint().to_owned();
-        state::change(&*self.desk.store, &unit.id, |state| {
+        state::change(&*self.acme.store, &unit.id, |state| {
             let before = state.window.take().filter(|window| window.of == of);
             // What it said before holds until it says something else.
             let suggested = suggested.or(before.and_then(|window| window.suggested));
@@ -288,7 +288,7 @@ impl Worker {
         let name = DocumentKind::Budget.name(&getting.unit.certificate);
         let now = SystemTime::now();
         loop {
-            let standing = self.desk.store.get(&name).await?;
+            let standing = self.acme.store.get(&name).await?;
             let begun = standing
                 .as_ref()
                 .and_then(|document| serde_json::from_slice::<Vec<u64>>(&document.value).ok());
@@ -299,7 +299,7 @@ impl Worker {
             }
             begun.push(unix(now));
             let value = serde_json::to_vec(&begun).expect("numbers are JSON");
-            match state::write(&*self.desk.store, &name, standing.map(|document| document.version), value)
+            match state::write(&*self.acme.store, &name, standing.map(|document| document.version), value)
                 .await
             {
                 Err(StoreError::Conflict(_) | StoreError::Exists(_)) => {}
@@ -312,7 +312,7 @@ impl Worker {
 
     /// Whether somebody has got it meanwhile: who was told late would get it a second time.
     async fn is_there(&self, unit: &Unit, held: Option<&Current>) -> Result<bool, StoreError> {
-        let Some(document) = self.desk.store.get(&DocumentKind::Certificate.name(&unit.id)).await? else {
+        let Some(document) = self.acme.store.get(&DocumentKind::Certificate.name(&unit.id)).await? else {
             return Ok(false);
         };
         let Ok(Kept { certificate, origin, .. }) = Kept::read(&document) else { return Ok(false) };

@@ -1,7 +1,7 @@
 //! What the loop of certificates is given: a store, who else there is, and which hosts are known.
 
 use certs::{
-    Change, Document, HttpChallenges, Metrics, Office, Resolver, Running, SecretPair, Settings, StartError,
+    Change, Document, HttpChallenges, Manager, Metrics, Resolver, Running, SecretPair, Settings, StartError,
     Store, StoreError, Version,
 };
 use config::{CertificateSource, Config, Driver, HostName, WorkspaceId};
@@ -57,7 +57,7 @@ pub(super) struct Around<'a> {
 pub(super) async fn begin(
     around: Around<'_>,
     (resolver, challenges): (Resolver, HttpChallenges),
-) -> Result<(Option<Office>, Running), CertificatesError> {
+) -> Result<(Option<Manager>, Running), CertificatesError> {
     let Around { config, records, shared, workspaces, mut secrets, registry } = around;
     let metrics = Metrics::new(registry)?;
     if config.certificates.is_empty() {
@@ -96,7 +96,7 @@ pub(super) async fn begin(
         resolver,
         challenges,
     };
-    let (office, running) = certs::start(settings).await?;
+    let (manager, running) = certs::start(settings).await?;
     let hosts = match known {
         Some(known) => known.follow(records.clone(), hosts),
         None => pending().boxed(),
@@ -104,7 +104,7 @@ pub(super) async fn begin(
     // None of the followers ends while the store is there.
     let all = select(running, select(follow_secrets(secrets, pairs), select(hosts, following)));
     let all = all.map(|_| certs::Ended);
-    Ok((Some(office), all.boxed()))
+    Ok((Some(manager), all.boxed()))
 }
 
 /// Whether some certificate is made for each host.
@@ -294,14 +294,14 @@ mod tests {
             let begun = begin(around, (resolver.clone(), HttpChallenges::default())).await.unwrap();
             (begun.0.unwrap(), begun.1, resolver)
         };
-        let (office, running, resolver) = start().await;
+        let (manager, running, resolver) = start().await;
         assert!(!resolver.serves(HOST));
         let made = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).unwrap();
         let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        office.import(&format!("people--{HOST}"), chain.as_bytes(), key.as_bytes()).await.unwrap();
-        drop((office, running));
+        manager.import(&format!("people--{HOST}"), chain.as_bytes(), key.as_bytes()).await.unwrap();
+        drop((manager, running));
 
-        let (_office, _not_running_yet, resolver) = start().await;
+        let (_manager, _not_running_yet, resolver) = start().await;
         assert!(resolver.serves(HOST));
     }
 }

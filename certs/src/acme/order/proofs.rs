@@ -29,7 +29,7 @@ impl Attempt<'_> {
         let wanted = self.wanted(order).await?;
         match &self.getting.source.challenge {
             Asked::Dns01(provider) => {
-                let records = &self.desk.dns[&provider.name];
+                let records = &self.acme.dns[&provider.name];
                 self.write_records(records, &wanted).await?;
             }
             Asked::Http01 => self.answer(Way::Http, &wanted).await?,
@@ -118,9 +118,9 @@ impl Attempt<'_> {
         let documents: Vec<String> = challenges.iter().map(Challenge::document).collect();
         self.note_proofs(documents.iter().cloned().map(Proof::Answer).collect()).await?;
         for (challenge, document) in challenges.iter().zip(&documents) {
-            state::put(&*self.desk.store, document, &challenge.written()).await?;
+            state::put(&*self.acme.store, document, &challenge.written()).await?;
         }
-        challenges::all_answer(&documents, self.desk.answered.clone(), self.desk.replicas.clone()).await
+        challenges::all_answer(&documents, self.acme.answered.clone(), self.acme.replicas.clone()).await
     }
 
     /// Tells the authority to look.

@@ -77,8 +77,8 @@ async fn what_an_authority_says_of_when_to_come_again_holds_for_all_its_certific
         }
         assert_eq!(authority.asked("order"), asked, "{what}");
 
-        let (office, _running) = start(settings(&certificates, &store, &["b.lab.test"])).await.unwrap();
-        let listed = office.list();
+        let (manager, _running) = start(settings(&certificates, &store, &["b.lab.test"])).await.unwrap();
+        let listed = manager.list();
         let listed = listed.iter().find(|listed| listed.id == other.id).unwrap();
         let Some(Next::At(at)) = listed.next else { panic!("{listed:?}") };
         assert!(at.abs_diff(unix(SystemTime::now()) + HOURS) < 60, "{listed:?}");
@@ -148,8 +148,8 @@ async fn a_certificate_that_is_valid_only_by_the_authoritys_clock_is_kept_and_se
     let of = Kept::read(&document).unwrap().certificate.fingerprint().to_owned();
     let asked = Window { of, suggested: None, ask_again: unix(SystemTime::now() + 90 * DAY) };
     state::change(&*store, &unit.id, |state| state.window = Some(asked.clone())).await.unwrap();
-    let (office, _running) = start(settings(&certificates, &store, &["b.lab.test"])).await.unwrap();
-    let listed = office.list();
+    let (manager, _running) = start(settings(&certificates, &store, &["b.lab.test"])).await.unwrap();
+    let listed = manager.list();
     let listed = listed.iter().find(|listed| listed.id == unit.id).unwrap();
     let Some(Next::At(at)) = listed.next else { panic!("{listed:?}") };
     assert!(listed.served.is_some() && at > unix(SystemTime::now() + DAY), "{listed:?}");
@@ -167,10 +167,10 @@ async fn an_authority_that_gives_what_cannot_be_served_is_asked_three_times_a_da
     }
     assert_eq!(authority.asked("order"), 3);
     // Until an operator has done something about it.
-    let (office, _running) =
+    let (manager, _running) =
         start(settings(&certificates(&authority, ""), &store, &["a.lab.test"])).await.unwrap();
     authority.mends();
-    office.renew(&unit.id).await.unwrap();
+    manager.renew(&unit.id).await.unwrap();
     assert!(usher.work(Work::Get, &unit, None).await);
     assert!(store.value(&DocumentKind::Certificate.name(&unit.id)).is_some());
 }
@@ -279,7 +279,7 @@ async fn of_two_words_the_one_that_holds_for_longer_is_kept() {
         let said = RetryAfter::new(Duration::from_mins(minutes), "busy", now);
         said.keep(&*store, &authority.name).await.unwrap();
         expected = expected.max(unix(now) + 60 * minutes);
-        let kept = RetryAfter::of(&*usher.desk.store, &authority.name).await.unwrap().unwrap();
+        let kept = RetryAfter::of(&*usher.acme.store, &authority.name).await.unwrap().unwrap();
         assert_eq!(unix(kept.ends(now)), expected);
     }
 }
@@ -287,8 +287,8 @@ async fn of_two_words_the_one_that_holds_for_longer_is_kept() {
 #[tokio::test]
 async fn who_has_lost_the_claim_writes_nothing_down() {
     let (_authority, _, [unit, _], store, usher) = two_of("").await;
-    let lost = usher.desk.claims.take(&unit.id).await.unwrap().unwrap();
-    let held = usher.desk.claims.take(&unit.id).await.unwrap().unwrap();
+    let lost = usher.acme.claims.take(&unit.id).await.unwrap().unwrap();
+    let held = usher.acme.claims.take(&unit.id).await.unwrap().unwrap();
     let Giver::Acme(source) = &unit.giver else { panic!("{unit:?}") };
     let failure = Failure::Account("it is refused".to_owned());
     for (claim, expected) in [(&lost, 0), (&held, 1)] {

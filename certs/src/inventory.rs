@@ -42,7 +42,7 @@ impl Current {
 
 /// All certificates that there are, by who gave them.
 #[derive(Default)]
-pub(crate) struct Shelf {
+pub(crate) struct Inventory {
     /// What the store has, by the unit's id; whether it can be served is another question.
     documents: BTreeMap<String, Document>,
     /// What is served of it.
@@ -57,7 +57,7 @@ pub(crate) struct Shelf {
     early: BTreeMap<CertificateName, Certificate>,
 }
 
-impl Shelf {
+impl Inventory {
     /// The store has this, by the unit's id.
     pub(crate) fn put(&mut self, id: &str, document: Document) {
         self.documents.insert(id.to_owned(), document);
@@ -292,20 +292,26 @@ mod tests {
         let (good, first) = document(&pki, &pki.good(), 1);
         let (coming, second) = document(&pki, &later(1), 2);
         let of = |current: Option<&Current>| current.unwrap().certificate.fingerprint().to_owned();
-        let mut shelf = Shelf::default();
-        shelf.put("site", first);
-        shelf.settle(&units, now());
-        shelf.put("site", second.clone());
+        let mut inventory = Inventory::default();
+        inventory.put("site", first);
+        inventory.settle(&units, now());
+        inventory.put("site", second.clone());
         for days in [0, 1, 16] {
-            shelf.settle(&units, now() + DAY * days);
-            assert_eq!((of(shelf.current("site")), of(shelf.newest("site"))), (good.clone(), coming.clone()));
+            inventory.settle(&units, now() + DAY * days);
+            assert_eq!(
+                (of(inventory.current("site")), of(inventory.newest("site"))),
+                (good.clone(), coming.clone())
+            );
         }
-        shelf.settle(&units, now() + DAY * 17);
-        assert_eq!((of(shelf.current("site")), of(shelf.newest("site"))), (coming.clone(), coming.clone()));
+        inventory.settle(&units, now() + DAY * 17);
+        assert_eq!(
+            (of(inventory.current("site")), of(inventory.newest("site"))),
+            (coming.clone(), coming.clone())
+        );
 
-        let mut shelf = Shelf::default();
-        shelf.put("site", second);
-        shelf.settle(&units, now());
-        assert_eq!(of(shelf.current("site")), coming);
+        let mut inventory = Inventory::default();
+        inventory.put("site", second);
+        inventory.settle(&units, now());
+        assert_eq!(of(inventory.current("site")), coming);
     }
 }

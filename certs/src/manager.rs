@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 /// Lists certificates, has them renewed, takes in what the operator brings. Cheap to clone.
 #[derive(Clone)]
-pub struct Office {
+pub struct Manager {
     certificates: Certificates,
     store: Arc<dyn Store>,
     pub(crate) listed: watch::Receiver<Arc<Vec<Listed>>>,
@@ -23,7 +23,7 @@ pub struct Office {
 
 /// Why it was not done.
 #[derive(Debug, thiserror::Error)]
-pub enum OfficeError {
+pub enum ManagerError {
     /// There is none of that name.
     #[error("there is no certificate {0}; `usher certs list` names them")]
     Unknown(String),
@@ -48,7 +48,7 @@ pub enum OfficeError {
     Store(#[from] StoreError),
 }
 
-impl Office {
+impl Manager {
     pub(crate) fn new(
         certificates: Certificates,
         store: Arc<dyn Store>,
@@ -67,12 +67,12 @@ impl Office {
     ///
     /// # Errors
     /// There is none, or it is not Usher's to renew.
-    pub async fn renew(&self, name: &str) -> Result<usize, OfficeError> {
+    pub async fn renew(&self, name: &str) -> Result<usize, ManagerError> {
         let listed = self.list();
         let is_meant = |listed: &&Listed| listed.id == name || listed.id.split("--").next() == Some(name);
         let meant: Vec<&Listed> = listed.iter().filter(is_meant).collect();
         if meant.is_empty() {
-            return Err(OfficeError::Unknown(name.to_owned()));
+            return Err(ManagerError::Unknown(name.to_owned()));
         }
         for one in &meant {
             self.is_ours(&one.id)?;
@@ -95,10 +95,10 @@ impl Office {
     ///
     /// # Errors
     /// There is none of that name, or what is brought cannot be served in its place.
-    pub async fn import(&self, name: &str, chain: &[u8], key: &[u8]) -> Result<(), OfficeError> {
+    pub async fn import(&self, name: &str, chain: &[u8], key: &[u8]) -> Result<(), ManagerError> {
         let listed = self.list();
         let meant = listed.iter().find(|listed| listed.id == name);
-        let meant = meant.ok_or_else(|| OfficeError::Unknown(name.to_owned()))?;
+        let meant = meant.ok_or_else(|| ManagerError::Unknown(name.to_owned()))?;
         self.is_ours(name)?;
         let certificate = Certificate::parse(chain, key)?;
         let names: Vec<_> =
@@ -113,24 +113,24 @@ impl Office {
     ///
     /// # Errors
     /// There is none.
-    pub async fn authority(&self) -> Result<String, OfficeError> {
-        local_authority::standing(&*self.store).await?.ok_or(OfficeError::NoAuthority)
+    pub async fn authority(&self) -> Result<String, ManagerError> {
+        local_authority::standing(&*self.store).await?.ok_or(ManagerError::NoAuthority)
     }
 
-    fn is_ours(&self, id: &str) -> Result<(), OfficeError> {
+    fn is_ours(&self, id: &str) -> Result<(), ManagerError> {
         let name = id.split("--").next().unwrap_or(id);
         let source_name = match self.certificates.get(name).map(|declared| &declared.source) {
             Some(CertificateSource::Files { .. }) => "files",
             Some(CertificateSource::Secret(_)) => "a Secret",
             _ => return Ok(()),
         };
-        Err(OfficeError::NotOurs { name: name.to_owned(), source_name })
+        Err(ManagerError::NotOurs { name: name.to_owned(), source_name })
     }
 }
 
 /// Shows how many there are.
-impl fmt::Debug for Office {
+impl fmt::Debug for Manager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Office({} certificates)", self.certificates.len())
+        write!(f, "Manager({} certificates)", self.certificates.len())
     }
 }
