@@ -130,6 +130,7 @@ impl Known {
     /// Other pods are watched from now on, and nothing is known of them.
     pub(super) fn forget_pods(&mut self) {
         self.pods.clear();
+        self.early = None;
         self.pods_seen = Sense::Listing;
     }
 
@@ -138,12 +139,10 @@ impl Known {
         let listed = matches!(seen, Seen::Listed(_));
         match seen {
             Seen::Put(mut pod) | Seen::Listed(mut pod) => {
-                let at_rest = self.object.as_ref().is_some_and(|object| object.replicas == 0);
-                if at_rest && !listed && self.pods.is_empty() {
-                    self.early = Some(now + EARLY);
-                }
                 if listed || pod.metadata.deletion_timestamp.is_some() {
                     self.early = None;
+                } else if self.is_first_at_rest(&pod) {
+                    self.early = Some(now + EARLY);
                 }
                 pod.metadata.managed_fields = None;
                 self.pods.insert(pod.metadata.name.clone().unwrap_or_default(), pod);
@@ -183,6 +182,7 @@ impl Known {
 
     /// What is to be told of it now; none = it was never seen.
     pub(super) fn read(&mut self, kubernetes: &Kubernetes, now: Instant) -> Option<Observed> {
+        self.early = self.early.filter(|until| now < *until);
         if !self.is_seen() {
             return None;
         }
@@ -195,7 +195,6 @@ impl Known {
         };
         if object.replicas == 0 {
             self.reading = None;
-            self.early = self.early.filter(|until| now < *until);
             return Some(self.observed(self.at_rest(&object), Vec::new()));
         }
         let members = self.members(&object, kubernetes);
@@ -231,8 +230,7 @@ impl Known {
 
     /// Of one that is scaled to 0.
     fn at_rest(&self, object: &Object) -> ObservedPhase {
-        let lives = |pod: &Pod| object.made(pod) && !is_over(pod);
-        if self.early.is_none() && self.pods.values().any(lives) {
+        if self.early.is_none() && self.lives(object) {
             return ObservedPhase::Stopping { generation: generation(object), trouble: None };
         }
         match &object.course {
@@ -244,6 +242,17 @@ impl Known {
                 None => ObservedPhase::Stopped,
             },
         }
+    }
+
+    /// Whether a pod of its own has not ended.
+    fn lives(&self, object: &Object) -> bool {
+        self.pods.values().any(|pod| object.made(pod) && !is_over(pod))
+    }
+
+    /// Whether a pod is the first of an object that is scaled to 0.
+    fn is_first_at_rest(&self, pod: &Pod) -> bool {
+        let at_rest = self.object.as_ref().filter(|object| object.replicas == 0);
+        at_rest.is_some_and(|object| object.made(pod) && !self.lives(object))
     }
 
     /// Its pods whose programs run, as far as they were seen.

@@ -226,6 +226,16 @@ fn a_new_pod_of_what_is_not_to_run_is_believed_after_a_while_or_when_it_ends() {
     let mut told = early();
     told.take(News::Pod(Seen::Listed(pod("alice", "10.0.0.1"))));
     assert_eq!(told.words(), ["alice stopping alice-pod"], "it may be there for long");
+    // A stranger's is waited for no more than what is gone.
+    let mut told = Told::synced();
+    told.take(News::Set(Seen::Put(plain("alice", 1, 0))));
+    told.take(News::Pod(Seen::Put(pod_of("alice", "another", "10.0.0.1"))));
+    assert_eq!((told.words(), told.fold.flush(told.now)), (vec!["alice stopped".to_owned()], None));
+    let mut told = early();
+    told.take(News::Set(Seen::Deleted("alice".to_owned())));
+    told.now += EARLY;
+    assert_eq!(told.words(), ["alice stopping alice-pod"]);
+    assert_eq!(told.fold.flush(told.now), None);
     let mut told = early();
     told.take(News::Pod(Seen::Deleted("alice-0".to_owned())));
     assert_eq!(told.words(), Vec::<String>::new());

@@ -95,12 +95,13 @@ impl Workspace {
 
     /// `listed` = it may have been there for long.
     pub(super) fn put_pod(&mut self, pod: Pod, listed: bool, now: Instant) {
-        let is_new = !listed && self.pod.as_ref().is_none_or(|known| known.metadata.uid != pod.metadata.uid);
-        if is_new && self.set.as_ref().is_some_and(|set| !set.gone && !set.is_wanted()) {
-            self.early = Some(now + EARLY);
-        }
+        let is_new = self.pod.as_ref().is_none_or(|known| known.metadata.uid != pod.metadata.uid);
         if listed || ends(&pod.metadata) {
             self.early = None;
+        } else if is_new
+            && self.set.as_ref().is_some_and(|set| !set.gone && !set.is_wanted() && set.made(&pod))
+        {
+            self.early = Some(now + EARLY);
         }
         self.pod = Some(Arc::new(outline::pod(pod)));
     }
@@ -184,6 +185,7 @@ impl Workspace {
         known_to: u64,
         now: Instant,
     ) -> Option<Observed> {
+        self.early = self.early.filter(|until| now < *until);
         let set = self.set.as_ref()?;
         if set.gone && self.pod_of(set).is_none() && !self.claims.iter().any(|claim| ends(&claim.metadata)) {
             (self.set, self.reading, self.asked) = (None, None, None);
@@ -191,7 +193,6 @@ impl Workspace {
             self.happenings.clear();
             return None;
         }
-        self.early = self.early.filter(|until| now < *until);
         let view = self.view(set, body, sight, now);
         let mut reading = reading::read(&view, self.reading.as_ref(), now);
         let phase = phase(&mut reading.stands, set, body, kubernetes, view.pod);
@@ -246,15 +247,18 @@ impl Workspace {
 
     /// The pod, if it is of this StatefulSet: whoever may make pods could else put another in its place.
     fn pod_of(&self, set: &Set) -> Option<&Arc<Pod>> {
-        self.pod.as_ref().filter(|pod| {
-            let owners = pod.metadata.owner_references.iter().flatten();
-            let mut controllers = owners.filter(|owner| owner.controller == Some(true));
-            controllers.any(|owner| owner.uid == set.outline.uid)
-        })
+        self.pod.as_ref().filter(|pod| set.made(pod))
     }
 }
 
 impl Set {
+    /// Whether a pod is its own.
+    fn made(&self, pod: &Pod) -> bool {
+        let owners = pod.metadata.owner_references.iter().flatten();
+        let mut controllers = owners.filter(|owner| owner.controller == Some(true));
+        controllers.any(|owner| owner.uid == self.outline.uid)
+    }
+
     /// Whether it is to run: here, or in the warm set that it names.
     fn is_wanted(&self) -> bool {
         self.outline.replicas > 0 || self.notes.claims.is_some()

@@ -56,6 +56,11 @@ fn deleted(mut pod: Pod) -> Pod {
     pod
 }
 
+fn strange(mut pod: Pod) -> Pod {
+    pod.metadata.owner_references = None;
+    pod
+}
+
 /// Something that comes to be known.
 type Change = fn(&mut Known, Instant);
 
@@ -221,6 +226,21 @@ fn a_pod_that_is_heard_of_before_its_start_is_no_stop() {
         known.take_pod(later, now);
         assert!(is_ending(known.read(&kubernetes, now)));
     }
+    // It is waited for once, whatever becomes of the object meanwhile.
+    let (kubernetes, mut known, now) = begun();
+    known.take_object(Seen::Deleted("wiki".to_owned()), now);
+    known.read(&kubernetes, now + EARLY);
+    assert_eq!(known.again_at(), None);
+    let (_, mut known, _) = begun();
+    known.forget_pods();
+    assert_eq!(known.again_at(), None);
+    // What ended before is kept, and another object's pod is none of its own.
+    let ended = pod(1, json!({ "phase": "Failed" }));
+    let (kubernetes, mut known, now) = whole(Some(deployment(1, 0, &json!({}))), vec![ended]);
+    known.take_pod(Seen::Put(strange(pod(2, json!({})))), now);
+    assert_eq!(known.again_at(), None);
+    known.take_pod(Seen::Put(pod(3, json!({}))), now);
+    assert_eq!(known.read(&kubernetes, now).unwrap().phase, ObservedPhase::Stopped);
     let (kubernetes, mut known, now) = begun();
     known.take_object(Seen::Put(deployment(2, 1, &json!({}))), now);
     assert!(matches!(known.read(&kubernetes, now).unwrap().phase, ObservedPhase::Running { .. }));
