@@ -180,6 +180,13 @@ fn the_operator_says_what_else_is_open_and_shut() {
 }
 
 #[test]
+fn no_workspace_opens_a_connection_that_says_whose_it_is() {
+    let to_the_portal = |more: &Value| reach(more)(&workspace("alice"), &replica(), "TCP", 8080);
+    assert!(to_the_portal(&json!({})));
+    assert!(!to_the_portal(&json!({ "proxyProtocol": true })));
+}
+
+#[test]
 fn usher_is_reached_at_its_listener_and_reaches_the_api_server_and_workspaces() {
     let reaches = reach(&json!({}));
     let usher = replica();
