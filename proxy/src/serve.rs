@@ -22,10 +22,10 @@ use config::Config;
 use control::kubernetes::{ConnectError, RightsError};
 use control::{Control, LoopError, OpenError, Records, SessionRef, StartError, StoreOpenError};
 use ground::{BesideRecords, Ground};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use std::fs::DirBuilder;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -176,7 +176,8 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
         secrets,
         registry,
     };
-    let (manager, certifying) = certificates::begin(around, (resolver.clone(), challenges.clone())).await?;
+    let (operations, certifying) =
+        certificates::begin(around, (resolver.clone(), challenges.clone())).await?;
     let (providers, mut discovering) = Providers::follow(&config.login)?;
     let issuers = Issuers::follow(&config, &control.users, &mut discovering)?;
     let (refresh, wishes) = refresh::Wishes::new();
@@ -194,7 +195,7 @@ async fn run(config: Arc<Config>, open_files: Option<u64>) -> Result<(), ServeEr
         challenges,
         assertions: Assertions::new(&keys),
         keys,
-        certificates: manager,
+        certificates: operations,
         origins: bound.origins(),
         limits: Limits::new(&metrics),
         metrics,
@@ -308,12 +309,22 @@ fn prepare_state_dir(path: &Path) -> Result<(), ServeError> {
         unusable(format!("{error}; state_dir must name a folder that usher can make, or that is its own"))
     };
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-    let mode = path.metadata().map_err(failed)?.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 {
-        Ok(())
-    } else {
-        Err(unusable(format!("others may enter it (mode {mode:03o}); run: chmod 700 {}", path.display())))
+    let found = path.metadata().map_err(failed)?;
+    let (mode, owner, own) = (found.permissions().mode() & 0o777, found.uid(), geteuid().as_raw());
+    if owner != own {
+        // Whoever has it may have put keys there that they know.
+        return Err(unusable(format!(
+            "it belongs to user {owner}, and usher runs as user {own}; run: chown {own} {}",
+            path.display()
+        )));
     }
+    if mode & 0o077 != 0 {
+        return Err(unusable(format!(
+            "others may enter it (mode {mode:03o}); run: chmod 700 {}",
+            path.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Says where it listens, what to open, and what is dangerous.
@@ -365,5 +376,15 @@ mod tests {
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o750)).unwrap();
         let told = prepare_state_dir(folder.path()).unwrap_err().to_string();
         assert!(told.contains("mode 750") && told.contains("chmod 700"), "{told}");
+    }
+
+    #[test]
+    fn a_state_folder_of_somebody_else_is_refused_with_the_way_out() {
+        assert!(geteuid().is_root(), "only root can give folders away: run this test as root");
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
+        std::os::unix::fs::chown(folder.path(), Some(12345), None).unwrap();
+        let told = prepare_state_dir(folder.path()).unwrap_err().to_string();
+        assert!(told.contains("belongs to user 12345") && told.contains("run: chown 0 "), "{told}");
     }
 }

@@ -14,6 +14,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{ServerConfig, version};
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -83,13 +84,15 @@ impl Shown {
 }
 
 /// By what a file is known to be the one that was read: a link may lead to another by now.
-type Stamp = Option<(SystemTime, u64, u64)>;
+type Stamp = Option<(SystemTime, (i64, i64), u64, u64)>;
 type Stamps = [Stamp; 3];
 
 fn stamps(files: &AdminTls) -> Stamps {
     let stamp = |file: &Path| {
         let seen = file.metadata().ok()?;
-        Some((seen.modified().ok()?, std::os::unix::fs::MetadataExt::ino(&seen), seen.len()))
+        // Of a file that others may read at last only this changes.
+        let changed = (seen.ctime(), seen.ctime_nsec());
+        Some((seen.modified().ok()?, changed, seen.ino(), seen.len()))
     };
     [stamp(&files.certificate), stamp(&files.private_key), files.client_authority.as_deref().and_then(stamp)]
 }
@@ -172,6 +175,8 @@ mod tests {
     use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
     use rustls::{ClientConfig, RootCertStore};
     use rustls_pki_types::ServerName;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
     use tempfile::TempDir;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -309,8 +314,11 @@ mod tests {
         assert_eq!(shown_to(&client, address).await.unwrap(), second, "a bad one changes nothing");
         assert_eq!(shown.look(bad), bad);
         let third = ours.renew();
-        shown.look(bad);
+        let good = shown.look(bad);
         assert_eq!(shown_to(&client, address).await.unwrap(), third);
+        // What could not be read and now can be is looked at again.
+        std::fs::set_permissions(ours.file("certificate.pem"), Permissions::from_mode(0o640)).unwrap();
+        assert_ne!(shown.look(good), good);
     }
 
     #[test]
