@@ -36,6 +36,9 @@ pub enum LoopError {
 
 /// How long after it was halted the watches have noticed it, too.
 const NOTICED: Duration = Duration::from_secs(2);
+/// For how long after a halt the table may not be [current](crate::Workspaces::is_current): a turn of the loop later at most
+/// that is noticed, and another one later that it is over.
+pub const DOUBTED: Duration = Duration::from_secs(NOTICED.as_secs() + 2 * TICK.as_secs());
 
 /// All that the control loop holds while it runs.
 pub(crate) struct ControlLoop {

@@ -43,7 +43,7 @@ pub use activity::Activity;
 pub use acts::{Act, Acts};
 pub use cause::{Cause, CauseCode, CauseWords};
 pub use control::{Control, StartError};
-pub use control_loop::LoopError;
+pub use control_loop::{DOUBTED, LoopError};
 pub use driver::{
     Action, Address, Driver, Event, Generation, Mark, Member, Observed, ObservedPhase, Order, Scope, Shared,
     StartSpec, Step, Stop, Trouble, Weight,

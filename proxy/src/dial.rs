@@ -13,7 +13,7 @@ use crate::refusal::{Code, Refusal};
 use crate::witness::{Witness, opened_now};
 use async_trait::async_trait;
 use config::{Config, Driver, WorkspaceId};
-use control::{Address, Entry, Generation, Phase, Proof, Sight};
+use control::{Address, DOUBTED, Entry, Generation, Phase, Proof, Sight};
 use pingora::connectors::l4;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::l4::stream::Stream as PooledStream;
@@ -63,7 +63,8 @@ pub(crate) struct Dial {
     generation: Generation,
     proof: Arc<Proof>,
     sight: Sight,
-    /// How long the table is waited for while it is blind.
+    /// How long the table is waited for while it is blind. After a halt everybody waits until it is current: that passes by
+    /// itself.
     patience: Duration,
 }
 
@@ -75,8 +76,6 @@ const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long everybody waits, patient or not, while the table is not current: after a halt that passes by itself, within 3 s.
-const HALTED: Duration = Duration::from_secs(5);
 /// When somebody should ask again who came while the cluster was not seen: a watch is taken up again every 8 s.
 const ASK_AGAIN_UNSEEN: u32 = 10;
 /// The mark of [`DialError::Unseen`] on its way through Pingora.
@@ -106,8 +105,9 @@ impl Dial {
             return Err(DialError::NotAPod);
         }
         let workspaces = &self.edge.workspaces;
-        let patience = if workspaces.is_current() { self.patience } else { self.patience.max(HALTED) };
-        timeout(patience, self.is_seen()).await.map_err(|_| DialError::Unseen)??;
+        // However long that was, what is said next is of now.
+        let _halted = timeout(DOUBTED, self.is_current()).await;
+        timeout(self.patience, self.is_seen()).await.map_err(|_| DialError::Unseen)??;
         // Looked up after the table was found to be true: who was admitted before may know an older one.
         if !self.is_told_by(workspaces.lookup(&self.id).as_deref(), address) {
             return Err(DialError::Ended);
@@ -120,6 +120,13 @@ impl Dial {
             return Err(DialError::Ended);
         }
         Ok(self.dialled(stream))
+    }
+
+    /// Waits until the table is current, or the instance was heard just now.
+    async fn is_current(&self) {
+        let workspaces = &self.edge.workspaces;
+        let mut changes = workspaces.changes();
+        while !workspaces.is_current() && !self.proof.holds(now()) && changes.changed().await.is_ok() {}
     }
 
     /// Waits until it is known whose the address is, be it by the table or by the instance alone.

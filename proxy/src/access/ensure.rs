@@ -91,7 +91,8 @@ pub async fn upstream(
     }
 }
 
-/// Who is no browser's page waits; a page has six connections, and is told at once. A WebSocket takes none of these.
+/// Who is no browser's page waits while the cluster is not seen; a page has six connections, and is told at once. A WebSocket
+/// takes none of these.
 fn patience(config: &Config, request: &Request<'_>) -> Duration {
     let waits = request.websocket || request.intent() == Intent::Script;
     if waits { config.spawn.hold_timeout } else { Duration::ZERO }
