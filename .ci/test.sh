@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every suite to its end, then prints one line with the totals; fails when anything failed.
 #
-# Environment: USHER_BIN (the binary that the browser tests drive), NODE_MODULES (with playwright-core),
+# Environment: USHER_BIN (the binary that the tests drive), NODE_MODULES (with playwright-core),
 # PROVIDER (the folder of a Python with the second identity provider), PEBBLE (the folder of a certificate authority),
 # TLSSCAN (the folder with sslyze),
 # APPS (the folder with jupyter and streamlit), TEST_FEATURES (for cargo), SCREENSHOTS (a folder for them; none = a temporary one),

@@ -238,14 +238,14 @@ impl Usher {
 
     /// The binary that `USHER_BIN` names, or else the one beside this test, as `cargo build --workspace --bins` leaves it.
     ///
-    /// Panics when that is not there: cargo builds a package's binaries for the tests of that package only.
+    /// Panics when it is not there: cargo builds a package's binaries for the tests of that package only.
     pub fn binary() -> PathBuf {
-        if let Some(other) = std::env::var_os("USHER_BIN") {
-            return PathBuf::from(other);
-        }
-        let test = std::env::current_exe().expect("a test knows its own file");
-        let target = test.parent().and_then(Path::parent).expect("tests are in target/<profile>/deps");
-        let binary = target.join("usher");
+        let beside = || {
+            let test = std::env::current_exe().expect("a test knows its own file");
+            let target = test.parent().and_then(Path::parent).expect("tests are in target/<profile>/deps");
+            target.join("usher")
+        };
+        let binary = std::env::var_os("USHER_BIN").map_or_else(beside, PathBuf::from);
         assert!(
             binary.exists(),
             "{} is missing: run `cargo build --workspace --bins` first",
