@@ -43,6 +43,7 @@ struct Facts {
     not_after: SystemTime,
     /// Of the whole chain.
     begins: SystemTime,
+    ends: SystemTime,
     fingerprint: String,
     serial: Vec<u8>,
     authority_key_id: Option<Vec<u8>>,
@@ -70,7 +71,7 @@ impl Certificate {
     /// # Errors
     /// The first thing that a client would refuse.
     pub(crate) fn check(&self, wanted: &[NamePattern], now: SystemTime) -> Result<(), Unfit> {
-        let missing: Vec<_> = wanted.iter().filter(|name| !self.is_for(name)).cloned().collect();
+        let missing = self.lacks(wanted);
         if !missing.is_empty() {
             return Err(Unfit::Names(missing));
         }
@@ -86,6 +87,11 @@ impl Certificate {
     /// As [`check`](Self::check), from now on or from when the leaf is valid: a clock that is behind takes nothing away.
     pub(crate) fn check_from(&self, wanted: &[NamePattern], now: SystemTime) -> Result<(), Unfit> {
         self.check(wanted, now.max(self.facts.not_before))
+    }
+
+    /// Which of these it is not for.
+    pub(crate) fn lacks(&self, wanted: &[NamePattern]) -> Vec<NamePattern> {
+        wanted.iter().filter(|name| !self.is_for(name)).cloned().collect()
     }
 
     /// An asterisk in it stands for a host that is wanted, too.
@@ -115,6 +121,11 @@ impl Certificate {
         self.facts.begins
     }
 
+    /// Until when all certificates of the chain are valid.
+    pub(crate) fn ends(&self) -> SystemTime {
+        self.facts.ends
+    }
+
     /// SHA-256 of the leaf, in lower-case hexadecimal: what logs say of it.
     pub(crate) fn fingerprint(&self) -> &str {
         &self.facts.fingerprint
@@ -128,6 +139,11 @@ impl Certificate {
     /// The `keyIdentifier` of the leaf's authority key identifier (RFC 5280 §4.2.1.1).
     pub(crate) fn authority_key_id(&self) -> Option<&[u8]> {
         self.facts.authority_key_id.as_deref()
+    }
+
+    /// Whether the leaf came without whoever issued it.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.key.cert.len() == 1
     }
 
     /// The chain as PEM, without whatever else its text had.
@@ -176,6 +192,7 @@ impl Facts {
                 .map(|one| system_time(one.validity().not_before))
                 .max()
                 .unwrap_or(UNIX_EPOCH),
+            ends: parsed.iter().map(|one| system_time(one.validity().not_after)).min().unwrap_or(UNIX_EPOCH),
             fingerprint: hex(digest(&SHA256, der).as_ref()),
             serial: leaf.raw_serial().to_vec(),
             authority_key_id: authority_key_id(leaf),

@@ -53,8 +53,8 @@ pub(crate) struct Inventory {
     refused: BTreeMap<String, Version>,
     /// From files and Secrets.
     given: BTreeMap<CertificateName, Certificate>,
-    /// What files and Secrets have that is not valid yet, and is looked at again once it is.
-    early: BTreeMap<CertificateName, Certificate>,
+    /// What files and Secrets have that is not valid now, and is looked at again once it is.
+    untimely: BTreeMap<CertificateName, Certificate>,
 }
 
 impl Inventory {
@@ -73,7 +73,7 @@ impl Inventory {
     /// A file or a Secret has this, for as long as it does not say otherwise.
     ///
     /// # Errors
-    /// It cannot be served; what was served before is served on. One that is not valid yet is [due](Self::due) once it is.
+    /// It cannot be served; what was served before is served on. One that is not valid now is [due](Self::due) once it is.
     pub(crate) fn give(
         &mut self,
         name: &CertificateName,
@@ -81,11 +81,13 @@ impl Inventory {
         certificate: Certificate,
         now: SystemTime,
     ) -> Result<(), Unfit> {
-        self.early.remove(name);
+        self.untimely.remove(name);
         let checked = certificate.check(wanted, now);
         match &checked {
             Ok(()) => drop(self.given.insert(name.clone(), certificate)),
-            Err(Unfit::NotYet { .. }) => drop(self.early.insert(name.clone(), certificate)),
+            Err(Unfit::NotYet { .. } | Unfit::Expired { .. }) => {
+                drop(self.untimely.insert(name.clone(), certificate));
+            }
             Err(_) => {}
         }
         checked
@@ -93,13 +95,16 @@ impl Inventory {
 
     /// A file or a Secret has nothing that can be read. What is served is served on.
     pub(crate) fn withdraw(&mut self, name: &CertificateName) {
-        self.early.remove(name);
+        self.untimely.remove(name);
     }
 
     /// What files and Secrets have that has become valid since it was given, with all of its chain, as whoever wrote it may
-    /// have taken any: it is to be given again.
+    /// have taken any: it is to be given again. A clock that was ahead called it expired.
     pub(crate) fn due(&self, now: SystemTime) -> Vec<(CertificateName, Certificate)> {
-        let due = self.early.iter().filter(|(_, certificate)| certificate.begins() <= now);
+        let due = self
+            .untimely
+            .iter()
+            .filter(|(_, certificate)| certificate.begins() <= now && now < certificate.ends());
         due.map(|(name, certificate)| (name.clone(), certificate.clone())).collect()
     }
 
@@ -176,7 +181,9 @@ impl Inventory {
         certificates: &Certificates,
         units: &BTreeMap<String, Unit>,
         (resolver, metrics): (&Resolver, &Metrics),
+        now: SystemTime,
     ) {
+        let now = unix(now);
         let mut served = Served::default();
         let mut lives: BTreeMap<&CertificateName, Life> =
             certificates.keys().map(|name| (name, Life::default())).collect();
@@ -189,9 +196,9 @@ impl Inventory {
             let Some(Current { certificate, .. }) = self.current.get(id) else { continue };
             served.add(certificate.certified_key(), shown(certificate, &unit.names));
             let life = life(certificate);
-            lives
-                .entry(&unit.certificate)
-                .and_modify(|first| *first = if *first == Life::default() { life } else { life.min(*first) });
+            lives.entry(&unit.certificate).and_modify(|least| {
+                *least = if *least == Life::default() { life } else { life.nearer(*least, now) }
+            });
         }
         resolver.publish(served);
         for (name, life) in lives {
@@ -260,7 +267,8 @@ fn tell(unit: &Unit, current: &Current) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broken::{Pair, Pki, now, wanted};
+    use crate::broken::{Case, Pair, Pki, cases, now, wanted};
+    use crate::certificate::Unfit;
     use crate::document_kind::DocumentKind;
     use crate::units::Giver;
     use rcgen::date_time_ymd;
@@ -281,6 +289,51 @@ mod tests {
         let kept = Kept { certificate, origin: Origin::Local, obtained: now() };
         let name = DocumentKind::Certificate.name("site");
         (fingerprint, Document { name, version: Version(version), value: kept.write() })
+    }
+
+    #[test]
+    fn what_is_kept_and_cannot_be_served_replaces_nothing_and_is_none_by_itself() {
+        let (pki, units) = (Pki::new(), units());
+        let (good, first) = document(&pki, &pki.good(), 1);
+        for Case { name, chain, key, expected } in cases() {
+            let mut value: serde_json::Value = serde_json::from_slice(&first.value).unwrap();
+            value["chain"] = String::from_utf8_lossy(&chain).into();
+            value["key"] = String::from_utf8_lossy(&key).into();
+            let value = value.to_string().into_bytes();
+            let second = Document { version: Version(2), value, ..first.clone() };
+            // Names that are missing keep the others from nothing; a clock may be behind.
+            let is_good = match expected {
+                Ok(()) | Err(Unfit::NotYet { position: 1, .. }) => true,
+                Err(Unfit::Names(missing)) => missing.len() < units["site"].names.len(),
+                Err(_) => false,
+            };
+            for (before, left) in [(Some(first.clone()), Some(&good)), (None, None)] {
+                let mut inventory = Inventory::default();
+                for document in before.into_iter().chain([second.clone()]) {
+                    inventory.put("site", document);
+                    inventory.settle(&units, now());
+                }
+                let newest = inventory.newest("site").map(|current| current.certificate.fingerprint());
+                assert_eq!(newest != left.map(String::as_str), is_good, "{name}: {newest:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_a_clock_called_expired_is_looked_at_again_once_that_is_right() {
+        let pki = Pki::new();
+        let pair = pki.good();
+        let good =
+            Certificate::parse(pki.chain(&pair).as_bytes(), pair.key.serialize_pem().as_bytes()).unwrap();
+        let name = CertificateName::parse("site").unwrap();
+        let mut inventory = Inventory::default();
+        for wrong in [now() + 1000 * DAY, now() - 1000 * DAY] {
+            inventory.give(&name, &wanted(), good.clone(), wrong).unwrap_err();
+            assert!(inventory.due(wrong).is_empty() && inventory.given(&name).is_none());
+            assert_eq!(inventory.due(now()).len(), 1, "{wrong:?}");
+        }
+        inventory.give(&name, &wanted(), good, now()).unwrap();
+        assert!(inventory.due(now()).is_empty() && inventory.given(&name).is_some());
     }
 
     #[test]

@@ -12,10 +12,19 @@ pub struct Metrics {
 }
 
 /// When a certificate expires, and since when it is good, in UNIX seconds. Zeros = there is none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Life {
     pub(crate) expiry: u64,
     pub(crate) not_before: u64,
+}
+
+impl Life {
+    /// Of both the one with the smaller part of its life left: lives may be of any length, and alerts go by their parts.
+    pub(crate) fn nearer(self, other: Self, now: u64) -> Self {
+        let left = |life: Self| u128::from(life.expiry.saturating_sub(now));
+        let whole = |life: Self| u128::from(life.expiry.saturating_sub(life.not_before).max(1));
+        if left(self) * whole(other) <= left(other) * whole(self) { self } else { other }
+    }
 }
 
 /// What came of a renewal, or of getting a first certificate.
@@ -67,7 +76,7 @@ impl Metrics {
         let expiry = GaugeVec::new(
             Opts::new(
                 "usher_certificate_expiry_timestamp_seconds",
-                "When the certificate that is shown expires, by its name in the configuration; with per_host the first of the hosts'; 0 = there is none.",
+                "When the certificate that is shown expires, by its name in the configuration; with per_host of the host with the smallest part of its life left; 0 = there is none.",
             ),
             &["certificate"],
         )?;
@@ -117,5 +126,22 @@ impl Metrics {
         let set = |gauge: &GaugeVec, at: u64| gauge.with_label_values(&[certificate]).set(at as f64);
         set(&self.expiry, expiry);
         set(&self.not_before, not_before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_lives_the_one_with_less_of_its_own_left_counts() {
+        const HOUR: u64 = 3600;
+        let life =
+            |from: u64, days: u64| Life { not_before: from * 24 * HOUR, expiry: (from + days) * 24 * HOUR };
+        let (long, short) = (life(0, 90), life(79, 6));
+        for (at, nearer) in [(79 * 24, long), (84 * 24, long), (84 * 24 + 18, short), (89 * 24, short)] {
+            assert_eq!(long.nearer(short, at * HOUR), nearer, "hour {at}");
+            assert_eq!(short.nearer(long, at * HOUR), nearer, "hour {at}");
+        }
     }
 }

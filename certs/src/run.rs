@@ -8,7 +8,7 @@ mod tasks;
 mod watched;
 mod work;
 
-use crate::Manager;
+use crate::Operations;
 use crate::acme::{Accounts, AcmeClient};
 use crate::challenges::{Responder, announce};
 use crate::claim::Claims;
@@ -105,7 +105,7 @@ pub type Running = BoxFuture<'static, Ended>;
 ///
 /// # Errors
 /// The store or a DNS provider cannot be used.
-pub async fn start(settings: Settings) -> Result<(Manager, Running), StartError> {
+pub async fn start(settings: Settings) -> Result<(Operations, Running), StartError> {
     let responder = Responder::new(settings.resolver.clone(), settings.challenges.clone());
     let acme = AcmeClient {
         store: settings.store.clone(),
@@ -117,11 +117,11 @@ pub async fn start(settings: Settings) -> Result<(Manager, Running), StartError>
         metrics: settings.metrics.clone(),
     };
     let (listed, list) = watch::channel(Arc::default());
-    let manager = Manager::new(settings.certificates.clone(), settings.store.clone(), list);
+    let operations = Operations::new(settings.certificates.clone(), settings.store.clone(), list);
     let worker = Worker::new(acme, &settings.certificates);
     let mut renewals = Loop::new(settings, responder, worker, listed);
     renewals.load().await?;
-    Ok((manager, renewals.run().boxed()))
+    Ok((operations, renewals.run().boxed()))
 }
 
 /// Who writes records for these certificates, by their names.
@@ -338,6 +338,7 @@ impl Loop {
             &self.settings.certificates,
             &self.units,
             (&self.settings.resolver, &self.settings.metrics),
+            now,
         );
         let listed = self.list();
         self.listed.send_if_modified(|before| {

@@ -43,6 +43,9 @@ pub(crate) struct Ordered {
     /// Its URL, once it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) url: Option<String>,
+    /// When that was, in UNIX seconds.
+    #[serde(default)]
+    pub(crate) made: u64,
     /// What it is for.
     #[serde(default)]
     pub(crate) names: Vec<String>,
@@ -149,8 +152,9 @@ pub(crate) fn unix(time: SystemTime) -> u64 {
 
 /// The time of UNIX seconds; one that no clock has is far away.
 pub(crate) fn time(unix: u64) -> SystemTime {
-    const FAR: Duration = Duration::from_hours(100 * 366 * 24);
-    UNIX_EPOCH + Duration::from_secs(unix).min(FAR * 10)
+    // A thousand years: no clock shows more, and `SystemTime` holds more than twice that.
+    const FAR: Duration = Duration::from_hours(1000 * 366 * 24);
+    UNIX_EPOCH + Duration::from_secs(unix).min(FAR)
 }
 
 /// What is known of a unit, by its id.

@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::machines::Machines;
 use crate::metrics::Metrics;
 use arc_swap::ArcSwap;
-use certs::Manager;
+use certs::Operations;
 use config::Config;
 use control::{Sessions, Tickets, Tokens, Users, Workspaces};
 use tokio_util::sync::CancellationToken;
@@ -46,7 +46,7 @@ pub struct Edge {
     /// The origins that the listeners serve.
     pub origins: Origins,
     /// What operators want of certificates; none is configured = none.
-    pub certificates: Option<Manager>,
+    pub certificates: Option<Operations>,
     /// How much addresses and users may ask for.
     pub limits: Limits,
     /// What is counted.

@@ -10,8 +10,8 @@ use crate::challenges::Answered;
 use crate::claim::{Claims, Held};
 use crate::dns::DnsRecords;
 use crate::metrics::{Metrics, OrderResult};
-use crate::schedule::DAY;
-use crate::state::Ordered;
+use crate::schedule::{DAY, HOUR, SKEW};
+use crate::state::{Ordered, time, unix};
 use crate::store::Store;
 use crate::told::with_causes;
 use crate::units::Unit;
@@ -101,14 +101,22 @@ impl AcmeClient {
     }
 }
 
-/// What was ordered from this authority before and is not had yet, or what is to be ordered now.
+/// What was ordered from this authority before and is not had yet, for a day, or for an hour where an operator wants it
+/// renewed; or what is to be ordered now.
 async fn begin(Getting { claim, unit, .. }: Getting<'_>, authority: &Authority) -> Result<Ordered, Failure> {
     let names: Vec<String> = unit.names.iter().map(NamePattern::to_string).collect();
     let key =
         KeyPair::generate().map_err(|_| Failure::Account("no key can be made".to_owned()))?.serialize_pem();
+    let now = SystemTime::now();
     let begun = claim.change(|state| {
+        // Of one that comes to no end nobody says that it will not.
+        let patience = if state.wanted > 0 { HOUR } else { DAY };
+        let is_young = |made: SystemTime| made <= now + SKEW && now < made + patience;
         let is_the_same = |before: &Ordered| {
-            before.url.is_some() && before.authority == authority.name.as_str() && before.names == names
+            before.url.is_some()
+                && before.authority == authority.name.as_str()
+                && before.names == names
+                && is_young(time(before.made))
         };
         let ordered = match state.order.take() {
             Some(before) if is_the_same(&before) => before,
@@ -116,6 +124,7 @@ async fn begin(Getting { claim, unit, .. }: Getting<'_>, authority: &Authority) 
             other => Ordered {
                 authority: authority.name.to_string(),
                 url: None,
+                made: 0,
                 names: names.clone(),
                 key: key.clone(),
                 proofs: other.map(|other| other.proofs).unwrap_or_default(),
@@ -151,7 +160,7 @@ impl Attempt<'_> {
         }
         let account = self.acme.accounts.open(self.authority).await?;
         let mut order = self.order(&account, replaces).await?;
-        let got = self.go_through(&mut order).await;
+        let got = self.go_through(&mut order, replaces).await;
         if let Err(failure) = &got
             && failure.ends_the_order()
         {
@@ -161,7 +170,11 @@ impl Attempt<'_> {
     }
 
     /// From an order to what it gives.
-    async fn go_through(&self, order: &mut Order) -> Result<Certificate, Failure> {
+    async fn go_through(
+        &self,
+        order: &mut Order,
+        replaces: Option<&Certificate>,
+    ) -> Result<Certificate, Failure> {
         if order.state().authorizations.len() > self.getting.unit.names.len() {
             return Err(unasked());
         }
@@ -170,16 +183,22 @@ impl Attempt<'_> {
         }
         self.still_ours().await?;
         let chain = self.sign(order).await?;
-        Ok(self.judge(&chain)?)
+        Ok(self.judge(&chain, replaces)?)
     }
 
     /// Whether what came can be served.
-    fn judge(&self, chain: &str) -> Result<Certificate, Unfit> {
+    fn judge(&self, chain: &str, replaces: Option<&Certificate>) -> Result<Certificate, Unfit> {
         let certificate = Certificate::parse(chain.as_bytes(), self.ordered.key.as_bytes())?;
         // Clocks may be a day apart; what is good only later than that is no renewal of what there is.
         let now = SystemTime::now();
         let from = if certificate.not_before() < now + DAY { now.max(certificate.not_before()) } else { now };
-        certificate.check(&self.getting.unit.names, from).map(|()| certificate)
+        certificate.check(&self.getting.unit.names, from)?;
+        // A root may sign leaves itself; of an authority that sent its issuer before, and does not any more, it is missing.
+        let came_whole = |before: &Certificate| !before.is_alone() && before.not_after() > now;
+        match certificate.is_alone() && replaces.is_some_and(came_whole) {
+            true => Err(Unfit::Alone),
+            false => Ok(certificate),
+        }
     }
 
     /// The order that was under way, or a new one.
@@ -208,7 +227,8 @@ impl Attempt<'_> {
         self.acme.metrics.order(if order.is_ok() { OrderResult::Made } else { OrderResult::Refused });
         let order = order?;
         let url = order.url().to_owned();
-        self.change(|ordered| ordered.url = Some(url.clone())).await?;
+        let made = unix(SystemTime::now());
+        self.change(|ordered| (ordered.url, ordered.made) = (Some(url.clone()), made)).await?;
         Ok(order)
     }
 

@@ -77,6 +77,11 @@ pub enum Unfit {
     /// No `dNSName` that a host can have (RFC 9525 §6.3: common names are not read).
     #[error("the certificate is for no host: it has no subject alternative name that is a DNS name")]
     NoName,
+    /// Of an authority that sent its issuer with the one before.
+    #[error(
+        "the certificate came alone: the one before came with its issuer, without which clients refuse it"
+    )]
+    Alone,
     /// Names that it shall be for.
     #[error("the certificate is not for {}", listed(.0))]
     Names(Vec<NamePattern>),

@@ -68,10 +68,19 @@ impl Loop {
     fn give(&mut self, name: &CertificateName, certificate: Certificate) {
         let Some(declared) = self.settings.certificates.get(name) else { return };
         let fingerprint = certificate.fingerprint().to_owned();
+        let missing = self.inventory.given(name).map(|before| certificate.lacks(before.names()));
         self.is_changed = true;
         match self.inventory.give(name, &declared.names, certificate, SystemTime::now()) {
             Ok(()) => {
                 tracing::info!(certificate.name = %name, certificate.fingerprint = fingerprint, "a certificate is served");
+                if let Some(missing) = missing.filter(|missing| !missing.is_empty()) {
+                    let missing = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                    tracing::warn!(
+                        certificate.name = %name, missing,
+                        hint = "`names` says what it must be for: one for less replaces nothing then",
+                        "a certificate is for less than the one before it"
+                    );
+                }
                 self.refused.remove(name);
             }
             Err(error) => {

@@ -4,7 +4,7 @@ use super::work::{self, Work, Worker};
 use super::{Loop, REST};
 use crate::inventory::Current;
 use crate::kept::Origin;
-use crate::schedule::{may_ask_at, may_begin_at, order_at, renew_at};
+use crate::schedule::{ASK_WINDOW_MOST, SKEW, may_ask_at, may_begin_at, order_at, renew_at};
 use crate::state::{State, time};
 use crate::store::Document;
 use crate::units::{Giver, Unit};
@@ -39,10 +39,21 @@ enum Place {
     Window(AuthorityName),
 }
 
+/// What is to be done for a unit first.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Due {
+    pub(super) work: Work,
+    /// When.
+    pub(super) at: SystemTime,
+    /// When a certificate is got, as far as is known now: its authority may be asked before that, and say otherwise.
+    pub(super) get_at: SystemTime,
+}
+
 /// A task that is under way.
 struct Busy {
     task: Id,
     place: Place,
+    work: Work,
     unit: Unit,
 }
 
@@ -63,6 +74,18 @@ pub(super) struct Tasks {
 impl Tasks {
     pub(super) fn is_under_way(&self, id: &str) -> bool {
         self.busy.contains_key(id)
+    }
+
+    /// Whether a certificate is being got.
+    pub(super) fn gets(&self, id: &str) -> bool {
+        self.busy.get(id).is_some_and(|busy| busy.work != Work::AskWindow)
+    }
+
+    /// Forgets units that are gone.
+    fn retain(&mut self, is_there: impl Fn(&String) -> bool) {
+        self.last.retain(|id, _| is_there(id));
+        self.resting.retain(|id, _| is_there(id));
+        self.waiting.retain(&is_there);
     }
 
     /// Waits for one to end; what the store has of it. `None` when none is under way.
@@ -87,6 +110,15 @@ impl Tasks {
         }
     }
 
+    fn tell_that_it_waits(&mut self, id: String) {
+        if self.waiting.insert(id.clone()) {
+            tracing::warn!(
+                certificate.id = id,
+                "a host gets no certificate yet: new_per_week hosts have got their first one within seven days"
+            );
+        }
+    }
+
     fn begin(&mut self, worker: Arc<Worker>, place: Place, work: Work, unit: Unit, held: Option<Current>) {
         let (id, whose) = (unit.id.clone(), unit.clone());
         let task = self.working.spawn(async move {
@@ -95,7 +127,7 @@ impl Tasks {
         });
         self.waiting.remove(&id);
         self.last.insert(id.clone(), Instant::now());
-        self.busy.insert(id, Busy { task: task.id(), place, unit: whose });
+        self.busy.insert(id, Busy { task: task.id(), place, work, unit: whose });
     }
 
     /// Whether a unit may have such a place now.
@@ -124,16 +156,24 @@ impl Loop {
         }
         let now = SystemTime::now();
         let mut next = now + REST;
-        let resting = self.units.values().filter(|unit| !self.tasks.is_under_way(&unit.id));
-        let mut looked: Vec<_> = resting.map(|unit| (unit.id.clone(), self.due(unit, now))).collect();
-        self.tasks.last.retain(|id, _| self.units.contains_key(id));
+        self.tasks.retain(|id| self.units.contains_key(id));
+        let (mut looked, mut over_budget) = (Vec::new(), Vec::new());
+        for unit in self.units.values().filter(|unit| !self.tasks.is_under_way(&unit.id)) {
+            let due = self.due(unit, now);
+            if due.at <= now {
+                looked.push((unit.id.clone(), due.work));
+                continue;
+            }
+            next = next.min(due.at);
+            if self.is_over_budget(unit, due.work, now).is_some() {
+                over_budget.push(unit.id.clone());
+            }
+        }
+        over_budget.into_iter().for_each(|id| self.tasks.tell_that_it_waits(id));
         // Who waits for an authority that takes its time does not have its place again before all others had one.
         looked.sort_by_key(|(id, _)| self.tasks.last.get(id).copied());
-        for (id, (at, work)) in looked {
-            if at > now {
-                next = next.min(at);
-                self.tell_if_it_waits(&id, work, now);
-            } else if let Some(left) = self.tasks.rests(&id) {
+        for (id, work) in looked {
+            if let Some(left) = self.tasks.rests(&id) {
                 next = next.min(now + left);
             } else {
                 let unit = &self.units[&id];
@@ -169,7 +209,8 @@ impl Loop {
     }
 
     /// What is to be done for a unit first, and when.
-    pub(super) fn due(&self, unit: &Unit, now: SystemTime) -> (SystemTime, Work) {
+    pub(super) fn due(&self, unit: &Unit, now: SystemTime) -> Due {
+        let get = |work, at| Due { work, at, get_at: at };
         let unknown = State::default();
         let state = self.states.get(&unit.id).unwrap_or(&unknown);
         let current = self.inventory.newest(&unit.id);
@@ -178,7 +219,9 @@ impl Loop {
             |current: &&Current| current.is_complete && unit.giver.may_have_given(&current.origin);
         let held = current.filter(is_as_wanted).map(|current| current.held());
         let Giver::Acme(source) = &unit.giver else {
-            return (renew_at(held, state), Work::Get);
+            // One that was signed by a clock that was ahead is good for nobody yet.
+            let held = held.filter(|held| held.not_before <= now + SKEW);
+            return get(Work::Get, renew_at(held, state));
         };
         let authorities = source.authorities.iter().map(|authority| authority.name.as_str());
         let authorities = authorities.map(|name| (name, self.retry_after.get(name)));
@@ -187,7 +230,7 @@ impl Loop {
             && !state.is_counted
             && let Some(bound) = &source.per_host
         {
-            return (order.max(self.may_begin_at(unit, bound, now)), Work::First);
+            return get(Work::First, order.max(self.may_begin_at(unit, bound, now)));
         }
         let window = current
             .and_then(|current| Some((current, work::authority_of(source, &current.origin)?)))
@@ -196,12 +239,13 @@ impl Loop {
                     state.window.as_ref().filter(|window| window.of == current.certificate.fingerprint());
                 let said = self.retry_after.get(authority.name.as_str());
                 let said = said.map_or(SystemTime::UNIX_EPOCH, |said| said.ends(now));
-                known.map_or(said, |window| time(window.ask_again).max(said))
+                // Later than it can be was written down by a clock that was ahead.
+                let again = known.map(|window| time(window.ask_again));
+                again.filter(|at| *at <= now + ASK_WINDOW_MOST + SKEW).map_or(said, |at| at.max(said))
             });
         match window {
-            Some(at) if at <= now && order > now => (at, Work::AskWindow),
-            Some(at) => (order.min(at), Work::Get),
-            None => (order, Work::Get),
+            Some(at) if at < order && order > now => Due { work: Work::AskWindow, at, get_at: order },
+            _ => get(Work::Get, order),
         }
     }
 
@@ -216,16 +260,6 @@ impl Loop {
         let Giver::Acme(AcmeSource { per_host: Some(bound), .. }) = &unit.giver else { return None };
         let is_over = work == Work::First && self.may_begin_at(unit, bound, now) > now;
         is_over.then_some(bound.new_per_week)
-    }
-
-    fn tell_if_it_waits(&mut self, id: &str, work: Work, now: SystemTime) {
-        let is_over = self.units.get(id).and_then(|unit| self.is_over_budget(unit, work, now)).is_some();
-        if is_over && self.tasks.waiting.insert(id.to_owned()) {
-            tracing::warn!(
-                certificate.id = id,
-                "a host gets no certificate yet: new_per_week hosts have got their first one within seven days"
-            );
-        }
     }
 }
 

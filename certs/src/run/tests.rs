@@ -77,15 +77,15 @@ async fn what_is_done_is_not_begun_again_although_the_store_tells_of_it_late() {
     });
     let config = config(TABLES);
     let settings = settings(&config.certificates, &store, &[]);
-    let (manager, running) = start(settings).await.unwrap();
+    let (operations, running) = start(settings).await.unwrap();
     let running = tokio::spawn(running);
-    let first = manager.list()[0].served.clone();
-    manager.renew("site").await.unwrap();
+    let first = operations.list()[0].served.clone();
+    operations.renew("site").await.unwrap();
     let is_settled = |listed: &Arc<Vec<Listed>>| {
         listed[0].served != first
             && matches!(listed[0].next, Some(Next::At(at)) if at > state::unix(SystemTime::now()))
     };
-    let mut list = manager.listed.clone();
+    let mut list = operations.listed.clone();
     tokio::time::timeout(Duration::from_secs(20), list.wait_for(is_settled)).await.unwrap().unwrap();
     running.abort();
     assert_eq!(store.certificates.load(Ordering::SeqCst), 2, "the first, and the one that was wanted");
@@ -118,9 +118,9 @@ async fn what_becomes_valid_is_served_then_wherever_it_came_from() {
     std::fs::write(file("chain"), chain).unwrap();
     std::fs::write(file("key"), key).unwrap();
 
-    let (manager, running) = start(settings(&config.certificates, &store, &[])).await.unwrap();
+    let (operations, running) = start(settings(&config.certificates, &store, &[])).await.unwrap();
     let running = tokio::spawn(running);
-    let [first, early] = [1, 0].map(|at| manager.list()[at].clone());
+    let [first, early] = [1, 0].map(|at| operations.list()[at].clone());
     assert!(early.served.is_none() && early.failures[0].contains("is not valid before"), "{early:?}");
     assert!(first.served.is_some(), "{first:?}");
     let (imported, _) = valid_from(begin + Duration::from_secs(1), &["lab.test", "*.lab.test"]);
@@ -132,21 +132,55 @@ async fn what_becomes_valid_is_served_then_wherever_it_came_from() {
     };
     let are_served =
         |listed: &Arc<Vec<Listed>>| is_served(&listed[0], &own) && is_served(&listed[1], &imported);
-    let mut list = manager.listed.clone();
+    let mut list = operations.listed.clone();
     let listed = tokio::time::timeout(Duration::from_mins(1), list.wait_for(are_served)).await;
     let listed = listed.unwrap().unwrap()[0].clone();
     running.abort();
     assert!(listed.failures.is_empty(), "{listed:?}");
 }
 
+#[tokio::test]
+async fn a_document_that_cannot_be_served_is_replaced() {
+    let (expired, _) = valid_from(SystemTime::now() - 40 * DAY, &["lab.test", "*.lab.test"]);
+    let kept = |certificate| Kept { certificate, origin: Origin::Local, obtained: SystemTime::now() }.write();
+    let (elsewhere, _) = valid_from(SystemTime::now() - DAY, &["elsewhere.test"]);
+    let (mixed, _) = valid_from(SystemTime::now() - DAY, &["lab.test", "*.lab.test"]);
+    let mut mixed: serde_json::Value = serde_json::from_slice(&kept(mixed)).unwrap();
+    mixed["key"] = valid_from(SystemTime::now(), &["lab.test"]).1[1].clone().into();
+    for broken in [kept(expired), kept(elsewhere), mixed.to_string().into_bytes(), b"{".to_vec()] {
+        let (config, store) = (config(TABLES), Arc::<Memory>::default());
+        let name = DocumentKind::Certificate.name("site");
+        state::put(&*store, &name, &broken).await.unwrap();
+        until_served(&config.certificates, &store, &[], "site").await;
+        let replaced = Kept::read(&store.get(&name).await.unwrap().unwrap()).unwrap();
+        assert!(replaced.certificate.not_after() > SystemTime::now());
+    }
+}
+
+#[tokio::test]
+async fn what_ushers_own_authority_signed_while_a_clock_was_ahead_is_signed_anew() {
+    let (config, store) = (config(TABLES), Arc::<Memory>::default());
+    let (ahead, _) = valid_from(SystemTime::now() + 20 * DAY, &["lab.test", "*.lab.test"]);
+    let kept = Kept { certificate: ahead.clone(), origin: Origin::Local, obtained: SystemTime::now() };
+    state::put(&*store, &DocumentKind::Certificate.name("site"), &kept.write()).await.unwrap();
+    let (operations, running) = start(settings(&config.certificates, &store, &[])).await.unwrap();
+    let running = tokio::spawn(running);
+    let is_another = |listed: &Arc<Vec<Listed>>| {
+        listed[0].served.as_ref().is_some_and(|served| served.fingerprint != ahead.fingerprint())
+    };
+    let mut list = operations.listed.clone();
+    tokio::time::timeout(Duration::from_secs(20), list.wait_for(is_another)).await.unwrap().unwrap();
+    running.abort();
+}
+
 /// Runs an Usher that knows these hosts until the certificate of this id is served.
 async fn until_served(certificates: &Certificates, store: &Arc<Memory>, hosts: &[&str], id: &str) {
-    let (manager, running) = start(settings(certificates, store, hosts)).await.unwrap();
+    let (operations, running) = start(settings(certificates, store, hosts)).await.unwrap();
     let running = tokio::spawn(running);
     let is_served = |listed: &Arc<Vec<Listed>>| listed.iter().any(|one| one.id == id && one.served.is_some());
-    let mut list = manager.listed.clone();
+    let mut list = operations.listed.clone();
     let served = tokio::time::timeout(Duration::from_secs(20), list.wait_for(is_served)).await;
-    assert!(served.is_ok(), "{id} is not served: {:?}", manager.list());
+    assert!(served.is_ok(), "{id} is not served: {:?}", operations.list());
     running.abort();
 }
 

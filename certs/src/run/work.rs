@@ -29,7 +29,7 @@ pub(crate) enum Work {
     Get,
     /// The same, for a host that never had one.
     First,
-    /// Ask its authority when it wants it renewed; Usher's own has no wish, and signs one.
+    /// Ask its authority when it wants it renewed.
     AskWindow,
 }
 
@@ -128,7 +128,7 @@ impl Worker {
         {
             return Ok(true);
         }
-        let (mut is_asked, mut is_noted) = (false, true);
+        let (mut is_asked, mut is_noted, mut is_over) = (false, true, true);
         for authority in &source.authorities {
             let now = SystemTime::now();
             let state = self.state(unit).await?;
@@ -150,23 +150,24 @@ impl Worker {
                     let origin = Origin::Acme(authority.name.clone());
                     // However late it comes, it is as good as what another usher goes on to get.
                     self.keep(unit, certificate, origin).await?;
-                    let (giver, now) = (Some(authority.name.as_str()), SystemTime::now());
-                    let written = claim.change(|state| fulfil(state, giver, wishes, now)).await?;
                     self.acme.metrics.renewal(RenewalResult::Renewed);
+                    let (giver, now) = (Some(authority.name.as_str()), SystemTime::now());
+                    let written = claim.change(|state| fulfil(state, giver, wishes, now)).await;
                     self.acme.clear_up(getting).await;
-                    return Ok(written.is_ok());
+                    return Ok(matches!(written, Ok(Ok(()))));
                 }
                 Err(Failure::Lost(_)) => return Ok(false),
                 Err(failure) => {
                     is_noted &= self.note(getting, authority, &failure).await;
+                    is_over = !matches!(failure, Failure::Slow { .. });
                     // A slow one may be looking at them.
-                    if !matches!(failure, Failure::Slow { .. }) {
+                    if is_over {
                         self.acme.clear_up(getting).await;
                     }
                 }
             }
         }
-        if is_asked {
+        if is_asked && is_over {
             self.acme.metrics.renewal(RenewalResult::Failed);
         }
         Ok(is_noted)

@@ -6,7 +6,7 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use certs::{Listed, Manager, ManagerError};
+use certs::{Listed, Operations, OperationsError};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -32,11 +32,11 @@ pub(super) fn router(edge: Arc<Edge>) -> Router {
 }
 
 async fn list(State(edge): State<Arc<Edge>>) -> Json<Vec<Listed>> {
-    Json(edge.certificates.as_ref().map(|manager| manager.list().to_vec()).unwrap_or_default())
+    Json(edge.certificates.as_ref().map(|operations| operations.list().to_vec()).unwrap_or_default())
 }
 
 async fn renew(State(edge): State<Arc<Edge>>, Path(name): Path<String>) -> Answer {
-    let many = manager(&edge)?.renew(&name).await.map_err(refused)?;
+    let many = operations(&edge)?.renew(&name).await.map_err(refused)?;
     let what = if many == 1 { name } else { format!("{name}: {many} certificates") };
     Ok(format!("{what} will be renewed as soon as its authority lets us: see `usher certs list`\n"))
 }
@@ -47,24 +47,24 @@ async fn import(
     Json(import): Json<Import>,
 ) -> Answer {
     let (chain, key) = (import.chain.as_bytes(), import.private_key.as_bytes());
-    manager(&edge)?.import(&name, chain, key).await.map_err(refused)?;
+    operations(&edge)?.import(&name, chain, key).await.map_err(refused)?;
     Ok(format!("{name} was taken in, and is served from now on\n"))
 }
 
 async fn authority(State(edge): State<Arc<Edge>>) -> Answer {
-    manager(&edge)?.authority().await.map_err(refused)
+    operations(&edge)?.authority().await.map_err(refused)
 }
 
-fn manager(edge: &Edge) -> Result<&Manager, (StatusCode, String)> {
+fn operations(edge: &Edge) -> Result<&Operations, (StatusCode, String)> {
     let none = "no certificate is configured: [certificates.NAME] in the configuration names one\n";
     edge.certificates.as_ref().ok_or_else(|| (StatusCode::NOT_FOUND, none.to_owned()))
 }
 
-fn refused(error: ManagerError) -> (StatusCode, String) {
+fn refused(error: OperationsError) -> (StatusCode, String) {
     let status = match error {
-        ManagerError::Unknown(_) | ManagerError::NoAuthority => StatusCode::NOT_FOUND,
-        ManagerError::NotOurs { .. } | ManagerError::Unfit(_) => StatusCode::BAD_REQUEST,
-        ManagerError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        OperationsError::Unknown(_) | OperationsError::NoAuthority => StatusCode::NOT_FOUND,
+        OperationsError::NotOurs { .. } | OperationsError::Unfit(_) => StatusCode::BAD_REQUEST,
+        OperationsError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, format!("{error}\n"))
 }

@@ -49,7 +49,7 @@ pub(super) fn page(
     (here, since): (&str, SystemTime),
     now: SystemTime,
 ) -> Response {
-    let listed = edge.certificates.as_ref().map(certs::Manager::list).unwrap_or_default();
+    let listed = edge.certificates.as_ref().map(certs::Operations::list).unwrap_or_default();
     let is_there = |id: &WorkspaceId| edge.workspaces.lookup(id).is_some();
     let standing = standing(&listed, to, is_there, now);
     let waits = now.duration_since(since).unwrap_or_default();

@@ -55,7 +55,9 @@ pub async fn import(
     private_key: &Path,
 ) -> Result<String, ImportError> {
     let read = |file: &Path| {
-        std::fs::read_to_string(file)
+        // What is no text is told by whoever reads it what it should be.
+        std::fs::read(file)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .map_err(|source| ImportError::Unreadable { file: file.to_owned(), source })
     };
     let import = Import { chain: read(certificate)?, private_key: read(private_key)? };

@@ -1,8 +1,8 @@
 //! What the loop of certificates is given: a store, who else there is, and which hosts are known.
 
 use certs::{
-    Change, Document, HttpChallenges, Manager, Metrics, Resolver, Running, SecretPair, Settings, StartError,
-    Store, StoreError, Version,
+    Change, Document, HttpChallenges, Metrics, Operations, Resolver, Running, SecretPair, Settings,
+    StartError, Store, StoreError, Version,
 };
 use config::{CertificateSource, Config, Driver, HostName, WorkspaceId};
 use control::kubernetes::TlsSecret;
@@ -57,7 +57,7 @@ pub(super) struct Around<'a> {
 pub(super) async fn begin(
     around: Around<'_>,
     (resolver, challenges): (Resolver, HttpChallenges),
-) -> Result<(Option<Manager>, Running), CertificatesError> {
+) -> Result<(Option<Operations>, Running), CertificatesError> {
     let Around { config, records, shared, workspaces, mut secrets, registry } = around;
     let metrics = Metrics::new(registry)?;
     if config.certificates.is_empty() {
@@ -96,7 +96,7 @@ pub(super) async fn begin(
         resolver,
         challenges,
     };
-    let (manager, running) = certs::start(settings).await?;
+    let (operations, running) = certs::start(settings).await?;
     let hosts = match known {
         Some(known) => known.follow(records.clone(), hosts),
         None => pending().boxed(),
@@ -104,7 +104,7 @@ pub(super) async fn begin(
     // None of the followers ends while the store is there.
     let all = select(running, select(follow_secrets(secrets, pairs), select(hosts, following)));
     let all = all.map(|_| certs::Ended);
-    Ok((Some(manager), all.boxed()))
+    Ok((Some(operations), all.boxed()))
 }
 
 /// Whether some certificate is made for each host.
@@ -294,14 +294,14 @@ mod tests {
             let begun = begin(around, (resolver.clone(), HttpChallenges::default())).await.unwrap();
             (begun.0.unwrap(), begun.1, resolver)
         };
-        let (manager, running, resolver) = start().await;
+        let (operations, running, resolver) = start().await;
         assert!(!resolver.serves(HOST));
         let made = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).unwrap();
         let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        manager.import(&format!("people--{HOST}"), chain.as_bytes(), key.as_bytes()).await.unwrap();
-        drop((manager, running));
+        operations.import(&format!("people--{HOST}"), chain.as_bytes(), key.as_bytes()).await.unwrap();
+        drop((operations, running));
 
-        let (_manager, _not_running_yet, resolver) = start().await;
+        let (_operations, _not_running_yet, resolver) = start().await;
         assert!(resolver.serves(HOST));
     }
 }

@@ -60,6 +60,7 @@ async fn whatever_an_authority_answers_only_a_sound_certificate_is_shown() {
         (Kind::Certificate, Fault::Chain(Forgery::AnotherKey), "key"),
         (Kind::Certificate, Fault::Chain(Forgery::Expired), "expired"),
         (Kind::Certificate, Fault::Chain(Forgery::Garbage), "PEM"),
+        (Kind::Certificate, Fault::Chain(Forgery::WithoutIntermediate), "came alone"),
     ];
     for (number, (kind, fault, expected)) in cases.into_iter().enumerate() {
         faulty.fails(kind, fault.clone());
@@ -78,7 +79,6 @@ async fn whatever_an_authority_answers_only_a_sound_certificate_is_shown() {
 async fn an_authority_that_hangs_is_given_up_and_holds_nothing_else_up() {
     let real = CertificateAuthority::start().await;
     let faulty = FalseAuthority::before(&real).await;
-    faulty.fails_everywhere(&Fault::Silence);
     let site = tables(&faulty.directory(), &real, BY_HTTP);
     let more = format!(
         "{}[certificates.other]\nsource = \"acme\"\nnames = [\"other.localhost\"]\nchallenge = \"http-01\"\nauthorities = [\"second\"]\n",
@@ -86,10 +86,16 @@ async fn an_authority_that_hangs_is_given_up_and_holds_nothing_else_up() {
     );
     let site = site.replace("per_host", "authorities = [\"pebble\"]\nper_host");
     let usher = started(&real, &format!("{site}{more}")).await;
-    await_certificate(&usher, "other.localhost").await;
+    let before = await_certificate(&usher, DOMAIN).await;
+    let other = await_certificate(&usher, "other.localhost").await;
+    faulty.fails_everywhere(&Fault::Silence);
+    renew(&usher, SITE);
+    renew(&usher, "other");
+    await_another(&usher, "other.localhost", &other).await;
     assert!(usher.logs.events(FAILED).is_empty());
     let cause = failures(&usher, 1).await;
     assert!(cause.contains("no answer within 30 s"), "{cause}");
+    assert_eq!(shown(usher.listeners()[0], DOMAIN).await.as_ref(), Some(&before));
 }
 
 #[tokio::test]
@@ -114,13 +120,11 @@ async fn an_authority_that_does_not_offer_the_challenge_is_named_and_what_there_
 
 /// Whether it is the leaf of a root, or of an intermediate that is missing, it does not say: roots may sign themselves.
 #[tokio::test]
-async fn a_leaf_that_comes_alone_is_taken_and_found_by_clients_alone() {
-    let (real, faulty, usher) = before_a_false_one().await;
-    let before = await_certificate(&usher, DOMAIN).await;
-    assert!(is_trusted(&usher, &real, DOMAIN).await);
+async fn a_leaf_that_comes_alone_is_taken_where_none_came_with_more_before() {
+    let (real, faulty) = false_one().await;
     faulty.fails(Kind::Certificate, Fault::Chain(Forgery::WithoutIntermediate));
-    renew(&usher, SITE);
-    let alone = await_another(&usher, DOMAIN, &before).await;
+    let usher = started(&real, &tables(&faulty.directory(), &real, BY_HTTP)).await;
+    let alone = await_certificate(&usher, DOMAIN).await;
     assert!(!is_trusted(&usher, &real, DOMAIN).await, "a client knows it from the root alone");
     faulty.mends();
     renew(&usher, SITE);
@@ -147,6 +151,9 @@ async fn an_authority_that_says_when_to_come_again_is_not_asked_before_whatever_
         let usher = clock.of(setup).start().await;
         asked(&real, &usher);
         failures(&usher, 1).await;
+        let (done, text) = import(&usher, SITE, &Certificate::by_an_authority(&[DOMAIN]));
+        assert!(done, "{text}");
+        let before = await_certificate(&usher, DOMAIN).await;
         faulty.mends();
         let asked_so_far = faulty.asked(Kind::NewOrder);
         let usher = usher.kill_and_restart().await;
@@ -156,10 +163,11 @@ async fn an_authority_that_says_when_to_come_again_is_not_asked_before_whatever_
         let next = listed(&usher, SITE)["next"]["at"].as_u64().expect("a time is told");
         assert!(next.abs_diff(now() + HOURS) < 60, "{told}: {next}");
         assert_eq!(faulty.asked(Kind::NewOrder), asked_so_far);
+        assert_eq!(shown(usher.listeners()[0], DOMAIN).await.as_ref(), Some(&before));
         let later = i64::try_from(HOURS).expect("it is small") + 60;
         let usher = usher.killed_and_restarted_after(|| clock.is_ahead(later)).await;
         asked(&real, &usher);
-        await_certificate(&usher, DOMAIN).await;
+        await_another(&usher, DOMAIN, &before).await;
     }
 }
 
@@ -170,6 +178,10 @@ async fn five_validations_fail_within_an_hour_and_no_sixth_is_tried() {
         faulty.fails(kind, Fault::Invalid);
     }
     let usher = started(&real, &tables(&faulty.directory(), &real, BY_HTTP)).await;
+    failures(&usher, 1).await;
+    let (done, text) = import(&usher, SITE, &Certificate::by_an_authority(&[DOMAIN]));
+    assert!(done, "{text}");
+    let before = await_certificate(&usher, DOMAIN).await;
     for many in 1..=5 {
         let cause = failures(&usher, many).await;
         assert!(cause.contains("unauthorized: as the test wants"), "{cause}");
@@ -192,6 +204,7 @@ async fn five_validations_fail_within_an_hour_and_no_sixth_is_tried() {
     let usher = usher.kill_and_restart().await;
     assert_eq!(listed(&usher, SITE)["next"]["at"], next);
     assert_eq!(faulty.asked(Kind::NewOrder), orders);
+    assert_eq!(shown(usher.listeners()[0], DOMAIN).await.as_ref(), Some(&before));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use crate::run::start;
 use crate::state::Ordered;
 use crate::store::{Store, Version};
 use futures_util::future::join_all;
+use prometheus::Registry;
 
 /// Both believe that they lead, and begin at one moment.
 #[tokio::test]
@@ -77,8 +78,8 @@ async fn what_an_authority_says_of_when_to_come_again_holds_for_all_its_certific
         }
         assert_eq!(authority.asked("order"), asked, "{what}");
 
-        let (manager, _running) = start(settings(&certificates, &store, &["b.lab.test"])).await.unwrap();
-        let listed = manager.list();
+        let (operations, _running) = start(settings(&certificates, &store, &["b.lab.test"])).await.unwrap();
+        let listed = operations.list();
         let listed = listed.iter().find(|listed| listed.id == other.id).unwrap();
         let Some(Next::At(at)) = listed.next else { panic!("{listed:?}") };
         assert!(at.abs_diff(unix(SystemTime::now()) + HOURS) < 60, "{listed:?}");
@@ -148,11 +149,32 @@ async fn a_certificate_that_is_valid_only_by_the_authoritys_clock_is_kept_and_se
     let of = Kept::read(&document).unwrap().certificate.fingerprint().to_owned();
     let asked = Window { of, suggested: None, ask_again: unix(SystemTime::now() + 90 * DAY) };
     state::change(&*store, &unit.id, |state| state.window = Some(asked.clone())).await.unwrap();
-    let (manager, _running) = start(settings(&certificates, &store, &["b.lab.test"])).await.unwrap();
-    let listed = manager.list();
+    let (operations, _running) = start(settings(&certificates, &store, &["b.lab.test"])).await.unwrap();
+    let listed = operations.list();
     let listed = listed.iter().find(|listed| listed.id == unit.id).unwrap();
     let Some(Next::At(at)) = listed.next else { panic!("{listed:?}") };
     assert!(listed.served.is_some() && at > unix(SystemTime::now() + DAY), "{listed:?}");
+}
+
+#[tokio::test]
+async fn an_operator_is_told_when_a_certificate_is_renewed_and_not_when_its_authority_is_asked_for_its_wish()
+{
+    let (_authority, certificates, [_, unit], store, usher) = two_of("").await;
+    assert!(usher.work(Work::First, &unit, None).await);
+    let document = store.get(&DocumentKind::Certificate.name(&unit.id)).await.unwrap().unwrap();
+    let of = Kept::read(&document).unwrap().certificate.fingerprint().to_owned();
+    let asked = |seconds: u64| Window {
+        of: of.clone(),
+        suggested: None,
+        ask_again: unix(SystemTime::now()) + seconds,
+    };
+    for window in [None, Some(asked(0)), Some(asked(HOURS))] {
+        state::change(&*store, &unit.id, |state| state.window.clone_from(&window)).await.unwrap();
+        let (operations, _) = start(settings(&certificates, &store, &["b.lab.test"])).await.unwrap();
+        let next = operations.list().iter().find(|one| one.id == unit.id).and_then(|one| one.next);
+        let at_a_third = |at| at > unix(SystemTime::now() + 30 * DAY);
+        assert!(matches!(next, Some(Next::At(at)) if at_a_third(at)), "{window:?}: {next:?}");
+    }
 }
 
 #[tokio::test]
@@ -167,10 +189,10 @@ async fn an_authority_that_gives_what_cannot_be_served_is_asked_three_times_a_da
     }
     assert_eq!(authority.asked("order"), 3);
     // Until an operator has done something about it.
-    let (manager, _running) =
+    let (operations, _running) =
         start(settings(&certificates(&authority, ""), &store, &["a.lab.test"])).await.unwrap();
     authority.mends();
-    manager.renew(&unit.id).await.unwrap();
+    operations.renew(&unit.id).await.unwrap();
     assert!(usher.work(Work::Get, &unit, None).await);
     assert!(store.value(&DocumentKind::Certificate.name(&unit.id)).is_some());
 }
@@ -189,6 +211,43 @@ async fn hosts_that_come_at_one_moment_are_no_more_than_new_per_week() {
     assert_eq!(counted.count(), 3);
 }
 
+/// How many renewals are counted that failed.
+fn failed(registry: &Registry) -> f64 {
+    let families = registry.gather();
+    let family = families.iter().find(|family| family.name() == "usher_certificate_renewals_total").unwrap();
+    let failed = family.get_metric().iter().find(|one| one.get_label()[0].value() == "failed").unwrap();
+    failed.get_counter().get_value()
+}
+
+#[tokio::test]
+async fn a_renewal_has_failed_once_nobody_is_left_to_be_asked() {
+    let (first, second) = tokio::join!(GenerousAuthority::start(), GenerousAuthority::start());
+    let more = format!(
+        "authorities = ['generous', 'second']\n[acme.second]\ndirectory = '{}'\nterms_of_service_agreed = true\n",
+        second.directory()
+    );
+    let certificates = certificates(&first, &more);
+    let store = Arc::default();
+    let (usher, registry) = worker(&certificates, &store, None);
+    let unit = unit(&certificates, "a.lab.test");
+    for authority in [&first, &second] {
+        authority.says("order", busy("too many new orders (300) from this account"));
+    }
+    for many in [0.0, 1.0, 1.0] {
+        assert!(usher.work(Work::Get, &unit, None).await);
+        assert!((failed(&registry) - many).abs() < 0.1, "{many}: {}", failed(&registry));
+    }
+    // One that looks at proofs for long has not failed.
+    let slow = GenerousAuthority::start().await;
+    slow.is_slow(usize::MAX, 3600);
+    let certificates = self::certificates(&slow, "");
+    let (usher, registry) = worker(&certificates, &Arc::default(), None);
+    let unit = self::unit(&certificates, "a.lab.test");
+    assert!(usher.work(Work::Get, &unit, None).await);
+    assert_eq!(slow.asked("order"), 1);
+    assert!(failed(&registry) < 0.1, "{}", failed(&registry));
+}
+
 #[tokio::test]
 async fn whatever_keeps_a_certificate_from_being_got_is_counted() {
     let authority = GenerousAuthority::start().await;
@@ -196,18 +255,11 @@ async fn whatever_keeps_a_certificate_from_being_got_is_counted() {
     let store = Arc::default();
     let (usher, registry) = worker(&certificates, &store, None);
     let unit = unit(&certificates, "a.lab.test");
-    let failed = || {
-        let families = registry.gather();
-        let family =
-            families.iter().find(|family| family.name() == "usher_certificate_renewals_total").unwrap();
-        let failed = family.get_metric().iter().find(|one| one.get_label()[0].value() == "failed").unwrap();
-        failed.get_counter().get_value()
-    };
     store.fails(true);
     let own = Unit { giver: Giver::Local, ..unit.clone() };
     for (many, unit) in [(1.0, own), (2.0, unit)] {
         assert!(!usher.work(Work::Get, &unit, None).await);
-        assert!((failed() - many).abs() < 0.1, "{unit:?}");
+        assert!((failed(&registry) - many).abs() < 0.1, "{unit:?}");
     }
 }
 
@@ -311,6 +363,7 @@ async fn a_certificate_is_kept_before_what_proved_it_is_taken_away() {
     );
     let (_authority, _, [unit, _], store, usher) = two_of(&programs(&[("slow", script)])).await;
     let left = Ordered {
+        made: 0,
         authority: "generous".to_owned(),
         url: None,
         names: Vec::new(),
@@ -329,4 +382,23 @@ async fn a_certificate_is_kept_before_what_proved_it_is_taken_away() {
         tokio::join!(usher.work(Work::Get, &unit, None), tokio::time::timeout(Duration::from_secs(20), kept));
     assert!(done && kept.is_ok(), "it waited for its proofs");
     assert_eq!(store.value(&DocumentKind::State.name(&unit.id)).unwrap().get("order"), None);
+}
+
+#[tokio::test]
+async fn an_order_that_comes_to_no_end_is_left_after_a_day_or_an_hour_where_an_operator_waits() {
+    let (authority, _, [unit, _], store, usher) = two_of("").await;
+    authority.is_slow(usize::MAX, 3600);
+    // How long ago the order was made, whether an operator wants it renewed, and how many orders there are then.
+    for (hours, wanted, orders) in [(0, 0, 1), (23, 0, 1), (25, 0, 2), (23, 0, 2), (0, 1, 2), (2, 1, 3)] {
+        let before = |state: &mut State| {
+            state.wanted = wanted;
+            state.authorities.clear();
+            if let Some(ordered) = &mut state.order {
+                ordered.made = unix(SystemTime::now()) - hours * 3600;
+            }
+        };
+        state::change(&*store, &unit.id, before).await.unwrap();
+        assert!(usher.work(Work::Get, &unit, None).await);
+        assert_eq!(authority.asked("order"), orders, "{hours} {wanted}");
+    }
 }
