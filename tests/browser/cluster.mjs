@@ -69,6 +69,12 @@ export class Cluster {
     return this.#tool('helm', args, JSON.stringify(values));
   }
 
+  /** Whether somebody accepts connections at an address of its network. */
+  accepts(address, port) {
+    const opens = ['bash', '-c', `: <>/dev/tcp/${address}/${port}`];
+    return run('nsenter', [`--net=/proc/${this.pid}/ns/net`, ...opens]).then(() => true, () => false);
+  }
+
   /** Brings an image in and names it. */
   image(kind, ...args) {
     return run(SCRIPT, ['image', this.folder, kind, ...args]);
@@ -110,6 +116,8 @@ export class Release {
     await cluster.helm(values, 'install', 'usher', CHART, '--values=-', '--namespace', release.records);
     await release.own('rollout', 'status', 'deployment/usher', '--timeout=90s');
     release.address = await release.own('get', 'service', 'usher', '--output=jsonpath={.spec.clusterIP}');
+    // What leads connections to its pods hears of them when it can.
+    await waitFor('the Service to lead to Usher', 60, () => cluster.accepts(release.address, PORT));
     return release;
   }
 
