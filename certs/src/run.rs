@@ -286,8 +286,9 @@ impl Loop {
 
     /// A document was looked up in the store.
     fn looked_up(&mut self, document: Document) {
-        self.known.entry(document.name.clone()).or_default().looked_up(document.version);
-        self.put(document);
+        if self.known.entry(document.name.clone()).or_default().looked_up(document.version) {
+            self.put(document);
+        }
     }
 
     fn put(&mut self, document: Document) {

@@ -26,15 +26,29 @@ impl Known {
         !is_on_its_way
     }
 
-    /// It was looked up.
-    pub(super) fn looked_up(&mut self, version: Version) {
-        self.looked_up = version;
+    /// It was looked up; whether it is to be taken in. The store may have told of a later one since, such as a wish that was
+    /// written down meanwhile.
+    pub(super) fn looked_up(&mut self, version: Version) -> bool {
+        let is_news = version > self.told;
+        if is_news {
+            self.looked_up = version;
+        }
+        is_news
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_looked_up_before_the_store_told_of_something_later_is_of_the_past() {
+        let mut known = Known::default();
+        assert!(known.looked_up(Version(3)));
+        assert!(!known.told(Version(2)) && known.told(Version(3)) && known.told(Version(4)));
+        assert!(!known.looked_up(Version(3)) && !known.looked_up(Version(4)));
+        assert!(known.told(Version(5)) && known.looked_up(Version(7)) && !known.told(Version(6)));
+    }
 
     #[test]
     fn the_store_may_be_late_but_what_it_says_after_it_was_set_back_is_true() {
