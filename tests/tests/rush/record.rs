@@ -18,9 +18,8 @@ use tokio::process::Command;
 use tokio::runtime;
 use tokio::sync::oneshot;
 
-/// A want that is so old is known to every Usher, which may be as late as `FRESH` with what it tells, and what each began
-/// before is written: it gives a write up after 0.85 s.
-const KNOWN: Duration = Duration::from_secs(3);
+/// A want that is so old is known to every Usher.
+const KNOWN: Duration = Duration::from_secs(1);
 /// How long it may take until all that happened is told here, too.
 const TOLD: Duration = Duration::from_secs(30);
 
