@@ -14,6 +14,9 @@ use tokio::task::{self, JoinError, JoinSet};
 
 /// How many actions a driver is asked for at a time: enough for a fast machine, few enough for a slow one.
 const ACTIONS: usize = 32;
+/// How many of these write down that somebody wants a workspace. The others never wait for them: whose turn has come
+/// would else start only after all who came at once are written down, and by then out of turn.
+const WANTS: usize = 8;
 /// How many applications are asked at a time whether they compute.
 const QUESTIONS: usize = 32;
 
@@ -87,6 +90,7 @@ pub(crate) struct Work {
     driver: Arc<dyn Driver>,
     probes: Arc<Probes>,
     actions: Arc<Semaphore>,
+    wants: Arc<Semaphore>,
     questions: Arc<Semaphore>,
     in_turn: InTurn,
     /// Which tasks do an action, and of which workspace.
@@ -99,7 +103,8 @@ impl Work {
         Self {
             driver,
             probes: Arc::new(probes),
-            actions: Arc::new(Semaphore::new(ACTIONS)),
+            actions: Arc::new(Semaphore::new(ACTIONS - WANTS)),
+            wants: Arc::new(Semaphore::new(WANTS)),
             questions: Arc::new(Semaphore::new(QUESTIONS)),
             in_turn: InTurn::default(),
             acting: HashMap::new(),
@@ -147,9 +152,10 @@ impl Work {
     }
 
     fn act(&mut self, Act { id, attempt, action }: Act) {
-        let (driver, actions, acted) = (self.driver.clone(), self.actions.clone(), id.clone());
+        let turns = if matches!(action, Action::Want(_)) { &self.wants } else { &self.actions };
+        let (driver, turns, acted) = (self.driver.clone(), turns.clone(), id.clone());
         let task = self.tasks.spawn(async move {
-            let _turn = actions.acquire_owned().await.ok()?;
+            let _turn = turns.acquire_owned().await.ok()?;
             let result = driver.act(action.clone()).await;
             Some(Outcome::Acted { id, attempt, action, result })
         });
@@ -180,7 +186,45 @@ fn says_busy(probe: &BusyProbe, json: &serde_json::Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::id;
+    use crate::testing::{id, probes, secs, spec};
+    use crate::{Cause, Event, StartSpec};
+    use futures_util::stream::BoxStream;
+    use futures_util::{StreamExt, stream};
+    use std::future::pending;
+    use tokio::time::timeout;
+
+    /// One that never gets a want written down.
+    struct Slow;
+
+    #[async_trait::async_trait]
+    impl Driver for Slow {
+        fn observe(&self) -> BoxStream<'static, Event> {
+            stream::pending().boxed()
+        }
+
+        async fn act(&self, action: Action) -> Result<(), Cause> {
+            match action {
+                Action::Want(_) => pending().await,
+                _ => Ok(()),
+            }
+        }
+
+        async fn log_tail(&self, _id: &WorkspaceId) -> String {
+            String::new()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_start_does_not_wait_for_all_who_come_to_be_written_down() {
+        let mut work = Work::new(Arc::new(Slow), probes(secs(0), Arc::default()));
+        let mut act = |name: &str, action: fn(StartSpec) -> Action| {
+            work.begin(Effect::Act { id: id(name), attempt: 1, action: action(spec(&id(name))) });
+        };
+        (0..2 * ACTIONS).for_each(|nth| act(&format!("u{nth}"), Action::Want));
+        act("alice", Action::Start);
+        let done = timeout(secs(10), work.done()).await.expect("it is done at once").unwrap();
+        assert!(matches!(&done, Some(Outcome::Acted { action: Action::Start(_), .. })), "{done:?}");
+    }
 
     #[test]
     fn what_is_decided_later_about_a_workspace_is_done_later() {

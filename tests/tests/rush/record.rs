@@ -184,20 +184,18 @@ impl Whole {
             .iter()
             .filter_map(|(name, course)| Some((name, course.wanted.as_ref()?, course.started?)));
         let courses: Vec<_> = courses.collect();
-        let ahead = |(_, (_, mine), (version, start)): &(&String, &(Span, Order), (u64, Span))| {
-            let waited = |want: &Span, started: &u64| want.heard + KNOWN < start.heard && started > version;
-            let before = courses.iter().filter(|(_, (_, order), _)| order < mine);
-            let passed_over = before.filter(|(_, (want, _), (started, _))| waited(want, started)).count();
+        let early = courses.iter().filter_map(|(name, (_, mine), (version, start))| {
+            let waited = |want: &Span| start.heard.saturating_duration_since(want.heard);
+            let before = courses.iter().filter(|(_, (_, order), (started, _))| order < mine && started > version);
+            let passed_over: Vec<_> =
+                before.map(|(_, (want, _), _)| waited(want)).filter(|waited| *waited > KNOWN).collect();
             let runs_later = |name: &str| self.running.get(name).is_none_or(|running| running > version);
             let on_their_way =
-                courses.iter().filter(|(name, _, (started, _))| started < version && runs_later(name));
-            passed_over + on_their_way.count()
-        };
-        let early = courses.iter().map(|course| (course.0, ahead(course)));
-        early
-            .filter(|(_, count)| *count >= cap)
-            .map(|(name, count)| format!("{name} before {count}"))
-            .collect()
+                courses.iter().filter(|(name, _, (started, _))| started < version && runs_later(name)).count();
+            (passed_over.len() + on_their_way >= cap)
+                .then(|| format!("{name}: {on_their_way} were on their way, and before it came some that had waited for {passed_over:?}"))
+        });
+        early.collect()
     }
 
     /// The places that somebody may have had in the queue from one time to another; `None` = they were not in it all the
