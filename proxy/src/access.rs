@@ -10,7 +10,7 @@ pub mod route;
 use crate::edge::Edge;
 use crate::machines;
 use crate::refusal::Refusal;
-use crate::request::Request;
+use crate::request::{Arrival, Request};
 use authorise::Permit;
 use config::Config;
 use ensure::Waiting;
@@ -34,6 +34,8 @@ pub struct Forward {
     pub permit: Permit,
     /// Where it goes.
     pub route: control::Route,
+    /// How it came.
+    pub arrival: Arrival,
     /// Another port of the workspace than its own, if the host names one.
     pub port: Option<u16>,
     /// Where its use is counted.

@@ -97,7 +97,7 @@ impl Gateway {
     async fn waits(&self, session: &Session, exchange: &Exchange) -> Option<Response<Bytes>> {
         let (forward, connection) = (exchange.forward.as_ref()?, exchange.connection()?);
         let request = Request::parse(session.req_header(), &connection).ok()?;
-        if !request.intent().wants_page() {
+        if !request.intent.wants_page() {
             return None;
         }
         Some(workspace_host::waiting_page(&self.edge, &request, forward.permit.id(), false).await)
@@ -210,12 +210,9 @@ impl ProxyHttp for Gateway {
         self.check_permit(exchange)?;
         let forward = admitted(&exchange.forward)?;
         let connection = exchange.connection().ok_or_else(|| internal("the connection has no facts"))?;
-        let request = Request::parse(session.req_header(), &connection)
-            .map_err(|_| internal("an admitted request does not parse"))?;
-        let listener = &request.connection.listener;
         let now = SystemTime::now();
-        let told = self.edge.assertions.told(&forward.permit, &exchange.config, listener, now);
-        head::to_upstream(upstream, &request, forward, told);
+        let told = self.edge.assertions.told(&forward.permit, &exchange.config, &connection.listener, now);
+        head::to_upstream(upstream, session.req_header(), forward, told);
         exchange.sent = Some(Instant::now());
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::connection::ConnectionFacts;
 use crate::cookies;
 use crate::notice;
 use crate::refusal::{Code, Refusal};
-use crate::request::{FIELDS_MAX, HEAD_MAX, Request, check_body, tokens};
+use crate::request::{Arrival, FIELDS_MAX, HEAD_MAX, check_body, tokens};
 use config::{HostName, UserFact};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode, Version};
@@ -42,10 +42,10 @@ const GROUPS_MAX: usize = 3072;
 ///
 /// Under Pingora it belongs in `upstream_request_filter`: what is set before can be named by the client's
 /// `Connection` and be taken away.
-pub fn to_upstream(head: &mut RequestHeader, request: &Request<'_>, forward: &Forward, told: Told) {
+pub fn to_upstream(head: &mut RequestHeader, asked: &RequestHeader, forward: &Forward, told: Told) {
     let template = &forward.route.template;
     let user = User { told, headers: &template.headers };
-    rewrite(head, request, user, notice::wanted(request.head, template));
+    rewrite(head, &forward.arrival, user, notice::wanted(asked, template));
     if forward.permit.caller().bearer.is_some() {
         head.remove_header(&header::AUTHORIZATION);
     }
@@ -72,7 +72,7 @@ impl User<'_> {
     }
 }
 
-fn rewrite(head: &mut RequestHeader, request: &Request<'_>, user: User<'_>, uncompressed: bool) {
+fn rewrite(head: &mut RequestHeader, arrival: &Arrival, user: User<'_>, uncompressed: bool) {
     // `Request::parse` has refused nominations that matter.
     let nominated: HashSet<HeaderName> = nominations(&head.headers).collect();
     remove_where(head, |name| {
@@ -83,14 +83,12 @@ fn rewrite(head: &mut RequestHeader, request: &Request<'_>, user: User<'_>, unco
     });
     cookies::strip(head);
     make_origin_form(head);
-    if request.websocket {
+    if arrival.websocket {
         set(head, header::CONNECTION, HeaderValue::from_static("Upgrade"));
         set(head, header::UPGRADE, HeaderValue::from_static("websocket"));
     }
-    let facts = request.connection;
-    let origin = request.origin();
-    let (scheme, authority) = origin.split_once("://").expect("an origin has a scheme");
-    set(head, X_FORWARDED_FOR, visible(&facts.client.ip().to_canonical().to_string()));
+    let (scheme, authority) = arrival.origin.split_once("://").expect("an origin has a scheme");
+    set(head, X_FORWARDED_FOR, visible(&arrival.client.to_string()));
     set(head, X_FORWARDED_PROTO, visible(scheme));
     set(head, X_FORWARDED_HOST, visible(authority));
     const OURS: [(HeaderName, UserFact); 4] = [

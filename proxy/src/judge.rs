@@ -76,7 +76,7 @@ async fn next(
             Next::Own(Box::new(Asked {
                 own: Arc::new(own),
                 method: request.head.method.clone(),
-                intent: request.intent(),
+                intent: request.intent,
                 connection: request.connection.clone(),
                 host: request.host,
                 config,
@@ -121,6 +121,6 @@ fn upgrade(
     let listener = &request.connection.listener;
     let told = edge.assertions.told(&forward.permit, &exchange.config, listener, SystemTime::now());
     let mut head = request.head.clone();
-    head::to_upstream(&mut head, request, &forward, told);
+    head::to_upstream(&mut head, request.head, &forward, told);
     Ok(Upgrade { head, forward, messages, request_id: exchange.id.clone() })
 }

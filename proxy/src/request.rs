@@ -21,6 +21,7 @@ use config::HostName;
 use http::header::{CONNECTION, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, Method, Version};
 use pingora::http::RequestHeader;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// A request head that broke none of the rules of framing and syntax. Borrowed from Pingora's.
@@ -38,10 +39,23 @@ pub struct Request<'a> {
     pub query: Option<&'a str>,
     /// Whether it is a valid WebSocket handshake (RFC 6455 §4.2.1).
     pub websocket: bool,
+    /// What kind of client asks for what.
+    pub intent: Intent,
     /// Whether all phases were asked before: what is held asks them anew, and counts once.
     pub again: bool,
     /// Its id, as the log has it.
     pub id: Arc<str>,
+}
+
+/// How a request came to us: what outlives its head, and its workspace is told.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Where its client is.
+    pub client: IpAddr,
+    /// [`Request::origin`].
+    pub origin: String,
+    /// [`Request::websocket`].
+    pub websocket: bool,
 }
 
 impl<'a> Request<'a> {
@@ -60,12 +74,8 @@ impl<'a> Request<'a> {
         let host = host(head)?;
         let (path, query) = target(head)?;
         let websocket = handshake::check(head)?;
-        Ok(Self { head, connection, host, path, query, websocket, again: false, id: Arc::default() })
-    }
-
-    /// What kind of client asks for what.
-    pub fn intent(&self) -> Intent {
-        Intent::of(&self.head.headers)
+        let intent = Intent::of(&head.headers);
+        Ok(Self { head, connection, host, path, query, websocket, intent, again: false, id: Arc::default() })
     }
 
     /// Path and query as they came, to come back to.
@@ -79,6 +89,12 @@ impl<'a> Request<'a> {
     /// The origin of the host as the client's browser sees it: scheme, host, port of the listener.
     pub fn origin(&self) -> String {
         self.connection.listener.origin(self.host.as_str())
+    }
+
+    /// How it came.
+    pub fn arrival(&self) -> Arrival {
+        let client = self.connection.client.ip().to_canonical();
+        Arrival { client, origin: self.origin(), websocket: self.websocket }
     }
 
     /// Whether the browser says, in one `Origin` field, that a page of this origin sent it. Never for `null`.

@@ -68,7 +68,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub async fn caller(edge: &Edge, place: &Place, request: &Request<'_>) -> Result<Option<Caller>, Refusal> {
     let sealed = match session_cookie::find(place, &request.head.headers) {
         Found::One(sealed) => sealed,
-        Found::Many if request.intent().wants_page() => return Err(Refusal::new(Code::CookieTwice)),
+        Found::Many if request.intent.wants_page() => return Err(Refusal::new(Code::CookieTwice)),
         Found::Many | Found::None => return Ok(None),
     };
     let Some(cookie) = session_cookie::open(&edge.keys, place, &request.host, sealed) else {
@@ -130,14 +130,14 @@ fn is_use(place: &Place, ready: Option<&Template>, request: &Request<'_>) -> boo
         return false;
     }
     match (place, ready) {
-        (Place::Portal, _) => changes || request.intent() != Intent::Background,
+        (Place::Portal, _) => changes || request.intent != Intent::Background,
         (Place::Workspace { .. }, _) if request.path.starts_with("/.usher/") => changes,
         (Place::Workspace { .. }, Some(template)) => {
             let mut polling = template.idle.background.iter();
             !polling.any(|poll| poll.matches(head.method.as_str(), request.path))
         }
         // An open page of a stopped workspace asks on for ever.
-        (Place::Workspace { .. }, None) => request.intent() != Intent::Background,
+        (Place::Workspace { .. }, None) => request.intent != Intent::Background,
     }
 }
 

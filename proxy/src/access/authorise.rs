@@ -194,7 +194,7 @@ pub fn permit(
     let Some(caller) = caller else {
         let Request { host, connection, .. } = request;
         let page = request.page();
-        return Err(login_needed(config, host, &connection.listener, request.intent(), &page));
+        return Err(login_needed(config, host, &connection.listener, request.intent, &page));
     };
     let facts = || facts(&request.host, request.head.method.as_str(), request.path, request.connection);
     allowed(edge, config, &place, &caller, facts)

@@ -55,7 +55,7 @@ pub async fn upstream(
     may_reach(config, permit.caller(), entry.as_deref(), request.connection)?;
     let facts = Facts {
         stands: Stands::of(entry.as_deref(), edge.workspaces.synced(), Instant::now()),
-        intent: request.intent(),
+        intent: request.intent,
         another_port: permit.port().is_some(),
     };
     match decide(facts) {
@@ -64,6 +64,7 @@ pub async fn upstream(
                 port: permit.port(),
                 patience: patience(config, request),
                 counts: counts(&route.template, request),
+                arrival: request.arrival(),
                 route: route.towards(permit.caller().session.identity()),
                 activity: activity.clone(),
                 permit,
@@ -94,7 +95,7 @@ pub async fn upstream(
 /// Who is no browser's page waits while the cluster is not seen; a page has six connections, and is told at once. A WebSocket
 /// takes none of these.
 fn patience(config: &Config, request: &Request<'_>) -> Duration {
-    let waits = request.websocket || request.intent() == Intent::Script;
+    let waits = request.websocket || request.intent == Intent::Script;
     if waits { config.spawn.hold_timeout } else { Duration::ZERO }
 }
 

@@ -62,7 +62,7 @@ fn is_of_provider(path: &str, what: &str) -> bool {
 fn is_real_navigation(request: &Request<'_>) -> bool {
     let headers = &request.head.headers;
     !request::is_speculative(headers)
-        && (!request::has_fetch_metadata(headers) || request.intent() == Intent::Navigation)
+        && (!request::has_fetch_metadata(headers) || request.intent == Intent::Navigation)
 }
 
 fn is_isolated(request: &Request<'_>) -> bool {
