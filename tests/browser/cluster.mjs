@@ -69,9 +69,9 @@ export class Cluster {
     return this.#tool('helm', args, JSON.stringify(values));
   }
 
-  /** Whether somebody accepts connections at an address of its network. */
+  /** Whether somebody accepts connections at an address of its network; what was begun too early leads nowhere for ever. */
   accepts(address, port) {
-    const opens = ['bash', '-c', `: <>/dev/tcp/${address}/${port}`];
+    const opens = ['timeout', '1', 'bash', '-c', `: <>/dev/tcp/${address}/${port}`];
     return run('nsenter', [`--net=/proc/${this.pid}/ns/net`, ...opens]).then(() => true, () => false);
   }
 

@@ -1,5 +1,6 @@
 //! What the process under test logs: one JSON object a line, and whatever else it prints.
 
+use crate::{SOON, wait_for};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +38,11 @@ impl Logs {
     /// The lines that tell of a panic.
     pub fn panics(&self) -> Vec<String> {
         self.locked().iter().filter(|line| line.contains("panicked at")).cloned().collect()
+    }
+
+    /// Waits until this stands in it: it comes through a pipe, after what the process did.
+    pub async fn tell(&self, text: &str) {
+        wait_for(text, SOON, async || self.all().contains(text).then_some(())).await;
     }
 
     /// Everything, as it was printed.

@@ -58,7 +58,7 @@ impl<'r> Release<'r> {
             "replicas": replicas,
             "domain": DOMAIN,
             "service": { "port": PORT },
-            "drain": { "delay": 2, "after": 0, "spread": 2 },
+            "drain": { "delay": 5, "after": 0, "spread": 2 },
             "workspaces": { "namespaces": [realm.workspaces] },
             "config": format!("{}{config}", CONFIG.replace("IMAGE", &image)),
         });

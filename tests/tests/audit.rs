@@ -119,8 +119,11 @@ async fn a_login_a_visit_and_a_logout_are_told_with_who_and_where_and_which_sess
     };
     trail.tells(of_alice("workspace_entered")).await;
     let start = trail.tells(of_alice("workspace_start")).await;
-    let requests = usher.logs.values("request", "request.id");
-    assert!(requests.iter().any(|id| start["request_id"] == **id), "as in the log: {start}");
+    wait_for("the request's event, with the same id", SOON, async || {
+        let requests = usher.logs.values("request", "request.id");
+        requests.iter().any(|id| start["request_id"] == **id).then_some(())
+    })
+    .await;
     assert_eq!(alice.press("stop").await.status, StatusCode::ACCEPTED);
     alice.press("stop").await;
     let stop = trail.tells(of_alice("workspace_stop")).await;

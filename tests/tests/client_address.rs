@@ -28,10 +28,16 @@ fn introduced(trusted: &str) -> Setup {
 
 /// The client's address as the log has it of one request to the portal.
 async fn logged(usher: &Usher, client: &Client) -> String {
-    let before = usher.logs.events("request").len();
-    client.get(DOMAIN, "/").send().await;
-    let addresses = async || Some(usher.logs.values("request", "client.ip")).filter(|all| all.len() > before);
-    wait_for("the request's event", SOON, addresses).await.pop().expect("there is one")
+    let requests = usher.logs.events("request");
+    // By a path of its own: the event of a tunnel comes late.
+    let path = format!("/asked-after-{}", requests.len());
+    client.get(DOMAIN, &path).send().await;
+    wait_for("the request's event", SOON, async || {
+        let requests = usher.logs.events("request");
+        let request = requests.iter().find(|event| event["http.path"] == *path)?;
+        Some(request["client.ip"].as_str().expect("it has an address").to_owned())
+    })
+    .await
 }
 
 /// The address that somebody's workspace is told.

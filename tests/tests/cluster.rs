@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
-use tests::{Client, Cluster, Image, Part, Realm, SIMULATED, STARTED, wait_for};
+use tests::{Client, Cluster, Image, Part, Realm, SIMULATED, SOON, STARTED, wait_for};
 use tokio::net::TcpStream;
 
 /// A StatefulSet of none, as the restricted profile wants it, of a container and its volume.
@@ -140,7 +140,10 @@ async fn an_account_may_do_what_its_role_says_and_nothing_more() {
         let arguments = [&kubeconfig, "auth", "can-i", verb, resource, "--namespace", namespace];
         cluster.try_kubectl(&arguments).await.is_ok()
     };
-    assert!(may("list", "pods", &realm.workspaces).await);
+    wait_for("the role to be known", SOON, async || {
+        may("list", "pods", &realm.workspaces).await.then_some(())
+    })
+    .await;
     assert!(!may("delete", "pods", &realm.workspaces).await);
     assert!(!may("list", "secrets", &realm.workspaces).await);
     assert!(!may("list", "pods", &realm.records).await);
@@ -154,16 +157,19 @@ async fn a_paused_or_killed_api_server_comes_back_and_two_clusters_do_not_meet()
     let answers = async |cluster: &Cluster| {
         cluster.try_kubectl(&["get", "--raw=/livez", "--request-timeout=2s"]).await.is_ok()
     };
+    let lives = async |cluster: &Cluster, what: &str| {
+        wait_for(what, SOON, async || answers(cluster).await.then_some(())).await;
+    };
 
     cluster.pause(Part::ApiServer);
     assert!(!answers(&cluster).await, "a paused API server answered");
-    assert!(answers(&other).await, "the other cluster's was paused, too");
+    lives(&other, "the other cluster, which was not paused").await;
     cluster.resume(Part::ApiServer);
     cluster.api_is_ready().await;
 
     cluster.kill(Part::ApiServer);
     assert!(!answers(&cluster).await, "a killed API server answered");
-    assert!(answers(&other).await, "the other cluster's was killed, too");
+    lives(&other, "the other cluster, which was not killed").await;
     cluster.start_again(Part::ApiServer);
     cluster.api_is_ready().await;
     // Whoever was started again can be paused and killed like the first.
@@ -179,5 +185,5 @@ async fn a_paused_or_killed_api_server_comes_back_and_two_clusters_do_not_meet()
     let folder = other.folder().to_owned();
     drop(other);
     assert!(!folder.exists(), "a cluster left its folder behind");
-    assert!(answers(&cluster).await, "the end of one cluster ended another");
+    lives(&cluster, "a cluster, once another has ended").await;
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
-use tests::{Client, Closed, DOMAIN, IdentityProvider, Person, Socket, Usher, html};
+use tests::{Client, Closed, DOMAIN, IdentityProvider, Person, SOON, Socket, Usher, html, wait_for};
 use url::Url;
 
 /// A machine with the program and a folder of its own.
@@ -210,8 +210,10 @@ async fn a_secret_that_comes_twice_ends_the_login_also_after_a_restart() {
     assert_eq!((status, &said["error"]), (StatusCode::BAD_REQUEST, &"invalid_grant".into()));
     assert_eq!(workspaces(&usher, &token).await, StatusCode::UNAUTHORIZED);
     assert_eq!(refreshed(&usher, &third).await.0, StatusCode::BAD_REQUEST);
-    let trail = usher.logs.events("audit");
-    let told = trail.iter().find(|event| event["event"] == "token_revoked").expect("the trail tells of it");
+    let told = wait_for("the trail to tell of it", SOON, async || {
+        usher.logs.events("audit").into_iter().find(|event| event["event"] == "token_revoked")
+    })
+    .await;
     assert_eq!((&told["reason"], &told["subject.label"]), (&"replayed".into(), &"alice".into()));
 }
 

@@ -51,7 +51,7 @@ async fn a_drain_waits_for_sockets_and_a_second_signal_does_not() {
 
 #[tokio::test]
 async fn readiness_fails_before_the_listener_closes() {
-    let mut usher = Usher::start("[drain]\ndelay = \"3s\"\nafter = \"0s\"\nspread = \"0s\"\n").await;
+    let mut usher = Usher::start("[drain]\ndelay = \"10s\"\nafter = \"0s\"\nspread = \"0s\"\n").await;
     let alice = Person::at_work(&usher, "alice").await;
     usher.signal(Signal::TERM);
     wait_for("readiness to fail", SOON, async || {
@@ -60,5 +60,5 @@ async fn readiness_fails_before_the_listener_closes() {
     .await;
     let answer = alice.fetch(http::Method::GET, "/note").send().await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
-    assert!(usher.ended(SOON + Duration::from_secs(3)).await.success());
+    assert!(usher.ended(SOON + Duration::from_secs(10)).await.success());
 }

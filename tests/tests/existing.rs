@@ -60,6 +60,20 @@ async fn kubectl(realm: &Realm, arguments: &[&str]) {
     realm.cluster().kubectl(&arguments).await;
 }
 
+/// The version of the Deployment, once its controller has nothing left to write of it.
+async fn version(realm: &Realm) -> String {
+    let output = "{.metadata.generation} {.status.observedGeneration} {.status.replicas} \
+                  {.status.conditions[?(@.type=='Progressing')].reason}|{.metadata.resourceVersion}";
+    wait_instead_of("the controller to be done with it", STARTED, async || {
+        let told = shown(realm, "deployment/wiki", output).await;
+        match told.split_once('|') {
+            Some(("1 1  NewReplicaSetAvailable", version)) => Ok(version.to_owned()),
+            _ => Err(told),
+        }
+    })
+    .await
+}
+
 /// Somebody who has come to the route and waited until it serves.
 async fn at(usher: &Usher, name: &str) -> Person {
     let person = Person::new(usher, name).at("wiki").log_in().await;
@@ -72,9 +86,9 @@ async fn the_first_who_may_enter_wakes_it_nobody_else_does_and_unused_it_rests_a
     let cluster = Cluster::shared();
     let realm = Realm::new(&cluster).await;
     make(&realm, "Deployment", json!({ "usher.dev/route": "wiki" })).await;
-    let keys = "replicas = 2\nidle_after = \"4s\"\nwarn_before = \"1s\"";
+    let keys = "replicas = 2\nidle_after = \"10s\"\nwarn_before = \"1s\"";
     let usher = setup(&realm, "Deployment", keys).await.start().await;
-    let before = shown(&realm, "deployment/wiki", "{.metadata.resourceVersion}").await;
+    let before = version(&realm).await;
 
     let stranger = usher.client().get("wiki.lab.localhost", "/").navigate("none").send().await;
     assert_eq!(stranger.status, StatusCode::FOUND, "{}", stranger.text());
@@ -115,7 +129,7 @@ async fn one_whose_maker_has_not_agreed_is_left_alone_and_the_page_says_why() {
     let cluster = Cluster::shared();
     let realm = Realm::new(&cluster).await;
     make(&realm, "Deployment", json!({ "usher.dev/route": "another" })).await;
-    let before = shown(&realm, "deployment/wiki", "{.metadata.resourceVersion}").await;
+    let before = version(&realm).await;
     let usher = setup(&realm, "Deployment", "").await.start().await;
     let mut alice = Person::new(&usher, "alice").at("wiki");
     let (_, page) = alice.visit("/").await;
@@ -268,9 +282,12 @@ async fn a_rolling_update_keeps_it_alive_and_everybody_on_one_pod() {
             let answer = alice.fetch(Method::GET, "/headers").send().await;
             assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
             answers += 1;
-            let updated =
-                shown(&realm, "deployment/wiki", "{.status.updatedReplicas} {.status.replicas}").await;
-            if updated == "2 2" {
+            let output = "{.metadata.generation} {.status.observedGeneration} {.status.updatedReplicas} {.status.replicas}";
+            let told = shown(&realm, "deployment/wiki", output).await;
+            // Before its controller has seen the change it tells of what was before.
+            if let [asked, seen, "2", "2"] = told.split(' ').collect::<Vec<_>>()[..]
+                && asked == seen
+            {
                 return answers;
             }
         }
@@ -290,7 +307,7 @@ async fn two_ushers_wake_it_once_and_let_it_rest_when_neither_knows_of_a_use() {
     let cluster = Cluster::shared();
     let realm = Realm::new(&cluster).await;
     make(&realm, "Deployment", json!({ "usher.dev/route": "wiki" })).await;
-    let keys = "idle_after = \"4s\"\nwarn_before = \"1s\"";
+    let keys = "idle_after = \"10s\"\nwarn_before = \"1s\"";
     let setup = setup(&realm, "Deployment", keys).await;
     let ushers = [setup.clone().start().await, setup.start().await];
     let (first, second) = tokio::join!(at(&ushers[0], "alice"), at(&ushers[1], "carol"));
@@ -301,7 +318,7 @@ async fn two_ushers_wake_it_once_and_let_it_rest_when_neither_knows_of_a_use() {
 
     // Only the second knows of this use, and the first may be the one that lets it rest.
     let mut socket = second.socket("/ws").await.unwrap();
-    let until = tokio::time::Instant::now() + Duration::from_secs(12);
+    let until = tokio::time::Instant::now() + Duration::from_secs(25);
     while tokio::time::Instant::now() < until {
         socket.echoes("still here").await;
         assert_eq!(first.status().await["phase"], "ready");

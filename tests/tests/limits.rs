@@ -144,11 +144,10 @@ async fn a_rule_without_an_answer_for_somebody_denies() {
         answer.text()
     );
     assert!(answer.text().contains("limits.requests_per_user"), "{}", answer.text());
-    assert_eq!(
-        usher.logs.events("a rule gave no answer and denies").len(),
-        1,
-        "once, and not for each request"
-    );
+    let told = wait_for("the rule to be told of", SOON, async || {
+        Some(usher.logs.events("a rule gave no answer and denies")).filter(|told| !told.is_empty())
+    });
+    assert_eq!(told.await.len(), 1, "once, and not for each request");
 }
 
 /// Sends a login's form that no page of ours has made.

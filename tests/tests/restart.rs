@@ -1,7 +1,7 @@
 //! Usher is killed, and comes back.
 
 use http::{Method, StatusCode};
-use tests::{Person, Usher};
+use tests::{Person, SOON, Usher, wait_for};
 
 #[tokio::test]
 async fn a_killed_usher_finds_its_workspaces_again() {
@@ -40,7 +40,11 @@ async fn a_workspace_that_died_while_usher_was_away_is_not_routed_to() {
     let usher =
         usher.killed_and_restarted_after(|| processes.into_iter().for_each(tests::processes::kill)).await;
     alice.moved_to(&usher);
-    let answer = alice.fetch(Method::GET, "/note").send().await;
+    let answer = wait_for("it to know what runs", SOON, async || {
+        Some(alice.fetch(Method::GET, "/note").send().await)
+            .filter(|answer| answer.error_code() != "starting")
+    })
+    .await;
     assert_eq!(answer.status, StatusCode::FAILED_DEPENDENCY, "{}", answer.text());
     alice.visit("/").await;
     alice.await_phase("ready").await;

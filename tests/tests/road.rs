@@ -1,7 +1,7 @@
 //! From a browser to a running workspace, and back to it later.
 
 use http::{Method, StatusCode};
-use tests::{DOMAIN, Person, Setup, Usher};
+use tests::{DOMAIN, Person, SOON, Setup, Usher, wait_for};
 
 #[tokio::test]
 async fn a_first_visit_leads_through_the_login_to_a_running_workspace() {
@@ -93,7 +93,7 @@ async fn a_further_workspace_that_the_operator_declared_runs_beside_the_first() 
     let start = usher.client().origin(&host);
     alice.follow(start.parse().unwrap()).await;
     let ask = alice.with_cookies(usher.client().get(&host, "/.usher/status"), &host).fetch("same-origin");
-    tests::wait_for("the second workspace", tests::SOON, async || {
+    wait_for("the second workspace", SOON, async || {
         (ask.clone().send().await.json()["phase"] == "ready").then_some(())
     })
     .await;
@@ -138,7 +138,10 @@ async fn a_script_is_held_until_its_workspace_is_ready() {
 async fn operators_see_health_metrics_and_workspaces() {
     let usher = Usher::start("").await;
     assert_eq!(usher.admin("/livez").send().await.status, StatusCode::OK);
-    assert_eq!(usher.admin("/readyz").send().await.status, StatusCode::OK);
+    wait_for("it to be ready", SOON, async || {
+        (usher.admin("/readyz").send().await.status == StatusCode::OK).then_some(())
+    })
+    .await;
     assert!(usher.admin("/metrics").send().await.text().contains("usher_"));
     Person::at_work(&usher, "alice").await;
     let (succeeded, text) = usher.command(&["status"]);

@@ -21,12 +21,17 @@ async fn while_its_authority_is_down_a_certificate_is_served_on_and_renewed_once
     let cause = failures(&usher, 1).await;
     assert!(cause.contains("cannot be spoken to"), "{cause}");
     assert_eq!(shown(usher.listeners()[0], DOMAIN).await.as_ref(), Some(&before));
-    let told = listed(&usher, SITE)["failures"].to_string();
-    assert!(told.contains(&cause), "{told}");
+    wait_for("the failure to be listed", GETTING, async || {
+        listed(&usher, SITE)["failures"].to_string().contains(&cause).then_some(())
+    })
+    .await;
     faulty.comes_up().await;
     renew(&usher, SITE);
     await_another(&usher, DOMAIN, &before).await;
-    assert_eq!(listed(&usher, SITE)["failures"], serde_json::json!([]));
+    wait_for("no failure to be listed", GETTING, async || {
+        (listed(&usher, SITE)["failures"] == serde_json::json!([])).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -107,7 +107,9 @@ async fn the_portal_leads_to_a_host_once_that_has_its_certificate_and_says_what_
     failures(&usher, 1).await;
     let id = format!("site--{}", alice.host());
     wait_for("the list to say so", SOON, async || {
-        listed(&usher, &id)["failures"].as_array().is_some_and(|failures| !failures.is_empty()).then_some(())
+        let told = listed(&usher, &id);
+        let has_failed = told["failures"].as_array().is_some_and(|failures| !failures.is_empty());
+        (has_failed && told["next"] != "under_way").then_some(())
     })
     .await;
     let (at, page) = open(&mut alice, "alice").await;

@@ -90,7 +90,10 @@ async fn a_workspace_that_is_deleted_takes_its_files_along_only_if_so_asked() {
     assert!(deleted, "{said}");
     gone("statefulset/alice").await;
     gone("persistentvolumeclaim/home-alice-0").await;
-    assert!(!usher.command(&["delete", "alice", "--with-volume"]).0, "nothing of it is left");
+    wait_for("nothing of it to be known", STARTED, async || {
+        (!usher.command(&["delete", "alice", "--with-volume"]).0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -139,6 +142,9 @@ async fn an_usher_without_its_rights_says_what_lacks_and_where() {
     let realm = Realm::new(&cluster).await;
     let usher = realm.setup("").await.start().await;
     cluster.kubectl(&["delete", "role", "usher", "--namespace", &realm.workspaces]).await;
+    let account = format!("--as=system:serviceaccount:{}:usher", realm.records);
+    let ask = ["auth", "can-i", "create", "statefulsets.apps", &account, "--namespace", &realm.workspaces];
+    wait_for("the role to be forgotten", STARTED, async || cluster.try_kubectl(&ask).await.err()).await;
     let (started, said) = usher.command(&["serve"]);
     assert!(!started, "{said}");
     let lacks = format!(
@@ -175,10 +181,9 @@ async fn a_workspace_that_nobody_uses_is_marked_and_then_stopped() {
     let alice = Person::at_work_in_cluster(&usher, "alice").await;
     let mut socket = alice.socket("/ws").await.unwrap();
     let mark = "{.metadata.annotations.usher\\.dev/mark}";
-    wait_for("the mark", STARTED, async || {
-        shown(&realm, "statefulset/alice", mark).await.filter(|mark| mark.contains("idle"))
-    })
-    .await;
+    // Told of as it comes: it stands for a second or two.
+    let marked = ["wait", "statefulset/alice", &format!("--for=jsonpath={mark}"), "--timeout=50s"];
+    cluster.kubectl(&[&marked[..], &["--namespace", &realm.workspaces]].concat()).await;
     let closed = tokio::time::timeout(STARTED, socket.closed()).await.expect("stopped in time");
     assert!(matches!(closed, Closed::Frame(4503, _)), "{closed:?}");
     let status = alice.reaches("stopped").await;
