@@ -14,16 +14,20 @@ impl Site {
     pub(super) async fn truth(&self) -> Option<BTreeMap<String, &'static str>> {
         let namespace = ["--namespace", self.realm.workspaces.as_str()];
         let of = async |kind| self.realm.cluster().object(&[&[kind], &namespace[..]].concat()).await;
-        let (sets, pods) = (of("statefulsets").await, of("pods").await);
         let items = |list: &Value| list["items"].as_array().cloned().unwrap_or_default();
-        let (sets, pods) = (items(&sets), items(&pods));
+        let (sets, pods) = (items(&of("statefulsets").await), items(&of("pods").await));
+        let claims = items(&of("persistentvolumeclaims").await);
+        let ends = |object: &Value| object["metadata"]["deletionTimestamp"].is_string();
+        // What is deleted with its files ends with them, and whoever wants it anew waits for that.
+        if claims.iter().any(ends) {
+            return None;
+        }
         let names: BTreeSet<_> = self.people.iter().map(|person| person.name.as_str()).collect();
         let mut truth = BTreeMap::new();
         for set in &sets {
             let name = set["metadata"]["name"].as_str().expect("objects have names");
             assert!(names.contains(name), "nobody asked for {name}");
             let pod = pods.iter().find(|pod| pod["metadata"]["name"] == format!("{name}-0"));
-            let ends = |object: &Value| object["metadata"]["deletionTimestamp"].is_string();
             let wanted = set["metadata"]["annotations"]["usher.dev/wanted"].is_string();
             let stands = match (set["spec"]["replicas"].as_u64(), pod) {
                 _ if ends(set) => return None,
