@@ -137,12 +137,19 @@ test('what operators do to a pod by hand is told on its page, and it comes back'
     await showsNotebook(page);
     await screenshot(page, 'kubernetes-scaled-2-back');
 
-    // Who comes while the pod still ends is told who did that, and waits for the next.
-    await release.desks('scale', 'statefulset/carol', '--replicas=0');
-    await release.phase('carol', 'stopping');
-    await page.goto(release.url('carol', '/lab/tree/Untitled.ipynb'));
-    await page.getByText('The workspace was stopped by an operator of the cluster.').first().waitFor();
-    await screenshot(page, 'kubernetes-scaled-3-meanwhile');
+    // Who comes while the pod still ends is told who did that, and waits for the next. It ends only when it is let go.
+    const hold = (finalizers) => release.desks('patch', 'pod/carol-0', '--type=merge',
+      `--patch=${JSON.stringify({ metadata: { finalizers } })}`);
+    await hold(['usher.test/held']);
+    try {
+      await release.desks('scale', 'statefulset/carol', '--replicas=0');
+      await release.phase('carol', 'stopping');
+      await page.goto(release.url('carol', '/lab/tree/Untitled.ipynb'));
+      await page.getByText('The workspace was stopped by an operator of the cluster.').first().waitFor();
+      await screenshot(page, 'kubernetes-scaled-3-meanwhile');
+    } finally {
+      await hold(null);
+    }
     await showsNotebook(page);
     await screenshot(page, 'kubernetes-scaled-4-back');
   });

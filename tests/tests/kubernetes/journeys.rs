@@ -2,7 +2,7 @@
 
 use crate::{pod_uid, shown};
 use http::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::{Closed, Cluster, Person, Realm, STARTED, Usher, wait_for};
 
 /// How many writes of workspaces' objects an Usher has made, but for those that the server refused because a
@@ -64,6 +64,14 @@ async fn a_start_that_a_broken_template_holds_up_goes_on_with_the_mended_one_whe
     assert_ne!(pod_uid(&realm, "alice").await, before);
 }
 
+/// Waits until the cluster has none of this name any more.
+async fn gone(realm: &Realm, object: &str) {
+    wait_for(&format!("{object} to be gone"), STARTED, async || {
+        shown(realm, object, "{.metadata.name}").await.is_none().then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_workspace_that_is_deleted_takes_its_files_along_only_if_so_asked() {
     let cluster = Cluster::shared();
@@ -71,16 +79,10 @@ async fn a_workspace_that_is_deleted_takes_its_files_along_only_if_so_asked() {
     let usher = realm.setup("").await.start().await;
     let mut alice = Person::at_work_in_cluster(&usher, "alice").await;
     alice.fetch(Method::PUT, "/note").body("kept").send().await;
-    let gone = async |object: &str| {
-        wait_for(&format!("{object} to be gone"), STARTED, async || {
-            shown(&realm, object, "{.metadata.name}").await.is_none().then_some(())
-        })
-        .await;
-    };
     let (deleted, said) = usher.command(&["delete", "alice"]);
     assert!(deleted, "{said}");
-    gone("statefulset/alice").await;
-    gone("pod/alice-0").await;
+    gone(&realm, "statefulset/alice").await;
+    gone(&realm, "pod/alice-0").await;
     assert!(shown(&realm, "persistentvolumeclaim/home-alice-0", "{.metadata.name}").await.is_some());
 
     alice.visit("/").await;
@@ -88,12 +90,38 @@ async fn a_workspace_that_is_deleted_takes_its_files_along_only_if_so_asked() {
     assert_eq!(alice.fetch(Method::GET, "/note").send().await.text(), "kept");
     let (deleted, said) = usher.command(&["delete", "alice", "--with-volume"]);
     assert!(deleted, "{said}");
-    gone("statefulset/alice").await;
-    gone("persistentvolumeclaim/home-alice-0").await;
+    gone(&realm, "statefulset/alice").await;
+    gone(&realm, "persistentvolumeclaim/home-alice-0").await;
     wait_for("nothing of it to be known", STARTED, async || {
         (!usher.command(&["delete", "alice", "--with-volume"]).0).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn who_comes_back_while_their_files_are_deleted_waits_for_that_and_has_new_ones() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    let usher = realm.setup("").await.start().await;
+    let mut alice = Person::at_work_in_cluster(&usher, "alice").await;
+    let saved = alice.fetch(Method::PUT, "/note").body("old").send().await;
+    assert!(saved.status.is_success(), "{} {}", saved.status, saved.text());
+    let hold = async |finalizers: Value| {
+        let patch = json!({ "metadata": { "finalizers": finalizers } }).to_string();
+        let claim = ["patch", "persistentvolumeclaim/home-alice-0", "--type=merge", "--patch", &patch];
+        cluster.kubectl(&[&claim[..], &["--namespace", &realm.workspaces]].concat()).await;
+    };
+    hold(json!(["usher.test/held"])).await;
+    let (deleted, said) = usher.command(&["delete", "alice", "--with-volume"]);
+    assert!(deleted, "{said}");
+    gone(&realm, "pod/alice-0").await;
+    alice.visit("/").await;
+    assert_eq!(alice.status().await["phase"], "stopping");
+    gone(&realm, "statefulset/alice").await;
+    hold(Value::Null).await;
+    alice.reaches("ready").await;
+    let note = alice.fetch(Method::GET, "/note").send().await.text();
+    assert_ne!(note, "old");
 }
 
 #[tokio::test]
