@@ -130,13 +130,12 @@ impl Site {
     /// How long the table takes to show what is done by hand now.
     async fn true_again(&self) -> Duration {
         let namespace = ["--namespace", &self.realm.workspaces];
+        let back = Instant::now();
         let scale = async |replicas: &str| {
             let scale = ["scale", "statefulset/carol", "--replicas", replicas];
             self.cluster().kubectl(&[&scale, &namespace[..]].concat()).await;
         };
         scale("0").await;
-        // Before kubectl has done it there is nothing to show.
-        let back = Instant::now();
         let late = wait_for("the table to show what kubectl did", STARTED, async || {
             let phase = self.carol.status().await["phase"].clone();
             (phase == "stopping" || phase == "stopped").then(|| back.elapsed())

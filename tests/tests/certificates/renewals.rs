@@ -54,9 +54,7 @@ fn replaces(orders: &[Value], first: &CertificateDer<'_>) {
 
 #[tokio::test]
 async fn a_certificate_of_a_short_life_is_renewed_with_a_third_of_it_left() {
-    // What is left of it is to be enough on a busy machine.
-    let terms = Terms { bad_nonces: 0, ..with_short_ones(Duration::from_secs(30)) };
-    let real = CertificateAuthority::start_with(terms).await;
+    let real = CertificateAuthority::start_with(with_short_ones(Duration::from_secs(30))).await;
     let faulty = FalseAuthority::before(&real).await;
     // It has no wish.
     faulty.fails(Kind::RenewalInfo, Fault::problem(StatusCode::NOT_FOUND, "malformed", None));

@@ -64,9 +64,8 @@ async fn while_the_api_server_is_silent_what_runs_serves_on_and_the_table_is_tru
 
     cluster.resume(Part::ApiServer);
     cluster.api_is_ready().await;
-    cluster.kubectl(&["scale", "statefulset/alice", "--replicas=0", "--namespace", &realm.workspaces]).await;
-    // Before kubectl has done it there is nothing to show.
     let back = Instant::now();
+    cluster.kubectl(&["scale", "statefulset/alice", "--replicas=0", "--namespace", &realm.workspaces]).await;
     let late = wait_for("the table to show what kubectl did", STARTED, async || {
         let phase = alice.status().await["phase"].clone();
         (phase == "stopping" || phase == "stopped").then(|| back.elapsed())
