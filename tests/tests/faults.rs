@@ -3,7 +3,9 @@
 
 use http::Method;
 use std::time::{Duration, Instant};
-use tests::{Cable, Cluster, Part, Person, Realm, STARTED, Socket, Usher, Way, chance, wait_for};
+use tests::{
+    Cable, Cluster, Part, Person, Realm, STARTED, Socket, Usher, Way, chance, wait_for, wait_instead_of,
+};
 
 /// So soon a start that cannot be says why: within a second, and what a busy machine takes to show it.
 const TOLD: Duration = Duration::from_secs(2);
@@ -103,9 +105,9 @@ impl Site {
         self.end(fault).await;
         let late = self.true_again().await;
         // Whatever became of bob's wish meanwhile, now it is fulfilled.
-        wait_for("bob's workspace", RECOVERED, async || {
+        wait_instead_of("bob's workspace", RECOVERED, async || {
             self.bob.press("start").await;
-            (self.bob.status().await["phase"] == "ready").then_some(())
+            is_ready(&self.bob).await
         })
         .await;
         socket.echoes("still here").await;
@@ -144,10 +146,7 @@ impl Site {
         assert!(late < TRUE_AGAIN, "the table was true {late:?} after the API's return");
         self.carol.reaches("stopped").await;
         scale("1").await;
-        wait_for("carol's workspace", RECOVERED, async || {
-            (self.carol.status().await["phase"] == "ready").then_some(())
-        })
-        .await;
+        wait_instead_of("carol's workspace", RECOVERED, async || is_ready(&self.carol).await).await;
         late
     }
 
@@ -162,6 +161,12 @@ impl Site {
         println!("memory: {before} KiB before, {after} KiB after");
         assert!(after < before + GROWN, "{before} KiB became {after} KiB");
     }
+}
+
+/// What is said instead, when it is not.
+async fn is_ready(person: &Person) -> Result<(), serde_json::Value> {
+    let status = person.status().await;
+    if status["phase"] == "ready" { Ok(()) } else { Err(status) }
 }
 
 /// A sample: two faults for some seconds each.
