@@ -222,11 +222,19 @@ impl Person {
     pub async fn reaches(&self, phase: &str) -> serde_json::Value {
         // Of two Ushers that saw it become ready one after the other the later may take back a mark of the other, and
         // the next is written a minute later.
-        wait_instead_of(&format!("{} to be {phase}", self.name), STARTED * 2, async || {
-            let status = self.status().await;
-            if status["phase"] == phase { Ok(status) } else { Err(status) }
-        })
-        .await
+        self.reaches_within(STARTED * 2, phase).await
+    }
+
+    /// As [`Person::reaches`], within so long.
+    pub async fn reaches_within(&self, deadline: Duration, phase: &str) -> serde_json::Value {
+        wait_instead_of(&format!("{} to be {phase}", self.name), deadline, async || self.is_in(phase).await)
+            .await
+    }
+
+    /// The status when it tells of this phase; else what it tells instead, as the error.
+    pub async fn is_in(&self, phase: &str) -> Result<serde_json::Value, serde_json::Value> {
+        let status = self.status().await;
+        if status["phase"] == phase { Ok(status) } else { Err(status) }
     }
 
     /// Somebody whose workspace has come up in a cluster.

@@ -107,7 +107,7 @@ impl Site {
         // Whatever became of bob's wish meanwhile, now it is fulfilled.
         wait_instead_of("bob's workspace", RECOVERED, async || {
             self.bob.press("start").await;
-            is_ready(&self.bob).await
+            self.bob.is_in("ready").await
         })
         .await;
         socket.echoes("still here").await;
@@ -146,7 +146,7 @@ impl Site {
         assert!(late < TRUE_AGAIN, "the table was true {late:?} after the API's return");
         self.carol.reaches("stopped").await;
         scale("1").await;
-        wait_instead_of("carol's workspace", RECOVERED, async || is_ready(&self.carol).await).await;
+        self.carol.reaches_within(RECOVERED, "ready").await;
         late
     }
 
@@ -161,12 +161,6 @@ impl Site {
         println!("memory: {before} KiB before, {after} KiB after");
         assert!(after < before + GROWN, "{before} KiB became {after} KiB");
     }
-}
-
-/// What is said instead, when it is not.
-async fn is_ready(person: &Person) -> Result<(), serde_json::Value> {
-    let status = person.status().await;
-    if status["phase"] == "ready" { Ok(()) } else { Err(status) }
 }
 
 /// A sample: two faults for some seconds each.
