@@ -10,6 +10,7 @@
 #   cluster.sh image RUN jupyterlab
 #   cluster.sh nodes RUN COUNT             sees to it that there are this many simulated nodes
 #   cluster.sh kill|pause|resume|start RUN PART    does so to a process: one of the names in RUN/parts
+#   cluster.sh crash RUN PART              ends one as by a fault of its own: it is started again, as on any node
 #   cluster.sh sweep                       removes what killed ones left behind
 #   cluster.sh images FOLDER               unpacks the images that take long, for clusters to begin with
 #
@@ -211,7 +212,7 @@ case "$word" in
   up) up "$@" ;;
   sweep) sweep ;;
   images) unpack_images "${1:?where to}" ;;
-  enter | kubectl | image | nodes | kill | pause | resume | start)
+  enter | kubectl | image | nodes | kill | crash | pause | resume | start)
     run=${1:?which cluster}
     shift
     case "$word" in
@@ -220,6 +221,8 @@ case "$word" in
       image) image "$@" ;;
       nodes) nodes "$1" ;;
       kill) kill_part "$1" ;;
+      # A program in Go says where it stood, and ends with status 2.
+      crash) signal QUIT "$1" ;;
       pause) signal STOP "$1" ;;
       resume) signal CONT "$1" ;;
       start) start_part "$1" ;;

@@ -4,9 +4,9 @@
 #   inside.sh RUN NAME           a cluster
 #   inside.sh RUN NAME images    only the images that take long, into RUN: a cluster to come begins with them
 #
-# RUN is the cluster's folder. Each part is a script in RUN/parts that writes its process id (of this namespace) to
-# RUN/pids and becomes the program, so that `cluster.sh` can end and start it by itself. When this process ends,
-# everything ends. It touches RUN/ready when the cluster can be used.
+# RUN is the cluster's folder. Each part is a script in RUN/parts that runs the program and writes its process id (of this
+# namespace) to RUN/pids, so that `cluster.sh` can end and start it by itself. When this process ends, everything ends.
+# It touches RUN/ready when the cluster can be used.
 set -euo pipefail
 run=$1 name=$2
 here=$(cd "$(dirname "$0")" && pwd)
@@ -29,13 +29,15 @@ filled() {
   sed -e "s|@RUN@|$run|g" -e "s|@NAME@|$name|g" -e "s|@PROGRAMS@|$programs|g" -e "s|@RUNC@|$(command -v runc)|g" "$here/config/$1"
 }
 
-# Starts a part: `part NAME ARGUMENTS...`.
+# Starts a part: `part NAME ARGUMENTS...`. One that fails by itself is started again, as whoever looks after a node does
+# (the scheduler of Kubernetes ends when its picture is wrong after an outage); one that got a signal stays ended.
 part() {
   {
-    printf '#!/usr/bin/env bash\necho $$ >%q\ncd %q\n' "$run/pids/$1" "$run"
-    printf 'export PATH=%q\nexec' "$PATH"
+    printf '#!/usr/bin/env bash\ncd %q\nexport PATH=%q\n' "$run" "$PATH"
+    printf 'while\n  (echo $BASHPID >%q\n  exec' "$run/pids/$1"
     printf ' %q' "$@"
-    printf ' >>%q 2>&1\n' "$run/logs/$1.log"
+    printf ' >>%q 2>&1)\n' "$run/logs/$1.log"
+    printf '  status=$?; [ $status -gt 0 ] && [ $status -lt 128 ]\ndo sleep 1; done\n'
   } >"$run/parts/$1"
   chmod +x "$run/parts/$1"
   "$run/parts/$1" &

@@ -253,6 +253,11 @@ impl Cluster {
         self.script("start", &[part.name().as_ref()]);
     }
 
+    /// Ends a part as by a fault of its own, so that it is started again without a word.
+    pub fn crash(&self, part: Part) {
+        self.script("crash", &[part.name().as_ref()]);
+    }
+
     /// Stops a part where it stands: it neither answers nor breaks a connection.
     pub fn pause(&self, part: Part) {
         self.script("pause", &[part.name().as_ref()]);

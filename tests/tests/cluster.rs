@@ -43,6 +43,16 @@ fn container(image: &str, command: &[&str]) -> Value {
     })
 }
 
+/// One whose pod only seems to run.
+fn simulated(name: &str) -> Value {
+    let mut container = container("nowhere/nothing:1", &["nothing"]);
+    container["imagePullPolicy"] = json!("Always");
+    let mut set = stateful_set(name, &container);
+    set["spec"]["template"]["spec"]["nodeSelector"] = json!({ SIMULATED: "true" });
+    set["spec"]["template"]["spec"]["tolerations"] = json!([{ "key": SIMULATED, "operator": "Exists" }]);
+    set
+}
+
 async fn create(realm: &Realm, mut object: Value) {
     object["metadata"]["namespace"] = json!(realm.workspaces);
     realm.cluster().apply(&object).await;
@@ -115,12 +125,7 @@ async fn jupyterlab_answers_from_its_pod() {
 async fn a_simulated_pod_runs_and_whoever_listens_answers_for_it() {
     let cluster = Cluster::shared();
     let realm = Realm::new(&cluster).await;
-    let mut container = container("nowhere/nothing:1", &["nothing"]);
-    container["imagePullPolicy"] = json!("Always");
-    let mut set = stateful_set("bob", &container);
-    set["spec"]["template"]["spec"]["nodeSelector"] = json!({ SIMULATED: "true" });
-    set["spec"]["template"]["spec"]["tolerations"] = json!([{ "key": SIMULATED, "operator": "Exists" }]);
-    create(&realm, set).await;
+    create(&realm, simulated("bob")).await;
     scale(&realm, "bob", 1).await;
 
     let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
@@ -186,4 +191,14 @@ async fn a_paused_or_killed_api_server_comes_back_and_two_clusters_do_not_meet()
     drop(other);
     assert!(!folder.exists(), "a cluster left its folder behind");
     lives(&cluster, "a cluster, once another has ended").await;
+}
+
+#[tokio::test]
+async fn a_scheduler_that_fails_by_itself_runs_again_and_places_what_came_meanwhile() {
+    let cluster = Cluster::alone();
+    let realm = Realm::new(&cluster).await;
+    create(&realm, simulated("bob")).await;
+    cluster.crash(Part::Scheduler);
+    scale(&realm, "bob", 1).await;
+    address(&realm, "bob-0", 80).await;
 }
