@@ -141,7 +141,7 @@ fn follow_secrets(
     .boxed()
 }
 
-/// The hosts of all users, of their further workspaces that exist, and of the routes.
+/// The portal's host, and those of all users, of their further workspaces that exist, and of the routes.
 struct Known {
     config: Arc<Config>,
     workspaces: Workspaces,
@@ -165,7 +165,8 @@ impl Known {
         let existing = self.workspaces.all().into_iter().map(|entry| entry.id.clone());
         let routes = self.config.routes.keys().cloned().map(WorkspaceId::Route);
         let all = own.chain(existing).chain(routes);
-        all.filter_map(|id| HostName::parse(&id.host(self.config.domain.as_str())).ok()).collect()
+        let hosts = all.filter_map(|id| HostName::parse(&id.host(self.config.domain.as_str())).ok());
+        hosts.chain([self.config.portal.clone()]).collect()
     }
 
     /// Tells them whenever there are others.

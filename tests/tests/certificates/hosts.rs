@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use tests::{
     Answer, Certificate, CertificateAuthority, Client, DOMAIN, FalseAuthority, Fault, IdentityProvider, Kind,
-    Person, SOON, Terms, Usher, wait_for,
+    Person, SOON, Setup, Terms, Usher, wait_for,
 };
 use url::{Position, Url};
 
@@ -38,6 +38,16 @@ async fn usher_for_people_of(
     provider.knows_as(&usher, json!({ "redirect_uris": [back] })).await;
     await_certificate(&usher, DOMAIN).await;
     usher
+}
+
+#[tokio::test]
+async fn a_portal_below_the_domain_gets_its_certificate_before_anybody_comes() {
+    let authority = CertificateAuthority::start().await;
+    let tables = tables(&authority.directory(), &authority, BY_HTTP);
+    let portal = format!("auth.{DOMAIN}");
+    let usher = Setup::new(&tables).root(&format!("portal = \"{portal}\"\n")).https().start().await;
+    asked(&authority, &usher);
+    assert_eq!(names(&await_certificate(&usher, &portal).await), [portal]);
 }
 
 #[tokio::test]
