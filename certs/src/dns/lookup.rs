@@ -90,8 +90,12 @@ impl Lookup {
         let ways = servers.iter().flat_map(|server| server.addresses.iter().map(move |way| (server, *way)));
         let mut answers: FuturesUnordered<_> = ways
             .map(|(server, way)| async move {
-                let answer = ask(way, name, RecordType::CNAME, By::OwnZones, deadline).await;
-                answer.map_err(|error| format!("{} ({})", told(&server.name), failed(way, &error)))
+                let target = async {
+                    let answer = ask(way, name, RecordType::CNAME, By::OwnZones, deadline).await?;
+                    own_target(way, &answer, name, deadline).await
+                };
+                let target: Result<Option<Name>, AskError> = target.await;
+                target.map_err(|error| format!("{} ({})", told(&server.name), failed(way, &error)))
             })
             .collect();
         let without = servers.iter().filter(|server| server.addresses.is_empty());
@@ -99,7 +103,7 @@ impl Lookup {
             without.map(|server| format!("{} (it has no address)", told(&server.name))).collect();
         while let Some(answer) = answers.next().await {
             match answer {
-                Ok(answer) => return Ok(target_of(&answer, name)),
+                Ok(target) => return Ok(target),
                 Err(error) => tried.push(error),
             }
         }
@@ -174,6 +178,23 @@ pub(super) fn told(name: &Name) -> String {
 /// A server, and what came of asking it.
 pub(super) fn failed(server: SocketAddr, error: &AskError) -> String {
     format!("{server}: {error}")
+}
+
+/// Where an answer of a server that has the zone says that the CNAME of a name leads, if the CNAME is the name's own. One
+/// of a wildcard, which answers for every name that nobody has made (RFC 4592), is out of the way once the name has a record.
+pub(super) async fn own_target(
+    server: SocketAddr,
+    answer: &Message,
+    name: &Name,
+    deadline: Instant,
+) -> Result<Option<Name>, AskError> {
+    let Some(target) = target_of(answer, name) else { return Ok(None) };
+    // No longer than the label before it, which is `_acme-challenge`.
+    let label = format!("_usher-{:08x}", fastrand::u32(..));
+    let Ok(beside) = name.base_name().prepend_label(label) else { return Ok(Some(target)) };
+    let answer = ask(server, &beside, RecordType::CNAME, By::OwnZones, deadline).await?;
+    let is_for_all = target_of(&answer, &beside).as_ref() == Some(&target);
+    Ok(Some(target).filter(|_| !is_for_all))
 }
 
 /// Where an answer says that the CNAME of a name leads.

@@ -2,7 +2,7 @@
 
 use super::ask::{ANSWER_TIMEOUT, By, ask, by_tcp, rcode};
 use super::error::{AskError, DnsError};
-use super::lookup::{CHAIN_MAX, Lookup, target_of, told, zone_in};
+use super::lookup::{CHAIN_MAX, Lookup, own_target, target_of, told, zone_in};
 use super::{Change, FIND_TIMEOUT, TTL};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -91,18 +91,31 @@ impl Updates {
     }
 
     async fn kept(&self, name: &Name) -> Result<Kept, DnsError> {
-        let deadline = Instant::now() + ANSWER_TIMEOUT;
-        match ask(self.server, name, RecordType::SOA, By::OwnZones, deadline).await {
-            Ok(answer) => {
-                let zone = || zone_in(&answer.answers, name).or_else(|| zone_in(&answer.authorities, name));
-                Ok(target_of(&answer, name)
-                    .map(Kept::As)
-                    .or_else(|| zone().map(Kept::InZone))
-                    .unwrap_or(Kept::Unknown))
-            }
+        match self.ask_for(name).await {
+            Ok(kept) => Ok(kept),
             Err(AskError::Lame | AskError::Refused(_)) => Ok(Kept::Unknown),
             Err(error) => Err(self.unreachable(name, error)),
         }
+    }
+
+    async fn ask_for(&self, name: &Name) -> Result<Kept, AskError> {
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let mut at = name.clone();
+        while !at.is_root() {
+            let answer = ask(self.server, &at, RecordType::SOA, By::OwnZones, deadline).await?;
+            if target_of(&answer, &at).is_none() {
+                let zone = zone_in(&answer.answers, name).or_else(|| zone_in(&answer.authorities, name));
+                return Ok(zone.map_or(Kept::Unknown, Kept::InZone));
+            }
+            if at == *name
+                && let Some(target) = own_target(self.server, &answer, name, deadline).await?
+            {
+                return Ok(Kept::As(target));
+            }
+            // Behind a CNAME an answer names the zone of its target: what is above tells the name's own.
+            at = at.base_name();
+        }
+        Ok(Kept::Unknown)
     }
 
     async fn send(&self, mut update: Message, name: &Name, zone: &Name) -> Result<(), DnsError> {

@@ -252,6 +252,10 @@ async fn cloudflare_gets_one_record_for_each_text_where_the_name_leads() {
     records.present(&host("alias.lab.test"), "three").await.unwrap();
     let (one, two) = ("_acme-challenge.lab.test \"one\"", "_acme-challenge.lab.test \"two\"");
     assert_eq!(shown(), [one, two, "alias.records.test \"three\""]);
+    let wild = host("wild.records.test");
+    records.present(&wild, "four").await.unwrap();
+    assert_eq!(shown()[3..], ["_acme-challenge.wild.records.test \"four\""]);
+    records.clear(&wild, "four").await.unwrap();
     records.clear(&lab, "one").await.unwrap();
     records.clear(&lab, "one").await.unwrap();
     assert_eq!(shown(), [two, "alias.records.test \"three\""]);

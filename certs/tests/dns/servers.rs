@@ -205,7 +205,7 @@ fn zone_file(zone: &str, net: [u8; 3]) -> String {
             add("_acme-challenge.round CNAME there\nthere CNAME _acme-challenge.round\n");
             add("_acme-challenge.registered CNAME 8e5700ea.records.test.\n");
         }
-        "records.test" => add("@ NS ns2.lab.test.\n"),
+        "records.test" => add("@ NS ns2.lab.test.\n*.wild CNAME balancer.elsewhere.example.\n"),
         "dead.test" => add("@ NS ns4.lab.test.\n"),
         _ => (),
     }

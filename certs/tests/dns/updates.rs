@@ -155,6 +155,28 @@ async fn a_delegated_name_is_written_and_seen_where_its_cnames_lead() {
 }
 
 #[tokio::test]
+async fn the_cname_of_a_wildcard_is_no_delegation() {
+    let servers = Servers::start().await;
+    let records = servers.records();
+    let host = host("wild.records.test");
+    for text in ["one", "two"] {
+        records.present(&host, text).await.unwrap();
+    }
+    let both = ["one", "two"].map(str::to_owned);
+    assert_eq!(servers.primary.texts("_acme-challenge.wild.records.test"), both);
+    let propagated = records.propagated(&host, &both).await.unwrap();
+    assert!(propagated.silent.is_empty(), "{propagated:?}");
+    for text in both {
+        records.clear(&host, &text).await.unwrap();
+    }
+    assert!(servers.primary.texts("_acme-challenge.wild.records.test").is_empty());
+    // Below a name that the wildcard makes as well.
+    let deep = self::host("alice.wild.records.test");
+    records.present(&deep, "three").await.unwrap();
+    assert_eq!(servers.primary.texts("_acme-challenge.alice.wild.records.test"), ["three"]);
+}
+
+#[tokio::test]
 async fn cnames_that_go_round_are_told() {
     let servers = Servers::start().await;
     let mut provider = servers.provider(servers.updates("usher", SECRET));
