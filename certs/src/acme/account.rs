@@ -25,7 +25,15 @@ const REPLACE_AFTER: Duration = Duration::from_hours(1);
 pub(crate) struct Accounts {
     store: Arc<dyn Store>,
     /// Of each authority its own lock: one that hangs holds nobody else up.
-    opened: std::sync::Mutex<HashMap<AuthorityName, Arc<Mutex<Option<Account>>>>>,
+    places: std::sync::Mutex<HashMap<AuthorityName, Arc<Mutex<Place>>>>,
+}
+
+/// What there is of the account with one authority.
+#[derive(Default)]
+struct Place {
+    opened: Option<Account>,
+    /// Made, and not written down yet: for a key of an external account there may be no second one.
+    made: Option<(Account, Kept)>,
 }
 
 /// As it is kept.
@@ -41,22 +49,22 @@ struct Kept {
 
 impl Accounts {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, opened: std::sync::Mutex::default() }
+        Self { store, places: std::sync::Mutex::default() }
     }
 
     /// The account with an authority, made there if there is none yet.
     pub(super) async fn open(&self, authority: &Authority) -> Result<Account, Failure> {
         // Held while an account is made: two orders at once would make two.
         let place = self.place(authority);
-        let mut opened = place.lock().await;
-        if let Some(account) = &*opened {
+        let mut place = place.lock().await;
+        if let Some(account) = &place.opened {
             return Ok(account.clone());
         }
         let account = match &authority.account_key {
             Some(file) => by_key(authority, file).await?,
-            None => self.kept_or_made(authority, None).await?.expect("none is refused"),
+            None => self.kept_or_made(authority, &mut place.made, None).await?.expect("none is refused"),
         };
-        *opened = Some(account.clone());
+        place.opened = Some(account.clone());
         Ok(account)
     }
 
@@ -68,22 +76,22 @@ impl Accounts {
         refused: &str,
     ) -> Result<Option<Account>, Failure> {
         let place = self.place(authority);
-        let mut opened = place.lock().await;
-        if let Some(other) = opened.as_ref().filter(|account| account.id() != refused) {
+        let mut place = place.lock().await;
+        if let Some(other) = place.opened.as_ref().filter(|account| account.id() != refused) {
             return Ok(Some(other.clone()));
         }
         // Whatever comes of it: it is opened anew before it is used again.
-        *opened = None;
+        place.opened = None;
         if authority.account_key.is_some() {
             return Ok(None);
         }
-        *opened = self.kept_or_made(authority, Some(refused)).await?;
-        Ok(opened.clone())
+        place.opened = self.kept_or_made(authority, &mut place.made, Some(refused)).await?;
+        Ok(place.opened.clone())
     }
 
-    fn place(&self, authority: &Authority) -> Arc<Mutex<Option<Account>>> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        opened.entry(authority.name.clone()).or_default().clone()
+    fn place(&self, authority: &Authority) -> Arc<Mutex<Place>> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.entry(authority.name.clone()).or_default().clone()
     }
 
     /// The account that is kept, unless it is the refused one, or a new one. Of several replicas that make one at a time
@@ -91,16 +99,17 @@ impl Accounts {
     async fn kept_or_made(
         &self,
         authority: &Authority,
+        made: &mut Option<(Account, Kept)>,
         refused: Option<&str>,
     ) -> Result<Option<Account>, Failure> {
         let (name, transport) = (DocumentKind::Account.name(&authority.name), transport(authority)?);
-        let mut made = None;
         loop {
             let standing = self.store.get(&name).await?;
             if let Some(kept) = standing.as_ref().and_then(|document| Kept::read(document, authority)) {
                 let since = SystemTime::now().duration_since(time(kept.made));
                 let account = opened(&transport, kept.credentials).await?;
                 if refused != Some(account.id()) {
+                    *made = None;
                     return Ok(Some(account));
                 }
                 if since.is_ok_and(|since| since < REPLACE_AFTER) || !is_gone(&account, authority).await {
@@ -125,9 +134,14 @@ impl Accounts {
                     tracing::info!(authority.name = %authority.name, account.url = account.id(), "an account was made");
                     return Ok(Some(account));
                 }
-                // Somebody else was first, and theirs is what all have.
-                Err(StoreError::Conflict(_) | StoreError::Exists(_)) => made = Some((account, kept)),
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    *made = Some((account, kept));
+                    match error {
+                        // Somebody else was first, and theirs is what all have.
+                        StoreError::Conflict(_) | StoreError::Exists(_) => {}
+                        error => return Err(error.into()),
+                    }
+                }
             }
         }
     }

@@ -30,6 +30,17 @@ async fn several_that_make_an_account_at_a_time_have_one() {
 }
 
 #[tokio::test]
+async fn an_account_that_could_not_be_written_down_is_not_made_a_second_time() {
+    let (generous, authority, store) = lab("").await;
+    let accounts = Accounts::new(store.clone());
+    store.loses_the_next("account-");
+    assert!(accounts.open(&authority).await.is_err());
+    let account = accounts.open(&authority).await.unwrap();
+    assert_eq!(store.value("account-generous").unwrap()["credentials"]["id"], account.id());
+    assert_eq!(generous.accounts(), 1);
+}
+
+#[tokio::test]
 async fn an_account_that_is_refused_is_made_anew_once_an_hour() {
     let generous = GenerousAuthority::start().await;
     let certificates = certificates(&generous, "");
