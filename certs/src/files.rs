@@ -61,8 +61,8 @@ pub(crate) enum Look {
 /// Two PEM files: a chain and its key.
 ///
 /// Links are followed, so that the swaps of Kubernetes (`..data`) and of certbot are seen. A good pair is told at once;
-/// a bad one only if the next look finds the same: it may have been caught while one of the two was replaced or half
-/// written.
+/// a bad one, and a leaf alone where a chain was, only if the next look finds the same: it may have been caught while one
+/// of the two was replaced or half written.
 #[derive(Debug)]
 pub(crate) struct FilePair {
     certificate: PathBuf,
@@ -89,7 +89,9 @@ impl FilePair {
             return Look::Unchanged;
         }
         let (found, certificate) = match self.read() {
-            Ok((digest, certificate)) => (Found::Good(digest), Some(certificate)),
+            Ok((digest, certificate)) => {
+                (Found::Good { digest, is_alone: certificate.is_alone() }, Some(certificate))
+            }
             Err(error) => (Found::Bad(error), None),
         };
         if !self.watch.see(stamps, found.clone(), now) {
@@ -97,8 +99,8 @@ impl FilePair {
         }
         match (found, certificate) {
             (Found::Bad(error), _) => Look::Changed(Err(error)),
-            (Found::Good(_), Some(certificate)) => Look::Changed(Ok(certificate)),
-            (Found::Good(_), None) => Look::Unchanged,
+            (Found::Good { .. }, Some(certificate)) => Look::Changed(Ok(certificate)),
+            (Found::Good { .. }, None) => Look::Unchanged,
         }
     }
 
@@ -146,8 +148,11 @@ impl Stamp {
 /// What reading came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Found {
-    /// A certificate, by a digest of both texts.
-    Good([u8; 32]),
+    /// A certificate, by a digest of both texts; with whoever signed it, or alone.
+    Good {
+        digest: [u8; 32],
+        is_alone: bool,
+    },
     Bad(FileError),
 }
 
@@ -158,7 +163,7 @@ struct Watch {
     /// Two looks found the same: it will not change unless the stamps do.
     settled: bool,
     told: Option<Found>,
-    /// Since when there is something bad that was not told.
+    /// Since when there is something doubtful that was not told.
     doubted: Option<Instant>,
 }
 
@@ -178,7 +183,10 @@ impl Watch {
             self.doubted = None;
             return false;
         }
-        if matches!(found, Found::Bad(_)) {
+        let is_whole = |found: &Found| matches!(found, Found::Good { is_alone: false, .. });
+        let is_cut =
+            matches!(found, Found::Good { is_alone: true, .. }) && self.told.as_ref().is_some_and(is_whole);
+        if is_cut || matches!(found, Found::Bad(_)) {
             let doubted = *self.doubted.get_or_insert(now);
             if !self.settled && now.saturating_duration_since(doubted) < PATIENCE {
                 return false;

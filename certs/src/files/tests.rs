@@ -228,7 +228,7 @@ fn no_swap_however_fast_is_taken_for_a_bad_pair() {
 }
 
 /// After how many milliseconds a look finds which stamps, what it would read, and whether it skips that, waits or tells.
-const LOOKS: [(&str, &str); 8] = [
+const LOOKS: [(&str, &str); 10] = [
     ("a good pair at once, and one look more", "0 1 good-1 tells, 500 1 good-1 waits, 1000 1 good-1 skips"),
     (
         "a change within the tick of the first look",
@@ -257,12 +257,22 @@ const LOOKS: [(&str, &str); 8] = [
         "0 1 refused-a waits, 500 1 refused-a tells, 1000 1 refused-a waits, 1500 1 good-1 tells, \
          2000 1 good-1 waits, 2500 1 good-1 skips",
     ),
+    (
+        "a chain that is being written is not taken for a leaf alone, and a leaf alone is one",
+        "0 1 good-1 tells, 500 2 alone-2 waits, 1000 3 good-3 tells, 1500 4 alone-4 waits, 2000 4 alone-4 tells",
+    ),
+    (
+        "a leaf alone that is the first, or after another",
+        "0 1 alone-1 tells, 500 2 alone-2 tells, 1000 3 good-3 tells",
+    ),
 ];
 
 #[test]
 fn what_is_told_and_when() {
     let found = |text: &str| match text.split_once('-').unwrap() {
-        ("good", digest) => Found::Good([digest.parse().unwrap(); 32]),
+        (kind @ ("good" | "alone"), digest) => {
+            Found::Good { digest: [digest.parse().unwrap(); 32], is_alone: kind == "alone" }
+        }
         ("missing", path) => Found::Bad(FileError::Missing { path: path.into() }),
         (_, path) => Found::Bad(FileError::Unreadable { path: path.into(), reason: "denied".to_owned() }),
     };
