@@ -124,6 +124,14 @@ impl Inventory {
         self.coming.get(id).or_else(|| self.current(id))
     }
 
+    /// Whether the store has no more what is served of a unit and is good still: it was deleted there, or damaged.
+    pub(crate) fn is_lost(&self, id: &str, now: SystemTime) -> bool {
+        let is_kept = |newest: &Current| {
+            self.documents.get(id).is_some_and(|document| document.version == newest.version)
+        };
+        self.newest(id).is_some_and(|newest| newest.certificate.not_after() > now && !is_kept(newest))
+    }
+
     /// That of a file or Secret.
     pub(crate) fn given(&self, name: &CertificateName) -> Option<&Certificate> {
         self.given.get(name)
@@ -162,7 +170,7 @@ impl Inventory {
                         certificate.id = id,
                         document.name,
                         cause = why,
-                        "a certificate that is kept cannot be served, and another is got in its place"
+                        "a certificate that is kept cannot be served, and is replaced"
                     );
                 }
                 Err(_) => {}

@@ -153,6 +153,11 @@ impl LocalAuthority {
         encode_pem("CERTIFICATE", &self.der)
     }
 
+    /// The certificate of the one that a document holds; `None` where it holds none.
+    pub(crate) fn certificate_of(value: &[u8]) -> Option<CertificateDer<'static>> {
+        Some(Self::read(value)?.der)
+    }
+
     /// `None` where a document is no authority.
     fn read(value: &[u8]) -> Option<Self> {
         let value: Value = serde_json::from_slice(value).ok()?;

@@ -16,7 +16,7 @@ use crate::dns::{DnsError, DnsRecords};
 use crate::document_kind::DocumentKind;
 use crate::inventory::Inventory;
 use crate::listed::Listed;
-use crate::local_authority::LocalAuthorityError;
+use crate::local_authority::{self, LocalAuthority, LocalAuthorityError};
 use crate::metrics::Metrics;
 use crate::resolver::{HttpChallenges, Resolver};
 use crate::retry_after::RetryAfter;
@@ -29,6 +29,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, FuturesUnordered};
 use futures_util::{FutureExt, StreamExt};
 use known::Known;
+use rustls_pki_types::CertificateDer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -151,6 +152,8 @@ struct Loop {
     retry_after: BTreeMap<String, RetryAfter>,
     /// When hosts got their first certificate, by the certificate's name.
     begun: BTreeMap<String, Vec<u64>>,
+    /// Usher's own authority, if there is one.
+    local_authority: Option<CertificateDer<'static>>,
     files: Watched,
     /// Which Secrets were taken in.
     secrets: BTreeMap<String, SecretPair>,
@@ -184,6 +187,7 @@ impl Loop {
             states: BTreeMap::new(),
             retry_after: BTreeMap::new(),
             begun: BTreeMap::new(),
+            local_authority: None,
             secrets: BTreeMap::new(),
             refused: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -214,11 +218,8 @@ impl Loop {
                     tracing::warn!(certificate.id = unit.id, error, "a certificate cannot be signed at once");
                     continue;
                 }
-                if let Some(document) =
-                    self.settings.store.get(&DocumentKind::Certificate.name(&unit.id)).await?
-                {
-                    self.looked_up(document);
-                }
+                let standing = self.worker.standing(&unit).await;
+                standing.into_iter().for_each(|document| self.looked_up(document));
             }
         }
         self.settle();
@@ -293,6 +294,10 @@ impl Loop {
 
     fn put(&mut self, document: Document) {
         let name = document.name.clone();
+        if name == local_authority::DOCUMENT {
+            self.local_authority = LocalAuthority::certificate_of(&document.value);
+            self.is_changed = true;
+        }
         let Some((kind, id)) = DocumentKind::of(&name) else { return };
         self.is_changed |= is_listed(kind);
         match kind {

@@ -14,11 +14,14 @@ use tokio::time::{Instant, timeout_at};
 const CLEARING: Duration = Duration::from_mins(10);
 
 impl AcmeClient {
-    /// Takes away what was shown for a unit, here and by whoever had the claim before. What is left over stays written
-    /// down: the next attempt tries again.
+    /// Takes away what was shown for a unit, here and by whoever had the claim before, unless the order is gone on with: the
+    /// authority may be looking at it at this moment. What is left over stays written down: the next attempt tries again.
     pub(super) async fn take_proofs_away(&self, getting: Getting<'_>) -> Result<(), Failure> {
         // Not as the attempt began: it has shown more since.
-        let proofs = getting.claim.change(|state| state.order.as_ref().map(|ordered| ordered.proofs.clone()));
+        let proofs = getting.claim.change(|state| {
+            let over = state.order.as_ref().filter(|ordered| ordered.url.is_none());
+            over.map(|ordered| ordered.proofs.clone())
+        });
         let (gone, left) = self.take_away(proofs.await??.unwrap_or_default()).await;
         let change = getting.claim.change(|state| {
             if let Some(ordered) = &mut state.order {

@@ -147,10 +147,7 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn run(&self, replaces: Option<&Certificate>) -> Result<Certificate, Failure> {
-        // Of an order that is gone on with they stay: the authority may be looking at them at this moment.
-        if self.ordered.url.is_none()
-            && let Err(failure) = self.acme.take_proofs_away(self.getting).await
-        {
+        if let Err(failure) = self.acme.take_proofs_away(self.getting).await {
             let error = with_causes(&failure);
             tracing::warn!(
                 certificate.id = self.getting.unit.id,
@@ -159,8 +156,11 @@ impl Attempt<'_> {
             );
         }
         let account = self.acme.accounts.open(self.authority).await?;
-        let mut order = self.order(&account, replaces).await?;
-        let got = self.go_through(&mut order, replaces).await;
+        let got = async {
+            let mut order = self.order(&account, replaces).await?;
+            self.go_through(&mut order, replaces).await
+        };
+        let got = got.await;
         if let Err(failure) = &got
             && failure.ends_the_order()
         {
@@ -207,7 +207,12 @@ impl Attempt<'_> {
             let standing = persist!(account.order(url.clone()));
             // One that is over, or of which the authority knows nothing any more, is left.
             match standing.map(|mut order| (order.state().status, order)) {
-                Ok((OrderStatus::Invalid, _)) => {}
+                // What it found while nobody looked counts as well.
+                Ok((OrderStatus::Invalid, mut order)) => {
+                    if let Some(failure) = self.what_was_wrong(&mut order).await {
+                        return Err(failure);
+                    }
+                }
                 Ok((_, order)) => return Ok(order),
                 Err(Error::Api(problem)) if !is_for_later(&problem) => {}
                 Err(error) => return Err(self.failed("looking at the order", error)),

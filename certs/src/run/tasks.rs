@@ -4,7 +4,7 @@ use super::work::{self, Work, Worker};
 use super::{Loop, REST};
 use crate::inventory::Current;
 use crate::kept::Origin;
-use crate::schedule::{ASK_WINDOW_MOST, SKEW, may_ask_at, may_begin_at, order_at, renew_at};
+use crate::schedule::{ASK_WINDOW_MOST, Held, SKEW, may_ask_at, may_begin_at, order_at, renew_at};
 use crate::state::{State, time};
 use crate::store::Document;
 use crate::units::{Giver, Unit};
@@ -31,7 +31,7 @@ struct Done {
 /// What kind of place a task takes, by whom it waits for: who is slow holds up nobody else's.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
-    /// Usher's own authority.
+    /// Nobody else: Usher's own authority, or the store alone.
     Local,
     /// This authority, for a certificate.
     Order(AuthorityName),
@@ -78,7 +78,7 @@ impl Tasks {
 
     /// Whether a certificate is being got.
     pub(super) fn gets(&self, id: &str) -> bool {
-        self.busy.get(id).is_some_and(|busy| busy.work != Work::AskWindow)
+        self.busy.get(id).is_some_and(|busy| busy.work.gets())
     }
 
     /// Forgets units that are gone.
@@ -192,6 +192,9 @@ impl Loop {
     /// Whom a task would wait for.
     fn place(&self, unit: &Unit, work: Work, now: SystemTime) -> Place {
         let Giver::Acme(source) = &unit.giver else { return Place::Local };
+        if work == Work::Keep {
+            return Place::Local;
+        }
         if work == Work::AskWindow
             && let Some(Origin::Acme(name)) = self.inventory.newest(&unit.id).map(|current| &current.origin)
         {
@@ -210,6 +213,15 @@ impl Loop {
 
     /// What is to be done for a unit first, and when.
     pub(super) fn due(&self, unit: &Unit, now: SystemTime) -> Due {
+        let due = self.due_by_its_giver(unit, now);
+        // Another that is got now is kept in its place.
+        match due.get_at > now && self.inventory.is_lost(&unit.id, now) {
+            true => Due { work: Work::Keep, at: now, ..due },
+            false => due,
+        }
+    }
+
+    fn due_by_its_giver(&self, unit: &Unit, now: SystemTime) -> Due {
         let get = |work, at| Due { work, at, get_at: at };
         let unknown = State::default();
         let state = self.states.get(&unit.id).unwrap_or(&unknown);
@@ -219,8 +231,11 @@ impl Loop {
             |current: &&Current| current.is_complete && unit.giver.may_have_given(&current.origin);
         let held = current.filter(is_as_wanted).map(|current| current.held());
         let Giver::Acme(source) = &unit.giver else {
-            // One that was signed by a clock that was ahead is good for nobody yet.
-            let held = held.filter(|held| held.not_before <= now + SKEW);
+            // One that was signed by a clock that was ahead is good for nobody yet, and one by the authority before this one
+            // only for those who trusted that.
+            let is_of_now = |held: &Held<'_>| held.not_before <= now + SKEW;
+            let is_of_another = current.is_some_and(|current| self.is_of_another_authority(current));
+            let held = held.filter(|held| is_of_now(held) && !is_of_another);
             return get(Work::Get, renew_at(held, state));
         };
         let authorities = source.authorities.iter().map(|authority| authority.name.as_str());
@@ -247,6 +262,12 @@ impl Loop {
             Some(at) if at < order && order > now => Due { work: Work::AskWindow, at, get_at: order },
             _ => get(Work::Get, order),
         }
+    }
+
+    /// Whether Usher's own authority signed it, and was made anew since.
+    fn is_of_another_authority(&self, current: &Current) -> bool {
+        let is_another = |own| current.certificate.certified_key().cert.last() != Some(own);
+        current.origin == Origin::Local && self.local_authority.as_ref().is_some_and(is_another)
     }
 
     /// When a host may get its first certificate by the budget of its week.

@@ -91,6 +91,58 @@ async fn what_is_done_is_not_begun_again_although_the_store_tells_of_it_late() {
     assert_eq!(store.certificates.load(Ordering::SeqCst), 2, "the first, and the one that was wanted");
 }
 
+#[tokio::test]
+async fn whatever_the_authority_of_its_own_signed_is_signed_anew_by_the_one_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(DirectoryStore::open(&folder.path().join("certificates")).unwrap());
+    let signer = async |id: &str| {
+        let document = store.get(&DocumentKind::Certificate.name(id)).await.unwrap()?;
+        Kept::read(&document).unwrap().certificate.certified_key().cert.last().cloned()
+    };
+    let first = config(TABLES);
+    drop(start(settings(&first.certificates, &store, &[])).await.unwrap());
+    let before = signer("site").await.unwrap();
+    // The old authority may not sign for this name.
+    let other = "[certificates.other]\nsource = 'self-signed'\nnames = ['other.test']\n[templates";
+    let second = config(&TABLES.replace("[templates", other));
+    let (operations, running) = start(settings(&second.certificates, &store, &[])).await.unwrap();
+    let running = tokio::spawn(running);
+    let is_anew = async {
+        while signer("site").await == Some(before.clone()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), is_anew).await.expect("it is signed anew");
+    assert_eq!(signer("site").await, signer("other").await);
+    running.abort();
+    drop(operations);
+}
+
+#[tokio::test]
+async fn what_is_deleted_or_damaged_while_it_is_served_is_kept_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(DirectoryStore::open(&folder.path().join("certificates")).unwrap());
+    let config = config(TABLES);
+    let (operations, running) = start(settings(&config.certificates, &store, &[])).await.unwrap();
+    let running = tokio::spawn(running);
+    let name = DocumentKind::Certificate.name("site");
+    let before = store.get(&name).await.unwrap().unwrap();
+    for damage in [None, Some("{}")] {
+        match damage {
+            None => assert!(store.delete(&name).await.unwrap()),
+            Some(value) => state::put(&*store, &name, value.as_bytes()).await.unwrap(),
+        }
+        let is_back = async {
+            while store.get(&name).await.unwrap().is_none_or(|document| document.value != before.value) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), is_back).await.expect("it is kept again");
+    }
+    assert!(operations.list()[0].served.is_some());
+    running.abort();
+}
+
 /// A certificate for these names that is valid from a moment on, by nobody in particular.
 fn valid_from(begin: SystemTime, names: &[&str]) -> (Certificate, [String; 2]) {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();

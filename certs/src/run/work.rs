@@ -7,7 +7,7 @@ use crate::claim::Lost;
 use crate::document_kind::DocumentKind;
 use crate::inventory::Current;
 use crate::kept::{Kept, Origin};
-use crate::local_authority::{LocalAuthority, LocalAuthorityError};
+use crate::local_authority::{self, LocalAuthority, LocalAuthorityError};
 use crate::metrics::RenewalResult;
 use crate::retry_after::RetryAfter;
 use crate::schedule::{
@@ -31,6 +31,15 @@ pub(crate) enum Work {
     First,
     /// Ask its authority when it wants it renewed.
     AskWindow,
+    /// Put what is served back into the store, which has lost it.
+    Keep,
+}
+
+impl Work {
+    /// Whether another certificate comes of it.
+    pub(super) fn gets(self) -> bool {
+        matches!(self, Self::Get | Self::First)
+    }
 }
 
 /// Who does it.
@@ -54,6 +63,7 @@ impl Worker {
     /// Does it; tells whether it was done, or written down when to try again.
     pub(crate) async fn work(&self, work: Work, unit: &Unit, held: Option<Current>) -> bool {
         let done = match (&unit.giver, work) {
+            (_, Work::Keep) => self.keep_again(unit, held).await.map_err(|error| with_causes(&error)),
             (Giver::Local, _) => self.issue(unit).await.map(|()| true).map_err(|error| with_causes(&error)),
             (Giver::Acme(source), Work::AskWindow) => {
                 self.ask_window(unit, source, held).await.map(|()| true).map_err(|error| with_causes(&error))
@@ -66,9 +76,9 @@ impl Worker {
             tracing::error!(
                 certificate.id = unit.id,
                 error,
-                "a certificate cannot be got; what there is is served on"
+                "a certificate cannot be got or kept; what there is is served on"
             );
-            if work != Work::AskWindow {
+            if work.gets() {
                 self.acme.metrics.renewal(RenewalResult::Failed);
             }
             false
@@ -79,11 +89,14 @@ impl Worker {
     pub(super) async fn standing(&self, unit: &Unit) -> Vec<Document> {
         let mut standing = Vec::new();
         let mut names = vec![DocumentKind::Certificate.name(&unit.id), DocumentKind::State.name(&unit.id)];
-        if let Giver::Acme(source) = &unit.giver {
-            names.push(DocumentKind::Budget.name(&unit.certificate));
-            names.extend(
-                source.authorities.iter().map(|authority| DocumentKind::RetryAfter.name(&authority.name)),
-            );
+        match &unit.giver {
+            Giver::Local => names.push(local_authority::DOCUMENT.to_owned()),
+            Giver::Acme(source) => {
+                names.push(DocumentKind::Budget.name(&unit.certificate));
+                names.extend(
+                    source.authorities.iter().map(|authority| DocumentKind::RetryAfter.name(&authority.name)),
+                );
+            }
         }
         for name in names {
             // One that cannot be read is told of by the store itself, once it can.
@@ -160,10 +173,7 @@ impl Worker {
                 Err(failure) => {
                     is_noted &= self.note(getting, authority, &failure).await;
                     is_over = !matches!(failure, Failure::Slow { .. });
-                    // A slow one may be looking at them.
-                    if is_over {
-                        self.acme.clear_up(getting).await;
-                    }
+                    self.acme.clear_up(getting).await;
                 }
             }
         }
@@ -234,6 +244,31 @@ impl Worker {
     async fn keep(&self, unit: &Unit, certificate: Certificate, origin: Origin) -> Result<(), StoreError> {
         let kept = Kept { certificate, origin, obtained: SystemTime::now() };
         put(&*self.acme.store, &DocumentKind::Certificate.name(&unit.id), &kept.write()).await
+    }
+
+    /// Keeps what is served again, unless somebody has kept one meanwhile, of which the store will tell; tells whether it did.
+    async fn keep_again(&self, unit: &Unit, held: Option<Current>) -> Result<bool, StoreError> {
+        let Some(Current { certificate, origin, obtained, .. }) = held else { return Ok(false) };
+        let name = DocumentKind::Certificate.name(&unit.id);
+        let standing = self.acme.store.get(&name).await?;
+        let is_good = |kept: Kept| kept.certificate.check_from(&unit.names, SystemTime::now()).is_ok();
+        if standing.as_ref().is_some_and(|document| Kept::read(document).is_ok_and(is_good)) {
+            return Ok(false);
+        }
+        let fingerprint = certificate.fingerprint().to_owned();
+        let value = Kept { certificate, origin, obtained }.write();
+        match state::write(&*self.acme.store, &name, standing.map(|document| document.version), value).await {
+            Err(StoreError::Conflict(_) | StoreError::Exists(_)) => Ok(false),
+            Err(error) => Err(error),
+            Ok(()) => {
+                tracing::warn!(
+                    certificate.id = unit.id,
+                    certificate.fingerprint = fingerprint,
+                    "a certificate was deleted or damaged where it is kept; what is served is kept there again"
+                );
+                Ok(true)
+            }
+        }
     }
 
     /// Has Usher's own authority sign one.

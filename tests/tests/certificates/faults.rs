@@ -137,6 +137,37 @@ async fn a_leaf_that_comes_alone_is_taken_where_none_came_with_more_before() {
     assert!(is_trusted(&usher, &real, DOMAIN).await);
 }
 
+#[tokio::test]
+async fn what_an_authority_could_not_see_counts_at_whichever_answer_it_is_told() {
+    let (real, faulty) = false_one().await;
+    // As some look while they are asked to.
+    let seen = serde_json::json!({
+        "type": "http-01", "url": "https://authority.test/1", "token": "t", "status": "pending",
+        "error": { "type": "urn:ietf:params:acme:error:connection", "detail": "nobody answers" },
+    });
+    let body = seen.to_string();
+    faulty.fails(Kind::Challenge, Fault::Says { status: StatusCode::OK, retry_after: None, body });
+    let usher = started(&real, &tables(&faulty.directory(), &real, BY_HTTP)).await;
+    let not_seen = format!("the authority could not see that {DOMAIN} is ours");
+    assert_eq!(failures(&usher, 1).await, format!("{not_seen}: connection: nobody answers"));
+    faulty.mends();
+    // While it could not be asked what it saw.
+    faulty.fails(Kind::Order, Fault::problem(StatusCode::SERVICE_UNAVAILABLE, "serverInternal", None));
+    renew(&usher, SITE);
+    let cause = failures(&usher, 2).await;
+    assert!(cause.contains("serverInternal"), "{cause}");
+    let orders = faulty.orders().len();
+    for kind in [Kind::Order, Kind::Authorization] {
+        faulty.fails(kind, Fault::Invalid);
+    }
+    renew(&usher, SITE);
+    assert_eq!(failures(&usher, 3).await, format!("{not_seen}: unauthorized: as the test wants"));
+    assert_eq!(faulty.orders().len(), orders);
+    faulty.mends();
+    renew(&usher, SITE);
+    await_certificate(&usher, DOMAIN).await;
+}
+
 /// A moment as an HTTP date (RFC 9110 §5.6.7).
 fn http_date(at: SystemTime) -> String {
     let at = Timestamp::try_from(at).expect("it is soon");

@@ -86,6 +86,24 @@ async fn a_secret_is_shown_as_it_is_now_and_one_that_breaks_or_goes_leaves_what_
     }
 }
 
+#[tokio::test]
+async fn a_secret_of_ushers_own_that_is_deleted_is_written_again_as_it_was() {
+    let cluster = Cluster::shared();
+    let realm = Realm::new(&cluster).await;
+    let _usher = realm.setup("[certificates.site]\nsource = \"self-signed\"\n").await.https().start().await;
+    let own = ["get", "secrets", "--field-selector=type=usher.dev/certificate", "--output=name"];
+    let own = cluster.kubectl(&[&own[..], &["--namespace", &realm.records]].concat()).await;
+    let name = own.lines().find(|name| name.contains("certificate-site")).expect("it was made at the start");
+    let place = [name, "--namespace", &realm.records];
+    let data = [&["get", "--output=jsonpath={.data}"], &place[..]].concat();
+    let before = cluster.kubectl(&data).await;
+    cluster.kubectl(&[&["delete"], &place[..]].concat()).await;
+    wait_for("it to be written again", SOON, async || {
+        cluster.try_kubectl(&data).await.ok().filter(|again| *again == before)
+    })
+    .await;
+}
+
 /// Three Ushers that get a certificate for each user's host from Pebble, which asks them in turn.
 struct Three {
     ushers: Vec<Usher>,

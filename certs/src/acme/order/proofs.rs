@@ -2,13 +2,15 @@
 
 use super::super::NONCES;
 use super::super::failure::{Failure, words};
+use super::super::transport::Transport;
 use super::{Attempt, VALIDATION, is_bad_nonce, unasked};
 use crate::challenges::{self, Challenge, Way};
 use crate::dns::DnsRecords;
 use crate::state::{self, Proof};
 use config::{Challenge as Asked, HostName};
 use instant_acme::{
-    AuthorizationState, AuthorizationStatus, ChallengeStatus, ChallengeType, Identifier, Order, OrderStatus,
+    AuthorizationState, AuthorizationStatus, ChallengeStatus, ChallengeType, Error, Identifier, Order,
+    OrderStatus,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -137,6 +139,7 @@ impl Attempt<'_> {
                 if authorization.status == AuthorizationStatus::Valid || told.contains(&url) {
                     continue;
                 }
+                let host = self.host(&authorization);
                 let Some(mut challenge) = authorization.challenge(kind.clone()) else { continue };
                 // It was told before whoever had the claim went away.
                 if challenge.status != ChallengeStatus::Pending {
@@ -145,6 +148,10 @@ impl Attempt<'_> {
                 match challenge.set_ready().await {
                     Ok(()) => drop(told.insert(url)),
                     Err(error) if is_bad_nonce(&error) => again = true,
+                    // It has looked at once, and its answer is what it has seen.
+                    Err(Error::Api(problem)) if Transport::told().is_done() => {
+                        return Err(Failure::Validation { host, told: words(&problem) });
+                    }
                     Err(error) => return Err(self.failed("telling it to look", error)),
                 }
             }
@@ -161,15 +168,15 @@ impl Attempt<'_> {
         if status.await? != OrderStatus::Invalid {
             return Ok(());
         }
-        Err(self.what_was_wrong(order).await)
-    }
-
-    /// Which host the authority was not convinced of, in its words.
-    async fn what_was_wrong(&self, order: &mut Order) -> Failure {
-        let mut found = Failure::Validation {
+        let unsaid = || Failure::Validation {
             host: "one of the names".to_owned(),
             told: "it does not say why".to_owned(),
         };
+        Err(self.what_was_wrong(order).await.unwrap_or_else(unsaid))
+    }
+
+    /// Which host the authority was not convinced of, in its words, if it says so.
+    pub(super) async fn what_was_wrong(&self, order: &mut Order) -> Option<Failure> {
         let mut authorizations = order.authorizations();
         while let Some(Ok(mut authorization)) = authorizations.next().await {
             if persist!(async { authorization.refresh().await.map(drop) }).is_err() {
@@ -177,13 +184,16 @@ impl Attempt<'_> {
             }
             let problem = authorization.challenges.iter().find_map(|challenge| challenge.error.as_ref());
             if let Some(problem) = problem {
-                let host = self.ordered(&authorization);
-                let host = host.map_or_else(|| "one of the names".to_owned(), |host| host.to_string());
-                found = Failure::Validation { host, told: words(problem) };
-                break;
+                return Some(Failure::Validation { host: self.host(&authorization), told: words(problem) });
             }
         }
-        found
+        None
+    }
+
+    /// Whose authorization it is, for people.
+    fn host(&self, authorization: &AuthorizationState) -> String {
+        let host = self.ordered(authorization);
+        host.map_or_else(|| "one of the names".to_owned(), |host| host.to_string())
     }
 
     /// Writes down what is about to be shown, so that whoever goes on can take it away.

@@ -385,6 +385,28 @@ async fn a_certificate_is_kept_before_what_proved_it_is_taken_away() {
 }
 
 #[tokio::test]
+async fn what_is_shown_for_an_order_stays_for_as_long_as_that_is_gone_on_with() {
+    let (authority, _, [unit, _], store, usher) = two_of(&programs(&[("home", "exit 0".to_owned())])).await;
+    let unavailable = Said { status: 503, problem: "serverInternal", detail: "", retry_after: None };
+    authority.says("finalize", unavailable);
+    for _ in 0..2 {
+        assert!(usher.work(Work::Get, &unit, None).await);
+        let shown = |state: &mut State| {
+            state.authorities.clear();
+            state.order.as_mut().unwrap().proofs = vec![record("home", "text")];
+        };
+        state::change(&*store, &unit.id, shown).await.unwrap();
+    }
+    assert!(usher.work(Work::Get, &unit, None).await);
+    let state = state::read(&*store, &unit.id).await.unwrap();
+    assert_eq!((authority.asked("order"), state.order.unwrap().proofs.len()), (1, 1));
+    authority.mends();
+    state::change(&*store, &unit.id, |state| state.authorities.clear()).await.unwrap();
+    assert!(usher.work(Work::Get, &unit, None).await);
+    assert!(state::read(&*store, &unit.id).await.unwrap().order.is_none());
+}
+
+#[tokio::test]
 async fn an_order_that_comes_to_no_end_is_left_after_a_day_or_an_hour_where_an_operator_waits() {
     let (authority, _, [unit, _], store, usher) = two_of("").await;
     authority.is_slow(usize::MAX, 3600);
