@@ -30,8 +30,8 @@ pub enum ListenError {
     Taken(SocketAddr),
     /// A port below 1024 without the right to it.
     #[error(
-        "the address {0} needs a privilege: give the binary CAP_NET_BIND_SERVICE \
-         (`setcap cap_net_bind_service=+ep`), or take a port from 1024 up"
+        "the address {0} needs a privilege: `sysctl net.ipv4.ip_unprivileged_port_start=80` (in /etc/sysctl.d to \
+         last), or take a port from 1024 up and `public_port`"
     )]
     NotPermitted(SocketAddr),
     /// Anything else.

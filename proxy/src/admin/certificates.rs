@@ -38,7 +38,9 @@ async fn list(State(edge): State<Arc<Edge>>) -> Json<Vec<Listed>> {
 async fn renew(State(edge): State<Arc<Edge>>, Path(name): Path<String>) -> Answer {
     let many = operations(&edge)?.renew(&name).await.map_err(refused)?;
     let what = if many == 1 { name } else { format!("{name}: {many} certificates") };
-    Ok(format!("{what} will be renewed as soon as its authority lets us: see `usher certs list`\n"))
+    Ok(format!(
+        "{what} will be renewed as soon as its authority and new_per_week let us: see `usher certs list`\n"
+    ))
 }
 
 async fn import(
