@@ -4,6 +4,7 @@ use crate::acme::Failure;
 use crate::document_kind::DocumentKind;
 use crate::hex::hex;
 use crate::resolver::{HttpChallenges, Resolver};
+use crate::schedule::DAY;
 use crate::state::unix;
 use crate::store::{Document, Store};
 use crate::told::with_causes;
@@ -21,10 +22,10 @@ use tokio::sync::watch;
 
 /// How long all replicas may take: one that was killed is missed for five minutes.
 const PATIENCE: Duration = Duration::from_mins(6);
-/// A challenge that nobody took away is of an order that nobody goes on with.
-const STALE: Duration = Duration::from_hours(2);
+/// A challenge that nobody took away for so long is of an order that nobody goes on with.
+const STALE: Duration = DAY;
 /// How many challenges are answered at a time: more than 20 authorities ask for, which have four places each, of
-/// certificates with 100 names.
+/// certificates with 100 names, or as many whose orders are gone on with later.
 const MOST: usize = 8192;
 
 /// How a challenge is answered.

@@ -129,7 +129,9 @@ impl Inventory {
         let is_kept = |newest: &Current| {
             self.documents.get(id).is_some_and(|document| document.version == newest.version)
         };
-        self.newest(id).is_some_and(|newest| newest.certificate.not_after() > now && !is_kept(newest))
+        // As it would be looked at when it is kept there again.
+        let is_good = |newest: &Current| newest.certificate.check_from(&[], now).is_ok();
+        self.newest(id).is_some_and(|newest| !is_kept(newest) && is_good(newest))
     }
 
     /// That of a file or Secret.

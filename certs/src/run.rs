@@ -68,7 +68,7 @@ pub struct Settings {
     pub leads: watch::Receiver<bool>,
     /// The other replicas that may be asked by an authority.
     pub replicas: watch::Receiver<BTreeSet<String>>,
-    /// The hosts that are known: users' and routes'.
+    /// The hosts that are known: the portal's, users' and routes'.
     pub hosts: watch::Receiver<BTreeSet<HostName>>,
     /// The Secrets that the certificates name, by their names.
     pub secrets: watch::Receiver<BTreeMap<String, SecretPair>>,
@@ -321,7 +321,10 @@ impl Loop {
         let Some((kind, id)) = DocumentKind::of(name) else { return };
         self.is_changed |= is_listed(kind);
         match kind {
-            DocumentKind::Certificate => self.inventory.remove(id),
+            DocumentKind::Certificate => {
+                self.inventory.remove(id);
+                self.tasks.overtake(id);
+            }
             DocumentKind::State => drop(self.states.remove(id)),
             DocumentKind::RetryAfter => drop(self.retry_after.remove(id)),
             DocumentKind::Budget => drop(self.begun.remove(id)),

@@ -209,7 +209,7 @@ impl Attempt<'_> {
             match standing.map(|mut order| (order.state().status, order)) {
                 // What it found while nobody looked counts as well.
                 Ok((OrderStatus::Invalid, mut order)) => {
-                    if let Some(failure) = self.what_was_wrong(&mut order).await {
+                    if let Some(failure) = self.what_was_wrong(&mut order).await? {
                         return Err(failure);
                     }
                 }

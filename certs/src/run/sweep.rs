@@ -5,7 +5,8 @@ use crate::acme::{AcmeClient, Failure};
 use crate::challenges::is_stale;
 use crate::document_kind::DocumentKind;
 use crate::kept::Kept;
-use crate::state::{self, State};
+use crate::schedule::DAY;
+use crate::state::{self, Ordered, Proof, State, time};
 use crate::store::Document;
 use crate::told::with_causes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,6 +80,16 @@ impl Sweep {
             };
             of_nobody.insert(document.name.clone(), tries);
         }
+        for document in documents.iter().filter(|document| !found.contains(&document.name)) {
+            if let Err(failure) = clear_what_is_over(acme, document, SystemTime::now()).await {
+                let error = with_causes(&failure);
+                tracing::warn!(
+                    document.name,
+                    error,
+                    "what was shown for an order that is over is left for later"
+                );
+            }
+        }
         Self { of_nobody }
     }
 }
@@ -125,14 +136,31 @@ async fn clear(acme: &AcmeClient, document: &Document) -> Result<(), Failure> {
     let ordered = State::read(document).order;
     let (gone, left) = acme.take_away(ordered.map(|ordered| ordered.proofs).unwrap_or_default()).await;
     if left.is_err() {
-        let forget = |state: &mut State| {
-            if let Some(ordered) = &mut state.order {
-                ordered.proofs.retain(|proof| !gone.contains(proof));
-            }
-        };
-        state::change(&*acme.store, id, forget).await?;
+        forget(acme, id, &gone).await?;
     }
     left
+}
+
+/// Takes away what is shown still for an order that nobody goes on with of somebody who is there: another one may be made
+/// months later.
+async fn clear_what_is_over(acme: &AcmeClient, document: &Document, now: SystemTime) -> Result<(), Failure> {
+    let Some((DocumentKind::State, id)) = DocumentKind::of(&document.name) else { return Ok(()) };
+    let is_over = |ordered: &Ordered| ordered.url.is_none() || time(ordered.made) + DAY < now;
+    let Some(ordered) = State::read(document).order.filter(is_over) else { return Ok(()) };
+    let (gone, left) = acme.take_away(ordered.proofs).await;
+    if !gone.is_empty() {
+        forget(acme, id, &gone).await?;
+    }
+    left
+}
+
+async fn forget(acme: &AcmeClient, id: &str, gone: &[Proof]) -> Result<(), Failure> {
+    let forget = |state: &mut State| {
+        if let Some(ordered) = &mut state.order {
+            ordered.proofs.retain(|proof| !gone.contains(proof));
+        }
+    };
+    Ok(state::change(&*acme.store, id, forget).await?)
 }
 
 impl There {
@@ -167,8 +195,6 @@ mod tests {
     use crate::lab::{GenerousAuthority, Memory, certificates, programs};
     use crate::state::unix;
     use crate::store::{Store, Version};
-
-    const DAY: Duration = Duration::from_hours(24);
 
     fn document(name: &str, value: impl Into<Vec<u8>>) -> Document {
         Document { name: name.to_owned(), version: Version(1), value: value.into() }
@@ -235,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_is_left_for_two_hours_and_what_a_replica_tells_while_it_is_there() {
+    fn a_challenge_is_left_for_a_day_and_what_a_replica_tells_while_it_is_there() {
         let host = config::HostName::parse("here.test").unwrap();
         let challenge = Challenge::new(Way::Http, &host, "token", "answer");
         let documents = [
@@ -244,9 +270,9 @@ mod tests {
             document("seen-r2", *b"[]"),
         ];
         let made = SystemTime::now();
-        assert_eq!(of_nobody(&documents, made + Duration::from_mins(110)), ["seen-r2"]);
+        assert_eq!(of_nobody(&documents, made + Duration::from_hours(23)), ["seen-r2"]);
         assert_eq!(
-            of_nobody(&documents, made + Duration::from_mins(130)),
+            of_nobody(&documents, made + Duration::from_hours(25)),
             [&challenge.document(), "seen-r2"]
         );
     }
@@ -297,6 +323,29 @@ mod tests {
             let line = "clear _acme-challenge.gone.test text\n";
             assert_eq!(told, line.repeat(usize::try_from(sweeps - 1).unwrap()));
             std::fs::remove_file(&file).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_shown_for_an_order_that_nobody_goes_on_with_is_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("told");
+        let script = format!("echo \"$@\" >> {}", file.display());
+        let (store, worker) = worker_with(&[("program", script)]).await;
+        let ago = |hours: u64| unix(SystemTime::now()) - hours * 3600;
+        let url = serde_json::json!("https://authority.test/1");
+        for (url, made, does_stay) in
+            [(&url, ago(1), true), (&url, ago(25), false), (&serde_json::Value::Null, ago(1), false)]
+        {
+            let text = format!("text{made}{url}");
+            let proofs = [crate::lab::record("program", &text)];
+            let order = serde_json::json!({ "order": { "authority": "le", "url": url, "made": made, "key": "", "proofs": proofs } });
+            state::put(&*store, "state-site--here.test", &state(order)).await.unwrap();
+            Sweep::default().then(worker.clone(), there()).await;
+            let told = std::fs::read_to_string(&file).unwrap_or_default();
+            assert_eq!(told.contains(&text), !does_stay, "{url} {made}: {told}");
+            let left = state::read(&*store, "site--here.test").await.unwrap().order.unwrap().proofs;
+            assert_eq!(left.len(), usize::from(does_stay), "{url} {made}");
         }
     }
 

@@ -55,6 +55,8 @@ struct Busy {
     place: Place,
     work: Work,
     unit: Unit,
+    /// Something of its unit was deleted meanwhile: what it looks up may be of before.
+    is_overtaken: bool,
 }
 
 /// The tasks that are under way.
@@ -81,6 +83,13 @@ impl Tasks {
         self.busy.get(id).is_some_and(|busy| busy.work.gets())
     }
 
+    /// Something of a unit was deleted.
+    pub(super) fn overtake(&mut self, id: &str) {
+        if let Some(busy) = self.busy.get_mut(id) {
+            busy.is_overtaken = true;
+        }
+    }
+
     /// Forgets units that are gone.
     fn retain(&mut self, is_there: impl Fn(&String) -> bool) {
         self.last.retain(|id, _| is_there(id));
@@ -97,12 +106,14 @@ impl Tasks {
         };
         let id = self.busy.iter().find(|(_, busy)| busy.task == task).map(|(id, _)| id.clone());
         let id = id.unwrap_or_default();
-        self.busy.remove(&id);
+        let is_overtaken = self.busy.remove(&id).is_some_and(|busy| busy.is_overtaken);
         if done.as_ref().map_or(true, |done| done.is_mishap) {
             self.resting.insert(id.clone(), Instant::now() + AFTER_A_MISHAP);
         }
         match done {
-            Ok(done) => Some(done.documents),
+            // The store tells of what there is.
+            Ok(done) if !is_overtaken => Some(done.documents),
+            Ok(_) => Some(Vec::new()),
             Err(error) => {
                 tracing::error!(certificate.id = id, %error, "getting a certificate ended in a panic");
                 Some(Vec::new())
@@ -127,7 +138,7 @@ impl Tasks {
         });
         self.waiting.remove(&id);
         self.last.insert(id.clone(), Instant::now());
-        self.busy.insert(id, Busy { task: task.id(), place, work, unit: whose });
+        self.busy.insert(id, Busy { task: task.id(), place, work, unit: whose, is_overtaken: false });
     }
 
     /// Whether a unit may have such a place now.

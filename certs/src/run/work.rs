@@ -249,12 +249,11 @@ impl Worker {
     /// Keeps what is served again, unless somebody has kept one meanwhile, of which the store will tell; tells whether it did.
     async fn keep_again(&self, unit: &Unit, held: Option<Current>) -> Result<bool, StoreError> {
         let Some(Current { certificate, origin, obtained, .. }) = held else { return Ok(false) };
-        let name = DocumentKind::Certificate.name(&unit.id);
-        let standing = self.acme.store.get(&name).await?;
-        let is_good = |kept: Kept| kept.certificate.check_from(&unit.names, SystemTime::now()).is_ok();
-        if standing.as_ref().is_some_and(|document| Kept::read(document).is_ok_and(is_good)) {
+        let (standing, good) = self.kept(unit).await?;
+        if good.is_some() {
             return Ok(false);
         }
+        let name = DocumentKind::Certificate.name(&unit.id);
         let fingerprint = certificate.fingerprint().to_owned();
         let value = Kept { certificate, origin, obtained }.write();
         match state::write(&*self.acme.store, &name, standing.map(|document| document.version), value).await {
@@ -346,15 +345,19 @@ impl Worker {
         Ok(getting.claim.change(|state| state.is_counted = true).await?.is_ok())
     }
 
+    /// What the store has for a unit, and what it says if that is good for all names.
+    async fn kept(&self, unit: &Unit) -> Result<(Option<Document>, Option<Kept>), StoreError> {
+        let standing = self.acme.store.get(&DocumentKind::Certificate.name(&unit.id)).await?;
+        let is_good = |kept: &Kept| kept.certificate.check_from(&unit.names, SystemTime::now()).is_ok();
+        let good = standing.as_ref().and_then(|document| Kept::read(document).ok()).filter(is_good);
+        Ok((standing, good))
+    }
+
     /// Whether somebody has got it meanwhile: who was told late would get it a second time.
     async fn is_there(&self, unit: &Unit, held: Option<&Current>) -> Result<bool, StoreError> {
-        let Some(document) = self.acme.store.get(&DocumentKind::Certificate.name(&unit.id)).await? else {
-            return Ok(false);
-        };
-        let Ok(Kept { certificate, origin, .. }) = Kept::read(&document) else { return Ok(false) };
+        let (_, Some(Kept { certificate, origin, .. })) = self.kept(unit).await? else { return Ok(false) };
         let is_news = held.is_none_or(|held| held.certificate.fingerprint() != certificate.fingerprint());
-        let is_good = certificate.check_from(&unit.names, SystemTime::now()).is_ok();
-        Ok(is_news && is_good && unit.giver.may_have_given(&origin))
+        Ok(is_news && unit.giver.may_have_given(&origin))
     }
 }
 

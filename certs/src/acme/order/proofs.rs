@@ -172,22 +172,25 @@ impl Attempt<'_> {
             host: "one of the names".to_owned(),
             told: "it does not say why".to_owned(),
         };
-        Err(self.what_was_wrong(order).await.unwrap_or_else(unsaid))
+        Err(self.what_was_wrong(order).await.ok().flatten().unwrap_or_else(unsaid))
     }
 
     /// Which host the authority was not convinced of, in its words, if it says so.
-    pub(super) async fn what_was_wrong(&self, order: &mut Order) -> Option<Failure> {
+    pub(super) async fn what_was_wrong(&self, order: &mut Order) -> Result<Option<Failure>, Failure> {
         let mut authorizations = order.authorizations();
-        while let Some(Ok(mut authorization)) = authorizations.next().await {
+        while let Some(authorization) = authorizations.next().await {
+            let mut authorization =
+                authorization.map_err(|error| self.failed("looking at what it could not see", error))?;
             if persist!(async { authorization.refresh().await.map(drop) }).is_err() {
                 continue;
             }
             let problem = authorization.challenges.iter().find_map(|challenge| challenge.error.as_ref());
             if let Some(problem) = problem {
-                return Some(Failure::Validation { host: self.host(&authorization), told: words(problem) });
+                let told = words(problem);
+                return Ok(Some(Failure::Validation { host: self.host(&authorization), told }));
             }
         }
-        None
+        Ok(None)
     }
 
     /// Whose authorization it is, for people.
