@@ -330,6 +330,33 @@ mod tests {
     }
 
     #[test]
+    fn what_was_deleted_or_damaged_is_lost_for_as_long_as_it_could_be_kept_again() {
+        let (units, case) =
+            (units(), cases().into_iter().find(|case| case.name.ends_with("that has expired")));
+        let Case { chain, key, .. } = case.expect("there is one");
+        let certificate = Certificate::parse(&chain, &key).unwrap();
+        let value = Kept { certificate, origin: Origin::Imported, obtained: now() }.write();
+        let name = DocumentKind::Certificate.name("site");
+        let first = Document { name: name.clone(), version: Version(1), value };
+        let damaged = Document { name, version: Version(2), value: b"{}".to_vec() };
+        // The leaf is good for longer than who signed it.
+        let while_good = now() - DAY * 10;
+        let mut inventory = Inventory::default();
+        assert!(!inventory.is_lost("site", while_good));
+        for after in [Some(damaged), None] {
+            inventory.put("site", first.clone());
+            inventory.settle(&units, while_good);
+            assert!(!inventory.is_lost("site", while_good));
+            match after {
+                Some(document) => inventory.put("site", document),
+                None => inventory.remove("site"),
+            }
+            inventory.settle(&units, while_good);
+            assert!(inventory.is_lost("site", while_good) && !inventory.is_lost("site", now()));
+        }
+    }
+
+    #[test]
     fn a_file_that_a_clock_called_expired_is_looked_at_again_once_that_is_right() {
         let pki = Pki::new();
         let pair = pki.good();
